@@ -1,0 +1,67 @@
+"""Where text goes: results to stdout, progress and notices to stderr.
+
+In: strings and rich renderables. Out: what a person or a script reads. On a terminal rich colours
+and wraps; off a terminal lines stay whole, uncoloured and unwrapped, so that they can be piped.
+Of several processes of one run only the first speaks. Must not import torch or transformers.
+"""
+
+import json
+import os
+import sys
+from functools import cache
+from typing import Any
+
+from rich.console import Console, RenderableType
+
+_PLAIN_WIDTH = 100_000  # off a terminal: never wrap
+
+
+@cache
+def stdout() -> Console:
+    """The console of results; one a process, made at first use."""
+    return _console(stderr=False)
+
+
+@cache
+def stderr() -> Console:
+    """The console of progress, notices and errors; one a process, made at first use."""
+    return _console(stderr=True)
+
+
+def _console(*, stderr: bool) -> Console:
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(
+        stderr=stderr,
+        highlight=False,
+        width=None if stream.isatty() else _PLAIN_WIDTH,
+        soft_wrap=not stream.isatty(),
+    )
+
+
+def result(renderable: RenderableType) -> None:
+    """Print one result to stdout; a plain string is printed as it is, without markup."""
+    _print(stdout(), renderable)
+
+
+def notice(message: RenderableType) -> None:
+    """Print one notice to stderr; a plain string is printed as it is, without markup."""
+    _print(stderr(), message)
+
+
+def result_json(value: Any) -> None:
+    """Print `value` to stdout as JSON, Cyrillic left readable, indented by two spaces."""
+    if _is_first_process():
+        sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+
+
+def _is_first_process() -> bool:
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _print(console: Console, renderable: RenderableType) -> None:
+    if not _is_first_process():
+        return
+    if isinstance(renderable, str):
+        console.print(renderable, markup=False, emoji=False)
+    else:
+        console.print(renderable)

@@ -1,0 +1,42 @@
+"""The only exceptions a user should ever read.
+
+A message says what is wrong, where (file:line:column where there is one), the number seen, and what
+to change. `exit_code` is what the command line ends with: 1 it failed, 2 the command, the config or
+the data named in it was wrong.
+"""
+
+
+class GptftError(Exception):
+    """A failure that is explained to the user in its message; `exit_code` 1."""
+
+    exit_code = 1
+
+
+class ConfigError(GptftError):
+    """A setting, a flag or a combination of them is wrong; `exit_code` 2.
+
+    Args:
+        problems: one message a problem, all of them at once.
+    """
+
+    exit_code = 2
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class DataError(GptftError):
+    """The text named in the config is missing, unreadable or too small; `exit_code` 2."""
+
+    exit_code = 2
+
+
+class ModelError(GptftError):
+    """A model or tokenizer can't be found, opened or used as asked; `exit_code` 2."""
+
+    exit_code = 2
+
+
+class RunError(GptftError):
+    """A run folder can't be used, or training can't go on; `exit_code` 1."""
