@@ -1,0 +1,211 @@
+"""A YAML file and overrides -> a `Config`, or every problem at once.
+
+In: a path and `section.key=value` overrides; precedence is default < YAML < override. Out: a frozen
+`Config`. Errors carry file:line:column. Must not import transformers or torch.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from gptft.config.sections import Config, Section
+from gptft.config.source import KeyPath, Source, parse_value, read_yaml
+from gptft.config.suggest import did_you_mean
+from gptft.config.training_fields import known_fields, shown, training_problems
+from gptft.errors import ConfigError
+
+Problem = tuple[tuple[int, int], str]  # line and column, message
+_LAST = (10**9, 0)  # where a problem without a line is sorted
+
+
+def load_config(path: Path, *, overrides: Sequence[str] = ()) -> Config:
+    """Read a config file and check every setting in it.
+
+    Args:
+        path: a YAML file.
+        overrides: `section.key=value` each, the value as YAML reads it; the last one wins.
+
+    Raises:
+        ConfigError: every problem found, each with where it is and what to change.
+    """
+    if path.is_dir():
+        raise ConfigError(f"{path} is a folder. Name a YAML config file.")
+    if not path.exists():
+        raise ConfigError(f"{path}: no such config file (looked from {Path.cwd()}).")
+    source = read_yaml(path)
+    return _build(source, overrides=overrides)
+
+
+def config_for_text(text: Path, *, overrides: Sequence[str] = ()) -> Config:
+    """The default config with `text`, a file or folder, as its training text."""
+    return _build(Source(str(text), {"data": {"train": str(text)}}), overrides=overrides)
+
+
+def _build(source: Source, *, overrides: Sequence[str]) -> Config:
+    for override in overrides:
+        _apply(override, source)
+    problems = list(source.problems)
+    training = source.values.get("training")
+    if isinstance(training, dict):
+        for name, message in training_problems(training):
+            problems.append(_located(source, ("training", name), message))
+    config = Config()
+    try:
+        config = Config.model_validate(_without_empty_sections(source.values))
+    except ValidationError as error:
+        details = _one_a_setting(error.errors(include_url=False))
+        problems += [_problem(source, detail) for detail in details]
+    if problems:
+        raise ConfigError(*(message for _, message in sorted(problems, key=lambda p: p[0])))
+    return config
+
+
+def _apply(override: str, source: Source) -> None:
+    """Put one `section.key=value` into the source's values."""
+    name, sign, text = override.partition("=")
+    keys = tuple(name.strip().split("."))
+    if not sign or not all(keys):
+        raise ConfigError(
+            f"--set {override}: write it as section.key=value, "
+            "such as --set training.learning_rate=1e-4."
+        )
+    target = source.values
+    for end, key in enumerate(keys[:-1], start=1):
+        if target.get(key) is None:
+            target[key] = {}
+        target = target[key]
+        if not isinstance(target, dict):
+            raise ConfigError(f"--set {override}: {'.'.join(keys[:end])} is not a section.")
+    target[keys[-1]] = parse_value(text)
+    stale = [path for path in source.marks if path[: len(keys)] == keys]
+    for path in stale:
+        del source.marks[path]
+    source.overridden.add(keys)
+
+
+def _without_empty_sections(values: dict[str, Any]) -> dict[str, Any]:
+    """A section with nothing under it, which YAML reads as null, is as good as absent."""
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def _one_a_setting(errors: list[ErrorDetails]) -> list[ErrorDetails]:
+    """Keep one error a setting: a union reports each of its branches."""
+    kept: dict[KeyPath, ErrorDetails] = {}
+    for error in errors:
+        path = _setting_path(error["loc"])
+        known = kept.get(path)
+        if known is None or error["type"] not in ("list_type", "none_required"):
+            kept[path] = error if known is None else known
+    return list(kept.values())
+
+
+def _setting_path(loc: tuple[int | str, ...]) -> KeyPath:
+    """An error's place without the names pydantic adds for the branches of a union."""
+    path: list[int | str] = []
+    section: type[Section] | None = Config
+    for part in loc:
+        fields = section.model_fields if section is not None else {}
+        if isinstance(part, str) and section is not None:
+            path.append(part)
+            section = _section_type(fields[part].annotation) if part in fields else None
+        elif isinstance(part, int):
+            path.append(part)
+    return tuple(path)
+
+
+def _section_type(annotation: Any) -> type[Section] | None:
+    """The section a field holds, whether or not it may be absent."""
+    for candidate in (annotation, *getattr(annotation, "__args__", ())):
+        if isinstance(candidate, type) and issubclass(candidate, Section):
+            return candidate
+    return None
+
+
+def _problem(source: Source, error: ErrorDetails) -> Problem:
+    path = _setting_path(error["loc"])
+    if error["type"] == "extra_forbidden":
+        known = _siblings(path)
+        prefix = "".join(f"{part}." for part in path[:-1])
+        hint = did_you_mean(str(path[-1]), known, prefix=prefix)
+        hint = hint or _elsewhere(str(path[-1])) or f"Known here: {', '.join(known)}."
+        return _located(source, path, f"is not a setting. {hint}")
+    if error["type"] == "missing":
+        return _located(source, path, f"is missing. {_meaning(path)}")
+    if error["type"] == "value_error":
+        name, _, message = str(error["ctx"]["error"]).partition(" ")  # our validators name it first
+        return _located(source, tuple(name.split(".")), f"{message}.")
+    return _located(source, path, _wanted(error, path))
+
+
+def _wanted(error: ErrorDetails, path: KeyPath) -> str:
+    """What a value must be, in the words of its type, and what it is."""
+    value = error["input"]
+    context = error.get("ctx", {})
+    words = {
+        "string_type": "must be text",
+        "int_type": "must be a whole number",
+        "float_type": "must be a number",
+        "bool_type": "must be true or false",
+        "list_type": "must be text or a list",
+        "dict_type": "must be a mapping",
+        "model_type": "must be a section of `key: value` lines",
+        "literal_error": f"must be {context.get('expected')}",
+        "greater_than_equal": f"must be at least {context.get('ge')}",
+        "greater_than": f"must be above {context.get('gt')}",
+        "less_than_equal": f"must be at most {context.get('le')}",
+        "less_than": f"must be below {context.get('lt')}",
+        "too_short": "must name something",
+        "string_too_short": "must not be empty",
+        "finite_number": "must be finite",
+    }
+    wanted = words.get(error["type"], error["msg"])
+    if path == ("data", "validation"):
+        wanted = "must be a share between 0 and 1, a path, or a list of paths"
+    return f"{wanted}, not {shown(value)}. {_meaning(path)}".rstrip()
+
+
+def _siblings(path: KeyPath) -> list[str]:
+    section: type[Section] = Config
+    for part in path[:-1]:
+        field = section.model_fields.get(str(part))
+        inner = _section_type(field.annotation) if field else None
+        if inner is None:
+            return []
+        section = inner
+    return list(section.model_fields)
+
+
+def _elsewhere(name: str) -> str:
+    """Where a setting that stands in the wrong section belongs."""
+    homes = [
+        f"{section}.{name}"
+        for section, field in Config.model_fields.items()
+        if (inner := _section_type(field.annotation)) and name in inner.model_fields
+    ]
+    if name in known_fields()[1]:
+        homes.append(f"training.{name}")
+    return f"Did you mean {' or '.join(homes)}?" if homes else ""
+
+
+def _meaning(path: KeyPath) -> str:
+    section: type[Section] = Config
+    for part in path:
+        field = section.model_fields.get(str(part))
+        if field is None:
+            return ""
+        inner = _section_type(field.annotation)
+        if inner is None:
+            return field.description or ""
+        section = inner
+    return ""
+
+
+def _located(source: Source, path: KeyPath, message: str) -> Problem:
+    """A message with its place before it, and the line and column to sort it by."""
+    name = ".".join(str(part) for part in path)
+    if source.is_overridden(path):
+        return (_LAST, f"--set  {name} {message}")
+    return (source.mark(path) or _LAST, f"{source.where(path)}  {name} {message}")

@@ -1,0 +1,44 @@
+"""The JSON Schema of a config, `TrainingArguments` fields included.
+
+In: the sections and the field snapshot. Out: a JSON Schema an editor completes and checks with.
+"""
+
+from typing import Any
+
+from gptft.config.sections import Config
+from gptft.config.training_fields import known_fields
+
+_JSON_TYPES = {
+    "bool": "boolean",
+    "int": "integer",
+    "float": "number",
+    "str": "string",
+    "list": "array",
+    "dict": "object",
+    "null": "null",
+}
+
+
+def config_schema() -> dict[str, Any]:
+    """The schema, as a plain dictionary (JSON Schema 2020-12)."""
+    schema = Config.model_json_schema()
+    _, fields = known_fields()
+    schema["properties"]["training"] |= {
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {name: _field_schema(entry) for name, entry in sorted(fields.items())},
+    }
+    return schema
+
+
+def _field_schema(entry: dict[str, Any]) -> dict[str, Any]:
+    """One field of the snapshot as a schema.
+
+    >>> _field_schema({"types": ["null", "str"], "choices": ["fork"]})
+    {'type': ['null', 'string'], 'enum': [None, 'fork']}
+    """
+    types = [_JSON_TYPES[name] for name in entry["types"]]
+    schema: dict[str, Any] = {"type": types if len(types) > 1 else types[0]}
+    if "choices" in entry:
+        schema["enum"] = [*([None] if "null" in entry["types"] else []), *entry["choices"]]
+    return schema

@@ -1,0 +1,201 @@
+"""The sections of a config: every setting, its type, its default and what it means.
+
+In: plain values out of a YAML file. Out: frozen pydantic models. Unknown keys are errors. Knows the
+names of `TrainingArguments` fields only through the snapshot beside it: must not import
+transformers or torch.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+
+class Section(BaseModel):
+    """What every section is: frozen, strict about types, closed to unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+def _as_list(value: Any) -> Any:
+    """A single string stands for a list of one."""
+    return [value] if isinstance(value, str) else value
+
+
+def _as_float(value: Any) -> Any:
+    """A whole number where a fraction is meant, as YAML writes 1 for 1.0."""
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+Texts = Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1)]
+Fraction = Annotated[float, BeforeValidator(_as_float), Field(gt=0.0, lt=1.0)]
+Positive = Annotated[int, Field(ge=1)]
+Number = Annotated[float, BeforeValidator(_as_float)]
+
+
+class ModelConfig(Section):
+    """The base model: one to go on from, or the sizes of a new one."""
+
+    name: str = Field(
+        default="pico",
+        min_length=1,
+        description="pico (bundled), a model folder, a run folder, or a hub id.",
+    )
+    revision: str | None = Field(
+        default=None, description="A branch, tag or commit of a model on the hub."
+    )
+    from_scratch: dict[str, Any] | None = Field(
+        default=None,
+        description="A new model: model_type (gpt2, llama, ...) and any field of its config class.",
+    )
+    config_overrides: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Fields of the loaded model's config to change, resid_pdrop: 0.0 for one.",
+    )
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        default="auto",
+        description="What weights are held in; auto is what the device computes well in.",
+    )
+    save_dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        default="auto",
+        description="What the trained model is written in; auto is what it was trained in.",
+    )
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> "ModelConfig":
+        if self.from_scratch is not None:
+            if "name" in self.model_fields_set:
+                raise ValueError("model.name and model.from_scratch can't both be given")
+            if not isinstance(self.from_scratch.get("model_type"), str):
+                raise ValueError("model.from_scratch needs a model_type, such as gpt2 or llama")
+            if self.config_overrides:
+                raise ValueError("model.from_scratch takes its sizes itself, not config_overrides")
+        return self
+
+
+class TokenizerTrainConfig(Section):
+    """A byte-level BPE tokenizer to be trained on the training part."""
+
+    vocab_size: Annotated[int, Field(ge=257)] = Field(
+        description="Ids in all: 256 bytes, one EOS, and the merges."
+    )
+    min_frequency: Positive = Field(
+        default=2, description="A pair of tokens seen fewer times is not merged."
+    )
+
+
+class TokenizerConfig(Section):
+    """The tokenizer, where it isn't the base model's own."""
+
+    name: str | None = Field(
+        default=None, description="A model whose tokenizer a model.from_scratch is to use."
+    )
+    train: TokenizerTrainConfig | None = Field(
+        default=None, description="Train one for a model.from_scratch."
+    )
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> "TokenizerConfig":
+        if self.name is not None and self.train is not None:
+            raise ValueError("tokenizer.name and tokenizer.train can't both be given")
+        return self
+
+
+class DataConfig(Section):
+    """The texts, and how they become blocks."""
+
+    train: Texts = Field(description="A text file, a folder, a glob, or a list of them.")
+    validation: Annotated[Fraction | Texts | None, Field(union_mode="left_to_right")] = Field(
+        default=None,
+        description="Held out: a share of the documents (0.1), or files of their own.",
+    )
+    exclude: Annotated[list[str], BeforeValidator(_as_list)] = Field(
+        default_factory=list, description="Globs of file names or paths to leave out."
+    )
+    document_separator: str | None = Field(
+        default=None,
+        min_length=1,
+        description="The text between two documents of one file; without it a file is a document.",
+    )
+    block_size: Annotated[int, Field(ge=2)] | None = Field(
+        default=None,
+        description="Tokens a block; 1,024, or the model's context where that is shorter.",
+    )
+    tail: Literal["keep", "drop"] = Field(
+        default="keep", description="The last, shorter block: trained on, or left out."
+    )
+    seed: Annotated[int, Field(ge=0)] = Field(
+        default=42, description="Draws the documents of a validation share."
+    )
+
+
+class SamplesConfig(Section):
+    """Prompts continued by the model before, during and after training."""
+
+    prompts: Annotated[list[str], BeforeValidator(_as_list)] = Field(
+        default_factory=list, description="The same prompts each time."
+    )
+    steps: Positive | None = Field(
+        default=None, description="Also every so many steps, not only before and after."
+    )
+
+
+class GenerationConfig(Section):
+    """How text is written: a strategy and its settings, spelled as in transformers."""
+
+    strategy: str | None = Field(
+        default=None, description="A strategy by name; without it the settings decide."
+    )
+    max_new_tokens: Positive | None = Field(default=None, description="Tokens to write at most.")
+    min_new_tokens: Annotated[int, Field(ge=0)] | None = Field(
+        default=None, description="No EOS before so many tokens."
+    )
+    num_beams: Annotated[int, Field(ge=1)] | None = Field(
+        default=None, description="Beams kept a step."
+    )
+    length_penalty: Number | None = Field(
+        default=None, description="Beams: above 0 favours longer texts, below 0 shorter ones."
+    )
+    early_stopping: bool | Literal["never"] | None = Field(
+        default=None, description="Beams: whether to stop when enough beams have ended."
+    )
+    temperature: Annotated[Number, Field(gt=0.0)] | None = Field(
+        default=None, description="Sampling: logits are divided by it."
+    )
+    top_k: Annotated[int, Field(ge=0)] | None = Field(
+        default=None, description="Sampling: keep the k likeliest tokens; 0 keeps all."
+    )
+    top_p: Annotated[Number, Field(gt=0.0, le=1.0)] | None = Field(
+        default=None, description="Sampling: keep the likeliest tokens that reach this probability."
+    )
+    repetition_penalty: Annotated[Number, Field(gt=0.0)] | None = Field(
+        default=None, description="Above 1 makes tokens already written less likely."
+    )
+    no_repeat_ngram_size: Annotated[int, Field(ge=0)] | None = Field(
+        default=None, description="Never write the same n tokens twice; 0 turns it off."
+    )
+    num_return_sequences: Positive | None = Field(default=None, description="Texts a prompt.")
+    seed: Annotated[int, Field(ge=0)] | None = Field(
+        default=None, description="Of the random draws; without it one is drawn and shown."
+    )
+
+
+class Config(Section):
+    """A whole config file."""
+
+    model: ModelConfig = Field(default_factory=ModelConfig)
+    tokenizer: TokenizerConfig = Field(default_factory=TokenizerConfig)
+    data: DataConfig | None = None
+    training: dict[str, Any] = Field(
+        default_factory=dict, description="Any field of transformers.TrainingArguments."
+    )
+    samples: SamplesConfig = Field(default_factory=SamplesConfig)
+    generation: GenerationConfig = Field(default_factory=GenerationConfig)
+
+    @model_validator(mode="after")
+    def _tokenizer_fits(self) -> "Config":
+        named = self.tokenizer.name is not None or self.tokenizer.train is not None
+        if self.model.from_scratch is None and named:
+            raise ValueError("tokenizer is for model.from_scratch; a loaded model keeps its own")
+        if self.model.from_scratch is not None and not named:
+            raise ValueError("model.from_scratch needs tokenizer.name or tokenizer.train")
+        return self

@@ -1,0 +1,179 @@
+"""YAML text -> plain values, with the line and column of each key.
+
+In: a YAML 1.2 file, where 5e-5 is a number. Out: a `Source`. Duplicate keys are errors. Knows
+nothing of settings.
+"""
+
+import io
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
+
+from gptft.errors import ConfigError
+
+KeyPath = tuple[str | int, ...]
+_MAX_DEPTH = 32  # a config has four levels; more means an alias that holds itself
+
+
+@dataclass
+class Source:
+    """A config as written.
+
+    Attributes:
+        name: where it was read, for messages.
+        values: the plain values, a mapping at the top.
+        marks: line and column, from 1, of every key and list item.
+        problems: what is wrong with it as YAML: line and column, and a message.
+        overridden: settings that came from --set and so have no line.
+    """
+
+    name: str
+    values: dict[str, Any] = field(default_factory=dict)
+    marks: dict[KeyPath, tuple[int, int]] = field(default_factory=dict)
+    problems: list[tuple[tuple[int, int], str]] = field(default_factory=list)
+    overridden: set[KeyPath] = field(default_factory=set)
+
+    def is_overridden(self, path: KeyPath) -> bool:
+        """Whether the setting `path` came from --set."""
+        return any(path[: len(keys)] == keys for keys in self.overridden)
+
+    def mark(self, path: KeyPath) -> tuple[int, int] | None:
+        """Line and column of the setting `path`, or of the nearest section above it."""
+        for end in range(len(path), 0, -1):
+            if (mark := self.marks.get(path[:end])) is not None:
+                return mark
+        return None
+
+    def where(self, path: KeyPath) -> str:
+        """`file:line:column` of the setting `path`, or of the nearest section above it."""
+        mark = self.mark(path)
+        return f"{self.name}:{mark[0]}:{mark[1]}" if mark else self.name
+
+
+def read_yaml(path: Path) -> Source:
+    """Read one YAML file.
+
+    Raises:
+        ConfigError: it can't be read or isn't YAML; with file:line:column.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"{path} is not a config: not UTF-8 text, byte 0x{error.object[error.start]:02x} at "
+            f"offset {error.start:,}. A config is a YAML file."
+        ) from None
+    except OSError as error:
+        raise ConfigError(f"{path} can't be read: {error.strerror}.") from None
+    return parse_yaml(text, name=str(path))
+
+
+def parse_yaml(text: str, *, name: str) -> Source:
+    r"""Parse YAML text; see `read_yaml`.
+
+    >>> parse_yaml("training:\n  learning_rate: 5e-5", name="a.yaml").values
+    {'training': {'learning_rate': 5e-05}}
+    """
+    source = Source(name)
+    try:
+        node = YAML(typ="safe", pure=True).compose(io.StringIO(text))
+        if isinstance(node, MappingNode):
+            source.values = _plain(node, (), source)
+            return source
+    except MarkedYAMLError as error:
+        raise ConfigError(_syntax_problem(name, error)) from None
+    except ConfigError:
+        raise
+    except Exception as error:  # ruamel raises bare errors for forbidden characters
+        reason = str(error).strip().splitlines()[0]
+        raise ConfigError(f"{name} is not YAML: {reason}.") from None
+    if node is None:
+        return source
+    raise ConfigError(
+        f"{name}:{node.start_mark.line + 1}:{node.start_mark.column + 1}  a config is sections of "
+        "`key: value`, and this is not."
+    )
+
+
+def parse_value(text: str) -> Any:
+    """Read one value as YAML reads it: 5e-5 a number, true a boolean, [a, b] a list.
+
+    What YAML can't read is taken as the text it is.
+
+    >>> parse_value("5e-5"), parse_value("runs/a"), parse_value("Мороз: и")
+    (5e-05, 'runs/a', 'Мороз: и')
+    """
+    try:
+        return parse_yaml(f"value: {text}", name="--set").values["value"]
+    except ConfigError:
+        return text
+
+
+def dump_yaml(values: dict[str, Any]) -> str:
+    r"""Plain values as YAML, keys in their order, Cyrillic readable, 1e-05 still a number.
+
+    >>> dump_yaml({"model": {"name": "pico"}})
+    'model:\n  name: pico\n'
+    """
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = False
+    yaml.allow_unicode = True
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    yaml.width = 4096
+    stream = io.StringIO()
+    yaml.dump(values, stream)
+    return stream.getvalue()
+
+
+def _syntax_problem(name: str, error: MarkedYAMLError) -> str:
+    mark = error.problem_mark or error.context_mark
+    where = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name
+    reason = error.problem or error.context or "unreadable"
+    return f"{where}  not YAML: {reason}. Check the indentation, colons and quotes there."
+
+
+def _plain(node: Node, path: KeyPath, source: Source) -> Any:
+    if len(path) > _MAX_DEPTH:
+        raise ConfigError(f"{source.where(path)}  nested more than {_MAX_DEPTH} deep.")
+    if isinstance(node, MappingNode):
+        return _mapping(node, path, source)
+    if isinstance(node, SequenceNode):
+        items = []
+        for index, item in enumerate(node.value):
+            _mark(item, (*path, index), source)
+            items.append(_plain(item, (*path, index), source))
+        return items
+    return _scalar(node)
+
+
+def _mapping(node: MappingNode, path: KeyPath, source: Source) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for key_node, value_node in node.value:
+        key = str(key_node.value)
+        here = (*path, key)
+        if key in values:
+            first = source.marks[here]
+            line, column = key_node.start_mark.line + 1, key_node.start_mark.column + 1
+            message = (
+                f"{source.name}:{line}:{column}  {'.'.join(map(str, here))} is set twice, first in "
+                f"line {first[0]}. Keep one of them."
+            )
+            source.problems.append(((line, column), message))
+            continue
+        _mark(key_node, here, source)
+        values[key] = _plain(value_node, here, source)
+    return values
+
+
+def _mark(node: Node, path: KeyPath, source: Source) -> None:
+    source.marks[path] = (node.start_mark.line + 1, node.start_mark.column + 1)
+
+
+def _scalar(node: Node) -> Any:
+    """The value of a scalar under YAML 1.2's core schema; a date stays the text it is."""
+    value = YAML(typ="safe", pure=True).constructor.construct_object(node)
+    return value if isinstance(value, str | int | float | bool | None) else node.value

@@ -1,0 +1,1 @@
+"""Blocks and a base model -> a run folder with a model in it."""

@@ -1,0 +1,243 @@
+from pathlib import Path
+
+import pytest
+
+from gptft.config import Config, load_config
+from gptft.config.load import config_for_text
+from gptft.errors import ConfigError
+from tests.conftest import ROOT
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "my.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def problems(path: Path, *overrides: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        load_config(path, overrides=overrides)
+    return [line.replace(str(path), "my.yaml") for line in str(caught.value).splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "training:\n  learning_rte: 1e-3\n",
+            "my.yaml:2:3  training.learning_rte is not a setting. "
+            "Did you mean training.learning_rate?",
+        ),
+        (
+            "training:\n  warmup_ratio: 0.1\n",
+            "my.yaml:2:3  training.warmup_ratio is not a setting any more. "
+            "Write it as a fraction in warmup_steps, such as 0.1.",
+        ),
+        (
+            "training:\n  evaluation_strategy: epoch\n",
+            "my.yaml:2:3  training.evaluation_strategy is not a setting any more. "
+            "It is called eval_strategy now.",
+        ),
+        (
+            "training:\n  lr: 1e-3\n",
+            "my.yaml:2:3  training.lr is not a setting. Did you mean training.learning_rate?",
+        ),
+        (
+            "training:\n  do_train: true\n",
+            "my.yaml:2:3  training.do_train has no effect here. "
+            "`gptft train` always trains; leave it out.",
+        ),
+        (
+            "training:\n  learning_rate: '5e-5'\n",
+            "my.yaml:2:3  training.learning_rate must be a number, not the text '5e-5'.",
+        ),
+        (
+            "training:\n  max_steps: 1.5\n",
+            "my.yaml:2:3  training.max_steps must be a whole number, not 1.5.",
+        ),
+        (
+            "training:\n  max_steps: true\n",
+            "my.yaml:2:3  training.max_steps must be a whole number, not true.",
+        ),
+        (
+            "training:\n  eval_strategy: stepz\n",
+            "my.yaml:2:3  training.eval_strategy can't be the text 'stepz'. Did you mean steps?",
+        ),
+        (
+            "training:\n  per_device_train_batch_size: 0\n",
+            "my.yaml:2:3  training.per_device_train_batch_size must be at least 1, not 0.",
+        ),
+        (
+            "training:\n  num_train_epochs: .inf\n",
+            "my.yaml:2:3  training.num_train_epochs must be a finite number, not inf.",
+        ),
+        (
+            "training:\n  learning_rate: .nan\n",
+            "my.yaml:2:3  training.learning_rate must be at least 0, not nan.",
+        ),
+        ("trainig:\n  seed: 1\n", "my.yaml:1:1  trainig is not a setting. Did you mean training?"),
+        (
+            "learning_rate: 1\n",
+            "my.yaml:1:1  learning_rate is not a setting. Did you mean training.learning_rate?",
+        ),
+        (
+            "model:\n  block_size: 1\n",
+            "my.yaml:2:3  model.block_size is not a setting. Did you mean data.block_size?",
+        ),
+        (
+            "model: pico\n",
+            "my.yaml:1:1  model must be a section of `key: value` lines, not the text 'pico'.",
+        ),
+        (
+            "training: 5\n",
+            "my.yaml:1:1  training must be a mapping, not 5. Any field of "
+            "transformers.TrainingArguments.",
+        ),
+        (
+            "data:\n  train: a.txt\n  train: b.txt\n",
+            "my.yaml:3:3  data.train is set twice, first in line 2. Keep one of them.",
+        ),
+        (
+            "data:\n  train: []\n",
+            "my.yaml:2:3  data.train must name something, not a list. "
+            "A text file, a folder, a glob, or a list of them.",
+        ),
+        (
+            "data:\n  train: [a.txt, 7]\n",
+            "my.yaml:2:18  data.train.1 must be text, not 7. "
+            "A text file, a folder, a glob, or a list of them.",
+        ),
+        (
+            "data:\n  train: a.txt\n  tail: cut\n",
+            "my.yaml:3:3  data.tail must be 'keep' or 'drop', not the text 'cut'. "
+            "The last, shorter block: trained on, or left out.",
+        ),
+        (
+            "data:\n  train: a.txt\n  validation: 1.5\n",
+            "my.yaml:3:3  data.validation must be a share between 0 and 1, a path, or a list of "
+            "paths, not 1.5. Held out: a share of the documents (0.1), or files of their own.",
+        ),
+        (
+            "data:\n  block_size: 64\n",
+            "my.yaml:1:1  data.train is missing. A text file, a folder, a glob, or a list of them.",
+        ),
+        (
+            "model:\n  name: pico\n  from_scratch: {model_type: gpt2}\n",
+            "my.yaml:2:3  model.name and model.from_scratch can't both be given.",
+        ),
+        (
+            "model:\n  from_scratch: {model_type: gpt2}\n",
+            "my.yaml:2:3  model.from_scratch needs tokenizer.name or tokenizer.train.",
+        ),
+        (
+            "tokenizer:\n  train: {vocab_size: 300}\n",
+            "my.yaml:1:1  tokenizer is for model.from_scratch; a loaded model keeps its own.",
+        ),
+        (
+            "tokenizer:\n  train: {vocab_size: 100}\n",
+            "my.yaml:2:11  tokenizer.train.vocab_size must be at least 257, not 100. "
+            "Ids in all: 256 bytes, one EOS, and the merges.",
+        ),
+    ],
+)
+def test_each_mistake_is_one_line_with_place_and_way_out(tmp_path: Path, text: str, message: str):
+    assert problems(write(tmp_path, text)) == [message]
+
+
+def test_all_problems_come_at_once_in_the_order_of_their_lines(tmp_path: Path):
+    text = (
+        "model:\n  nme: pico\ntraining:\n  learning_rte: 1\n  seed: 1\n  seed: 2\n"
+        "data:\n  train: a.txt\n  tail: 5\n"
+    )
+    lines = problems(write(tmp_path, text))
+    assert [line.split("  ")[0] for line in lines] == [
+        "my.yaml:2:3",
+        "my.yaml:4:3",
+        "my.yaml:6:3",
+        "my.yaml:9:3",
+    ]
+
+
+def test_set_wins_over_yaml_and_yaml_over_the_default(tmp_path: Path):
+    path = write(tmp_path, "data:\n  train: a.txt\n  block_size: 64\n  tail: drop\n")
+    config = load_config(
+        path, overrides=["data.block_size=32", "training.learning_rate=5e-5", "model.name=./pico"]
+    )
+    assert config.data is not None
+    assert (config.data.block_size, config.data.tail, config.data.seed) == (32, "drop", 42)
+    assert config.training == {"learning_rate": 5e-5}
+    assert config.model.name == "./pico"
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (
+            "data.tail",
+            "--set data.tail: write it as section.key=value, such as --set "
+            "training.learning_rate=1e-4.",
+        ),
+        (
+            "=1",
+            "--set =1: write it as section.key=value, such as --set training.learning_rate=1e-4.",
+        ),
+        (
+            "data.tail=cut",
+            "--set  data.tail must be 'keep' or 'drop', not the text 'cut'. "
+            "The last, shorter block: trained on, or left out.",
+        ),
+        ("data.train.x=1", "--set data.train.x=1: data.train is not a section."),
+        (
+            "training.lerning_rate=1",
+            "--set  training.lerning_rate is not a setting. Did you mean training.learning_rate?",
+        ),
+    ],
+)
+def test_a_wrong_override_is_one_line(tmp_path: Path, override: str, message: str):
+    path = write(tmp_path, "data:\n  train: a.txt\n")
+    assert problems(path, override) == [message]
+
+
+def test_a_missing_file_and_a_folder_are_one_line_each(tmp_path: Path):
+    with pytest.raises(ConfigError, match="no such config file"):
+        load_config(tmp_path / "none.yaml")
+    with pytest.raises(ConfigError, match="is a folder"):
+        load_config(tmp_path)
+
+
+def test_an_empty_file_is_the_default_config(tmp_path: Path):
+    assert load_config(write(tmp_path, "")) == Config()
+    assert load_config(write(tmp_path, "training:\n")) == Config()
+
+
+def test_a_text_stands_for_a_config(tmp_path: Path):
+    config = config_for_text(tmp_path / "poem.txt", overrides=["data.tail=drop"])
+    assert config.data is not None
+    assert config.data.train == [str(tmp_path / "poem.txt")]
+    assert config.data.tail == "drop"
+
+
+def test_a_config_is_frozen():
+    with pytest.raises(ValueError, match="frozen"):
+        Config().model = Config().model  # type: ignore[misc]
+
+
+def test_a_resolved_config_loads_again(tmp_path: Path):
+    from gptft.config.source import dump_yaml
+
+    path = write(tmp_path, "data: {train: a.txt, validation: 0.1}\ntraining: {seed: 7}\n")
+    config = load_config(path)
+    again = tmp_path / "again.yaml"
+    again.write_text(dump_yaml(config.model_dump(mode="json", exclude_none=True)), encoding="utf-8")
+    assert load_config(again) == config
+
+
+SHIPPED = sorted((ROOT / "configs").rglob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_every_shipped_config_loads_and_is_headed_by_its_command(path: Path):
+    load_config(path)
+    head = path.read_text(encoding="utf-8").split("\n\n")[0]
+    assert f"configs/{path.relative_to(ROOT / 'configs')}" in head
+    assert "gptft " in head
