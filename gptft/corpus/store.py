@@ -1,0 +1,175 @@
+"""Blocks on disk: Arrow files that are complete or absent.
+
+In: batches of blocks. Out: a folder with one Arrow stream a part (training, validation), fixed-size
+rows of token ids, the shorter tail beside them, and `ledger.json`, written last. `datasets` opens
+the same files with `Dataset.from_file`. Knows nothing of text or models; must not import torch.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from gptft.corpus.packing import TokenIds, pack_stream
+from gptft.errors import DataError
+
+LEDGER = "ledger.json"
+ROWS = 1024  # blocks a record batch: 2 MB of uint16 at a block of 1,024
+
+
+@dataclass(frozen=True)
+class PartSize:
+    """How much one part of a store holds.
+
+    Attributes:
+        num_blocks: full blocks.
+        tail_tokens: tokens kept beyond the last full block.
+        dropped_tokens: tokens beyond the last full block that were not kept.
+    """
+
+    num_blocks: int
+    tail_tokens: int
+    dropped_tokens: int
+
+
+def write_part(
+    arrays: Iterable[TokenIds],
+    folder: Path,
+    *,
+    part: str,
+    block_size: int,
+    dtype: type[np.unsignedinteger],
+    keep_tail: bool,
+) -> PartSize:
+    """Pack a stream of token ids into `folder/part.arrow`, and its tail into `part-tail.arrow`.
+
+    A tail of one token is never kept: with nothing before it, it can't be predicted.
+
+    Args:
+        arrays: documents' ids, each of shape (n,), each ended by EOS.
+        folder: an existing folder.
+        part: `train` or `validation`.
+        block_size: tokens a block.
+        dtype: what ids are stored as.
+        keep_tail: write the last, shorter block; otherwise its tokens count as dropped.
+    """
+    value_type = pa.from_numpy_dtype(np.dtype(dtype))
+    schema = pa.schema([("input_ids", pa.list_(value_type, block_size))])
+    num_blocks = 0
+    tail: TokenIds = np.zeros(0, dtype=dtype)
+    path = folder / f"{part}.arrow"
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
+        for blocks, tail in pack_stream(arrays, block_size=block_size, rows=ROWS):  # noqa: B007
+            if len(blocks):
+                values = pa.array(blocks.ravel().astype(dtype, copy=False))
+                rows = pa.FixedSizeListArray.from_arrays(values, block_size)
+                writer.write_batch(pa.record_batch([rows], schema=schema))
+                num_blocks += len(blocks)
+    kept = len(tail) if keep_tail and len(tail) > 1 else 0
+    if kept:
+        _write_tail(tail.astype(dtype, copy=False), folder / f"{part}-tail.arrow")
+    return PartSize(num_blocks, kept, len(tail) - kept)
+
+
+def _write_tail(tail: TokenIds, path: Path) -> None:
+    row = pa.array([tail.tolist()], type=pa.list_(pa.from_numpy_dtype(tail.dtype)))
+    batch = pa.record_batch([row], names=["input_ids"])
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+
+
+class BlockStore:
+    """Read access to one part of a block store, memory-mapped.
+
+    `len(store)` is its blocks, the tail included; `store[i]` is the token ids of block i, of shape
+    (block_size,), or shorter for the tail, which comes last.
+    """
+
+    def __init__(self, folder: Path, *, part: str = "train") -> None:
+        """Open `part` of the store in `folder`.
+
+        Raises:
+            DataError: the part is missing or can't be read.
+        """
+        try:
+            self._batches = [_values(batch) for batch in _open(folder / f"{part}.arrow")]
+            tail = folder / f"{part}-tail.arrow"
+            self._tail = [_values(batch) for batch in _open(tail)] if tail.is_file() else []
+        except (OSError, pa.ArrowInvalid) as error:
+            raise DataError(
+                f"The block store {folder} can't be read ({error}). Delete that folder and "
+                "prepare again."
+            ) from None
+        self.num_blocks = sum(len(batch) for batch in self._batches)
+
+    def __len__(self) -> int:
+        return self.num_blocks + len(self._tail)
+
+    def __getitem__(self, index: int) -> TokenIds:
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"block {index} of {len(self)}")
+        index %= len(self)
+        batch = self._batches[index // ROWS] if index < self.num_blocks else self._tail[0]
+        block: TokenIds = batch[index % ROWS if index < self.num_blocks else 0]
+        return block
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens in all blocks and the tail."""
+        return sum(int(batch.size) for batch in (*self._batches, *self._tail))
+
+    def max_token_id(self) -> int:
+        """The highest id in the store; -1 for an empty one. Reads every block."""
+        return max((int(b.max()) for b in (*self._batches, *self._tail) if b.size), default=-1)
+
+
+def _open(path: Path) -> list[pa.RecordBatch]:
+    return list(pa.ipc.open_stream(pa.memory_map(str(path))))
+
+
+def _values(batch: pa.RecordBatch) -> TokenIds:
+    """A record batch's ids as a (rows, tokens) view of the mapped file."""
+    column = batch.column("input_ids")
+    values: TokenIds = column.flatten().to_numpy(zero_copy_only=True)
+    return values.reshape(len(column), -1)
+
+
+def commit_store(staging: Path, final: Path, *, ledger: dict[str, Any]) -> None:
+    """Turn a finished staging folder into the store `final`, in one rename.
+
+    `ledger.json` gets the size of every file, so that a cut or missing one is noticed later. When
+    another process has committed the same store meanwhile, its copy stays and ours goes.
+    """
+    sizes = {p.relative_to(staging).as_posix(): p.stat().st_size for p in _files(staging)}
+    text = json.dumps({**ledger, "files_on_disk": sizes}, ensure_ascii=False, indent=2) + "\n"
+    (staging / LEDGER).write_text(text, encoding="utf-8")
+    for path in _files(staging):
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    try:
+        staging.rename(final)
+    except OSError:
+        if read_ledger(final) is None:
+            raise
+        shutil.rmtree(staging)
+
+
+def read_ledger(folder: Path) -> dict[str, Any] | None:
+    """The ledger of a whole store; None where there is no store, or a file of it isn't whole."""
+    try:
+        ledger = json.loads((folder / LEDGER).read_text(encoding="utf-8"))
+        sizes: dict[str, int] = ledger["files_on_disk"]
+        whole = all((folder / name).stat().st_size == size for name, size in sizes.items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return ledger if whole else None
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())

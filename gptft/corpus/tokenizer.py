@@ -1,0 +1,234 @@
+"""A model's name -> its tokenizer, through the `tokenizers` library alone.
+
+In: a `ModelSource`. Out: a `TextTokenizer`: the ids, the special tokens and the context length that
+the rest of the corpus room needs. Must not import torch or transformers: opening a tokenizer takes
+milliseconds, importing those takes seconds. numpy, a tenth of one, is left to whoever encodes
+documents.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from gptft.errors import ModelError
+from gptft.models.source import ModelSource, context_length, read_json, resolve_model
+
+if TYPE_CHECKING:
+    from gptft.corpus.packing import TokenIds
+
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "vocab.json",
+    "merges.txt",
+    "config.json",
+)
+END_OF_TEXT = "<|endoftext|>"  # GPT-2's own EOS (Radford et al. 2019)
+_SPECIAL_NAMES = ("eos_token", "bos_token", "pad_token", "unk_token")
+_MAX_IDS = 2**32  # what `tokenizers` counts with
+_BATCH_DOCUMENTS = 256  # documents encoded at once: enough for every core, little memory
+
+
+@dataclass(frozen=True)
+class TextTokenizer:
+    """A tokenizer and what its model's files say about it.
+
+    Attributes:
+        backend: text -> ids; never truncates or pads, and reads special-token strings as text.
+        special_tokens: token text by name, of eos_token, bos_token, pad_token, unk_token.
+        context: the most tokens its model sees at once, or None where no config.json says so.
+        name: the model's name, for messages.
+    """
+
+    backend: Tokenizer
+    special_tokens: dict[str, str]
+    context: int | None
+    name: str
+
+    @property
+    def eos_token_id(self) -> int | None:
+        """The id that ends a document, or None where the tokenizer has no EOS."""
+        token = self.special_tokens.get("eos_token")
+        return None if token is None else self.backend.token_to_id(token)
+
+    @property
+    def vocab_size(self) -> int:
+        """One more than the highest id, added tokens counted."""
+        return max(self.backend.get_vocab(with_added_tokens=True).values(), default=-1) + 1
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over everything that decides ids, as hexadecimal."""
+        content = self.backend.to_str() + json.dumps(self.special_tokens, sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()
+
+    def encode_documents(self, texts: Iterator[str]) -> Iterator["TokenIds"]:
+        """Encode texts in batches on all cores, each ended by EOS.
+
+        Yields:
+            one array a text, in order, of shape (tokens + 1,), in the smallest unsigned dtype.
+
+        Raises:
+            ModelError: the tokenizer has no EOS.
+        """
+        import numpy as np
+
+        from gptft.corpus.packing import token_dtype
+
+        eos = self.require_eos()
+        dtype = token_dtype(self.vocab_size)
+        while batch := list(islice(texts, _BATCH_DOCUMENTS)):
+            for encoding in self.backend.encode_batch_fast(batch, add_special_tokens=False):
+                yield np.array([*encoding.ids, eos], dtype=dtype)
+
+    def require_eos(self) -> int:
+        """The EOS id.
+
+        Raises:
+            ModelError: the tokenizer has none, so that no document's end could be learned.
+        """
+        if self.eos_token_id is None:
+            raise ModelError(
+                f"The tokenizer of {self.name} has no EOS token, so the end of a document can't be "
+                "learned. Set eos_token in its tokenizer_config.json."
+            )
+        return self.eos_token_id
+
+
+def load_tokenizer(name: str, *, revision: str | None = None) -> TextTokenizer:
+    """Open the tokenizer of a bundled model, a model or run folder, a tokenizer.json or a hub id.
+
+    Raises:
+        ModelError: there is none, or it can't be read.
+    """
+    source = resolve_model(name)
+    path = _fetch(source, revision) if source.path is None else source.path
+    folder, backend = (path.parent, _open(path)) if path.is_file() else (path, _open_folder(path))
+    config = read_json(folder / "config.json")
+    special = _special_tokens(folder, config, backend)
+    backend.no_truncation()
+    backend.no_padding()
+    backend.add_special_tokens([AddedToken(t, special=True) for t in special.values()])
+    backend.encode_special_tokens = True
+    return TextTokenizer(backend, special, context_length(config), name)
+
+
+def train_tokenizer(texts: Iterator[str], *, vocab_size: int, min_frequency: int) -> TextTokenizer:
+    """Train a byte-level BPE tokenizer like GPT-2's, with `<|endoftext|>` as id 0.
+
+    Args:
+        texts: the training documents.
+        vocab_size: ids in all: 256 bytes, EOS and the merges; a small text may give fewer.
+        min_frequency: a pair seen fewer times is not merged.
+
+    Source: Sennrich et al. 2016 (1508.07909); bytes as in Radford et al. 2019, section 2.2.
+    """
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        min_frequency=min_frequency,
+        special_tokens=[END_OF_TEXT],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    backend.train_from_iterator(texts, trainer)
+    backend.encode_special_tokens = True
+    return TextTokenizer(backend, {"eos_token": END_OF_TEXT}, None, "tokenizer.train")
+
+
+def save_tokenizer(tokenizer: TextTokenizer, folder: Path, *, model_max_length: int) -> None:
+    """Write tokenizer.json and tokenizer_config.json as `AutoTokenizer` expects them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer.backend.save(str(folder / "tokenizer.json"))
+    config = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": model_max_length,
+        "clean_up_tokenization_spaces": False,
+        **tokenizer.special_tokens,
+    }
+    text = json.dumps(config, ensure_ascii=False, indent=2) + "\n"
+    (folder / "tokenizer_config.json").write_text(text, encoding="utf-8")
+
+
+def _fetch(source: ModelSource, revision: str | None) -> Path:
+    """Bring a hub model's tokenizer files to the local hub cache and return their folder."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        folder = snapshot_download(
+            source.name, revision=revision, allow_patterns=list(TOKENIZER_FILES)
+        )
+    except Exception as error:  # the hub's client raises a dozen unrelated types
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(
+            f"{source.name}: no such folder here, and the model hub doesn't answer for it "
+            f"({reason}). Check the name, or give a local model folder."
+        ) from None
+    return Path(folder)
+
+
+def _open_folder(folder: Path) -> Tokenizer:
+    if (folder / "tokenizer.json").is_file():
+        return _open(folder / "tokenizer.json")
+    vocab, merges = folder / "vocab.json", folder / "merges.txt"
+    if not (vocab.is_file() and merges.is_file()):
+        raise ModelError(
+            f"{folder} holds no tokenizer: neither tokenizer.json nor vocab.json with merges.txt."
+        )
+    try:
+        backend = Tokenizer(models.BPE.from_file(str(vocab), str(merges)))
+    except Exception as error:  # tokenizers raises bare Exception
+        raise ModelError(f"{vocab} and {merges} can't be read: {error}.") from None
+    prefix = bool(read_json(folder / "tokenizer_config.json").get("add_prefix_space", False))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefix)
+    backend.decoder = decoders.ByteLevel()
+    return backend
+
+
+def _open(path: Path) -> Tokenizer:
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # tokenizers raises bare Exception
+        raise ModelError(f"{path} is not a tokenizer.json: {error}.") from None
+
+
+def _special_tokens(folder: Path, config: dict[str, Any], backend: Tokenizer) -> dict[str, str]:
+    """Special tokens by name, from the first file that names each.
+
+    The order is tokenizer_config.json, special_tokens_map.json, then the ids in config.json. A
+    token the vocabulary doesn't hold is left out. -1, as some config.json have it, is no token.
+    """
+    files: Sequence[dict[str, Any]] = (
+        read_json(folder / "tokenizer_config.json"),
+        read_json(folder / "special_tokens_map.json"),
+    )
+    found: dict[str, str] = {}
+    for name in _SPECIAL_NAMES:
+        named = [_token_text(file.get(name)) for file in files]
+        ids = config.get(f"{name}_id")
+        ids = ids if isinstance(ids, list) else [ids]
+        named += [backend.id_to_token(i) for i in ids if isinstance(i, int) and 0 <= i < _MAX_IDS]
+        known = [t for t in named if t is not None and backend.token_to_id(t) is not None]
+        if known:
+            found[name] = known[0]
+    return found
+
+
+def _token_text(value: Any) -> str | None:
+    """A special token as tokenizer_config.json spells it: a string or {"content": ...}.
+
+    >>> _token_text({"content": "</s>", "lstrip": False})
+    '</s>'
+    """
+    if isinstance(value, dict):
+        value = value.get("content")
+    return value if isinstance(value, str) else None

@@ -1,0 +1,1 @@
+"""Where a base model comes from: its name, its files, its dtype and device, the bundled model."""

@@ -1,0 +1,117 @@
+"""A model's name -> where its files are.
+
+In: what a person writes: `pico`, a model folder, a run folder, a tokenizer.json, a hub id.
+Out: a `ModelSource`. Only looks at paths: must not import torch, transformers or huggingface_hub,
+and never asks the network whether a hub id exists.
+"""
+
+import json
+import re
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from gptft.errors import ModelError
+
+BUNDLED_MODELS = ("pico",)
+
+# Names under which the architectures keep their context length, in the order they are looked up.
+_CONTEXT_KEYS = ("n_positions", "max_position_embeddings", "n_ctx", "max_seq_len", "seq_length")
+_HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """Where a model is.
+
+    Attributes:
+        name: as the user wrote it.
+        path: a local model folder (or one tokenizer.json); None for a model on the hub.
+    """
+
+    name: str
+    path: Path | None
+
+    @property
+    def pretrained_name(self) -> str:
+        """What `from_pretrained` takes: the folder if there is one, else the hub id."""
+        return self.name if self.path is None else str(self.path)
+
+
+def resolve_model(name: str) -> ModelSource:
+    """Find the model a person means by `name`.
+
+    A bundled model's name comes first (write `./pico` for a folder of that name), then an existing
+    path, then a hub id.
+
+    Raises:
+        ModelError: nothing of that name can be a model, or the folder holds none.
+    """
+    if name in BUNDLED_MODELS:
+        return ModelSource(name, Path(str(files("gptft.models"))) / name)
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return ModelSource(name, _model_dir(path))
+    if path.is_file():
+        if path.suffix == ".json":
+            return ModelSource(name, path)
+        raise ModelError(
+            f"{name} is a file. A model is a folder with config.json and model.safetensors, "
+            f"a run folder, a tokenizer.json, a hub id, or a bundled one: "
+            f"{', '.join(BUNDLED_MODELS)}."
+        )
+    if _HUB_ID.fullmatch(name) and not name.endswith((".json", ".safetensors")):
+        return ModelSource(name, None)
+    raise ModelError(
+        f"{name}: no such folder or file, and not a hub id either. "
+        f"Give a model folder, a run folder, owner/name, or a bundled model: "
+        f"{', '.join(BUNDLED_MODELS)}."
+    )
+
+
+def _model_dir(path: Path) -> Path:
+    if (path / "run.json").is_file():
+        if not (path / "model" / "config.json").is_file():
+            raise ModelError(
+                f"{path} is a run that has no finished model: {path / 'model'} is missing or "
+                "empty. Train it to the end first."
+            )
+        return path / "model"
+    known = ("config.json", "tokenizer.json", "vocab.json", "tokenizer.model")
+    if not any((path / name).is_file() for name in known):
+        raise ModelError(
+            f"{path} holds no model: none of {', '.join(known)} is in it. "
+            "Give a model folder, a run folder, a hub id or a bundled model."
+        )
+    return path
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object from `path`; an absent file is an empty one.
+
+    Raises:
+        ModelError: the file isn't a JSON object in UTF-8.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ModelError(f"{path} is not readable as JSON: {error}.") from None
+    if not isinstance(value, dict):
+        raise ModelError(f"{path} holds a JSON {type(value).__name__}, not an object.")
+    return value
+
+
+def context_length(config: dict[str, Any]) -> int | None:
+    """The most tokens a model of this config.json can see at once, or None if it sets no limit.
+
+    >>> context_length({"model_type": "gpt2", "n_positions": 1024})
+    1024
+    """
+    for key in _CONTEXT_KEYS:
+        value = config.get(key)
+        if isinstance(value, int) and value > 0:
+            return value
+    return None

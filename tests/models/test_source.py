@@ -1,0 +1,72 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from gptft.errors import ModelError
+from gptft.models.source import context_length, read_json, resolve_model
+
+
+def test_a_bundled_name_comes_before_a_folder_of_that_name(in_tmp: Path):
+    (in_tmp / "pico").mkdir()
+    source = resolve_model("pico")
+    assert source.path is not None
+    assert source.path.parent.name == "models"
+    with pytest.raises(ModelError, match="holds no model"):
+        resolve_model("./pico")
+
+
+def test_a_model_folder_is_itself_and_a_run_folder_its_model(in_tmp: Path, tiny_model_dir: Path):
+    assert resolve_model(str(tiny_model_dir)).path == tiny_model_dir
+    run = in_tmp / "run"
+    run.mkdir()
+    (run / "run.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(ModelError, match="has no finished model"):
+        resolve_model("run")
+    (run / "model").symlink_to(tiny_model_dir)
+    assert resolve_model("run").path == Path("run/model")
+
+
+def test_what_is_neither_path_nor_bundled_is_a_hub_id(in_tmp: Path):
+    for name in ("gpt2", "ai-forever/rugpt3small_based_on_gpt2", "runs.2/a-b"):
+        assert resolve_model(name).path is None
+        assert resolve_model(name).pretrained_name == name
+
+
+@pytest.mark.parametrize("name", ["/no/such", "./none", "a/b/c", "tokenizer.json", "имя модели"])
+def test_what_can_be_no_model_is_said(in_tmp: Path, name: str):
+    with pytest.raises(ModelError, match="no such folder or file"):
+        resolve_model(name)
+
+
+def test_a_file_that_is_no_model_is_said(in_tmp: Path):
+    (in_tmp / "weights.bin").write_bytes(b"")
+    with pytest.raises(ModelError, match="is a file"):
+        resolve_model("weights.bin")
+
+
+@pytest.mark.parametrize(
+    ("config", "context"),
+    [
+        ({"n_positions": 1024, "n_ctx": 512}, 1024),
+        ({"max_position_embeddings": 2048}, 2048),
+        ({"n_ctx": 512}, 512),
+        ({}, None),
+        ({"n_positions": None}, None),
+    ],
+)
+def test_the_context_is_found_under_each_architectures_name(
+    config: dict[str, object], context: int | None
+):
+    assert context_length(config) == context
+
+
+def test_a_broken_json_is_named(tmp_path: Path):
+    path = tmp_path / "config.json"
+    assert read_json(path) == {}
+    path.write_text("{", encoding="utf-8")
+    with pytest.raises(ModelError, match=r"config\.json is not readable as JSON"):
+        read_json(path)
+    path.write_text(json.dumps([1]), encoding="utf-8")
+    with pytest.raises(ModelError, match="holds a JSON list"):
+        read_json(path)
