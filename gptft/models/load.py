@@ -1,0 +1,198 @@
+"""A base model's name, or the sizes of a new one -> a model and its tokenizer.
+
+In: names and sizes. Out: transformers' own objects. Only safetensors are read, no remote code is
+ever run, and nothing is asked of the network for a local folder.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from gptft.config.suggest import did_you_mean
+from gptft.errors import ConfigError, ModelError
+from gptft.models.precision import DtypeName, inference_dtype, training_dtype
+from gptft.models.source import ModelSource, context_length, resolve_model
+
+
+def load_for_training(
+    name: str,
+    *,
+    dtype: DtypeName = "auto",
+    revision: str | None = None,
+    config_overrides: Mapping[str, Any] | None = None,
+) -> PreTrainedModel:
+    """Load a base model to be trained on, on the CPU; `Trainer` moves it.
+
+    Args:
+        name: pico, a model or run folder, or a hub id.
+        dtype: of the weights; auto is float32.
+        revision: of a hub model.
+        config_overrides: fields of its config to change.
+
+    Raises:
+        ModelError: it can't be found or read.
+        ConfigError: an override names no field of its config.
+    """
+    source = resolve_model(name)
+    config = _load_config(source, revision=revision)
+    _override(config, config_overrides or {})
+    return _load(source, config=config, dtype=training_dtype(dtype), revision=revision)
+
+
+def load_for_inference(
+    name: str, *, device: torch.device, dtype: DtypeName = "auto"
+) -> PreTrainedModel:
+    """Load a model to generate with, on `device`, in eval mode, in a dtype that device is fast in.
+
+    Raises:
+        ModelError: it can't be found or read.
+    """
+    source = resolve_model(name)
+    config = _load_config(source, revision=None)
+    stored = getattr(config, "dtype", None) or torch.float32
+    chosen = inference_dtype(dtype, stored=stored, device=device)
+    model = _load(source, config=config, dtype=chosen, revision=None)
+    model.to(device)  # type: ignore[arg-type]
+    model.eval()
+    return model
+
+
+def load_auto_tokenizer(name: str, *, revision: str | None = None) -> PreTrainedTokenizerBase:
+    """Load a model's tokenizer as transformers sees it.
+
+    Raises:
+        ModelError: it can't be found or read.
+    """
+    source = resolve_model(name)
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            source.pretrained_name,
+            revision=revision or "main",
+            trust_remote_code=False,
+            local_files_only=source.path is not None,
+        )
+    except Exception as error:  # transformers and tokenizers raise a dozen unrelated types
+        raise _unreadable(source, "tokenizer", error) from None
+    return tokenizer
+
+
+def new_model(
+    sizes: Mapping[str, Any], *, vocab_size: int, eos_token_id: int, seed: int
+) -> PreTrainedModel:
+    """Make a model with random weights.
+
+    Args:
+        sizes: `model_type` and any field of that type's config class.
+        vocab_size: of its tokenizer; a larger `vocab_size` among the sizes is kept.
+        eos_token_id: set as EOS, BOS and PAD where the sizes don't say otherwise.
+        seed: of the weights.
+
+    Raises:
+        ConfigError: there is no such type, or it has no such field, or its values don't go
+            together.
+    """
+    fields = {key: value for key, value in sizes.items() if key != "model_type"}
+    model_type = sizes["model_type"]
+    try:
+        config = AutoConfig.for_model(model_type)
+    except ValueError:
+        raise ConfigError(
+            f"model.from_scratch.model_type: transformers knows no {model_type!r}. "
+            "Take gpt2, llama, gpt_neox or another causal one."
+        ) from None
+    _check_fields(config, fields, section="model.from_scratch")
+    asked = int(fields.get("vocab_size", vocab_size))
+    if asked < vocab_size:
+        raise ConfigError(
+            f"model.from_scratch.vocab_size is {asked:,}, fewer than the tokenizer's "
+            f"{vocab_size:,} ids. Leave it out."
+        )
+    special = dict.fromkeys(("eos_token_id", "bos_token_id", "pad_token_id"), eos_token_id)
+    torch.manual_seed(seed)
+    try:
+        config = AutoConfig.for_model(model_type, **{**special, **fields, "vocab_size": asked})
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(
+            config, dtype=torch.float32, trust_remote_code=False
+        )
+    except Exception as error:  # each architecture checks its sizes in its own way
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"model.from_scratch: {model_type} refuses it: {reason}") from None
+    return model
+
+
+def context_of(model: PreTrainedModel) -> int | None:
+    """The most tokens `model` can see at once, or None where its config sets no limit."""
+    return context_length(model.config.to_dict())
+
+
+def _load_config(source: ModelSource, *, revision: str | None) -> PreTrainedConfig:
+    try:
+        config: PreTrainedConfig = AutoConfig.from_pretrained(
+            source.pretrained_name,
+            revision=revision or "main",
+            trust_remote_code=False,
+            local_files_only=source.path is not None,
+        )
+    except Exception as error:  # the hub's client raises a dozen unrelated types
+        raise _unreadable(source, "config", error) from None
+    return config
+
+
+def _load(
+    source: ModelSource, *, config: PreTrainedConfig, dtype: torch.dtype, revision: str | None
+) -> PreTrainedModel:
+    if source.path is not None and not any(source.path.glob("*.safetensors")):
+        raise ModelError(
+            f"{source.path} holds no .safetensors file, and gptft reads no other weights. "
+            "Save the model again with save_pretrained of a current transformers."
+        )
+    try:
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+            source.pretrained_name,
+            config=config,
+            dtype=dtype,
+            revision=revision or "main",
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=source.path is not None,
+        )
+    except Exception as error:  # as above; and safetensors' own
+        raise _unreadable(source, "weights", error) from None
+    return model
+
+
+def _override(config: PreTrainedConfig, overrides: Mapping[str, Any]) -> None:
+    _check_fields(config, overrides, section="model.config_overrides")
+    for name, value in overrides.items():
+        setattr(config, name, value)
+
+
+def _check_fields(config: PreTrainedConfig, fields: Mapping[str, Any], *, section: str) -> None:
+    known = [*config.to_dict(), *config.attribute_map]
+    problems = [
+        f"{section}.{name} is not a field of {type(config).__name__}. {did_you_mean(name, known)}"
+        for name in fields
+        if name not in known
+    ]
+    if problems:
+        raise ConfigError(*(problem.rstrip() for problem in problems))
+
+
+def _unreadable(source: ModelSource, part: str, error: Exception) -> ModelError:
+    lines = str(error).strip().splitlines()
+    reason = lines[0] if lines else type(error).__name__
+    if source.path is None:
+        return ModelError(
+            f"{source.name}: no such folder here, and its {part} can't be had from the model hub "
+            f"({reason}). Check the name, or give a local model folder."
+        )
+    return ModelError(f"{source.path}: its {part} can't be read: {reason}")

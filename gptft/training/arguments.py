@@ -1,0 +1,88 @@
+"""The `training` section -> `TrainingArguments`, with gptft's defaults under it.
+
+In: plain values, already checked against the snapshot. Out: the live class, which has the last
+word. Defaults of ours are those that lose or hide something in the stock Trainer.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainingArguments
+
+from gptft.config.suggest import did_you_mean
+from gptft.errors import ConfigError
+from gptft.models.precision import DtypeName, has_native_bfloat16, pick_device
+from gptft.training.fields import describe_fields
+
+_LOGS_A_RUN = 50  # a line in the log every fiftieth of the run, where nothing else is asked
+
+
+def training_arguments(
+    training: Mapping[str, Any], *, run_dir: Path, has_validation: bool, dtype: DtypeName
+) -> TrainingArguments:
+    """Build the arguments of a run.
+
+    Args:
+        training: fields of `TrainingArguments` by their own names.
+        run_dir: the run folder; checkpoints go below it.
+        has_validation: whether there is a validation part.
+        dtype: `model.dtype` of the config.
+
+    Raises:
+        ConfigError: a field the installed transformers doesn't have, a combination it refuses, or
+            an evaluation without a validation part.
+    """
+    _check_names(training)
+    _check_evaluation(training, has_validation=has_validation)
+    device = pick_device(use_cpu=bool(training.get("use_cpu", False)))
+    ours: dict[str, Any] = {
+        "logging_steps": 1 / _LOGS_A_RUN,
+        "logging_nan_inf_filter": False,
+        "report_to": "none",
+        "dataloader_pin_memory": device.type == "cuda",
+        "ddp_find_unused_parameters": False,
+    }
+    if device.type == "cuda" and dtype == "auto" and not training.get("fp16"):
+        ours["bf16"] = has_native_bfloat16(device)
+    fixed = {
+        "output_dir": str(run_dir / "checkpoints"),
+        "disable_tqdm": True,
+        "remove_unused_columns": False,
+    }
+    try:
+        return TrainingArguments(**{**ours, **training, **fixed})
+    except (ValueError, TypeError, ImportError, KeyError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"training: transformers refuses these settings: {reason}") from None
+
+
+def _check_names(training: Mapping[str, Any]) -> None:
+    fields = describe_fields()
+    problems = [
+        f"training.{name} is not a setting of the installed transformers. "
+        f"{did_you_mean(name, fields, prefix='training.')}".rstrip()
+        for name in training
+        if name not in fields
+    ]
+    if problems:
+        raise ConfigError(*problems)
+
+
+def _check_evaluation(training: Mapping[str, Any], *, has_validation: bool) -> None:
+    if has_validation:
+        return
+    wanted = [
+        f"training.{name}"
+        for name, off in (
+            ("eval_strategy", ("no",)),
+            ("load_best_model_at_end", (False,)),
+            ("eval_on_start", (False,)),
+        )
+        if name in training and training[name] not in off
+    ]
+    if wanted:
+        raise ConfigError(
+            f"{' and '.join(wanted)} needs a validation part. Set data.validation to a share such "
+            "as 0.1, or to files."
+        )

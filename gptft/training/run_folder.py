@@ -1,0 +1,103 @@
+"""A run's folder: what is written there, and when.
+
+In: facts about a run. Out: run.json, config.yaml, metrics.jsonl, samples.jsonl below the folder, in
+the layout the design gives. A folder that holds something is never touched unasked.
+"""
+
+import json
+import os
+import platform
+import shutil
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from gptft import __version__
+from gptft.errors import ConfigError, RunError
+
+_PACKAGES = ("transformers", "torch", "tokenizers", "accelerate", "datasets", "safetensors")
+
+
+def check_free(run_dir: Path, *, overwrite: bool) -> None:
+    """Refuse a folder that is in use, before anything is loaded or written.
+
+    Args:
+        run_dir: where the run is to go.
+        overwrite: whether an earlier run there may be replaced; other folders never are.
+
+    Raises:
+        ConfigError: the folder isn't free, or can't be one.
+    """
+    if run_dir.exists() and not run_dir.is_dir():
+        raise ConfigError(f"{run_dir} is a file. Name another training.output_dir.")
+    if not run_dir.is_dir() or not any(run_dir.iterdir()):
+        return
+    is_run = (run_dir / "run.json").is_file()
+    if not is_run:
+        raise ConfigError(
+            f"{run_dir} isn't empty and isn't a run of gptft; nothing in it was touched. "
+            "Name another training.output_dir."
+        )
+    if not overwrite:
+        raise ConfigError(
+            f"{run_dir} holds an earlier run; nothing in it was touched. Name another "
+            f"folder (--set training.output_dir=...), or replace that run with --overwrite."
+        )
+
+
+def claim(run_dir: Path) -> None:
+    """Make an empty run folder, after `check_free`; an earlier run there is removed.
+
+    Raises:
+        RunError: the folder can't be made.
+    """
+    try:
+        if run_dir.exists():
+            shutil.rmtree(run_dir)
+        run_dir.mkdir(parents=True)
+    except OSError as error:
+        raise RunError(
+            f"{run_dir} can't be made: {error.strerror}. Name another training.output_dir."
+        ) from None
+
+
+def fingerprint(**facts: Any) -> dict[str, Any]:
+    """What decides a run's result: the given facts, the versions and the machine's threads."""
+    return {
+        "gptft": __version__,
+        "created": now(),
+        **facts,
+        "world_size": int(os.environ.get("WORLD_SIZE", "1")),
+        "versions": {"python": platform.python_version(), **_versions()},
+    }
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:  # a library may be installed under another name
+            continue
+    return found
+
+
+def now() -> str:
+    """The time in UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write `value` as JSON, whole or not at all."""
+    text = json.dumps(value, ensure_ascii=False, indent=2, default=str) + "\n"
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+
+
+def append_json_line(path: Path, value: Mapping[str, Any]) -> None:
+    """Add one JSON object as a line."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(value, ensure_ascii=False) + "\n")

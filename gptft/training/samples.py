@@ -1,0 +1,73 @@
+"""The same prompts continued again and again, so that a person sees what changes.
+
+In: prompts and a sampler made elsewhere: this room doesn't know how text is generated. Out: lines
+of samples.jsonl.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+
+from gptft.training.run_folder import append_json_line
+
+Sampler = Callable[[PreTrainedModel, PreTrainedTokenizerBase, Sequence[str]], list[str]]
+
+
+class SampleWriter:
+    """Continues the prompts with a model as it is now, and writes samples.jsonl."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        sampler: Sampler,
+        tokenizer: PreTrainedTokenizerBase,
+        prompts: Sequence[str],
+    ) -> None:
+        """Write to `path` what `sampler` makes of `prompts`."""
+        self._path = path
+        self._sampler = sampler
+        self._tokenizer = tokenizer
+        self._prompts = prompts
+
+    def write(self, model: PreTrainedModel, *, step: int) -> list[str]:
+        """Continue each prompt; training's random state and mode are left as they were.
+
+        Returns:
+            one continuation a prompt, without the prompt.
+        """
+        was_training = model.training
+        devices = [model.device] if model.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):
+            texts = self._sampler(model.eval(), self._tokenizer, self._prompts)
+        model.train(was_training)
+        for prompt, text in zip(self._prompts, texts, strict=True):
+            append_json_line(self._path, {"step": step, "prompt": prompt, "continuation": text})
+        return texts
+
+
+class SampleEvery(TrainerCallback):
+    """Writes samples every so many steps."""
+
+    def __init__(self, writer: SampleWriter, *, steps: int) -> None:
+        """Call `writer` every `steps` steps."""
+        self._writer = writer
+        self._steps = steps
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Write samples when the step is due; the last step's are written after training."""
+        due = state.global_step % self._steps == 0 and state.global_step < state.max_steps
+        if due and state.is_world_process_zero:
+            self._writer.write(kwargs["model"], step=state.global_step)

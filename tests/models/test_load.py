@@ -1,0 +1,136 @@
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from gptft.errors import ConfigError, ModelError
+from gptft.models.load import (
+    context_of,
+    load_auto_tokenizer,
+    load_for_inference,
+    load_for_training,
+    new_model,
+)
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def bfloat16_dir(tiny_model_dir: Path, tmp_path: Path) -> Path:
+    """The tiny model as most hub models are stored."""
+    folder = tmp_path / "bf16"
+    shutil.copytree(tiny_model_dir, folder)
+    AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).save_pretrained(folder)
+    assert AutoModelForCausalLM.from_pretrained(folder).dtype == torch.bfloat16
+    return folder
+
+
+def test_training_is_in_float32_whatever_the_file_holds(bfloat16_dir: Path):
+    assert load_for_training(str(bfloat16_dir)).dtype == torch.float32
+    assert load_for_training(str(bfloat16_dir), dtype="bfloat16").dtype == torch.bfloat16
+
+
+def test_a_cpu_without_bfloat16_generates_in_float32(
+    bfloat16_dir: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for native, dtype in ((False, torch.float32), (True, torch.bfloat16)):
+        monkeypatch.setattr(
+            "gptft.models.precision.has_native_bfloat16", lambda device, native=native: native
+        )
+        assert load_for_inference(str(bfloat16_dir), device=CPU).dtype == dtype
+    asked = load_for_inference(str(bfloat16_dir), device=CPU, dtype="float16")
+    assert asked.dtype == torch.float16
+    assert not asked.training
+
+
+def test_overrides_change_the_config_and_unknown_ones_are_errors(tiny_model_dir: Path):
+    model = load_for_training(str(tiny_model_dir), config_overrides={"resid_pdrop": 0.5})
+    assert model.config.resid_pdrop == 0.5
+    with pytest.raises(ConfigError, match=r"config_overrides\.resid_drop .* mean resid_pdrop\?"):
+        load_for_training(str(tiny_model_dir), config_overrides={"resid_drop": 0.5})
+
+
+def test_a_new_model_has_the_sizes_asked_for_and_the_tokenizers_ids():
+    sizes = {"model_type": "gpt2", "n_layer": 3, "n_embd": 8, "n_head": 2, "n_positions": 16}
+    model = new_model(sizes, vocab_size=300, eos_token_id=7, seed=1)
+    assert (model.config.n_layer, model.config.vocab_size) == (3, 300)
+    assert (model.config.eos_token_id, model.config.pad_token_id) == (7, 7)
+    assert context_of(model) == 16
+    same = new_model(sizes, vocab_size=300, eos_token_id=7, seed=1)
+    other = new_model(sizes, vocab_size=300, eos_token_id=7, seed=2)
+    weights = [m.state_dict()["transformer.wte.weight"] for m in (model, same, other)]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+def test_a_new_llama_too():
+    sizes = {
+        "model_type": "llama",
+        "num_hidden_layers": 1,
+        "hidden_size": 8,
+        "intermediate_size": 16,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 32,
+    }
+    model = new_model(sizes, vocab_size=300, eos_token_id=0, seed=1)
+    assert context_of(model) == 32
+
+
+@pytest.mark.parametrize(
+    ("sizes", "said"),
+    [
+        ({"model_type": "gtp2"}, "knows no 'gtp2'"),
+        ({"model_type": "gpt2", "n_layers": 2}, "from_scratch.n_layers is not a field"),
+        ({"model_type": "gpt2", "vocab_size": 5}, "fewer than the tokenizer's 300 ids"),
+        ({"model_type": "gpt2", "n_embd": 7, "n_head": 2}, "gpt2 refuses it"),
+        ({"model_type": "gpt2", "n_layer": "many"}, "gpt2 refuses it"),
+    ],
+)
+def test_sizes_that_make_no_model_are_one_line(sizes: dict[str, object], said: str):
+    with pytest.raises(ConfigError, match=said) as caught:
+        new_model(sizes, vocab_size=300, eos_token_id=0, seed=1)
+    assert "\n" not in str(caught.value)
+
+
+def test_broken_weights_are_named(tiny_model_dir: Path, tmp_path: Path):
+    folder = tmp_path / "broken"
+    shutil.copytree(tiny_model_dir, folder)
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(ModelError, match="its weights can't be read"):
+        load_for_training(str(folder))
+    weights.unlink()
+    with pytest.raises(ModelError, match=r"holds no \.safetensors file"):
+        load_for_training(str(folder))
+    (folder / "config.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(ModelError, match="its config can't be read"):
+        load_for_training(str(folder))
+    (folder / "tokenizer.json").write_text("{", encoding="utf-8")
+    with pytest.raises(ModelError, match="its tokenizer can't be read"):
+        load_auto_tokenizer(str(folder))
+
+
+def test_a_hub_model_without_the_hub_is_one_line():
+    with pytest.raises(ModelError, match="no such folder here") as caught:
+        load_for_training("nobody/no-such-model")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folders_own_code_is_never_run(tiny_model_dir: Path, tmp_path: Path):
+    import json
+
+    folder = tmp_path / "remote"
+    shutil.copytree(tiny_model_dir, folder)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config["auto_map"] = {"AutoModelForCausalLM": "evil.Evil", "AutoConfig": "evil.EvilConfig"}
+    config["model_type"] = "evil"
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    (folder / "evil.py").write_text(
+        f"open({str(tmp_path / 'pwned')!r}, 'w').close()\n", encoding="utf-8"
+    )
+    with pytest.raises(ModelError):
+        load_for_training(str(folder))
+    assert not (tmp_path / "pwned").exists()

@@ -1,0 +1,50 @@
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from gptft.config.sections import Config
+from gptft.corpus.prepare import prepare_config
+from gptft.training.train import TrainResult, train_model
+
+Run = Callable[..., TrainResult]
+
+
+def fixed_sampler(model: Any, tokenizer: Any, prompts: Sequence[str]) -> list[str]:
+    """A sampler that tells which prompt it saw, without generating."""
+    return [f" <- {prompt}" for prompt in prompts]
+
+
+@pytest.fixture
+def run(tmp_path: Path, tiny_model_dir: Path, corpus_dir: Path) -> Run:
+    """Train the tiny model on the tiny corpus: `run(name, section={...}, ...)`."""
+
+    def train(name: str = "run", *, overwrite: bool = False, **sections: dict[str, Any]):
+        config = Config.model_validate(
+            {
+                "model": {"name": str(tiny_model_dir)},
+                **sections,
+                "data": {"train": [str(corpus_dir)], "block_size": 32, **sections.get("data", {})},
+                "training": {
+                    "max_steps": 3,
+                    "logging_steps": 1,
+                    "learning_rate": 1e-3,
+                    "per_device_train_batch_size": 2,
+                    "save_strategy": "no",
+                    "use_cpu": True,
+                    **sections.get("training", {}),
+                },
+            }
+        )
+        return train_model(
+            config,
+            store_dir=prepare_config(config).path,
+            run_dir=tmp_path / name,
+            sampler=fixed_sampler,
+            console=Console(quiet=True),
+            overwrite=overwrite,
+        )
+
+    return train

@@ -1,0 +1,47 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from gptft.corpus.store import BlockStore, write_part
+from gptft.training.dataset import BlockDataset, collate_blocks, spread_indices
+
+
+def test_labels_are_the_real_tokens_and_eos_stays_whatever_pads():
+    eos = 0  # the very id that the collator pads with
+    batch = collate_blocks([torch.tensor([5, eos, 7, eos]), torch.tensor([8, eos])])
+    assert batch["input_ids"].tolist() == [[5, 0, 7, 0], [8, 0, 0, 0]]
+    assert batch["labels"].tolist() == [[5, 0, 7, 0], [8, 0, -100, -100]]
+
+
+def test_a_batch_never_carries_a_mask():
+    assert set(collate_blocks([torch.tensor([1, 2])])) == {"input_ids", "labels"}
+
+
+def test_a_dataset_hands_out_the_stores_blocks_as_int64(tmp_path: Path):
+    write_part(
+        iter([np.arange(10, dtype=np.uint16)]),
+        tmp_path,
+        part="train",
+        block_size=4,
+        dtype=np.uint16,
+        keep_tail=True,
+    )
+    dataset = BlockDataset(BlockStore(tmp_path))
+    assert [dataset[i].tolist() for i in range(len(dataset))] == [
+        [0, 1, 2, 3],
+        [4, 5, 6, 7],
+        [8, 9],
+    ]
+    assert dataset[0].dtype == torch.int64
+    some = BlockDataset(BlockStore(tmp_path), indices=[2, 0])
+    assert [some[i].tolist() for i in range(len(some))] == [[8, 9], [0, 1, 2, 3]]
+
+
+@pytest.mark.parametrize(
+    ("length", "at_most", "indices"),
+    [(0, 4, []), (3, 4, [0, 1, 2]), (4, 4, [0, 1, 2, 3]), (100, 4, [0, 33, 66, 99])],
+)
+def test_indices_are_spread_evenly(length: int, at_most: int, indices: list[int]):
+    assert spread_indices(length, at_most=at_most) == indices
