@@ -50,16 +50,17 @@ def notice(message: RenderableType) -> None:
 
 def result_json(value: Any) -> None:
     """Print `value` to stdout as JSON, Cyrillic left readable, indented by two spaces."""
-    if _is_first_process():
+    if is_first_process():
         sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
 
 
-def _is_first_process() -> bool:
+def is_first_process() -> bool:
+    """Whether this is the one process of a run that speaks and writes for all."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def _print(console: Console, renderable: RenderableType) -> None:
-    if not _is_first_process():
+    if not is_first_process():
         return
     if isinstance(renderable, str):
         console.print(renderable, markup=False, emoji=False)

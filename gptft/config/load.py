@@ -39,9 +39,18 @@ def load_config(path: Path, *, overrides: Sequence[str] = ()) -> Config:
     return _build(source, overrides=overrides)
 
 
-def config_for_text(text: Path, *, overrides: Sequence[str] = ()) -> Config:
-    """The default config with `text`, a file or folder, as its training text."""
-    return _build(Source(str(text), {"data": {"train": str(text)}}), overrides=overrides)
+def default_config(*, overrides: Sequence[str] = (), text: Path | None = None) -> Config:
+    """The config of someone who wrote none.
+
+    Args:
+        overrides: as in `load_config`.
+        text: a file or folder to train on.
+
+    Raises:
+        ConfigError: an override is wrong.
+    """
+    source = Source("--set") if text is None else Source(str(text), {"data": {"train": str(text)}})
+    return _build(source, overrides=overrides)
 
 
 def _build(source: Source, *, overrides: Sequence[str]) -> Config:
@@ -153,10 +162,10 @@ def _wanted(error: ErrorDetails, path: KeyPath) -> str:
         "dict_type": "must be a mapping",
         "model_type": "must be a section of `key: value` lines",
         "literal_error": f"must be {context.get('expected')}",
-        "greater_than_equal": f"must be at least {context.get('ge')}",
-        "greater_than": f"must be above {context.get('gt')}",
-        "less_than_equal": f"must be at most {context.get('le')}",
-        "less_than": f"must be below {context.get('lt')}",
+        "greater_than_equal": f"must be at least {context.get('ge', 0):g}",
+        "greater_than": f"must be above {context.get('gt', 0):g}",
+        "less_than_equal": f"must be at most {context.get('le', 0):g}",
+        "less_than": f"must be below {context.get('lt', 0):g}",
         "too_short": "must name something",
         "string_too_short": "must not be empty",
         "finite_number": "must be finite",

@@ -199,3 +199,11 @@ class Config(Section):
         if self.model.from_scratch is not None and not named:
             raise ValueError("model.from_scratch needs tokenizer.name or tokenizer.train")
         return self
+
+    def resolved(self) -> dict[str, Any]:
+        """The config as plain values that load again, without secrets and without what is unset."""
+        values = self.model_dump(mode="json", exclude_none=True)
+        if self.model.from_scratch is not None:
+            del values["model"]["name"]
+        values["training"].pop("hub_token", None)
+        return values

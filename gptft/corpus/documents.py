@@ -5,15 +5,38 @@ holds one file at most. The draw of the validation part is the same on every mac
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from gptft.config.sections import DataConfig
-from gptft.corpus.reader import read_text, split_documents
+from gptft.corpus.reader import FoundFiles, find_files, read_text, split_documents
 from gptft.errors import DataError
 
 Progress = Callable[[int, int], None]
+
+
+def find_parts(data: DataConfig) -> tuple[FoundFiles, tuple[Path, ...]]:
+    """The files of the training part and of the validation part.
+
+    A file named for validation is never in the training part, even where its folder is.
+
+    Raises:
+        DataError: a source names nothing, or validation leaves nothing to train on.
+    """
+    train = find_files(data.train, exclude=data.exclude)
+    if data.validation is None or isinstance(data.validation, float):
+        return train, ()
+    validation = find_files(data.validation, exclude=data.exclude).files
+    held_out = {path.resolve() for path in validation}
+    kept = tuple(path for path in train.files if path.resolve() not in held_out)
+    if not kept:
+        raise DataError(
+            f"data.validation names all {len(train.files)} files of data.train, which leaves "
+            "nothing to train on. Name fewer."
+        )
+    return replace(train, files=kept), validation
 
 
 class Documents:

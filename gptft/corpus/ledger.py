@@ -3,7 +3,8 @@
 In: counts. Out: a frozen `Ledger`, its sentences for a person, its dictionary for a script.
 """
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 
@@ -32,6 +33,7 @@ class Ledger:
         validation_tail_tokens: tokens in its shorter last block.
         validation_dropped_tokens: validation tokens in no block.
         vocab_size: of the tokenizer.
+        eos_token_id: the id that ends each document.
         tail: what the config asked for, `keep` or `drop`.
     """
 
@@ -52,7 +54,15 @@ class Ledger:
     validation_tail_tokens: int
     validation_dropped_tokens: int
     vocab_size: int
+    eos_token_id: int
     tail: Literal["keep", "drop"]
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Ledger | None":
+        """The ledger in `values`, or None where another version of gptft wrote it."""
+        names = {field.name for field in fields(cls)}
+        known = {name: value for name, value in values.items() if name in names}
+        return cls(**known) if set(known) == names else None
 
     def to_dict(self) -> dict[str, Any]:
         """All counts by name."""
@@ -88,7 +98,7 @@ class Ledger:
         if self.tail_tokens:
             return f"{blocks} and a last, shorter one of {self.tail_tokens:,}; nothing is padded."
         if self.dropped_tokens:
-            return f"{blocks}; the last {self.dropped_tokens:,} tokens fill none and are dropped."
+            return f"{blocks}; {_count(self.dropped_tokens, 'token')} beyond them dropped."
         return f"{blocks}; nothing is left over."
 
     def _validation_sentence(self) -> str:

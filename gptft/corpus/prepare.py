@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gptft.config.sections import Config, DataConfig, TokenizerTrainConfig
-from gptft.corpus.documents import Documents, Progress
+from gptft.corpus.documents import Documents, Progress, find_parts
 from gptft.corpus.ledger import Ledger
 from gptft.corpus.packing import TokenIds, token_dtype
-from gptft.corpus.reader import check_files, find_parts
+from gptft.corpus.reader import check_files
 from gptft.corpus.store import PartSize, commit_store, read_ledger, write_part
 from gptft.corpus.tokenizer import (
     TextTokenizer,
@@ -163,9 +163,8 @@ def prepare_blocks(
         block_size=block_size,
     )
     final = store / "blocks" / address
-    if (known := read_ledger(final)) is not None:
-        ledger = Ledger(**{k: v for k, v in known.items() if k != "files_on_disk"})
-        ledger = replace(ledger, skipped_files=len(train_files.skipped))
+    if (known := Ledger.from_dict(read_ledger(final) or {})) is not None:
+        ledger = replace(known, skipped_files=len(train_files.skipped))
         return Prepared(final, ledger, cached=True, seconds=time.perf_counter() - started)
     check_files([*train_files.files, *validation_files])
     corpus = Documents(data, train_files.files, validation_files, progress)
@@ -291,6 +290,7 @@ def _write(
         validation_tail_tokens=validation.tail_tokens,
         validation_dropped_tokens=validation.dropped_tokens,
         vocab_size=tokenizer.vocab_size,
+        eos_token_id=tokenizer.require_eos(),
         tail=tail,
     )
 

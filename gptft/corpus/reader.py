@@ -6,11 +6,10 @@ byte for byte but for a byte order mark, which is no text. Knows nothing of toke
 
 import glob
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
-from gptft.config.sections import DataConfig
 from gptft.errors import DataError
 
 TEXT_SUFFIXES = (".md", ".txt")
@@ -81,28 +80,6 @@ def find_files(sources: Sequence[str], *, exclude: Sequence[str] = ()) -> FoundF
     return FoundFiles(tuple(found), tuple(path for path in skipped if path not in found))
 
 
-def find_parts(data: DataConfig) -> tuple[FoundFiles, tuple[Path, ...]]:
-    """The files of the training part and of the validation part.
-
-    A file named for validation is never in the training part, even where its folder is.
-
-    Raises:
-        DataError: a source names nothing, or validation leaves nothing to train on.
-    """
-    train = find_files(data.train, exclude=data.exclude)
-    if data.validation is None or isinstance(data.validation, float):
-        return train, ()
-    validation = find_files(data.validation, exclude=data.exclude).files
-    held_out = {path.resolve() for path in validation}
-    kept = tuple(path for path in train.files if path.resolve() not in held_out)
-    if not kept:
-        raise DataError(
-            f"data.validation names all {len(train.files)} files of data.train, which leaves "
-            "nothing to train on. Name fewer."
-        )
-    return replace(train, files=kept), validation
-
-
 def _candidates(source: str) -> tuple[list[Path], list[Path]]:
     """The files `source` names and, for a folder, those passed over."""
     path = Path(source).expanduser()
@@ -158,7 +135,7 @@ def check_files(files: Sequence[Path]) -> None:
         rest = len(problems) - _MAX_NAMED
         problems = [*problems[:_MAX_NAMED], f"... and {rest} more files that can't be read."]
     if problems:
-        raise DataError("\n".join(problems))
+        raise DataError("\n".join([*problems, "data.exclude leaves files out by name."]))
 
 
 def read_text(path: Path) -> str:
@@ -174,16 +151,14 @@ def read_text(path: Path) -> str:
     nul = raw.find(b"\0")
     if nul >= 0:
         raise DataError(
-            f"{path} is not a text file in UTF-8: NUL byte at offset {nul:,}. "
-            "Convert it to UTF-8, or leave it out with data.exclude."
+            f"{path} is not a text file in UTF-8: NUL byte at offset {nul:,}. Convert it to UTF-8."
         )
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
         raise DataError(
             f"{path} is not a text file in UTF-8: byte 0x{raw[error.start]:02x} at offset "
-            f"{error.start:,}. Convert it (iconv -f WINDOWS-1251 -t UTF-8, say), or leave it out "
-            "with data.exclude."
+            f"{error.start:,}. Convert it (iconv -f WINDOWS-1251 -t UTF-8, say)."
         ) from None
     return text.removeprefix(_BOM)
 

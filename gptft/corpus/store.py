@@ -67,14 +67,20 @@ def write_part(
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
         for blocks, tail in pack_stream(arrays, block_size=block_size, rows=ROWS):  # noqa: B007
             if len(blocks):
-                values = pa.array(blocks.ravel().astype(dtype, copy=False))
-                rows = pa.FixedSizeListArray.from_arrays(values, block_size)
+                rows = pa.FixedSizeListArray.from_arrays(_column(blocks, dtype), block_size)
                 writer.write_batch(pa.record_batch([rows], schema=schema))
                 num_blocks += len(blocks)
     kept = len(tail) if keep_tail and len(tail) > 1 else 0
     if kept:
         _write_tail(tail.astype(dtype, copy=False), folder / f"{part}-tail.arrow")
     return PartSize(num_blocks, kept, len(tail) - kept)
+
+
+def _column(blocks: TokenIds, dtype: type[np.unsignedinteger]) -> pa.Array:
+    """The ids as one Arrow array over the same memory; `pa.array` would import pandas."""
+    flat = np.ascontiguousarray(blocks, dtype=dtype).ravel()
+    value_type = pa.from_numpy_dtype(flat.dtype)
+    return pa.Array.from_buffers(value_type, len(flat), [None, pa.py_buffer(flat)])
 
 
 def _write_tail(tail: TokenIds, path: Path) -> None:

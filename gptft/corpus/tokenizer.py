@@ -1,9 +1,9 @@
 """A model's name -> its tokenizer, through the `tokenizers` library alone.
 
-In: a `ModelSource`. Out: a `TextTokenizer`: the ids, the special tokens and the context length that
-the rest of the corpus room needs. Must not import torch or transformers: opening a tokenizer takes
-milliseconds, importing those takes seconds. numpy, a tenth of one, is left to whoever encodes
-documents.
+In: what a person calls a model. Out: a `TextTokenizer`: the ids, the special tokens and the context
+length that the rest of the corpus room needs. Must not import torch or transformers: opening a
+tokenizer takes milliseconds, importing those takes seconds. numpy, a tenth of one, is left to
+whoever encodes documents.
 """
 
 import hashlib
@@ -17,19 +17,12 @@ from typing import TYPE_CHECKING, Any
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from gptft.errors import ModelError
-from gptft.models.source import ModelSource, context_length, read_json, resolve_model
+from gptft.models.hub import local_folder
+from gptft.models.source import context_length, read_json
 
 if TYPE_CHECKING:
     from gptft.corpus.packing import TokenIds
 
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "vocab.json",
-    "merges.txt",
-    "config.json",
-)
 END_OF_TEXT = "<|endoftext|>"  # GPT-2's own EOS (Radford et al. 2019)
 _SPECIAL_NAMES = ("eos_token", "bos_token", "pad_token", "unk_token")
 _MAX_IDS = 2**32  # what `tokenizers` counts with
@@ -108,8 +101,7 @@ def load_tokenizer(name: str, *, revision: str | None = None) -> TextTokenizer:
     Raises:
         ModelError: there is none, or it can't be read.
     """
-    source = resolve_model(name)
-    path = _fetch(source, revision) if source.path is None else source.path
+    path = local_folder(name, revision=revision, with_weights=False)
     folder, backend = (path.parent, _open(path)) if path.is_file() else (path, _open_folder(path))
     config = read_json(folder / "config.json")
     special = _special_tokens(folder, config, backend)
@@ -157,23 +149,6 @@ def save_tokenizer(tokenizer: TextTokenizer, folder: Path, *, model_max_length: 
     }
     text = json.dumps(config, ensure_ascii=False, indent=2) + "\n"
     (folder / "tokenizer_config.json").write_text(text, encoding="utf-8")
-
-
-def _fetch(source: ModelSource, revision: str | None) -> Path:
-    """Bring a hub model's tokenizer files to the local hub cache and return their folder."""
-    from huggingface_hub import snapshot_download
-
-    try:
-        folder = snapshot_download(
-            source.name, revision=revision, allow_patterns=list(TOKENIZER_FILES)
-        )
-    except Exception as error:  # the hub's client raises a dozen unrelated types
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelError(
-            f"{source.name}: no such folder here, and the model hub doesn't answer for it "
-            f"({reason}). Check the name, or give a local model folder."
-        ) from None
-    return Path(folder)
 
 
 def _open_folder(folder: Path) -> Tokenizer:

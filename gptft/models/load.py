@@ -1,10 +1,12 @@
 """A base model's name, or the sizes of a new one -> a model and its tokenizer.
 
 In: names and sizes. Out: transformers' own objects. Only safetensors are read, no remote code is
-ever run, and nothing is asked of the network for a local folder.
+ever run; a hub id becomes a local folder first, so that loading itself asks nothing.
 """
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,12 +17,14 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
 )
 
 from gptft.config.suggest import did_you_mean
 from gptft.errors import ConfigError, ModelError
+from gptft.models.hub import local_folder
 from gptft.models.precision import DtypeName, inference_dtype, training_dtype
-from gptft.models.source import ModelSource, context_length, resolve_model
+from gptft.models.source import context_length, read_json
 
 
 def load_for_training(
@@ -42,47 +46,64 @@ def load_for_training(
         ModelError: it can't be found or read.
         ConfigError: an override names no field of its config.
     """
-    source = resolve_model(name)
-    config = _load_config(source, revision=revision)
+    folder = local_folder(name, revision=revision)
+    config = _load_config(folder)
     _override(config, config_overrides or {})
-    return _load(source, config=config, dtype=training_dtype(dtype), revision=revision)
+    return _load(folder, config=config, dtype=training_dtype(dtype))
 
 
 def load_for_inference(
-    name: str, *, device: torch.device, dtype: DtypeName = "auto"
+    name: str,
+    *,
+    device: torch.device,
+    dtype: DtypeName = "auto",
+    revision: str | None = None,
 ) -> PreTrainedModel:
     """Load a model to generate with, on `device`, in eval mode, in a dtype that device is fast in.
 
     Raises:
         ModelError: it can't be found or read.
     """
-    source = resolve_model(name)
-    config = _load_config(source, revision=None)
+    folder = local_folder(name, revision=revision)
+    config = _load_config(folder)
     stored = getattr(config, "dtype", None) or torch.float32
     chosen = inference_dtype(dtype, stored=stored, device=device)
-    model = _load(source, config=config, dtype=chosen, revision=None)
+    model = _load(folder, config=config, dtype=chosen)
     model.to(device)  # type: ignore[arg-type]
     model.eval()
     return model
 
 
 def load_auto_tokenizer(name: str, *, revision: str | None = None) -> PreTrainedTokenizerBase:
-    """Load a model's tokenizer as transformers sees it.
+    """Load a model's tokenizer for transformers, with the very ids of its tokenizer.json.
+
+    `AutoTokenizer` rebuilds the pre-tokenizer of GPT-2-like classes from their defaults and drops
+    what tokenizer.json says, a digit splitter for one (transformers 5.23); then the file is opened
+    as it is.
 
     Raises:
         ModelError: it can't be found or read.
     """
-    source = resolve_model(name)
+    folder = local_folder(name, revision=revision, with_weights=False)
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            source.pretrained_name,
-            revision=revision or "main",
-            trust_remote_code=False,
-            local_files_only=source.path is not None,
+            str(folder), trust_remote_code=False, local_files_only=True
         )
+        if not _keeps_its_file(tokenizer, folder):
+            tokenizer = PreTrainedTokenizerFast.from_pretrained(str(folder), local_files_only=True)
     except Exception as error:  # transformers and tokenizers raise a dozen unrelated types
-        raise _unreadable(source, "tokenizer", error) from None
+        raise _unreadable(folder, "tokenizer", error) from None
     return tokenizer
+
+
+def _keeps_its_file(tokenizer: PreTrainedTokenizerBase, folder: Path) -> bool:
+    """Whether a tokenizer cuts text as the tokenizer.json in `folder`, if any, says."""
+    stored = read_json(folder / "tokenizer.json")
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if not stored or backend is None:
+        return True
+    used = json.loads(backend.to_str())
+    return all(used.get(part) == stored.get(part) for part in ("normalizer", "pre_tokenizer"))
 
 
 def new_model(
@@ -134,39 +155,33 @@ def context_of(model: PreTrainedModel) -> int | None:
     return context_length(model.config.to_dict())
 
 
-def _load_config(source: ModelSource, *, revision: str | None) -> PreTrainedConfig:
+def _load_config(folder: Path) -> PreTrainedConfig:
     try:
         config: PreTrainedConfig = AutoConfig.from_pretrained(
-            source.pretrained_name,
-            revision=revision or "main",
-            trust_remote_code=False,
-            local_files_only=source.path is not None,
+            str(folder), trust_remote_code=False, local_files_only=True
         )
-    except Exception as error:  # the hub's client raises a dozen unrelated types
-        raise _unreadable(source, "config", error) from None
+    except Exception as error:  # as above
+        raise _unreadable(folder, "config", error) from None
     return config
 
 
-def _load(
-    source: ModelSource, *, config: PreTrainedConfig, dtype: torch.dtype, revision: str | None
-) -> PreTrainedModel:
-    if source.path is not None and not any(source.path.glob("*.safetensors")):
+def _load(folder: Path, *, config: PreTrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
+    if not any(folder.glob("*.safetensors")):
         raise ModelError(
-            f"{source.path} holds no .safetensors file, and gptft reads no other weights. "
+            f"{folder} holds no .safetensors file, and gptft reads no other weights. "
             "Save the model again with save_pretrained of a current transformers."
         )
     try:
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-            source.pretrained_name,
+            str(folder),
             config=config,
             dtype=dtype,
-            revision=revision or "main",
             use_safetensors=True,
             trust_remote_code=False,
-            local_files_only=source.path is not None,
+            local_files_only=True,
         )
     except Exception as error:  # as above; and safetensors' own
-        raise _unreadable(source, "weights", error) from None
+        raise _unreadable(folder, "weights", error) from None
     return model
 
 
@@ -187,12 +202,6 @@ def _check_fields(config: PreTrainedConfig, fields: Mapping[str, Any], *, sectio
         raise ConfigError(*(problem.rstrip() for problem in problems))
 
 
-def _unreadable(source: ModelSource, part: str, error: Exception) -> ModelError:
-    lines = str(error).strip().splitlines()
-    reason = lines[0] if lines else type(error).__name__
-    if source.path is None:
-        return ModelError(
-            f"{source.name}: no such folder here, and its {part} can't be had from the model hub "
-            f"({reason}). Check the name, or give a local model folder."
-        )
-    return ModelError(f"{source.path}: its {part} can't be read: {reason}")
+def _unreadable(folder: Path, part: str, error: Exception) -> ModelError:
+    reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return ModelError(f"{folder}: its {part} can't be read: {reason}")

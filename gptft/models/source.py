@@ -1,13 +1,12 @@
 """A model's name -> where its files are.
 
 In: what a person writes: `pico`, a model folder, a run folder, a tokenizer.json, a hub id.
-Out: a `ModelSource`. Only looks at paths: must not import torch, transformers or huggingface_hub,
-and never asks the network whether a hub id exists.
+Out: a local path, or None for a hub id. Only looks at paths: must not import torch, transformers or
+huggingface_hub, and never asks the network whether a hub id exists.
 """
 
 import json
 import re
-from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -18,29 +17,15 @@ BUNDLED_MODELS = ("pico",)
 
 # Names under which the architectures keep their context length, in the order they are looked up.
 _CONTEXT_KEYS = ("n_positions", "max_position_embeddings", "n_ctx", "max_seq_len", "seq_length")
+_MAX_NAME = 4096  # bytes of a path on Linux; a longer one can't even be asked about
 _HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
 
-@dataclass(frozen=True)
-class ModelSource:
-    """Where a model is.
-
-    Attributes:
-        name: as the user wrote it.
-        path: a local model folder (or one tokenizer.json); None for a model on the hub.
-    """
-
-    name: str
-    path: Path | None
-
-    @property
-    def pretrained_name(self) -> str:
-        """What `from_pretrained` takes: the folder if there is one, else the hub id."""
-        return self.name if self.path is None else str(self.path)
-
-
-def resolve_model(name: str) -> ModelSource:
+def resolve_model(name: str) -> Path | None:
     """Find the model a person means by `name`.
+
+    Returns:
+        a local model folder, or one tokenizer.json; None where `name` can only be a hub id.
 
     A bundled model's name comes first (write `./pico` for a folder of that name), then an existing
     path, then a hub id.
@@ -48,21 +33,26 @@ def resolve_model(name: str) -> ModelSource:
     Raises:
         ModelError: nothing of that name can be a model, or the folder holds none.
     """
+    if not name.strip() or len(name.encode(errors="replace")) > _MAX_NAME:
+        raise ModelError(f"The model's name is {len(name):,} characters long; that is no model.")
     if name in BUNDLED_MODELS:
-        return ModelSource(name, Path(str(files("gptft.models"))) / name)
+        return Path(str(files("gptft.models"))) / name
     path = Path(name).expanduser()
     if path.is_dir():
-        return ModelSource(name, _model_dir(path))
+        return _model_dir(path)
     if path.is_file():
         if path.suffix == ".json":
-            return ModelSource(name, path)
+            return path
         raise ModelError(
             f"{name} is a file. A model is a folder with config.json and model.safetensors, "
             f"a run folder, a tokenizer.json, a hub id, or a bundled one: "
             f"{', '.join(BUNDLED_MODELS)}."
         )
     if _HUB_ID.fullmatch(name) and not name.endswith((".json", ".safetensors")):
-        return ModelSource(name, None)
+        first, _, rest = name.partition("/")
+        if rest and Path(first).is_dir():  # `runs/typo` beside runs/ is no hub id
+            raise ModelError(f"{name}: no such folder, though {first}/ is here. Check the name.")
+        return None
     raise ModelError(
         f"{name}: no such folder or file, and not a hub id either. "
         f"Give a model folder, a run folder, owner/name, or a bundled model: "

@@ -32,10 +32,9 @@ def check_free(run_dir: Path, *, overwrite: bool) -> None:
     """
     if run_dir.exists() and not run_dir.is_dir():
         raise ConfigError(f"{run_dir} is a file. Name another training.output_dir.")
-    if not run_dir.is_dir() or not any(run_dir.iterdir()):
+    if not any(path.is_file() for path in run_dir.rglob("*")):
         return
-    is_run = (run_dir / "run.json").is_file()
-    if not is_run:
+    if not (run_dir / "run.json").is_file():
         raise ConfigError(
             f"{run_dir} isn't empty and isn't a run of gptft; nothing in it was touched. "
             "Name another training.output_dir."

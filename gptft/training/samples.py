@@ -24,7 +24,7 @@ Sampler = Callable[[PreTrainedModel, PreTrainedTokenizerBase, Sequence[str]], li
 
 
 class SampleWriter:
-    """Continues the prompts with a model as it is now, and writes samples.jsonl."""
+    """Continues the prompts with a model as it is now, and keeps them in samples.jsonl."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class SampleWriter:
         self._tokenizer = tokenizer
         self._prompts = prompts
 
-    def write(self, model: PreTrainedModel, *, step: int) -> list[str]:
+    def sample(self, model: PreTrainedModel) -> list[str]:
         """Continue each prompt; training's random state and mode are left as they were.
 
         Returns:
@@ -51,9 +51,12 @@ class SampleWriter:
         with torch.random.fork_rng(devices=devices):
             texts = self._sampler(model.eval(), self._tokenizer, self._prompts)
         model.train(was_training)
+        return texts
+
+    def write(self, texts: Sequence[str], *, step: int) -> None:
+        """Add what `sample` returned at `step` to the file."""
         for prompt, text in zip(self._prompts, texts, strict=True):
             append_json_line(self._path, {"step": step, "prompt": prompt, "continuation": text})
-        return texts
 
 
 class SampleEvery(TrainerCallback):
@@ -70,4 +73,4 @@ class SampleEvery(TrainerCallback):
         """Write samples when the step is due; the last step's are written after training."""
         due = state.global_step % self._steps == 0 and state.global_step < state.max_steps
         if due and state.is_world_process_zero:
-            self._writer.write(kwargs["model"], step=state.global_step)
+            self._writer.write(self._writer.sample(kwargs["model"]), step=state.global_step)

@@ -4,6 +4,7 @@ In: a config and a prepared block store. Out: a run folder whose `model/` plain 
 and a `TrainResult` with what was measured before and after.
 """
 
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -124,20 +125,85 @@ def train_model(
     """
     _quiet_libraries()
     run_folder.check_free(run_dir, overwrite=overwrite)
+    job = _assemble(config, store_dir=store_dir, run_dir=run_dir)
+    trainer = job.trainer
+    is_first = trainer.is_world_process_zero()
+    writer = SampleWriter(
+        run_dir / "samples.jsonl",
+        sampler=sampler,
+        tokenizer=job.tokenizer,
+        prompts=config.samples.prompts,
+    )
+    notify(
+        f"Training {job.num_parameters:,} parameters in {job.dtype} on "
+        f"{trainer.args.device.type}, {len(job.store):,} blocks."
+    )
+    before = job.measure()
+    first = writer.sample(job.model) if is_first else []
+    if is_first:  # nothing on disk is touched before all that can be refused has been
+        run_folder.claim(run_dir)
+        writer.write(first, step=0)
+    facts = _start(run_dir, config, job=job)
+    seconds = _train(trainer, writer, run_dir=run_dir, console=console, every=config.samples.steps)
+    after = job.measure()
+    last = writer.sample(job.model) if is_first else []
+    result = TrainResult(
+        run_dir=run_dir,
+        steps=trainer.state.global_step,
+        seconds=seconds,
+        num_tokens=int(trainer.num_tokens_seen) * trainer.args.world_size,
+        train=BeforeAfter(before[0], after[0]),
+        validation=BeforeAfter(before[1], after[1]) if before[1] and after[1] else None,
+        samples=tuple(map(Sample, config.samples.prompts, first, last)),
+    )
+    _save(job, run_dir=run_dir, save_dtype=config.model.save_dtype)
+    if is_first:
+        writer.write(last, step=result.steps)
+        finished = {**facts, "state": "done", "finished": run_folder.now()}
+        run_folder.write_json(run_dir / "run.json", {**finished, "result": result.to_dict()})
+    return result
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What a run works with."""
+
+    trainer: BlockTrainer
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    store: BlockStore
+    store_dir: Path
+    ledger: Mapping[str, Any]
+    fit: BlockDataset
+    validation: BlockDataset | None
+
+    @property
+    def num_parameters(self) -> int:
+        return sum(p.numel() for p in self.model.parameters())
+
+    @property
+    def dtype(self) -> str:
+        return str(self.model.dtype).removeprefix("torch.")
+
+    def measure(self) -> tuple[Measured, Measured | None]:
+        """The model as it is now, on the training text and on the validation part."""
+        validation = self.trainer.measure(self.validation) if self.validation else None
+        return self.trainer.measure(self.fit), validation
+
+
+def _assemble(config: Config, *, store_dir: Path, run_dir: Path) -> _Job:
+    """Load all a run needs, and refuse what doesn't go together."""
     store = BlockStore(store_dir)
     ledger = read_ledger(store_dir) or {}
     has_validation = bool(ledger.get("validation_documents"))
     args = training_arguments(
         config.training, run_dir=run_dir, has_validation=has_validation, dtype=config.model.dtype
     )
-    model, tokenizer = _load(config, store_dir=store_dir, seed=args.seed)
+    eos = int(ledger.get("eos_token_id", -1))
+    model, tokenizer = _load(config, store_dir=store_dir, eos_token_id=eos, seed=args.seed)
     _check_fit(model, store, name=config.model.name)
-    if args.process_index == 0:
-        run_folder.claim(run_dir)
-    facts = _start(run_dir, config, ledger=ledger, store_dir=store_dir, model=model)
     set_seed(args.seed)
     validation = BlockDataset(BlockStore(store_dir, part="validation")) if has_validation else None
-    fit = BlockDataset(store, indices=spread_indices(len(store), at_most=_FIT_BLOCKS))
     trainer = BlockTrainer(
         model=model,
         args=args,
@@ -145,51 +211,34 @@ def train_model(
         train_dataset=BlockDataset(store),
         eval_dataset=validation,
     )
+    trainer.remove_callback(PrinterCallback)
+    fit = BlockDataset(store, indices=spread_indices(len(store), at_most=_FIT_BLOCKS))
+    return _Job(trainer, model, tokenizer, store, store_dir, ledger, fit, validation)
+
+
+def _train(
+    trainer: BlockTrainer,
+    writer: SampleWriter,
+    *,
+    run_dir: Path,
+    console: Console,
+    every: int | None,
+) -> float:
+    """Train to the end, logging; returns the seconds it took."""
     log = RunLog(
         run_dir / "metrics.jsonl",
         console=console,
         num_tokens_seen=lambda: int(trainer.num_tokens_seen),
     )
-    trainer.remove_callback(PrinterCallback)
     trainer.add_callback(log)
-    writer = SampleWriter(
-        run_dir / "samples.jsonl",
-        sampler=sampler,
-        tokenizer=tokenizer,
-        prompts=config.samples.prompts,
-    )
-    if config.samples.steps and config.samples.prompts:
-        trainer.add_callback(SampleEvery(writer, steps=config.samples.steps))
-    parameters = sum(p.numel() for p in model.parameters())
-    notify(
-        f"Training {parameters:,} parameters in {str(model.dtype).removeprefix('torch.')} on "
-        f"{args.device.type}, {len(store):,} blocks."
-    )
-    before = _measure(trainer, fit, validation)
-    first = writer.write(model, step=0) if trainer.is_world_process_zero() else []
+    if every is not None:
+        trainer.add_callback(SampleEvery(writer, steps=every))
     started = time.perf_counter()
     try:
         trainer.train()
     finally:
         log.close()
-    seconds = time.perf_counter() - started
-    after = _measure(trainer, fit, validation)
-    steps = trainer.state.global_step
-    last = writer.write(model, step=steps) if trainer.is_world_process_zero() else []
-    result = TrainResult(
-        run_dir=run_dir,
-        steps=steps,
-        seconds=seconds,
-        num_tokens=int(trainer.num_tokens_seen) * args.world_size,
-        train=BeforeAfter(before[0], after[0]),
-        validation=BeforeAfter(before[1], after[1]) if before[1] and after[1] else None,
-        samples=tuple(map(Sample, config.samples.prompts, first, last)),
-    )
-    _save(trainer, model, tokenizer, run_dir=run_dir, config=config)
-    if trainer.is_world_process_zero():
-        finished = {**facts, "state": "done", "finished": run_folder.now()}
-        run_folder.write_json(run_dir / "run.json", {**finished, "result": result.to_dict()})
-    return result
+    return time.perf_counter() - started
 
 
 def _quiet_libraries() -> None:
@@ -199,7 +248,7 @@ def _quiet_libraries() -> None:
 
 
 def _load(
-    config: Config, *, store_dir: Path, seed: int
+    config: Config, *, store_dir: Path, eos_token_id: int, seed: int
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The base model, or a new one, with its tokenizer."""
     sizes = config.model.from_scratch
@@ -217,18 +266,13 @@ def _load(
         model = new_model(
             sizes,
             vocab_size=len(tokenizer),
-            eos_token_id=_eos_id(tokenizer, config.model.name),
+            eos_token_id=eos_token_id,
             seed=seed,
         )
-    _learn_eos(model, _eos_id(tokenizer, config.model.name))
+    if tokenizer.eos_token_id != eos_token_id:  # the files disagree; the blocks have the last word
+        tokenizer.eos_token = str(tokenizer.convert_ids_to_tokens(eos_token_id))
+    _learn_eos(model, eos_token_id)
     return model, tokenizer
-
-
-def _eos_id(tokenizer: PreTrainedTokenizerBase, name: str) -> int:
-    eos = tokenizer.eos_token_id
-    if not isinstance(eos, int):
-        raise ModelError(f"The tokenizer of {name} has no EOS token. Set eos_token in its config.")
-    return eos
 
 
 def _learn_eos(model: PreTrainedModel, eos_token_id: int) -> None:
@@ -260,51 +304,41 @@ def _check_fit(model: PreTrainedModel, store: BlockStore, *, name: str) -> None:
         )
 
 
-def _start(
-    run_dir: Path,
-    config: Config,
-    *,
-    ledger: Mapping[str, Any],
-    store_dir: Path,
-    model: PreTrainedModel,
-) -> dict[str, Any]:
+def _start(run_dir: Path, config: Config, *, job: _Job) -> dict[str, Any]:
     """Write config.yaml and run.json; returns run.json's content."""
-    resolved = config.model_dump(mode="json", exclude_none=True)
-    resolved["training"] = {**config.training, "output_dir": str(run_dir)}
+    resolved = config.resolved()
+    resolved["training"]["output_dir"] = str(run_dir)
     facts = run_folder.fingerprint(
         state="running",
         config=resolved,
-        data={"store": store_dir.name, "ledger": dict(ledger)},
-        seed=config.training.get("seed", 42),
-        dtype=str(model.dtype).removeprefix("torch."),
-        num_parameters=sum(p.numel() for p in model.parameters()),
+        data={"store": job.store_dir.name, "ledger": dict(job.ledger)},
+        seed=job.trainer.args.seed,
+        dtype=job.dtype,
+        device=job.trainer.args.device.type,
+        num_parameters=job.num_parameters,
         threads=torch.get_num_threads(),
     )
-    if facts["world_size"] == 1 or torch.distributed.get_rank() == 0:
+    if job.trainer.is_world_process_zero():
         (run_dir / "config.yaml").write_text(dump_yaml(resolved), encoding="utf-8")
         run_folder.write_json(run_dir / "run.json", facts)
     return facts
 
 
-def _measure(
-    trainer: BlockTrainer, fit: BlockDataset, validation: BlockDataset | None
-) -> tuple[Measured, Measured | None]:
-    return trainer.measure(fit), trainer.measure(validation) if validation else None
-
-
-def _save(
-    trainer: BlockTrainer,
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    *,
-    run_dir: Path,
-    config: Config,
-) -> None:
+def _save(job: _Job, *, run_dir: Path, save_dtype: str) -> None:
     """Write `model/` under another name first, so that it is whole or absent."""
-    if config.model.save_dtype != "auto":
-        model.to(named_dtype(config.model.save_dtype))  # type: ignore[arg-type]
+    if save_dtype != "auto":
+        job.model.to(named_dtype(save_dtype))  # type: ignore[arg-type]
     partial = run_dir / ".model.partial"
-    trainer.save_model(str(partial))
-    if trainer.is_world_process_zero():
-        tokenizer.save_pretrained(str(partial))
+    job.trainer.save_model(str(partial))
+    if job.trainer.is_world_process_zero():
+        job.tokenizer.save_pretrained(str(partial))
+        for path in partial.iterdir():  # safetensors writes for its owner alone
+            path.chmod(0o666 & ~_umask())
         partial.rename(run_dir / "model")
+
+
+def _umask() -> int:
+    """The process's file mode mask; it can only be read by setting it."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

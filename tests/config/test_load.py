@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from gptft.config import Config, load_config
-from gptft.config.load import config_for_text
+from gptft.config.load import default_config
+from gptft.config.source import dump_yaml
 from gptft.errors import ConfigError
 from tests.conftest import ROOT
 
@@ -211,7 +212,7 @@ def test_an_empty_file_is_the_default_config(tmp_path: Path):
 
 
 def test_a_text_stands_for_a_config(tmp_path: Path):
-    config = config_for_text(tmp_path / "poem.txt", overrides=["data.tail=drop"])
+    config = default_config(text=tmp_path / "poem.txt", overrides=["data.tail=drop"])
     assert config.data is not None
     assert config.data.train == [str(tmp_path / "poem.txt")]
     assert config.data.tail == "drop"
@@ -222,14 +223,24 @@ def test_a_config_is_frozen():
         Config().model = Config().model  # type: ignore[misc]
 
 
-def test_a_resolved_config_loads_again(tmp_path: Path):
-    from gptft.config.source import dump_yaml
-
-    path = write(tmp_path, "data: {train: a.txt, validation: 0.1}\ntraining: {seed: 7}\n")
-    config = load_config(path)
+@pytest.mark.parametrize(
+    "text",
+    [
+        "data: {train: a.txt, validation: 0.1}\ntraining: {seed: 7}\n",
+        "model: {from_scratch: {model_type: gpt2}}\ntokenizer: {train: {vocab_size: 300}}\n",
+    ],
+)
+def test_a_resolved_config_loads_again(tmp_path: Path, text: str):
+    config = load_config(write(tmp_path, text))
     again = tmp_path / "again.yaml"
-    again.write_text(dump_yaml(config.model_dump(mode="json", exclude_none=True)), encoding="utf-8")
+    again.write_text(dump_yaml(config.resolved()), encoding="utf-8")
     assert load_config(again) == config
+
+
+def test_a_resolved_config_holds_no_secret(tmp_path: Path):
+    config = load_config(write(tmp_path, "training: {hub_token: hf_secret}\n"))
+    assert config.training["hub_token"] == "hf_secret"
+    assert "hf_secret" not in dump_yaml(config.resolved())
 
 
 SHIPPED = sorted((ROOT / "configs").rglob("*.yaml"))

@@ -88,10 +88,10 @@ def test_nothing_half_written_stays_after_a_failure(
     def fail(*args: object, **kwargs: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("gptft.corpus.prepare.commit_store", fail)
-    with pytest.raises(OSError, match="No space"):
-        prepare(tiny_model_dir, train=str(corpus_dir))
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr("gptft.corpus.prepare.commit_store", fail)
+        with pytest.raises(OSError, match="No space"):
+            prepare(tiny_model_dir, train=str(corpus_dir))
     again = prepare(tiny_model_dir, train=str(corpus_dir))
     assert not again.cached
     assert [p.name for p in again.path.parent.iterdir()] == [again.path.name]

@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from gptft.config.sections import DataConfig
-from gptft.corpus.reader import check_files, find_files, find_parts, read_text, split_documents
+from gptft.corpus.documents import find_parts
+from gptft.corpus.reader import check_files, find_files, read_text, split_documents
 from gptft.errors import DataError
 
 
@@ -104,8 +105,9 @@ def test_all_bad_files_are_named_at_once_the_rest_counted(tmp_path: Path):
     with pytest.raises(DataError) as caught:
         check_files(sorted(tmp_path.iterdir()))
     lines = str(caught.value).splitlines()
-    assert len(lines) == 6
-    assert lines[-1] == "... and 3 more files that can't be read."
+    assert len(lines) == 7
+    assert lines[-2] == "... and 3 more files that can't be read."
+    assert "data.exclude" in lines[-1]
 
 
 @pytest.mark.parametrize(

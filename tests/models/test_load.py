@@ -3,8 +3,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from tokenizers import Tokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from gptft.corpus.tokenizer import load_tokenizer
 from gptft.errors import ConfigError, ModelError
 from gptft.models.load import (
     context_of,
@@ -119,6 +121,23 @@ def test_a_hub_model_without_the_hub_is_one_line():
     assert "\n" not in str(caught.value)
 
 
+def test_a_cached_hub_model_is_used_without_the_network(
+    tiny_model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A folder laid out as the hub client's cache: refs name a commit, snapshots hold it."""
+    repo = tmp_path / "models--someone--tiny"
+    (repo / "refs").mkdir(parents=True)
+    (repo / "refs" / "main").write_text("c0ffee", encoding="utf-8")
+    shutil.copytree(tiny_model_dir, repo / "snapshots" / "c0ffee")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    model = load_for_training("someone/tiny")
+    assert model.config.n_layer == 2
+    assert len(load_auto_tokenizer("someone/tiny")) == load_tokenizer("someone/tiny").vocab_size
+    (repo / "snapshots" / "c0ffee" / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match="can't be had from the model hub"):
+        load_for_training("someone/tiny")
+
+
 def test_a_folders_own_code_is_never_run(tiny_model_dir: Path, tmp_path: Path):
     import json
 
@@ -134,3 +153,31 @@ def test_a_folders_own_code_is_never_run(tiny_model_dir: Path, tmp_path: Path):
     with pytest.raises(ModelError):
         load_for_training(str(folder))
     assert not (tmp_path / "pwned").exists()
+
+
+def test_the_ids_are_those_of_tokenizer_json_even_where_transformers_rebuilds_it(
+    tiny_model_dir: Path, tmp_path: Path
+):
+    """A digit splitter under a GPT-2 class, as in SmolLM2, must cut the same in every room."""
+    import json
+
+    folder = tmp_path / "digits"
+    shutil.copytree(tiny_model_dir, folder)
+    stored = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    stored["pre_tokenizer"] = {
+        "type": "Sequence",
+        "pretokenizers": [{"type": "Digits", "individual_digits": True}, stored["pre_tokenizer"]],
+    }
+    (folder / "tokenizer.json").write_text(json.dumps(stored), encoding="utf-8")
+    config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    config["tokenizer_class"] = "GPT2Tokenizer"
+    (folder / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
+    text = "в 1837 году, 42 раза"
+    expected = Tokenizer.from_file(str(folder / "tokenizer.json")).encode(text).ids
+    tokenizer = load_auto_tokenizer(str(folder))
+    assert tokenizer(text, add_special_tokens=False).input_ids == expected
+    assert load_tokenizer(str(folder)).backend.encode(text).ids == expected
+    assert tokenizer.eos_token == "<|endoftext|>"
+    tokenizer.save_pretrained(tmp_path / "saved")
+    again = AutoTokenizer.from_pretrained(tmp_path / "saved")
+    assert again(text, add_special_tokens=False).input_ids == expected

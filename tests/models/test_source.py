@@ -9,28 +9,30 @@ from gptft.models.source import context_length, read_json, resolve_model
 
 def test_a_bundled_name_comes_before_a_folder_of_that_name(in_tmp: Path):
     (in_tmp / "pico").mkdir()
-    source = resolve_model("pico")
-    assert source.path is not None
-    assert source.path.parent.name == "models"
+    path = resolve_model("pico")
+    assert path is not None
+    assert path.parent.name == "models"
     with pytest.raises(ModelError, match="holds no model"):
         resolve_model("./pico")
 
 
 def test_a_model_folder_is_itself_and_a_run_folder_its_model(in_tmp: Path, tiny_model_dir: Path):
-    assert resolve_model(str(tiny_model_dir)).path == tiny_model_dir
+    assert resolve_model(str(tiny_model_dir)) == tiny_model_dir
     run = in_tmp / "run"
     run.mkdir()
     (run / "run.json").write_text("{}", encoding="utf-8")
     with pytest.raises(ModelError, match="has no finished model"):
         resolve_model("run")
     (run / "model").symlink_to(tiny_model_dir)
-    assert resolve_model("run").path == Path("run/model")
+    assert resolve_model("run") == Path("run/model")
 
 
 def test_what_is_neither_path_nor_bundled_is_a_hub_id(in_tmp: Path):
     for name in ("gpt2", "ai-forever/rugpt3small_based_on_gpt2", "runs.2/a-b"):
-        assert resolve_model(name).path is None
-        assert resolve_model(name).pretrained_name == name
+        assert resolve_model(name) is None
+    (in_tmp / "runs.2").mkdir()
+    with pytest.raises(ModelError, match=r"no such folder, though runs\.2/ is here"):
+        resolve_model("runs.2/a-b")
 
 
 @pytest.mark.parametrize("name", ["/no/such", "./none", "a/b/c", "tokenizer.json", "имя модели"])

@@ -32,7 +32,6 @@ def test_the_run_folder_is_laid_out_as_documented(run: Run):
         "config.yaml",
         "metrics.jsonl",
         "samples.jsonl",
-        "checkpoints",
         "model",
     }
     facts = json.loads((result.run_dir / "run.json").read_text(encoding="utf-8"))
