@@ -1,0 +1,1 @@
+"""A run folder -> what a person reads about it."""

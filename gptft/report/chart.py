@@ -1,0 +1,230 @@
+"""Points -> a line chart in HTML, its lines an inline SVG.
+
+In: numbers. Out: HTML without a script. The lines stretch with the page; labels and strokes don't,
+so that a chart reads the same on a telephone and on a wide screen. Must not import torch or
+transformers.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from html import escape
+
+from gptft.report.run import Point
+
+_SIZE = 1000  # of the SVG's own square; the page stretches it
+_HUGE = 1e100  # beyond it a value is drawn no more than an infinite one
+_MAX_POINTS = 800  # of a line; with more, only what still shows
+_MAX_MARKS = 150  # points a reader can point at
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a chart.
+
+    Attributes:
+        name: for the key and the tips.
+        style: the CSS class: `train`, `validation` or `rate`.
+        points: by ascending step; a value that isn't finite breaks the line.
+    """
+
+    name: str
+    style: str
+    points: Sequence[Point]
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """From steps and values to the SVG's square, where y grows downwards."""
+
+    last: int
+    low: float
+    high: float
+
+    def x(self, step: float) -> float:
+        return round(_SIZE * step / self.last, 1)
+
+    def y(self, value: float) -> float:
+        return round(_SIZE * (self.high - value) / (self.high - self.low), 1)
+
+
+def line_chart(
+    lines: Sequence[Line],
+    *,
+    title: str,
+    shown: Callable[[float], str],
+    style: str = "",
+    num_ticks: int = 6,
+    low: float = math.inf,
+) -> str:
+    """Draw lines over steps.
+
+    Args:
+        lines: those without a finite point are left out.
+        title: what the chart shows, for those who can't see it.
+        shown: how a value is written.
+        style: a further CSS class.
+        num_ticks: on the axis of values, about.
+        low: a value that the axis reaches down to, whatever the lines do.
+
+    Returns:
+        HTML; empty if there is nothing to draw.
+    """
+    lines = [line for line in lines if _finite(line.points)]
+    if not lines:
+        return ""
+    values = [value for line in lines for _, value in _finite(line.points)]
+    y_ticks = round_ticks(min(*values, low), max(values), at_most=num_ticks)
+    last = max(step for line in lines for step, _ in line.points)
+    scale = _Scale(max(last, 1), y_ticks[0], y_ticks[-1])
+    x_ticks = [step for step in round_ticks(0, scale.last, whole=True) if step <= scale.last]
+    drawn = "".join(_draw(line, scale, shown) for line in lines)
+    return (
+        f'<div class="chart {style}">{_key(lines)}<div class="plot">'
+        f'<svg viewBox="0 0 {_SIZE} {_SIZE}" preserveAspectRatio="none" role="img" '
+        f'aria-label="{escape(title)}">{_grid(scale, y_ticks)}{drawn}</svg>'
+        f"{_labels(scale, x_ticks, y_ticks, shown)}</div>"
+        '<p class="axis" aria-hidden="true">step</p></div>\n'
+    )
+
+
+def round_ticks(low: float, high: float, *, whole: bool = False, at_most: int = 6) -> list[float]:
+    """Round numbers, evenly spaced, from at or below `low` to at or above `high`.
+
+    Args:
+        low: finite.
+        high: finite, at least `low`.
+        whole: only whole numbers.
+        at_most: ticks that should do; one or two more where the ends need them.
+
+    >>> round_ticks(0.3, 9.1), round_ticks(0, 3, whole=True)
+    ([0.0, 2.0, 4.0, 6.0, 8.0, 10.0], [0, 1, 2, 3])
+    """
+    least = max(abs(low), abs(high)) * 1e-6 or 1.0
+    if high - low < least:
+        margin = max(abs(low) * 0.1, least)
+        low, high = low - margin, high + margin
+    rough = (high - low) / (at_most - 1)
+    power = math.floor(math.log10(rough))
+    # Ten to the power by way of text: 10.0**-2 isn't quite 0.01 on every machine.
+    bases = ("1", "2", "5", "10") if whole else ("1", "2", "2.5", "5", "10")
+    sizes = [float(f"{base}e{power}") for base in bases]
+    size = next(size for size in sizes if size >= rough * (1 - 1e-9))
+    if whole:
+        size = max(1.0, size)
+    first, last = math.floor(low / size + 1e-9), math.ceil(high / size - 1e-9)
+    ticks = [float(f"{number * size:.12g}") for number in range(first, last + 1)]
+    return [int(tick) for tick in ticks] if whole else ticks
+
+
+def thin(points: Sequence[Point], *, at_most: int) -> list[Point]:
+    """Fewer points that draw the same line: of every stretch its ends and its extremes.
+
+    >>> thin([(1, 5.0), (2, 1.0), (3, 9.0), (4, 6.0), (5, 7.0)], at_most=4)
+    [(1, 5.0), (2, 1.0), (3, 9.0), (5, 7.0)]
+    """
+    if len(points) <= at_most:
+        return list(points)
+    stretch = math.ceil(len(points) / max(at_most // 4, 1))
+    kept: list[Point] = []
+    for start in range(0, len(points), stretch):
+        part = points[start : start + stretch]
+        lowest = min(part, key=lambda point: point[1])
+        highest = max(part, key=lambda point: point[1])
+        kept += sorted({part[0], lowest, highest, part[-1]})
+    return kept
+
+
+def short_number(value: float) -> str:
+    """A number as short as a tick needs it.
+
+    >>> short_number(0.25), short_number(0.0), short_number(12_500), short_number(2e-5)
+    ('0.25', '0', '12,500', '2e-5')
+    """
+    if value == 0 or 1e-3 <= abs(value) < 1e7:
+        return f"{value:,.6f}".rstrip("0").rstrip(".")
+    return scientific(value)
+
+
+def scientific(value: float) -> str:
+    """A number as a learning rate is written.
+
+    >>> scientific(0.0015), scientific(5e-5), scientific(0.0)
+    ('1.5e-3', '5e-5', '0')
+    """
+    if value == 0:
+        return "0"
+    mantissa, power = f"{value:.3e}".split("e")
+    return f"{mantissa.rstrip('0').rstrip('.')}e{int(power)}"
+
+
+def aligned(numbers: Sequence[str]) -> list[str]:
+    """Plain decimals with equally many digits after the point; others as they are.
+
+    >>> aligned(["0", "0.5", "1"]), aligned(["0", "5e-4"])
+    (['0.0', '0.5', '1.0'], ['0', '5e-4'])
+    """
+    decimals = max(len(number.partition(".")[2]) for number in numbers)
+    if not decimals or any("e" in number for number in numbers):
+        return list(numbers)
+    split = [number.partition(".") for number in numbers]
+    return [f"{whole}.{fraction:0<{decimals}}" for whole, _, fraction in split]
+
+
+def _finite(points: Sequence[Point]) -> list[Point]:
+    return [point for point in points if abs(point[1]) < _HUGE]  # false for NaN as well
+
+
+def _segments(points: Sequence[Point]) -> list[list[Point]]:
+    """The stretches between values that aren't finite."""
+    segments: list[list[Point]] = [[]]
+    for point in points:
+        if abs(point[1]) < _HUGE:
+            segments[-1].append(point)
+        elif segments[-1]:
+            segments.append([])
+    return [segment for segment in segments if segment]
+
+
+def _draw(line: Line, scale: _Scale, shown: Callable[[float], str]) -> str:
+    segments = _segments(line.points)
+    paths = []
+    for segment in segments:
+        thinned = thin(segment, at_most=_MAX_POINTS)
+        spots = [f"{scale.x(step):g} {scale.y(value):g}" for step, value in thinned]
+        paths.append(f"M{' L'.join(spots)}" if len(spots) > 1 else f"M{spots[0]} h.01")
+    drawn = f'<path class="line {line.style}" d="{" ".join(paths)}"/>'
+    points = _finite(line.points)
+    if len(points) > _MAX_MARKS:
+        return drawn
+    return drawn + "".join(
+        f'<path class="mark {line.style}" d="M{scale.x(step):g} {scale.y(value):g} h.01">'
+        f"<title>{escape(f'step {step:,}: {line.name} {shown(value)}')}</title></path>"
+        for step, value in points
+    )
+
+
+def _grid(scale: _Scale, ticks: Sequence[float]) -> str:
+    rules = " ".join(f"M0 {scale.y(tick):g} H{_SIZE}" for tick in ticks)
+    return f'<path class="grid" d="{rules}"/>'
+
+
+def _labels(
+    scale: _Scale,
+    x_ticks: Sequence[float],
+    y_ticks: Sequence[float],
+    shown: Callable[[float], str],
+) -> str:
+    left = "".join(
+        f'<span class="y" style="top:{scale.y(tick) / 10:g}%">{escape(text)}</span>'
+        for tick, text in zip(y_ticks, aligned([shown(tick) for tick in y_ticks]), strict=True)
+    )
+    below = "".join(
+        f'<span class="x" style="left:{scale.x(tick) / 10:g}%">{tick:,}</span>' for tick in x_ticks
+    )
+    return f'<div aria-hidden="true">{left}{below}</div>'
+
+
+def _key(lines: Sequence[Line]) -> str:
+    names = "".join(f'<span class="key {line.style}">{escape(line.name)}</span>' for line in lines)
+    return f'<p class="keys">{names}</p>'

@@ -1,0 +1,306 @@
+"""A run's facts -> the words and numbers of the model card and the report.
+
+In: a `Run`. Out: plain text, neither Markdown nor HTML: whoever prints it escapes it. Must not
+import torch or transformers.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from gptft.corpus.ledger import Ledger
+from gptft.errors import ModelError
+from gptft.models.source import BUNDLED_MODELS, resolve_model
+from gptft.report.run import BeforeAfter, Run, as_float, as_int
+
+PERPLEXITY = (
+    "Perplexity is e to the power of the loss: among how many equally likely next tokens the model "
+    "hesitates, on average; 1 is certainty."
+)
+NOTHING = "–"  # where a number wasn't recorded
+
+# Settings that say where things lay on one machine, and nothing of how the model came to be.
+_LOCAL = ("output_dir", "logging_dir", "resume_from_checkpoint", "deepspeed")
+_SECRETS = ("hub_token", "push_to_hub_token", "token")
+
+_PICTURES = {code: 0x2400 + code for code in range(0x20) if chr(code) not in "\n\t"}
+_PICTURES[0x7F] = 0x2421
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a model was before the run.
+
+    Attributes:
+        kind: new, bundled with gptft, a folder on the machine, or on the hub.
+        name: the model's, or the architecture's for a new one.
+        revision: the one asked for on the hub.
+    """
+
+    kind: Literal["new", "bundled", "folder", "hub"]
+    name: str
+    revision: str | None = None
+
+
+def origin(run: Run) -> Origin | None:
+    """Where the run's base model came from; None where the config names none."""
+    model = run.section("model")
+    sizes = model.get("from_scratch")
+    if isinstance(sizes, dict):
+        return Origin("new", str(sizes.get("model_type", "GPT")))
+    name = model.get("name")
+    if not isinstance(name, str) or not name:
+        return None
+    if name in BUNDLED_MODELS:
+        return Origin("bundled", name)
+    try:
+        is_hub_id = resolve_model(name) is None
+    except ModelError:
+        is_hub_id = False
+    if not is_hub_id:
+        path = Path(name)
+        return Origin("folder", (path.parent if path.name == "model" else path).name or name)
+    revision = model.get("revision")
+    return Origin("hub", name, revision if isinstance(revision, str) else None)
+
+
+def summary(run: Run) -> str:
+    """The run in a sentence or two: from what, on what, how long, and what came of it."""
+    ledger, steps, seconds = run.ledger, run.steps, as_float(run.result.get("seconds"))
+    said = _what_happened(run) + (f" {_on_what(ledger)}" if ledger else "")
+    if not run.is_finished:
+        reached = f": the last step logged is {steps:,}" if steps else ""
+        return f"{said}. The run is not finished{reached}."
+    if steps is not None:
+        said += f" in {count(steps, 'step')}"
+    if seconds is not None:
+        said += f", which took {duration(seconds)}"
+    return f"{said}. {_outcome(run)}".rstrip()
+
+
+def _what_happened(run: Run) -> str:
+    came = origin(run)
+    parameters = as_int(run.facts.get("num_parameters"))
+    size = f" of {rounded(parameters)} parameters" if parameters else ""
+    if came is None:
+        return f"A model{size} was trained"
+    if came.kind == "new":
+        return f"A new {came.name} model{size} was trained from scratch"
+    return f"{came.name}{f', a model{size},' if size else ''} was fine-tuned"
+
+
+def _on_what(ledger: Ledger) -> str:
+    documents = ledger.documents - ledger.validation_documents
+    tokens = ledger.tokens + ledger.num_eos - validation_tokens(ledger)
+    return f"on {count(documents, 'document')} ({rounded(tokens)} tokens)"
+
+
+def _outcome(run: Run) -> str:
+    text, figures = ("held-out text", run.validation)
+    if figures is None:
+        text, figures = ("its training text", run.train)
+    if figures is None:
+        return ""
+    before, after = figures.perplexity_before, figures.perplexity_after
+    if before is None or after is None:
+        return ""
+    if not (math.isfinite(before) and math.isfinite(after)):
+        return f"On {text} its perplexity is not a finite number: something went wrong."
+    if number(before) == number(after):
+        return f"On {text} its perplexity stayed at {number(after)}."
+    went = "fell" if after < before else "rose"
+    return f"On {text} its perplexity {went} from {number(before)} to {number(after)}."
+
+
+def overfitting(run: Run) -> str:
+    """A sentence where held-out loss has turned well upwards before the end, else nothing."""
+    points = [point for point in run.curve("eval_loss") if math.isfinite(point[1])]
+    if len(points) < 2:
+        return ""
+    (best_step, best), (_, last) = min(points, key=lambda point: point[1]), points[-1]
+    if last <= best * 1.02:
+        return ""
+    if run.section("training").get("load_best_model_at_end"):
+        advice = "The model of the best evaluation was kept."
+    else:
+        advice = "Fewer steps, or load_best_model_at_end, keep the better model."
+    return (
+        f"Held-out loss was lowest at step {best_step:,}, {best:.3f}, and ended at {last:.3f}: "
+        "after that step the model learned its training text by heart more than anything else. "
+        f"{advice}"
+    )
+
+
+def passes(run: Run) -> str:
+    """How much of its text training went over, or how often; nothing where that isn't known."""
+    ledger, trained = run.ledger, as_int(run.result.get("num_tokens"))
+    if ledger is None or not trained:
+        return ""
+    times = trained / max(ledger.num_blocks * ledger.block_size + ledger.tail_tokens, 1)
+    return f"{100 * times:.2g} % of the text" if times < 0.995 else f"the text {times:.1f} times"
+
+
+def how_trained(run: Run) -> list[tuple[str, str]]:
+    """What a run took, by name: steps, tokens, time, machine, seed."""
+    result, said = run.result, []
+    if run.steps:
+        said.append(("steps", f"{run.steps:,}"))
+    if tokens := as_int(result.get("num_tokens")):
+        over = passes(run)
+        said.append(("tokens trained on", f"{tokens:,}" + (f": {over}" if over else "")))
+    if (seconds := as_float(result.get("seconds"))) is not None:
+        rate = as_float(result.get("tokens_per_second"))
+        pace = f", {rate:,.0f} tokens a second" if rate else ""
+        said.append(("time", duration(seconds) + pace))
+    said.append(("machine", _machine(run)))
+    for name, key in (("weights trained in", "dtype"), ("seed", "seed")):
+        if (value := run.facts.get(key)) is not None:
+            said.append((name, str(value)))
+    return [(name, text) for name, text in said if text]
+
+
+def _machine(run: Run) -> str:
+    parts = []
+    if isinstance(device := run.facts.get("device"), str) and device != "cpu":
+        parts.append(device)
+    if threads := as_int(run.facts.get("threads")):
+        parts.append(count(threads, "CPU thread"))
+    if (processes := as_int(run.facts.get("world_size")) or 1) > 1:
+        parts.append(f"{processes:,} processes")
+    return ", ".join(parts)
+
+
+def training_settings(run: Run) -> list[tuple[str, str]]:
+    """The fields of `TrainingArguments` that were set, less paths and secrets."""
+    return [
+        (name, plain(value))
+        for name, value in run.section("training").items()
+        if name not in _LOCAL and name not in _SECRETS
+    ]
+
+
+def all_settings(run: Run) -> list[tuple[str, str]]:
+    """Every setting of the config as `section.key`; a secret's value isn't given."""
+    settings: list[tuple[str, str]] = []
+
+    def walk(prefix: str, values: Mapping[str, Any]) -> None:
+        for name, value in values.items():
+            if isinstance(value, dict) and value:
+                walk(f"{prefix}{name}.", value)
+            elif value not in ({}, [], None):
+                text = "(set, not shown)" if name in _SECRETS else plain(value)
+                settings.append((prefix + name, text))
+
+    walk("", run.facts["config"])
+    return settings
+
+
+def versions(run: Run) -> list[tuple[str, str]]:
+    """The versions of gptft and of what it stands on."""
+    known = run.facts.get("versions")
+    rows = [("gptft", run.facts.get("gptft")), *(known.items() if isinstance(known, dict) else ())]
+    return [(name, str(version)) for name, version in rows if version is not None]
+
+
+def results(run: Run) -> list[tuple[str, BeforeAfter]]:
+    """The texts that were measured, by name."""
+    rows = (("training text", run.train), ("held-out text", run.validation))
+    return [(name, figures) for name, figures in rows if figures]
+
+
+def validation_tokens(ledger: Ledger) -> int:
+    """Tokens of the held-out part, EOS included."""
+    blocks = ledger.validation_blocks * ledger.block_size
+    return blocks + ledger.validation_tail_tokens + ledger.validation_dropped_tokens
+
+
+def decoding(run: Run) -> str:
+    """How the samples were written, or nothing where that was left to the defaults."""
+    settings = run.section("generation")
+    return ", ".join(f"{name} {plain(value)}" for name, value in settings.items())
+
+
+def plain(value: Any) -> str:
+    """A setting's value as a person writes it.
+
+    >>> plain(1e-05), plain(True), plain(["a", "b"]), plain("no")
+    ('1e-05', 'true', 'a, b', 'no')
+    """
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return ", ".join(value)
+    return json.dumps(value, ensure_ascii=False)
+
+
+def number(value: float | None, *, decimals: int = 2) -> str:
+    """A figure for a table.
+
+    >>> number(8528.851), number(1.5, decimals=3), number(2.5e9), number(None)
+    ('8,528.85', '1.500', '2.50e+09', '–')
+    >>> number(float("nan")), number(float("inf"))
+    ('not a number', 'infinite')
+    """
+    if value is None:
+        return NOTHING
+    if math.isnan(value):
+        return "not a number"
+    if math.isinf(value):
+        return "infinite"
+    return f"{value:.2e}" if abs(value) >= 1e9 else f"{value:,.{decimals}f}"
+
+
+def rounded(value: int) -> str:
+    """A count in words where it is large.
+
+    >>> rounded(812), rounded(12_345), rounded(4_439_040), rounded(1_500_000_000)
+    ('812', '12,345', '4.4 million', '1.5 billion')
+    """
+    for size, name in ((10**9, "billion"), (10**6, "million")):
+        if value >= size:
+            return f"{value / size:.1f} {name}"
+    return f"{value:,}"
+
+
+def count(value: int, noun: str) -> str:
+    """A number with its noun.
+
+    >>> count(1, "step"), count(2000, "step")
+    ('1 step', '2,000 steps')
+    """
+    return f"{value:,} {noun}{'' if value == 1 else 's'}"
+
+
+def duration(seconds: float) -> str:
+    """A time span, to two units.
+
+    >>> duration(6.54), duration(200), duration(7265)
+    ('6.5 s', '3 min 20 s', '2 h 1 min')
+    """
+    if not math.isfinite(seconds) or seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60:,} h {minutes % 60} min"
+
+
+def visible(text: str) -> str:
+    r"""Control characters as the pictures Unicode has for them; line breaks and tabs stay.
+
+    >>> visible("a\b\r\nb")
+    'a␈␍\nb'
+    """
+    return text.translate(_PICTURES)
+
+
+def one_line(text: str) -> str:
+    r"""Every run of white space, line breaks included, as one space.
+
+    >>> one_line(" a\r\n\n# b\u2028c ")
+    'a # b c'
+    """
+    return visible(" ".join(text.split()))

@@ -1,0 +1,201 @@
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+from markdown_it import MarkdownIt
+from ruamel.yaml import YAML
+
+from gptft.errors import GptftError, RunError
+from gptft.report.model_card import write_model_card
+from tests.report.conftest import MakeRun
+
+
+def card(run_dir: Path) -> tuple[dict[str, Any], str]:
+    """The front matter and the body of a run's card."""
+    text = write_model_card(run_dir).read_text(encoding="utf-8")
+    start, front, body = text.split("---\n", 2)
+    assert start == ""
+    return YAML(typ="safe", pure=True).load(front), body
+
+
+def fences(body: str) -> list[str]:
+    return [token.content for token in MarkdownIt().parse(body) if token.type == "fence"]
+
+
+def test_the_card_lies_in_the_model_folder_and_says_what_the_run_did(make_run: MakeRun):
+    run_dir = make_run()
+    assert write_model_card(run_dir) == run_dir / "model" / "README.md"
+    front, body = card(run_dir)
+    assert front == {
+        "library_name": "transformers",
+        "model_name": "poems",
+        "pipeline_tag": "text-generation",
+        "tags": ["gptft"],
+    }
+    for said in (
+        "pico, a model of 4.4 million parameters, was fine-tuned on 10 documents (1,736 tokens) "
+        "in 40 steps, which took 1 min 2 s. "
+        "On held-out text its perplexity fell from 244.69 to 90.02.",
+        "- Base model: `pico`, bundled with gptft.",
+        "- Parameters: 4,439,040.",
+        "- Context: 1,024 tokens.",
+        "- tokens trained on: 69,440: the text 40.0 times",
+        "- machine: 2 CPU threads",
+        "- seed: 42",
+        "- `learning_rate`: `0.001`",
+        "| training text | 5.000 | 1.000 | 148.41 | 2.72 | 1,732 |",
+        "| held-out text | 5.500 | 4.500 | 244.69 | 90.02 | 255 |",
+        "Block store: `0123456789abcdef0123456789abcdef`.",
+        "1,980 tokens + 12 EOS = 3 blocks of 512 + 200 in the last block + 0 dropped + "
+        "256 held out.",
+        "Continued after step 40:",
+        "Training went over the text 40.0 times.",
+        "The held-out part is small, 255 tokens",
+        "- torch: 2.8.0+cpu",
+    ):
+        assert said in body
+    assert {"Мороз и солнце;\n", " до\n", " после\n"} < set(fences(body))
+
+
+def test_no_path_and_no_secret_is_published(make_run: MakeRun):
+    run_dir = make_run(config={"model": {"name": "/home/somebody/models/gpt/model"}})
+    text = write_model_card(run_dir).read_text(encoding="utf-8")
+    assert "somebody" not in text
+    assert "hf_secret" not in text
+    assert "Base model: `gpt`, a model folder." in text
+    assert "base_model" not in text
+
+
+def test_a_hub_model_is_named_in_the_front_matter(make_run: MakeRun):
+    model = {"name": "openai-community/gpt2", "revision": "v`1`", "config_overrides": {"p": 0.0}}
+    front, body = card(make_run(config={"model": model}))
+    assert front["base_model"] == "openai-community/gpt2"
+    link = "[openai-community/gpt2](https://huggingface.co/openai-community/gpt2)"
+    assert f"{link}, revision `` v`1` ``; changed in its config: `p` `0.0`." in body
+
+
+def test_a_model_from_scratch_has_no_base(make_run: MakeRun):
+    front, body = card(make_run(config={"model": {"from_scratch": {"model_type": "llama"}}}))
+    assert "base_model" not in front
+    assert "Base model: none, a new `llama` trained from scratch." in body
+    assert "A new llama model of 4.4 million parameters was trained from scratch" in body
+    assert "inherits" not in body
+
+
+def test_weights_saved_in_another_dtype_are_told(make_run: MakeRun):
+    _, body = card(make_run(dtype="bfloat16"))
+    assert "Weights: float32; trained and measured in bfloat16." in body
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Мой `бег` | 1",
+        "---",
+        "a\n---\nbase_model: x\n# b",
+        ': {"<script>',
+        "\x85\u2028\x1b",
+        "- [x](y)",
+        "*&!%@",
+        "🎉\udcff",
+    ],
+)
+def test_any_name_and_any_text_stay_what_they_are(make_run: MakeRun, name: str):
+    prompts = ["```\n---\n| a |\n<b>`", "~~~~\n# x\n", "Мороз\r\n\0"]
+    rows = [
+        {"step": step, "prompt": prompt, "continuation": f"````\n{prompt}\n---\n{name}"}
+        for step in (0, 1)
+        for prompt in prompts
+    ]
+    front, body = card(make_run(name, samples=rows, config={"samples": {"prompts": prompts}}))
+    assert front["model_name"] == name.replace("\udcff", "?")
+    assert "base_model" not in front
+    found = MarkdownIt().parse(body)
+    assert [
+        found[i + 1].content for i, t in enumerate(found) if (t.tag, t.nesting) == ("h2", 1)
+    ] == [
+        "Model",
+        "How to use it",
+        "Data",
+        "Training",
+        "Results",
+        "Samples",
+        "Limits",
+        "Versions",
+    ]
+    kinds = {token.type for token in found}
+    kinds |= {child.type for token in found for child in token.children or ()}
+    assert not kinds & {"html_block", "html_inline", "hr", "blockquote_open", "link_open"}
+    assert fences(body)[2] == "```\n---\n| a |\n<b>`\n"
+    assert len(fences(body)) == 2 + 3 * len(prompts)
+
+
+def test_examples_use_a_short_prompt_of_the_run_and_quote_it(make_run: MakeRun):
+    prompt = 'it\'s "so" $HOME `x`'
+    rows = [
+        {"step": 0, "prompt": text, "continuation": ""}
+        for text in ("two\nlines", "x" * 101, prompt)
+    ]
+    _, body = card(make_run(samples=rows, config={"samples": {"prompts": ["a", "b", "c"]}}))
+    shell, python, *_ = fences(body)
+    assert shlex.split(shell) == ["gptft", "generate", "path/to/model", "--prompt", prompt]
+    assert f"tokenizer({prompt!r}, return_tensors=" in python
+    compile(python, "card", "exec")
+    assert "(Nothing: the model ended the text at once.)" in body
+
+
+def test_a_run_without_samples_or_validation(make_run: MakeRun):
+    ledger = {
+        "validation_documents": 0,
+        "validation_tail_tokens": 0,
+        "tail_tokens": 456,
+    }
+    run_dir = make_run(
+        samples=None,
+        metrics=None,
+        data={"ledger": ledger},
+        result={"validation": None, "samples": []},
+    )
+    _, body = card(run_dir)
+    assert "On its training text its perplexity fell from 148.41 to 2.72." in body
+    assert "## Samples" not in body
+    assert "held-out text" not in body
+    assert "No text was held out" in body
+
+
+def test_figures_that_are_not_finite_are_told(make_run: MakeRun):
+    figures = {"loss_after": float("nan"), "perplexity_after": float("inf"), "num_tokens": None}
+    _, body = card(make_run(result={"validation": figures}))
+    assert "| held-out text | 5.500 | not a number | 244.69 | infinite | – |" in body
+    assert "On held-out text its perplexity is not a finite number" in body
+
+
+def test_little_is_enough_for_a_card(make_run: MakeRun):
+    run_dir = make_run(metrics=None, samples=None, state="running", result=..., data=..., seed=...)
+    (run_dir / "model" / "config.json").unlink()
+    _, body = card(run_dir)
+    assert "The run is not finished." in body
+    (run_dir / "run.json").write_text('{"config": {}}', encoding="utf-8")
+    _, body = card(run_dir)
+    assert "A model was trained. The run is not finished." in body
+
+
+def test_the_same_run_gives_the_same_card(make_run: MakeRun):
+    run_dir = make_run()
+    first = write_model_card(run_dir).read_bytes()
+    assert write_model_card(run_dir).read_bytes() == first
+    assert sorted(path.name for path in (run_dir / "model").iterdir()) == [
+        "README.md",
+        "config.json",
+    ]
+
+
+def test_a_run_without_a_model_is_refused(make_run: MakeRun):
+    run_dir = make_run()
+    (run_dir / "model" / "config.json").unlink()
+    (run_dir / "model").rmdir()
+    with pytest.raises(RunError, match="has no finished model"):
+        write_model_card(run_dir)
+    with pytest.raises(GptftError):
+        write_model_card(run_dir / "absent")
