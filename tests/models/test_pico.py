@@ -1,0 +1,94 @@
+"""The bundled model, as shipped."""
+
+import math
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from gptft.models.source import resolve_model
+from tests.conftest import ROOT
+
+POEMS = sorted((ROOT / "data" / "pushkin").glob("*.txt"))
+
+
+@pytest.fixture(scope="module")
+def folder() -> Path:
+    path = resolve_model("pico")
+    assert path is not None
+    return path
+
+
+@pytest.fixture(scope="module")
+def pico(folder: Path):
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    return model, AutoTokenizer.from_pretrained(folder)
+
+
+def test_it_is_small_and_holds_no_pickle(folder: Path):
+    files = {path.name: path.stat() for path in folder.iterdir()}
+    assert sum(stat.st_size for stat in files.values()) < 16_000_000
+    assert set(files) == {
+        "README.md",
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    }
+    assert all(stat.st_mode & 0o444 == 0o444 for stat in files.values())
+
+
+def test_it_is_what_its_card_says(pico, folder: Path):
+    model, tokenizer = pico
+    assert model.config.model_type == "gpt2"
+    assert model.config.n_positions == 1024
+    assert len(tokenizer) == model.config.vocab_size == 8192
+    assert tokenizer.eos_token_id == model.generation_config.eos_token_id == 0
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert f"{model.num_parameters():,} parameters" in card
+
+
+def test_it_predicts_pushkin_it_has_never_seen(pico):
+    """Bits a byte over the twelve poems: 1.49 when it was trained; an untrained one needs 2.9."""
+    model, tokenizer = pico
+    nats = num_bytes = 0.0
+    for poem in POEMS:
+        text = poem.read_text(encoding="utf-8")
+        ids = tokenizer(text, return_tensors="pt").input_ids
+        ids = torch.cat([torch.tensor([[tokenizer.eos_token_id]]), ids], dim=1)
+        with torch.no_grad():
+            nats += float(model(input_ids=ids, labels=ids).loss) * (ids.shape[1] - 1)
+        num_bytes += len(text.encode())
+    print(f"{nats / math.log(2) / num_bytes:.3f} bits a byte")
+    assert nats / math.log(2) / num_bytes < 1.55
+
+
+def test_it_does_not_know_the_poems_that_quickstart_teaches(pico):
+    model, tokenizer = pico
+    for poem in POEMS:
+        first, second = poem.read_text(encoding="utf-8").splitlines()[:2]
+        ids = tokenizer(first + "\n", return_tensors="pt").input_ids
+        written = model.generate(ids, max_new_tokens=20, do_sample=False, pad_token_id=0)
+        said = re.findall(r"\w+", tokenizer.decode(written[0, ids.shape[1] :]).lower())
+        assert said[:3] != re.findall(r"\w+", second.lower())[:3]
+
+
+def test_it_writes_russian(pico):
+    model, tokenizer = pico
+    torch.manual_seed(0)
+    written = model.generate(
+        torch.tensor([[tokenizer.eos_token_id]]),
+        max_new_tokens=200,
+        do_sample=True,
+        top_p=0.9,
+        temperature=0.8,
+        top_k=0,
+        pad_token_id=0,
+    )
+    text = tokenizer.decode(written[0], skip_special_tokens=True)
+    letters = [character for character in text.lower() if character.isalpha()]
+    assert len(letters) > 100
+    assert sum("а" <= c <= "я" or c == "ё" for c in letters) > 0.95 * len(letters)
