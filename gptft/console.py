@@ -33,6 +33,7 @@ def _console(*, stderr: bool) -> Console:
     return Console(
         stderr=stderr,
         highlight=False,
+        force_terminal=stream.isatty(),
         width=None if stream.isatty() else _PLAIN_WIDTH,
         soft_wrap=not stream.isatty(),
     )

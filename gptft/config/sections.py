@@ -26,7 +26,8 @@ def _as_float(value: Any) -> Any:
     return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-Texts = Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1)]
+Name = Annotated[str, Field(min_length=1)]
+Texts = Annotated[list[Name], BeforeValidator(_as_list), Field(min_length=1)]
 Fraction = Annotated[float, BeforeValidator(_as_float), Field(gt=0.0, lt=1.0)]
 Positive = Annotated[int, Field(ge=1)]
 Number = Annotated[float, BeforeValidator(_as_float)]
@@ -122,6 +123,11 @@ class DataConfig(Section):
     )
     tail: Literal["keep", "drop"] = Field(
         default="keep", description="The last, shorter block: trained on, or left out."
+    )
+    shift_blocks: bool = Field(
+        default=True,
+        description="Cut the training text elsewhere in each epoch, so that it isn't learned by "
+        "its place in a block; the first epoch's blocks are those of the store.",
     )
     seed: Annotated[int, Field(ge=0)] = Field(
         default=42, description="Draws the documents of a validation share."

@@ -18,7 +18,7 @@ from gptft.config.suggest import did_you_mean
 RENAMED = {
     "evaluation_strategy": "It is called eval_strategy now.",
     "fp16_opt_level": "Apex is gone from transformers; leave it out.",
-    "group_by_length": "Write train_sampling_strategy: group_by_length.",
+    "group_by_length": "Blocks have one length; leave it out.",
     "half_precision_backend": "Apex is gone from transformers; leave it out.",
     "include_tokens_per_second": "gptft always logs tokens a second; leave it out.",
     "logging_dir": "Set TENSORBOARD_LOGGING_DIR in the environment.",
@@ -52,6 +52,10 @@ WITHOUT_EFFECT = {
     "remove_unused_columns": "Blocks have one column; leave it out.",
     "length_column_name": "Blocks have one length; leave it out.",
     "include_for_metrics": "gptft measures loss and perplexity; leave it out.",
+    "dataloader_persistent_workers": "Each epoch cuts the blocks anew; leave it out.",
+    "dataloader_drop_last": "It would leave out text; leave it out.",
+    "ignore_data_skip": "gptft doesn't resume yet; leave it out.",
+    "restore_callback_states_from_checkpoint": "gptft doesn't resume yet; leave it out.",
     "local_rank": "The launcher sets LOCAL_RANK; leave it out.",
     "disable_tqdm": "gptft shows its own progress; leave it out.",
     "prediction_loss_only": "gptft never keeps logits; leave it out.",
@@ -75,6 +79,16 @@ _AT_LEAST = {
     "dataloader_num_workers": 0,
     "seed": 0,
     "data_seed": 0,
+    "max_steps": -1,
+}
+_AT_MOST = {"seed": 2**32 - 1, "data_seed": 2**32 - 1}
+_BELOW = {"adam_beta1": 1, "adam_beta2": 1}
+_REFUSED: dict[str, dict[int | str, str]] = {
+    "max_steps": {0: "means no training at all. Leave it out to train by epochs."},
+    "train_sampling_strategy": {
+        "group_by_length": "has no effect here: blocks have one length. Leave it out.",
+        "batch_rebalance": "has no effect here: blocks have one length. Leave it out.",
+    },
 }
 _ABOVE = {"num_train_epochs": 0, "eval_steps": 0, "save_steps": 0, "adam_epsilon": 0}
 
@@ -143,6 +157,9 @@ def _value_problem(name: str, value: Any, entry: dict[str, Any]) -> str | None:
     if not any(_is(value, type_name) for type_name in entry["types"]):
         wanted = " or ".join(_WORDS[type_name] for type_name in entry["types"])
         return f"must be {wanted}, not {shown(value)}."
+    refused = _REFUSED.get(name, {})
+    if isinstance(value, int | str) and value in refused:
+        return f"{value} {refused[value]}"
     choices = entry.get("choices")
     if isinstance(value, str) and choices and value not in choices:
         hint = did_you_mean(value, choices) or f"Take one of {', '.join(choices)}."
@@ -152,6 +169,10 @@ def _value_problem(name: str, value: Any, entry: dict[str, Any]) -> str | None:
             return f"must be at least {_AT_LEAST[name]}, not {value}."
         if name in _ABOVE and not value > _ABOVE[name]:
             return f"must be above {_ABOVE[name]}, not {value}."
+        if name in _AT_MOST and not value <= _AT_MOST[name]:
+            return f"must be at most {_AT_MOST[name]}, not {value}."
+        if name in _BELOW and not 0 <= value < _BELOW[name]:
+            return f"must be at least 0 and below {_BELOW[name]}, not {value}."
         if value in (float("inf"), float("-inf")):
             return f"must be a finite number, not {value}."
     return None

@@ -232,7 +232,6 @@ def _staging(final: Path) -> Path:
     staging = final.parent / f".staging-{final.name}-{os.getpid()}"
     try:
         shutil.rmtree(staging, ignore_errors=True)
-        shutil.rmtree(final, ignore_errors=True)  # here only if it was found damaged
         staging.mkdir(parents=True)
     except OSError as error:
         raise DataError(

@@ -5,7 +5,7 @@ byte for byte but for a byte order mark, which is no text. Knows nothing of toke
 """
 
 import glob
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -15,21 +15,6 @@ from gptft.errors import DataError
 TEXT_SUFFIXES = (".md", ".txt")
 _MAX_NAMED = 5  # so many bad files are named one by one, the rest are counted
 _BOM = "\ufeff"
-
-
-@dataclass(frozen=True)
-class Document:
-    """One text: a file, or a piece of it between separators.
-
-    Attributes:
-        path: the file it came from.
-        index: its number in that file, from 0.
-        text: never empty, never only white space.
-    """
-
-    path: Path
-    index: int
-    text: str
 
 
 @dataclass(frozen=True)
@@ -180,15 +165,3 @@ def split_documents(text: str, *, separator: str | None) -> tuple[list[str], int
     pieces = [text] if separator is None else text.split(separator)
     documents = [piece for piece in pieces if piece.strip()]
     return documents, len(pieces) - len(documents)
-
-
-def read_documents(files: Sequence[Path], *, separator: str | None) -> Iterator[Document]:
-    """Yield every document of `files`, in order.
-
-    Raises:
-        DataError: as `read_text`.
-    """
-    for path in files:
-        documents, _ = split_documents(read_text(path), separator=separator)
-        for index, text in enumerate(documents):
-            yield Document(path, index, text)

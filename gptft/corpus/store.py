@@ -94,7 +94,8 @@ class BlockStore:
     """Read access to one part of a block store, memory-mapped.
 
     `len(store)` is its blocks, the tail included; `store[i]` is the token ids of block i, of shape
-    (block_size,), or shorter for the tail, which comes last.
+    (block_size,), or shorter for the tail, which comes last. `num_blocks` counts the full ones,
+    `num_tokens` the tokens of all.
     """
 
     def __init__(self, folder: Path, *, part: str = "train") -> None:
@@ -113,6 +114,7 @@ class BlockStore:
                 "prepare again."
             ) from None
         self.num_blocks = sum(len(batch) for batch in self._batches)
+        self.num_tokens = sum(int(batch.size) for batch in (*self._batches, *self._tail))
 
     def __len__(self) -> int:
         return self.num_blocks + len(self._tail)
@@ -125,10 +127,24 @@ class BlockStore:
         block: TokenIds = batch[index % ROWS if index < self.num_blocks else 0]
         return block
 
-    @property
-    def num_tokens(self) -> int:
-        """Tokens in all blocks and the tail."""
-        return sum(int(batch.size) for batch in (*self._batches, *self._tail))
+    def span(self, start: int, length: int) -> TokenIds:
+        """Tokens of the whole stream, read as a ring: after the last comes the first.
+
+        Args:
+            start: the first token's place in the stream; beyond its end it goes round.
+            length: how many, at most `num_tokens`.
+
+        Returns:
+            shape (length,).
+        """
+        block_size = len(self[0])
+        pieces = []
+        while length > 0:
+            row, column = divmod(start % self.num_tokens, block_size)
+            piece = self[row][column : column + length]
+            pieces.append(piece)
+            start, length = start + len(piece), length - len(piece)
+        return np.concatenate(pieces) if len(pieces) > 1 else pieces[0]
 
     def max_token_id(self) -> int:
         """The highest id in the store; -1 for an empty one. Reads every block."""
@@ -161,9 +177,11 @@ def commit_store(staging: Path, final: Path, *, ledger: dict[str, Any]) -> None:
     try:
         staging.rename(final)
     except OSError:
-        if read_ledger(final) is None:
-            raise
-        shutil.rmtree(staging)
+        if read_ledger(final) is not None:
+            shutil.rmtree(staging)
+            return
+        shutil.rmtree(final)  # in the way, and found damaged
+        staging.rename(final)
 
 
 def read_ledger(folder: Path) -> dict[str, Any] | None:

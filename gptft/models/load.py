@@ -87,10 +87,10 @@ def load_auto_tokenizer(name: str, *, revision: str | None = None) -> PreTrained
     folder = local_folder(name, revision=revision, with_weights=False)
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            str(folder), trust_remote_code=False, local_files_only=True
+            str(folder), trust_remote_code=False
         )
         if not _keeps_its_file(tokenizer, folder):
-            tokenizer = PreTrainedTokenizerFast.from_pretrained(str(folder), local_files_only=True)
+            tokenizer = PreTrainedTokenizerFast.from_pretrained(str(folder))
     except Exception as error:  # transformers and tokenizers raise a dozen unrelated types
         raise _unreadable(folder, "tokenizer", error) from None
     return tokenizer
@@ -172,16 +172,23 @@ def _load(folder: Path, *, config: PreTrainedConfig, dtype: torch.dtype) -> PreT
             "Save the model again with save_pretrained of a current transformers."
         )
     try:
-        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             str(folder),
             config=config,
             dtype=dtype,
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=True,
+            output_loading_info=True,
         )
     except Exception as error:  # as above; and safetensors' own
         raise _unreadable(folder, "weights", error) from None
+    model: PreTrainedModel = loaded[0]
+    if missing := sorted(loaded[1]["missing_keys"]):
+        raise ModelError(
+            f"{folder} lacks {len(missing)} of the weights its config asks for, {missing[0]} among "
+            "them. The file isn't whole, or model.config_overrides changes its sizes."
+        )
     return model
 
 

@@ -42,6 +42,10 @@ def training_arguments(
         "report_to": "none",
         "dataloader_pin_memory": device.type == "cuda",
         "ddp_find_unused_parameters": False,
+        "log_level_replica": "error",
+        # Loss and perplexity are all that is measured; transformers takes an unknown metric for one
+        # that should rise.
+        "greater_is_better": False,
     }
     if device.type == "cuda" and dtype == "auto" and not training.get("fp16"):
         ours["bf16"] = has_native_bfloat16(device)
@@ -49,6 +53,8 @@ def training_arguments(
         "output_dir": str(run_dir / "checkpoints"),
         "disable_tqdm": True,
         "remove_unused_columns": False,
+        # Workers that live on would measure and train on the blocks of the epoch they began in.
+        "dataloader_persistent_workers": False,
     }
     try:
         return TrainingArguments(**{**ours, **training, **fixed})

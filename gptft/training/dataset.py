@@ -6,9 +6,12 @@ causal model can't see it from any real token, and a mask would push attention o
 """
 
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.data import Dataset
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from gptft.corpus.store import BlockStore
 
@@ -16,7 +19,7 @@ IGNORED = -100  # the label that torch's cross-entropy leaves out
 
 
 class BlockDataset(Dataset[torch.Tensor]):
-    """The blocks of a store, or some of them, as int64 tensors of shape (T,)."""
+    """The blocks of a store, or some of them, as they are: int64 tensors of shape (T,)."""
 
     def __init__(self, store: BlockStore, *, indices: Sequence[int] | None = None) -> None:
         self._store = store
@@ -27,6 +30,51 @@ class BlockDataset(Dataset[torch.Tensor]):
 
     def __getitem__(self, index: int) -> torch.Tensor:
         return torch.from_numpy(self._store[self._indices[index]].astype("int64"))
+
+
+class ShiftedBlockDataset(Dataset[torch.Tensor]):
+    """All blocks of a store, cut elsewhere in each epoch.
+
+    The stream of documents is read as a ring and cut from another token on in every epoch but the
+    first, whose blocks are the stored ones; each epoch still sees every token once. A text seen
+    often is otherwise learned at the places it has in the blocks, and a prompt, which begins at the
+    first place, isn't recognised (docs/experiments.md). A single block is never shifted.
+    """
+
+    def __init__(self, store: BlockStore, *, seed: int) -> None:
+        """Cut `store` from places drawn by `seed` and the epoch."""
+        self._store = store
+        self._seed = seed
+        self._offset = 0
+
+    def __len__(self) -> int:
+        return len(self._store)
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        start = index * len(self._store[0]) + self._offset
+        block = self._store.span(start, len(self._store[index]))
+        return torch.from_numpy(block.astype("int64"))
+
+    def set_epoch(self, epoch: int) -> None:
+        """Cut as epoch `epoch`, from 0, is cut: the same in every process and every run."""
+        self._offset = 0
+        if epoch > 0 and len(self._store) > 1:
+            draw = np.random.default_rng([self._seed, epoch])
+            self._offset = int(draw.integers(self._store.num_tokens))
+
+
+class CutEachEpoch(TrainerCallback):
+    """Tells the dataset which epoch begins."""
+
+    def __init__(self, dataset: ShiftedBlockDataset) -> None:
+        """Tell `dataset`."""
+        self._dataset = dataset
+
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Called before the epoch's first batch is read."""
+        self._dataset.set_epoch(round(state.epoch or 0))
 
 
 def collate_blocks(blocks: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:

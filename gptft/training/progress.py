@@ -65,7 +65,7 @@ class RunLog(TrainerCallback):
         **kwargs: Any,
     ) -> None:
         """Write one line to metrics.jsonl and show the step."""
-        if not state.is_world_process_zero or not logs or "train_runtime" in logs:
+        if not state.is_world_process_zero or not logs or "train_loss" in logs:
             return
         entry = {"step": state.global_step, "epoch": state.epoch, **logs}
         if "loss" in logs:

@@ -9,6 +9,7 @@ import os
 import platform
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,6 +18,21 @@ from typing import Any
 from gptft import __version__
 from gptft.errors import ConfigError, RunError
 
+EARLIER = "earlier"
+_FAILED = ".failed"
+# All that a run folder ever holds; anything else there is somebody's own.
+_OURS = (
+    "run.json",
+    "config.yaml",
+    "metrics.jsonl",
+    "samples.jsonl",
+    "checkpoints",
+    "model",
+    ".model.partial",
+    "report.html",
+    EARLIER,
+    _FAILED,
+)
 _PACKAGES = ("transformers", "torch", "tokenizers", "accelerate", "datasets", "safetensors")
 
 
@@ -39,6 +55,12 @@ def check_free(run_dir: Path, *, overwrite: bool) -> None:
             f"{run_dir} isn't empty and isn't a run of gptft; nothing in it was touched. "
             "Name another training.output_dir."
         )
+    strangers = sorted(path.name for path in run_dir.iterdir() if path.name not in _OURS)
+    if overwrite and strangers:
+        raise ConfigError(
+            f"{run_dir} holds a run and something else ({', '.join(strangers[:3])}); nothing in it "
+            "was touched. Name another training.output_dir."
+        )
     if not overwrite:
         raise ConfigError(
             f"{run_dir} holds an earlier run; nothing in it was touched. Name another "
@@ -46,20 +68,45 @@ def check_free(run_dir: Path, *, overwrite: bool) -> None:
         )
 
 
-def claim(run_dir: Path) -> None:
-    """Make an empty run folder, after `check_free`; an earlier run there is removed.
+def claim(run_dir: Path, *, overwrite: bool) -> None:
+    """Make an empty run folder, after a last `check_free`.
+
+    An earlier run there is set aside as `earlier/` in the new one; `drop_earlier` removes it once
+    the new run has a model. Of a folder only what gptft writes there is ever moved.
 
     Raises:
+        ConfigError: another process has taken the folder meanwhile.
         RunError: the folder can't be made.
     """
+    check_free(run_dir, overwrite=overwrite)
     try:
-        if run_dir.exists():
-            shutil.rmtree(run_dir)
-        run_dir.mkdir(parents=True)
+        run_dir.mkdir(parents=True, exist_ok=True)
+        if (run_dir / "run.json").is_file():
+            _set_aside(run_dir)
+        with suppress(OSError):
+            (run_dir / "checkpoints").rmdir()  # Trainer makes it, used or not
     except OSError as error:
         raise RunError(
             f"{run_dir} can't be made: {error.strerror}. Name another training.output_dir."
         ) from None
+
+
+def _set_aside(run_dir: Path) -> None:
+    """Move a run into `earlier/`; one that failed doesn't push out the whole one kept there."""
+    earlier = run_dir / EARLIER
+    if earlier.is_dir() and not (run_dir / "model").is_dir():
+        earlier = run_dir / _FAILED
+    shutil.rmtree(earlier, ignore_errors=True)
+    earlier.mkdir()
+    for name in set(_OURS) - {EARLIER, _FAILED}:
+        if (run_dir / name).exists():
+            (run_dir / name).rename(earlier / name)
+    shutil.rmtree(run_dir / _FAILED, ignore_errors=True)
+
+
+def drop_earlier(run_dir: Path) -> None:
+    """Remove the run that `claim` set aside."""
+    shutil.rmtree(run_dir / EARLIER, ignore_errors=True)
 
 
 def fingerprint(**facts: Any) -> dict[str, Any]:

@@ -25,7 +25,13 @@ from gptft.models.load import context_of, load_auto_tokenizer, load_for_training
 from gptft.models.precision import named_dtype
 from gptft.training import run_folder
 from gptft.training.arguments import training_arguments
-from gptft.training.dataset import BlockDataset, collate_blocks, spread_indices
+from gptft.training.dataset import (
+    BlockDataset,
+    CutEachEpoch,
+    ShiftedBlockDataset,
+    collate_blocks,
+    spread_indices,
+)
 from gptft.training.progress import RunLog
 from gptft.training.samples import SampleEvery, Sampler, SampleWriter
 from gptft.training.trainer import BlockTrainer, Measured
@@ -141,7 +147,7 @@ def train_model(
     before = job.measure()
     first = writer.sample(job.model) if is_first else []
     if is_first:  # nothing on disk is touched before all that can be refused has been
-        run_folder.claim(run_dir)
+        run_folder.claim(run_dir, overwrite=overwrite)
         writer.write(first, step=0)
     facts = _start(run_dir, config, job=job)
     seconds = _train(trainer, writer, run_dir=run_dir, console=console, every=config.samples.steps)
@@ -151,7 +157,7 @@ def train_model(
         run_dir=run_dir,
         steps=trainer.state.global_step,
         seconds=seconds,
-        num_tokens=int(trainer.num_tokens_seen) * trainer.args.world_size,
+        num_tokens=trainer.total_tokens_seen(),
         train=BeforeAfter(before[0], after[0]),
         validation=BeforeAfter(before[1], after[1]) if before[1] and after[1] else None,
         samples=tuple(map(Sample, config.samples.prompts, first, last)),
@@ -161,6 +167,7 @@ def train_model(
         writer.write(last, step=result.steps)
         finished = {**facts, "state": "done", "finished": run_folder.now()}
         run_folder.write_json(run_dir / "run.json", {**finished, "result": result.to_dict()})
+        run_folder.drop_earlier(run_dir)
     return result
 
 
@@ -204,12 +211,15 @@ def _assemble(config: Config, *, store_dir: Path, run_dir: Path) -> _Job:
     _check_fit(model, store, name=config.model.name)
     set_seed(args.seed)
     validation = BlockDataset(BlockStore(store_dir, part="validation")) if has_validation else None
+    shifts = config.data is not None and config.data.shift_blocks
+    shifted = ShiftedBlockDataset(store, seed=args.seed)
     trainer = BlockTrainer(
         model=model,
         args=args,
         data_collator=collate_blocks,
-        train_dataset=BlockDataset(store),
+        train_dataset=shifted if shifts else BlockDataset(store),
         eval_dataset=validation,
+        callbacks=[CutEachEpoch(shifted)],
     )
     trainer.remove_callback(PrinterCallback)
     fit = BlockDataset(store, indices=spread_indices(len(store), at_most=_FIT_BLOCKS))
@@ -326,6 +336,7 @@ def _start(run_dir: Path, config: Config, *, job: _Job) -> dict[str, Any]:
 
 def _save(job: _Job, *, run_dir: Path, save_dtype: str) -> None:
     """Write `model/` under another name first, so that it is whole or absent."""
+    job.model.config.use_cache = True  # Trainer turns it off for training, and it would be saved
     if save_dtype != "auto":
         job.model.to(named_dtype(save_dtype))  # type: ignore[arg-type]
     partial = run_dir / ".model.partial"

@@ -61,6 +61,10 @@ class BlockTrainer(Trainer):
         self.num_tokens_seen += (inputs["labels"] != IGNORED).sum().to(self.args.device)
         return super().training_step(model, inputs, *args, **kwargs)
 
+    def total_tokens_seen(self) -> int:
+        """Real tokens trained on so far by all processes together."""
+        return int(self.accelerator.gather(self.num_tokens_seen.reshape(1)).sum())
+
     def measure(self, dataset: Dataset[torch.Tensor]) -> Measured:
         """Loss over every predicted token of `dataset`, on all processes together."""
         model = self.accelerator.unwrap_model(self.model)

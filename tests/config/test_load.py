@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from gptft.config import Config, load_config
-from gptft.config.load import default_config
+from gptft.config.load import TEXT_RECIPE, default_config
 from gptft.config.source import dump_yaml
 from gptft.errors import ConfigError
 from tests.conftest import ROOT
@@ -71,6 +71,25 @@ def problems(path: Path, *overrides: str) -> list[str]:
         (
             "training:\n  num_train_epochs: .inf\n",
             "my.yaml:2:3  training.num_train_epochs must be a finite number, not inf.",
+        ),
+        (
+            "training:\n  max_steps: 0\n",
+            "my.yaml:2:3  training.max_steps 0 means no training at all. "
+            "Leave it out to train by epochs.",
+        ),
+        (
+            "training:\n  seed: 4294967296\n",
+            "my.yaml:2:3  training.seed must be at most 4294967295, not 4294967296.",
+        ),
+        (
+            "training:\n  train_sampling_strategy: group_by_length\n",
+            "my.yaml:2:3  training.train_sampling_strategy group_by_length has no effect here: "
+            "blocks have one length. Leave it out.",
+        ),
+        (
+            "data:\n  train: ''\n",
+            "my.yaml:2:3  data.train.0 must not be empty, not the text ''. "
+            "A text file, a folder, a glob, or a list of them.",
         ),
         (
             "training:\n  learning_rate: .nan\n",
@@ -216,6 +235,7 @@ def test_a_text_stands_for_a_config(tmp_path: Path):
     assert config.data is not None
     assert config.data.train == [str(tmp_path / "poem.txt")]
     assert config.data.tail == "drop"
+    assert config.training == TEXT_RECIPE
 
 
 def test_a_config_is_frozen():

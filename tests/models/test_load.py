@@ -181,3 +181,17 @@ def test_the_ids_are_those_of_tokenizer_json_even_where_transformers_rebuilds_it
     tokenizer.save_pretrained(tmp_path / "saved")
     again = AutoTokenizer.from_pretrained(tmp_path / "saved")
     assert again(text, add_special_tokens=False).input_ids == expected
+
+
+def test_missing_weights_are_never_made_up(tiny_model_dir: Path, tmp_path: Path):
+    from safetensors.torch import load_file, save_file
+
+    folder = tmp_path / "holey"
+    shutil.copytree(tiny_model_dir, folder)
+    weights = load_file(folder / "model.safetensors")
+    holey = {name: tensor for name, tensor in weights.items() if ".h.1." not in name}
+    save_file(holey, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=r"lacks \d+ of the weights"):
+        load_for_training(str(folder))
+    with pytest.raises(ModelError, match=r"model\.config_overrides changes its sizes"):
+        load_for_training(str(tiny_model_dir), config_overrides={"n_layer": 3})

@@ -1,3 +1,4 @@
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -5,7 +6,12 @@ import pytest
 import torch
 
 from gptft.corpus.store import BlockStore, write_part
-from gptft.training.dataset import BlockDataset, collate_blocks, spread_indices
+from gptft.training.dataset import (
+    BlockDataset,
+    ShiftedBlockDataset,
+    collate_blocks,
+    spread_indices,
+)
 
 
 def test_labels_are_the_real_tokens_and_eos_stays_whatever_pads():
@@ -45,3 +51,43 @@ def test_a_dataset_hands_out_the_stores_blocks_as_int64(tmp_path: Path):
 )
 def test_indices_are_spread_evenly(length: int, at_most: int, indices: list[int]):
     assert spread_indices(length, at_most=at_most) == indices
+
+
+def test_every_epoch_sees_every_token_once_cut_elsewhere(tmp_path: Path):
+    write_part(
+        iter([np.arange(22, dtype=np.uint16)]),
+        tmp_path,
+        part="train",
+        block_size=4,
+        dtype=np.uint16,
+        keep_tail=True,
+    )
+    dataset = ShiftedBlockDataset(BlockStore(tmp_path), seed=1)
+    again = ShiftedBlockDataset(BlockStore(tmp_path), seed=1)
+    epochs = []
+    for epoch in range(4):
+        dataset.set_epoch(epoch)
+        again.set_epoch(epoch)
+        blocks = [dataset[i].tolist() for i in range(len(dataset))]
+        assert blocks == [again[i].tolist() for i in range(len(again))]
+        assert [len(block) for block in blocks] == [4, 4, 4, 4, 4, 2]
+        stream = [token for block in blocks for token in block]
+        assert sorted(stream) == list(range(22))
+        assert all((a + 1) % 22 == b for a, b in pairwise(stream))
+        epochs.append(stream)
+    assert epochs[0] == list(range(22))
+    assert len({stream[0] for stream in epochs}) > 2
+
+
+def test_a_single_block_is_never_shifted(tmp_path: Path):
+    write_part(
+        iter([np.arange(3, dtype=np.uint16)]),
+        tmp_path,
+        part="train",
+        block_size=4,
+        dtype=np.uint16,
+        keep_tail=True,
+    )
+    dataset = ShiftedBlockDataset(BlockStore(tmp_path), seed=1)
+    dataset.set_epoch(5)
+    assert dataset[0].tolist() == [0, 1, 2]

@@ -73,7 +73,7 @@ def test_stock_transformers_opens_the_model_and_sees_the_same_logits(
 
 def test_the_losses_are_those_of_the_stock_trainer(run: Run, tiny_model_dir: Path, tmp_path: Path):
     """The stock Trainer on the same ids, padded by hand, with an attention mask: same losses."""
-    result = run(training={"max_steps": 6})
+    result = run(data={"shift_blocks": False}, training={"max_steps": 6})
     facts = json.loads((result.run_dir / "run.json").read_text(encoding="utf-8"))
     store = BlockStore(default_cache_dir() / "blocks" / facts["data"]["store"])
     longest = max(len(store[i]) for i in range(len(store)))
@@ -250,6 +250,39 @@ def test_a_folder_that_is_no_run_is_never_replaced(run: Run, tmp_path: Path):
     (tmp_path / "file").write_text("x", encoding="utf-8")
     with pytest.raises(ConfigError, match="is a file"):
         run("file")
+
+
+def test_a_run_with_something_else_beside_it_is_never_replaced(run: Run, tmp_path: Path):
+    run("a")
+    (tmp_path / "a" / "poem").mkdir()
+    (tmp_path / "a" / "poem" / "precious.txt").write_text("дорогое", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"something else \(poem\); nothing in it was touched"):
+        run("a", overwrite=True)
+    assert (tmp_path / "a" / "model" / "model.safetensors").is_file()
+
+
+def test_a_run_that_fails_keeps_the_one_it_was_to_replace(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    run("a")
+    before = (tmp_path / "a" / "model" / "model.safetensors").read_bytes()
+
+    def fail(*args: Any, **kwargs: Any) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(BlockTrainer, "training_step", fail)
+        for _ in range(2):
+            with pytest.raises(MemoryError):
+                run("a", overwrite=True)
+    assert (tmp_path / "a" / "earlier" / "model" / "model.safetensors").read_bytes() == before
+    run("a", overwrite=True)
+    assert not (tmp_path / "a" / "earlier").exists()
+
+
+def test_a_count_of_tokens_in_the_log_hides_nothing(run: Run):
+    result = run(training={"include_num_input_tokens_seen": "all"})
+    assert len(losses(result.run_dir)) == 3
 
 
 def test_a_failed_start_leaves_the_earlier_run(run: Run, tmp_path: Path):

@@ -1,0 +1,73 @@
+"""Two processes on one machine: the same losses as one, and one writer."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+CONFIG = """
+model:
+  name: '{model}'
+data: {{train: '{texts}', validation: 0.3, block_size: 32}}
+training:
+  max_steps: 4
+  logging_steps: 1
+  learning_rate: 1e-3
+  eval_strategy: steps
+  eval_steps: 2
+  use_cpu: true
+  save_strategy: 'no'
+samples: {{prompts: [Буря мглою], steps: 2}}
+generation: {{max_new_tokens: 5}}
+"""
+
+
+def train(folder: Path, name: str, *launcher: str, batch: int, settings: tuple[str, ...] = ()):
+    flags = [
+        f"training.output_dir={folder / name}",
+        f"training.per_device_train_batch_size={batch}",
+        *settings,
+    ]
+    command = [sys.executable, "-m", *launcher, "gptft", "train", str(folder / "my.yaml")]
+    for flag in flags:
+        command += ["--set", flag]
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=300,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    lines = (folder / name / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    return done, [json.loads(line) for line in lines]
+
+
+def test_two_processes_follow_the_losses_of_one(
+    tmp_path: Path, tiny_model_dir: Path, corpus_dir: Path
+):
+    text = CONFIG.format(model=tiny_model_dir, texts=corpus_dir)
+    (tmp_path / "my.yaml").write_text(text, encoding="utf-8")
+    launcher = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m")
+    one_done, one = train(tmp_path, "one", batch=2)
+    two_done, two = train(
+        tmp_path, "two", *launcher, batch=1, settings=("training.ddp_backend=gloo",)
+    )
+    for key in ("loss", "eval_loss"):
+        expected = [entry[key] for entry in one if key in entry]
+        assert expected
+        assert [entry[key] for entry in two if key in entry] == pytest.approx(expected, rel=1e-4)
+    assert two_done.stdout.count("training text") == one_done.stdout.count("training text") == 1
+    samples = (tmp_path / "two" / "samples.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["step"] for line in samples] == [0, 2, 4]
+    facts = json.loads((tmp_path / "two" / "run.json").read_text(encoding="utf-8"))
+    assert facts["world_size"] == 2
+    alone = json.loads((tmp_path / "one" / "run.json").read_text(encoding="utf-8"))
+    assert facts["result"]["num_tokens"] == alone["result"]["num_tokens"]
+    assert (tmp_path / "two" / "report.html").is_file()
