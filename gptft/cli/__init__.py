@@ -1,0 +1,30 @@
+"""The command line: one module a command, each a thin layer over one stage."""
+
+import os
+import sys
+
+from gptft.console import notice
+from gptft.errors import GptftError
+
+
+def main() -> None:
+    """Run the command line; an error becomes one message and an exit code, never a traceback.
+
+    The code is a `GptftError`'s own, and 1 for what we didn't foresee, a full disk for one.
+    """
+    from gptft.cli.app import app
+
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # Cyrillic must print under any locale
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+    try:
+        app()
+    except GptftError as error:
+        notice(f"error: {error}")
+        sys.exit(error.exit_code)
+    except Exception as error:
+        if os.environ.get("GPTFT_DEBUG"):
+            raise
+        said = " ".join(str(error).split())
+        notice(f"error: {type(error).__name__}: {said}\nGPTFT_DEBUG=1 shows where it happened.")
+        sys.exit(1)

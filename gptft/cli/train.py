@@ -1,0 +1,102 @@
+"""`gptft train`: text and a base model -> a run folder with a tuned model."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gptft.cli.options import (
+    AsJson,
+    ConfigFile,
+    Overrides,
+    is_yaml,
+    prepare_with_progress,
+    read_config,
+)
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from gptft.training.train import BeforeAfter, TrainResult
+
+
+def train(
+    config_file: ConfigFile,
+    overrides: Overrides = [],
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an earlier run in the same folder.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Fine-tune a model on the texts of CONFIG, or train a new one."""
+    from gptft.console import is_first_process, notice, result_json, stderr
+    from gptft.decoding.strategies import resolve_settings
+    from gptft.training.run_folder import check_free
+
+    config = read_config(config_file, overrides)
+    named = config.training.get("output_dir")
+    run_dir = Path(named or f"runs/{config_file.resolve().stem}").expanduser()
+    check_free(run_dir, overwrite=overwrite)
+    if not is_yaml(config_file):
+        notice(
+            f"No config: the recipe for a text, which `gptft config show {config_file}` prints. "
+            "Change it with --set."
+        )
+    settings = resolve_settings(config.generation)
+    prepared = prepare_with_progress(config)
+    for sentence in prepared.sentences():
+        notice(sentence)
+
+    from gptft.decoding.engine import make_sampler
+    from gptft.report.html import write_report
+    from gptft.report.model_card import write_model_card
+    from gptft.training.train import train_model
+
+    result = train_model(
+        config,
+        store_dir=prepared.path,
+        run_dir=run_dir,
+        sampler=make_sampler(settings),
+        console=stderr(),
+        overwrite=overwrite,
+        notify=notice,
+    )
+    if is_first_process():
+        write_model_card(run_dir)
+        write_report(run_dir)
+    if as_json:
+        result_json(result.to_dict())
+    else:
+        _print_result(result)
+
+
+def _print_result(outcome: "TrainResult") -> None:
+    from rich import box
+    from rich.table import Table
+
+    from gptft.console import notice, result
+
+    table = Table(box=box.SIMPLE, pad_edge=False)
+    for column in ("", "loss before", "after", "perplexity before", "after"):
+        table.add_column(column, justify="right" if column else "left")
+    _add_row(table, "training text", outcome.train)
+    if outcome.validation:
+        _add_row(table, "held out", outcome.validation)
+    result(table)
+    for sample in outcome.samples:
+        result(f"prompt: {sample.prompt}")
+        result(f"--- before:\n{sample.prompt}{sample.before}")
+        result(f"--- after:\n{sample.prompt}{sample.after}\n")
+    notice(
+        f"{outcome.steps:,} steps, {outcome.num_tokens:,} tokens in {outcome.seconds:.1f} s. "
+        f"Report: {outcome.run_dir / 'report.html'}. "
+        f"The model is in {outcome.run_dir / 'model'}; it goes on writing with\n"
+        f'  gptft generate {outcome.run_dir} -p "..."'
+    )
+
+
+def _add_row(table: "Table", name: str, figure: "BeforeAfter") -> None:
+    before, after = figure.before, figure.after
+    losses = (f"{before.loss:.3f}", f"{after.loss:.3f}")
+    perplexities = (f"{before.perplexity:,.2f}", f"{after.perplexity:,.2f}")
+    table.add_row(name, *losses, *perplexities)

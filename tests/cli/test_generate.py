@@ -1,0 +1,305 @@
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from gptft import cli
+from gptft.cli import generate as command
+from gptft.cli.app import app
+from gptft.config import load_config
+from gptft.decoding.strategies import STRATEGIES, resolve_settings
+from gptft.errors import ConfigError, ModelError
+
+SHIPPED = sorted((Path(__file__).parents[2] / "configs" / "generate").glob("*.yaml"))
+
+
+@pytest.fixture
+def run(tiny_model_dir):
+    """Runs `gptft generate` on the tiny model with 6 new tokens and the given arguments."""
+
+    def run(*args, stdin=None, model=tiny_model_dir):
+        arguments = ["generate", str(model), "--cpu", "--max-new-tokens", "6", *args]
+        return CliRunner().invoke(app, arguments, input=stdin)
+
+    return run
+
+
+def error_of(result, kind=ConfigError):
+    assert isinstance(result.exception, kind), result.output
+    assert result.stdout == ""
+    return str(result.exception)
+
+
+class TestOutput:
+    def test_the_text_goes_to_stdout_and_what_is_in_force_to_stderr(self, run, tiny_model_dir):
+        result = run("-p", "Буря мглою", "--top-p", "0.8", "--seed", "3")
+        assert result.stdout.startswith("Буря мглою")
+        assert result.stdout.endswith("\n")
+        assert result.stderr.strip() == (
+            f"{tiny_model_dir}, nucleus: top_p 0.8, temperature 1.0, top_k 0, "
+            "repetition_penalty 1.0, no_repeat_ngram_size 0, max_new_tokens 6, min_new_tokens 0, "
+            "num_return_sequences 1, seed 3"
+        )
+
+    def test_the_seed_shown_gives_the_same_text_again(self, run):
+        first = run("-p", "Буря", "--temperature", "1.5")
+        seed = re.search(r"seed (\d+)", first.stderr)
+        assert seed
+        assert run("-p", "Буря", "--temperature", "1.5", "--seed", seed[1]).stdout == first.stdout
+
+    def test_several_texts_have_an_empty_line_between(self, run):
+        result = run(
+            "-p", "Буря", "-p", "fox", "-n", "2", "--top-k", "5", "--no-repeat-ngram-size", "1"
+        )
+        texts = json.loads(
+            run(
+                "-p", "Буря", "-p", "fox", "-n", "2", "--top-k", "5",
+                "--no-repeat-ngram-size", "1", "--json",
+                "--seed", re.search(r"seed (\d+)", result.stderr)[1],
+            ).stdout
+        )  # fmt: skip
+        assert [text["prompt"] for text in texts] == ["Буря", "Буря", "fox", "fox"]
+        assert result.stdout == "\n\n".join(text["text"] for text in texts) + "\n"
+
+    def test_json_is_a_list_of_all_there_is_to_know(self, run):
+        (text,) = json.loads(run("-p", "fox", "--json", "--seed", "3", "--top-k", "4").stdout)
+        assert text["text"] == text["prompt"] + text["continuation"]
+        assert (text["prompt"], text["strategy"], text["seed"]) == ("fox", "top_k", 3)
+        assert text["settings"]["top_k"] == 4
+        assert text["settings"]["do_sample"] is True
+        assert text["stopped"] in ("eos", "length")
+        assert text["num_new_tokens"] <= 6
+
+    def test_json_keeps_cyrillic_readable_and_greedy_has_no_seed(self, run):
+        result = run("-p", "Буря", "--json", "--seed", "1")
+        assert '"prompt": "Буря"' in result.stdout
+        assert json.loads(result.stdout)[0]["seed"] is None
+        assert "no seed is used" in result.stderr
+
+    def test_streaming_writes_the_same_text(self, run):
+        whole, streamed = run("-p", "Буря"), run("-p", "Буря", "--stream")
+        assert whole.exit_code == streamed.exit_code == 0
+        assert streamed.stdout == whole.stdout
+
+    def test_tabs_and_long_lines_stay_as_they_are(self, run):
+        prompt = "fox\tdog " + "a" * 40
+        assert run("-p", prompt).stdout.startswith(prompt)
+
+
+class TestPrompts:
+    def test_all_of_standard_input_is_one_prompt(self, run):
+        (text,) = json.loads(run("--json", stdin="Буря\nмглою\n").stdout)
+        assert text["prompt"] == "Буря\nмглою"
+
+    def test_a_file_holds_a_prompt_a_line(self, run, tmp_path):
+        path = tmp_path / "prompts.txt"
+        path.write_bytes("\ufeffБуря\r\n\r\nмглою\u2028небо\n".encode())
+        texts = json.loads(run("--file", str(path), "-p", "fox", "--json").stdout)
+        assert [t["prompt"] for t in texts] == ["fox", "Буря", "мглою\u2028небо"]
+
+    def test_an_empty_prompt_may_be_asked_for(self, run):
+        result = run("-p", "")
+        assert result.exit_code == 0
+
+    def test_no_prompt_is_an_error(self, run):
+        assert "There is no prompt" in error_of(run())
+
+    def test_a_terminal_is_not_read_from(self, monkeypatch):
+        class Terminal:
+            def isatty(self):
+                return True
+
+        monkeypatch.setattr(sys, "stdin", Terminal())
+        with pytest.raises(ConfigError, match="There is no prompt"):
+            command._read_prompts([], None)
+        monkeypatch.setattr(sys, "stdin", None)
+        with pytest.raises(ConfigError, match="There is no prompt"):
+            command._read_prompts([], None)
+
+    def test_bad_files_are_errors(self, run, tmp_path):
+        assert "missing.txt can't be read: No such" in error_of(
+            run("--file", str(tmp_path / "missing.txt"))
+        )
+        assert "can't be read: Is a dir" in error_of(run("--file", str(tmp_path)))
+        (tmp_path / "cp1251.txt").write_bytes("Мороз".encode("cp1251"))
+        assert "cp1251.txt is not UTF-8 text: byte 0xcc at offset 0" in error_of(
+            run("--file", str(tmp_path / "cp1251.txt"))
+        )
+        (tmp_path / "empty.txt").write_text("\n\n", encoding="utf-8")
+        assert "every line of it is empty" in error_of(run("--file", str(tmp_path / "empty.txt")))
+
+    def test_bytes_that_are_no_text_are_errors(self, run):
+        assert "standard input is not UTF-8" in error_of(run(stdin=b"\xd0"))
+        with pytest.raises(ConfigError, match="is not UTF-8 text"):
+            command._read_prompts(["\udcd0"], None)
+
+    def test_one_too_long_is_an_error(self, run):
+        message = error_of(run("-p", "q" * 60))
+        assert "60 tokens" in message
+        assert "context of 64" in message
+
+
+class TestSettings:
+    @pytest.fixture
+    def config(self, tmp_path, tiny_model_dir):
+        path = tmp_path / "my.yaml"
+        path.write_text(
+            f"model:\n  name: {tiny_model_dir}\ngeneration:\n  top_k: 5\n  temperature: 0.5\n"
+            "  max_new_tokens: 3\n  seed: 1\n",
+            encoding="utf-8",
+        )
+        return str(path)
+
+    def in_force(self, *args):
+        result = CliRunner().invoke(app, ["generate", "-p", "fox", "--cpu", "--json", *args])
+        assert result.exit_code == 0, result.output
+        text = json.loads(result.stdout)[0]
+        return {**text["settings"], "strategy": text["strategy"], "seed": text["seed"]}
+
+    def test_default_then_yaml_then_set_then_flag(self, config):
+        settings = self.in_force(
+            "-c", config, "--set", "generation.temperature=0.7", "--set", "generation.seed=2",
+            "--seed", "3",
+        )  # fmt: skip
+        assert settings["top_p"] == 1.0
+        assert settings["top_k"] == 5
+        assert settings["max_new_tokens"] == 3
+        assert settings["temperature"] == 0.7
+        assert settings["seed"] == 3
+        assert settings["strategy"] == "top_k"
+
+    def test_set_needs_no_file_and_null_takes_a_setting_back(self, config, tiny_model_dir):
+        settings = self.in_force(str(tiny_model_dir), "--set", "generation.num_beams=2")
+        assert settings["strategy"] == "beam"
+        settings = self.in_force(
+            "-c", config, "--set", "generation.top_k=null", "--set", "generation.temperature=null"
+        )
+        assert settings["strategy"] == "greedy"
+
+    def test_the_argument_comes_before_the_configs_model(self, run, config):
+        assert run("-p", "fox", "-c", config).exit_code == 0
+        message = error_of(run("-p", "fox", "-c", config, model="no/such/model"), ModelError)
+        assert message.startswith("no/such/model")
+
+    def test_a_config_of_a_new_model_needs_the_name_of_a_trained_one(self, tmp_path):
+        path = tmp_path / "new.yaml"
+        path.write_text(
+            "model:\n  from_scratch: {model_type: gpt2}\ntokenizer:\n  name: pico\n",
+            encoding="utf-8",
+        )
+        result = CliRunner().invoke(app, ["generate", "-p", "x", "-c", str(path)])
+        assert "Say which trained one" in error_of(result)
+
+    def test_a_revision_is_not_ignored(self, tmp_path, tiny_model_dir, monkeypatch):
+        repo = tmp_path / "models--a--b"
+        (repo / "refs").mkdir(parents=True)
+        (repo / "refs" / "old").write_text("c0ffee", encoding="utf-8")
+        shutil.copytree(tiny_model_dir, repo / "snapshots" / "c0ffee")
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+        path = tmp_path / "old.yaml"
+        path.write_text("model:\n  name: a/b\n  revision: old\n", encoding="utf-8")
+        args = ["generate", "-p", "x", "--max-new-tokens", "1", "-c", str(path)]
+        assert CliRunner().invoke(app, args).exit_code == 0
+        result = CliRunner().invoke(app, [*args, "--set", "model.revision=none"])
+        assert "can't be had from the model hub" in error_of(result, ModelError)
+
+    @pytest.mark.parametrize(
+        ("args", "words"),
+        [
+            (["--strategy", "nuclues"], "Did you mean nucleus?"),
+            (["--strategy", "greedy", "--top-k", "5"], "greedy doesn't use it"),
+            (["--temperature", "0"], "temperature must be at least 1e-06"),
+            (["--num-beams", "2", "--stream"], "--stream is impossible here: beam"),
+            (["--json", "--stream"], "--stream is impossible here: --json"),
+            (["--set", "generation.top_q=1"], "Did you mean generation.top_p"),
+            (["--set", "generation.temperature=0"], "must be above 0"),
+            (["--config", "missing.yaml"], "missing.yaml: no such config file"),
+        ],
+    )
+    def test_wrong_ones_are_errors(self, run, args, words):
+        assert words in error_of(run("-p", "fox", *args))
+
+    def test_every_strategy_is_in_the_help(self):
+        text = " ".join(CliRunner().invoke(app, ["generate", "--help"]).output.split())
+        assert all(name in text for name in STRATEGIES)
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+class TestShippedConfigs:
+    def test_resolves_to_the_strategy_it_is_named_after(self, path):
+        assert resolve_settings(load_config(path).generation).strategy == path.stem
+
+    def test_is_headed_by_a_command_that_runs(self, path, tiny_model_dir, monkeypatch):
+        monkeypatch.chdir(path.parents[2])
+        lines = path.read_text(encoding="utf-8").splitlines()
+        line = next(line for line in lines if line.startswith("#   gptft generate pico -p"))
+        name = f"configs/generate/{path.name}"
+        assert line == f'#   gptft generate pico -p "Мороз и солнце" --config {name}'
+        args = ["generate", str(tiny_model_dir), "-p", "x", "--config", name, "--cpu"]
+        assert CliRunner().invoke(app, args).exit_code == 0
+
+
+def test_every_strategy_has_a_shipped_config():
+    assert {path.stem for path in SHIPPED} == set(STRATEGIES)
+
+
+class TestProcess:
+    """What only a process of its own shows."""
+
+    def gptft(self, *args, stdin=b""):
+        return subprocess.run(
+            [sys.executable, "-m", "gptft", "generate", *args],
+            input=stdin,
+            capture_output=True,
+            check=False,
+        )
+
+    def test_a_mistake_is_one_line_and_exit_2_and_loads_no_torch(self, tmp_path):
+        poisoned = tmp_path / "torch.py"
+        poisoned.write_text("raise SystemExit('torch was imported')", encoding="utf-8")
+        done = subprocess.run(
+            [sys.executable, "-m", "gptft", "generate", "-p", "x", "--top-p", "7"],
+            capture_output=True,
+            check=False,
+            env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        )
+        assert done.returncode == 2
+        assert done.stdout == b""
+        assert done.stderr == b"error: top_p must be at most 1.0, not 7.0.\n"
+
+    def test_a_model_that_is_not_there_is_exit_2(self):
+        done = self.gptft("./nowhere", "-p", "x")
+        assert (done.returncode, done.stdout) == (2, b"")
+        assert done.stderr.startswith(b"error: ./nowhere: no such folder")
+
+    def test_a_piped_prompt_is_continued_and_nothing_else_is_printed(self, tiny_model_dir):
+        done = self.gptft(
+            str(tiny_model_dir), "--cpu", "--max-new-tokens", "3", stdin="Буря\n".encode()
+        )
+        assert done.returncode == 0
+        assert done.stdout.decode().startswith("Буря")
+        assert len(done.stderr.decode().splitlines()) == 1
+
+
+def test_ctrl_c_ends_the_line_and_exits_130(tiny_model_dir, monkeypatch, capsys):
+    write = command._write
+
+    def interrupted(text):
+        write(text)
+        if text == "Буря":
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(command, "_write", interrupted)
+    args = ["gptft", "generate", str(tiny_model_dir), "--cpu", "-p", "Буря", "--stream"]
+    monkeypatch.setattr(sys, "argv", args)
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    assert caught.value.code == 130
+    assert capsys.readouterr().out == "Буря\n"

@@ -1,0 +1,183 @@
+"""`prepare`, `train` and `config` as a person runs them, from an empty folder."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from gptft.cli.app import app
+from gptft.errors import GptftError
+from tests.conftest import SENTENCES
+
+
+def invoke(*args: str) -> Result:
+    return CliRunner().invoke(app, list(args))
+
+
+@pytest.fixture
+def config_file(in_tmp: Path, corpus_dir: Path, tiny_model_dir: Path) -> Path:
+    """A config that trains the tiny model for two steps into runs/my."""
+    path = in_tmp / "my.yaml"
+    path.write_text(
+        f"""
+model: {{name: '{tiny_model_dir}'}}
+data: {{train: '{corpus_dir}', validation: 0.3, block_size: 32}}
+training: {{max_steps: 2, use_cpu: true, save_strategy: 'no', learning_rate: 1e-3}}
+samples: {{prompts: [Буря мглою]}}
+generation: {{max_new_tokens: 5}}
+""",
+        encoding="utf-8",
+    )
+    return path
+
+
+def test_train_prints_the_figures_and_leaves_a_run(config_file: Path, in_tmp: Path):
+    result = invoke("train", str(config_file))
+    assert result.exit_code == 0, result.output
+    assert "training text" in result.stdout
+    assert "held out" in result.stdout
+    assert "Буря мглою" in result.stdout
+    assert "step 1/2" in result.stderr
+    assert "gptft generate runs/my" in result.stderr
+    run = in_tmp / "runs" / "my"
+    assert (run / "report.html").is_file()
+    assert "gptft" in (run / "model" / "README.md").read_text(encoding="utf-8")
+    written = invoke("generate", "runs/my", "-p", "Буря", "--max-new-tokens", "3")
+    assert written.exit_code == 0
+    assert written.stdout.startswith("Буря")
+    again = invoke("train", str(config_file))
+    assert isinstance(again.exception, GptftError)
+    assert again.exception.exit_code == 2
+    assert "--overwrite" in str(again.exception)
+    assert invoke("train", str(config_file), "--overwrite").exit_code == 0
+
+
+def test_train_answers_in_json(config_file: Path):
+    result = invoke("train", str(config_file), "--json", "--set", "training.max_steps=1")
+    answer = json.loads(result.stdout)
+    assert answer["steps"] == 1
+    assert answer["validation"]["perplexity_before"] > 1
+    assert answer["samples"][0]["prompt"] == "Буря мглою"
+
+
+def test_train_on_a_text_without_a_config(in_tmp: Path, corpus_dir: Path, tiny_model_dir: Path):
+    poem = corpus_dir / "0.txt"
+    settings = (f"model.name={tiny_model_dir}", "training.max_steps=1", "training.use_cpu=true")
+    flags = [flag for setting in settings for flag in ("--set", setting)]
+    result = invoke("train", str(poem), *flags)
+    assert result.exit_code == 0, result.output
+    assert (in_tmp / "runs" / "0" / "model" / "model.safetensors").is_file()
+    assert "shorter than one block" in result.stderr
+
+
+def test_prepare_prints_the_ledger(config_file: Path):
+    result = invoke("prepare", str(config_file))
+    assert result.exit_code == 0, result.output
+    assert "4 files, 4 documents" in result.stdout
+    assert "one after each document" in result.stdout
+    answer = json.loads(invoke("prepare", str(config_file), "--json").stdout)
+    assert answer["cached"] is True
+    names = ("documents", "bytes", "tokens", "num_eos", "num_blocks", "block_size", "tail_tokens")
+    assert all(isinstance(answer[name], int) for name in names)
+    assert Path(answer["path"]).is_dir()
+
+
+def test_prepare_takes_a_text_itself(in_tmp: Path, corpus_dir: Path, tiny_model_dir: Path):
+    result = invoke("prepare", str(corpus_dir), "--set", f"model.name={tiny_model_dir}", "--json")
+    assert json.loads(result.stdout)["bytes"] == sum(len(s.encode()) for s in SENTENCES)
+
+
+def test_config_check_show_and_schema(config_file: Path):
+    result = invoke("config", "check", str(config_file))
+    assert result.stdout.splitlines() == [
+        f"{config_file}: every setting is right. 4 training files, 0 validation files."
+    ]
+    shown = invoke("config", "show", str(config_file), "--set", "data.tail=drop")
+    assert "  tail: drop" in shown.stdout.splitlines()
+    assert json.loads(invoke("config", "show", str(config_file), "--json").stdout)["data"]
+    assert json.loads(invoke("config", "schema").stdout)["properties"]["training"]
+
+
+def _bad_configs(folder: Path) -> dict[str, tuple[str, str]]:
+    """Name -> (YAML, what the one message must say)."""
+    (folder / "empty").mkdir()
+    (folder / "binary").mkdir()
+    (folder / "binary" / "a.txt").write_bytes(bytes(range(256)))
+    (folder / "binary" / "b.bin").write_bytes(b"\x89PNG")
+    (folder / "poem.txt").write_text("Буря мглою", encoding="utf-8")
+    return {
+        "misspelt": ("data: {train: poem.txt}\ntraining: {learning_rte: 1}\n", "Did you mean"),
+        "type": ("data: {train: poem.txt}\ntraining: {max_steps: many}\n", "whole number"),
+        "removed": ("data: {train: poem.txt}\ntraining: {warmup_ratio: 0.1}\n", "warmup_steps"),
+        "duplicate": ("data: {train: poem.txt}\ndata: {train: poem.txt}\n", "is set twice"),
+        "missing": ("data: {train: none.txt}\n", "no such file"),
+        "empty": ("data: {train: empty}\n", "is an empty folder"),
+        "binary": ("data: {train: binary}\n", "is not a text file in UTF-8"),
+        "block": ("data: {train: poem.txt, block_size: 2048}\n", "context of 1,024"),
+        "model": ("data: {train: poem.txt}\nmodel: {name: ./none}\n", "no such folder"),
+        "nothing": ("training: {seed: 1}\n", "no data section"),
+        "strategy": ("data: {train: poem.txt}\ngeneration: {strategy: gready}\n", "Did you mean"),
+    }
+
+
+def run_gptft(*args: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "gptft", *args],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=120,
+        env={**os.environ, "PYTHONWARNINGS": "error"},
+    )
+
+
+BAD = [
+    "misspelt",
+    "type",
+    "removed",
+    "duplicate",
+    "missing",
+    "empty",
+    "binary",
+    "block",
+    "model",
+    "nothing",
+    "strategy",
+]
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_wrong_config_is_one_message_and_exit_2(in_tmp: Path, name: str):
+    text, said = _bad_configs(in_tmp)[name]
+    (in_tmp / "bad.yaml").write_text(text, encoding="utf-8")
+    done = run_gptft("train", "bad.yaml", cwd=in_tmp)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    message = done.stderr.strip()
+    assert message.startswith("error: ")
+    assert said in message
+    assert "Traceback" not in message
+    assert len([line for line in message.splitlines() if "data.exclude leaves" not in line]) == 1
+    assert not (in_tmp / "runs").exists()
+
+
+def test_a_fault_we_did_not_foresee_is_one_message_too(in_tmp: Path):
+    (in_tmp / "file").write_text("", encoding="utf-8")
+    (in_tmp / "poem.txt").write_text("Буря мглою", encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "gptft", "prepare", "poem.txt"],
+        cwd=in_tmp,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=120,
+        env={**os.environ, "GPTFT_CACHE": str(in_tmp / "file" / "x")},
+    )
+    assert done.returncode == 2
+    assert "can't be written" in done.stderr
+    assert "Traceback" not in done.stderr
