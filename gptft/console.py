@@ -49,6 +49,11 @@ def notice(message: RenderableType) -> None:
     _print(stderr(), message)
 
 
+def error(message: str) -> None:
+    """Print why the command ends, on stderr; every process of a run is heard."""
+    stderr().print(f"error: {message}", markup=False, emoji=False)
+
+
 def result_json(value: Any) -> None:
     """Print `value` to stdout as JSON, Cyrillic left readable, indented by two spaces."""
     if is_first_process():

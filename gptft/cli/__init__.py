@@ -3,7 +3,7 @@
 import os
 import sys
 
-from gptft.console import notice
+from gptft import console
 from gptft.errors import GptftError
 
 
@@ -20,11 +20,11 @@ def main() -> None:
     try:
         app()
     except GptftError as error:
-        notice(f"error: {error}")
+        console.error(str(error))
         sys.exit(error.exit_code)
     except Exception as error:
         if os.environ.get("GPTFT_DEBUG"):
             raise
         said = " ".join(str(error).split())
-        notice(f"error: {type(error).__name__}: {said}\nGPTFT_DEBUG=1 shows where it happened.")
+        console.error(f"{type(error).__name__}: {said}\nGPTFT_DEBUG=1 shows where it happened.")
         sys.exit(1)

@@ -45,7 +45,7 @@ def find_files(sources: Sequence[str], *, exclude: Sequence[str] = ()) -> FoundF
     Raises:
         DataError: a source names nothing, or nothing is left; one line a source.
     """
-    found: dict[Path, None] = {}
+    found: dict[Path, Path] = {}  # by real path: no file twice, however it is named
     skipped: dict[Path, None] = {}
     problems = []
     for source in sources:
@@ -53,16 +53,18 @@ def find_files(sources: Sequence[str], *, exclude: Sequence[str] = ()) -> FoundF
         kept = [path for path in candidates if not _matches(path, exclude)]
         if not candidates:
             problems.append(_nothing_found(source, passed_over))
-        found.update(dict.fromkeys(kept))
+        for path in kept:
+            found.setdefault(path.resolve(), path)
         skipped.update(dict.fromkeys(passed_over))
-        skipped.update(dict.fromkeys(path for path in candidates if path not in found))
+        skipped.update(dict.fromkeys(path for path in candidates if path.resolve() not in found))
     if problems:
         raise DataError("\n".join(problems))
     if not found:
         raise DataError(
             f"data.exclude leaves nothing of {', '.join(sources)}: all {len(skipped)} files match."
         )
-    return FoundFiles(tuple(found), tuple(path for path in skipped if path not in found))
+    left_out = tuple(path for path in skipped if path.resolve() not in found)
+    return FoundFiles(tuple(found.values()), left_out)
 
 
 def _candidates(source: str) -> tuple[list[Path], list[Path]]:

@@ -10,7 +10,6 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +25,8 @@ if TYPE_CHECKING:
 END_OF_TEXT = "<|endoftext|>"  # GPT-2's own EOS (Radford et al. 2019)
 _SPECIAL_NAMES = ("eos_token", "bos_token", "pad_token", "unk_token")
 _MAX_IDS = 2**32  # what `tokenizers` counts with
-_BATCH_DOCUMENTS = 256  # documents encoded at once: enough for every core, little memory
+_BATCH_DOCUMENTS = 256  # documents encoded at once: enough for every core,
+_BATCH_CHARACTERS = 4_000_000  # and so many characters: encodings take 100 times their text
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class TextTokenizer:
 
         eos = self.require_eos()
         dtype = token_dtype(self.vocab_size)
-        while batch := list(islice(texts, _BATCH_DOCUMENTS)):
+        for batch in _batches(texts):
             for encoding in self.backend.encode_batch_fast(batch, add_special_tokens=False):
                 yield np.array([*encoding.ids, eos], dtype=dtype)
 
@@ -93,6 +93,20 @@ class TextTokenizer:
                 "learned. Set eos_token in its tokenizer_config.json."
             )
         return self.eos_token_id
+
+
+def _batches(texts: Iterator[str]) -> Iterator[list[str]]:
+    """Texts in groups of limited number and size; a group has one text at least."""
+    batch: list[str] = []
+    size = 0
+    for text in texts:
+        if batch and (len(batch) == _BATCH_DOCUMENTS or size + len(text) > _BATCH_CHARACTERS):
+            yield batch
+            batch, size = [], 0
+        batch.append(text)
+        size += len(text)
+    if batch:
+        yield batch
 
 
 def load_tokenizer(name: str, *, revision: str | None = None) -> TextTokenizer:

@@ -48,6 +48,12 @@ def test_no_file_is_taken_twice(folder: Path):
     assert names(folder, "b.txt", "", "*.txt") == ["b.txt", "a.md", "deep/er/c.TXT"]
 
 
+def test_no_file_is_taken_twice_through_a_link(folder: Path):
+    (folder / "loop").symlink_to(folder)
+    assert names(folder, "**/*.txt") == ["b.txt"]
+    assert names(folder, "b.txt", "deep/../b.txt") == ["b.txt"]
+
+
 def test_a_file_name_with_glob_characters_is_a_file_first(tmp_path: Path):
     (tmp_path / "a[1].txt").write_text("x", encoding="utf-8")
     assert names(tmp_path, "a[1].txt") == ["a[1].txt"]
