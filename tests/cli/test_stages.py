@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from gptft.cli import main
 from gptft.cli.app import app
+from gptft.console import stderr
 from gptft.errors import GptftError
 from tests.conftest import SENTENCES
 
@@ -166,7 +168,25 @@ def test_a_wrong_config_is_one_message_and_exit_2(in_tmp: Path, name: str):
     assert not (in_tmp / "runs").exists()
 
 
-def test_a_fault_we_did_not_foresee_is_one_message_too(in_tmp: Path):
+def test_a_fault_we_did_not_foresee_is_one_message_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def fail() -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.delenv("GPTFT_DEBUG", raising=False)
+    monkeypatch.setattr("gptft.cli.app.app", fail)
+    stderr.cache_clear()
+    with pytest.raises(SystemExit) as caught:
+        main()
+    stderr.cache_clear()
+    assert caught.value.code == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: OSError: [Errno 28] No space left on device\n")
+    assert "Traceback" not in said
+
+
+def test_a_cache_that_cannot_be_written_is_one_message(in_tmp: Path):
     (in_tmp / "file").write_text("", encoding="utf-8")
     (in_tmp / "poem.txt").write_text("Буря мглою", encoding="utf-8")
     done = subprocess.run(
