@@ -14,6 +14,19 @@ from gptft.training.dataset import (
 )
 
 
+def store_of(num_tokens: int, folder: Path) -> BlockStore:
+    """A store of the ids 0, 1, 2, ... in blocks of 4, the tail kept."""
+    write_part(
+        iter([np.arange(num_tokens, dtype=np.uint16)]),
+        folder,
+        part="train",
+        block_size=4,
+        dtype=np.uint16,
+        keep_tail=True,
+    )
+    return BlockStore(folder)
+
+
 def test_labels_are_the_real_tokens_and_eos_stays_whatever_pads():
     eos = 0  # the very id that the collator pads with
     batch = collate_blocks([torch.tensor([5, eos, 7, eos]), torch.tensor([8, eos])])
@@ -26,22 +39,15 @@ def test_a_batch_never_carries_a_mask():
 
 
 def test_a_dataset_hands_out_the_stores_blocks_as_int64(tmp_path: Path):
-    write_part(
-        iter([np.arange(10, dtype=np.uint16)]),
-        tmp_path,
-        part="train",
-        block_size=4,
-        dtype=np.uint16,
-        keep_tail=True,
-    )
-    dataset = BlockDataset(BlockStore(tmp_path))
+    store = store_of(10, tmp_path)
+    dataset = BlockDataset(store)
     assert [dataset[i].tolist() for i in range(len(dataset))] == [
         [0, 1, 2, 3],
         [4, 5, 6, 7],
         [8, 9],
     ]
     assert dataset[0].dtype == torch.int64
-    some = BlockDataset(BlockStore(tmp_path), indices=[2, 0])
+    some = BlockDataset(store, indices=[2, 0])
     assert [some[i].tolist() for i in range(len(some))] == [[8, 9], [0, 1, 2, 3]]
 
 
@@ -54,16 +60,9 @@ def test_indices_are_spread_evenly(length: int, at_most: int, indices: list[int]
 
 
 def test_every_epoch_sees_every_token_once_cut_elsewhere(tmp_path: Path):
-    write_part(
-        iter([np.arange(22, dtype=np.uint16)]),
-        tmp_path,
-        part="train",
-        block_size=4,
-        dtype=np.uint16,
-        keep_tail=True,
-    )
-    dataset = ShiftedBlockDataset(BlockStore(tmp_path), seed=1)
-    again = ShiftedBlockDataset(BlockStore(tmp_path), seed=1)
+    store = store_of(22, tmp_path)
+    dataset = ShiftedBlockDataset(store, seed=1)
+    again = ShiftedBlockDataset(store, seed=1)
     epochs = []
     for epoch in range(4):
         dataset.set_epoch(epoch)
@@ -80,14 +79,6 @@ def test_every_epoch_sees_every_token_once_cut_elsewhere(tmp_path: Path):
 
 
 def test_a_single_block_is_never_shifted(tmp_path: Path):
-    write_part(
-        iter([np.arange(3, dtype=np.uint16)]),
-        tmp_path,
-        part="train",
-        block_size=4,
-        dtype=np.uint16,
-        keep_tail=True,
-    )
-    dataset = ShiftedBlockDataset(BlockStore(tmp_path), seed=1)
+    dataset = ShiftedBlockDataset(store_of(3, tmp_path), seed=1)
     dataset.set_epoch(5)
     assert dataset[0].tolist() == [0, 1, 2]
