@@ -2,13 +2,14 @@
 # make test         a virtual environment, the tests
 # make test-slow    the quickstart in full, two processes: minutes
 # make bench-startup  seconds from command to answer
+# make bench-prepare  text -> blocks beside other pipelines: speed, memory; minutes
 # make check        what .ci/run runs: tests, lint, types
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test test-slow bench-startup lint types check clean
+.PHONY: quickstart test test-slow bench-startup bench-prepare lint types check clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/gptft train configs/quickstart.yaml --overwrite
@@ -21,6 +22,9 @@ test-slow: $(VENV)/.installed-dev
 
 bench-startup: $(VENV)/.installed
 	$(BIN)/python benchmarks/startup.py
+
+bench-prepare: $(VENV)/.installed
+	$(BIN)/python benchmarks/prepare.py
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

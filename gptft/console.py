@@ -7,12 +7,14 @@ Of several processes of one run only the first speaks. Must not import torch or 
 
 import json
 import os
+import re
 import sys
 from functools import cache
 from typing import Any
 
 from rich.console import Console, RenderableType
 
+_CONTROL = re.compile("[\x7f-\x9f]")
 _PLAIN_WIDTH = 100_000  # off a terminal: never wrap
 
 
@@ -51,13 +53,18 @@ def notice(message: RenderableType) -> None:
 
 def error(message: str) -> None:
     """Print why the command ends, on stderr; every process of a run is heard."""
-    stderr().print(f"error: {message}", markup=False, emoji=False)
+    stderr().print(f"error: {_printable(message)}", markup=False, emoji=False)
 
 
 def result_json(value: Any) -> None:
-    """Print `value` to stdout as JSON, Cyrillic left readable, indented by two spaces."""
+    """Print `value` to stdout as JSON, Cyrillic left readable, indented by two spaces.
+
+    Control characters that JSON would let through, but a terminal would obey, are escaped.
+    """
     if is_first_process():
-        sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+        text = json.dumps(value, ensure_ascii=False, indent=2)
+        text = _CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+        sys.stdout.write(text + "\n")
 
 
 def is_first_process() -> bool:
@@ -65,10 +72,15 @@ def is_first_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
+def _printable(text: str) -> str:
+    """Text that any stream takes: a file name may hold bytes that are no characters."""
+    return text.encode("utf-8", errors="backslashreplace").decode()
+
+
 def _print(console: Console, renderable: RenderableType) -> None:
     if not is_first_process():
         return
     if isinstance(renderable, str):
-        console.print(renderable, markup=False, emoji=False)
+        console.print(_printable(renderable), markup=False, emoji=False)
     else:
         console.print(renderable)

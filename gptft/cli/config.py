@@ -9,17 +9,26 @@ app = typer.Typer(no_args_is_help=True, help="Check a config, or show what it re
 
 @app.command()
 def check(config_file: ConfigFile, overrides: Overrides = []) -> None:
-    """Check every setting of CONFIG and that its texts are there; name all problems at once."""
+    """Check every setting of CONFIG, its tokenizer and context, and that its texts are there.
+
+    All problems of the settings are named at once.
+    """
     from gptft.console import result
-    from gptft.corpus.documents import find_parts
+    from gptft.corpus.recipe import recipe_of
+    from gptft.corpus.sources import find_texts
     from gptft.decoding.strategies import resolve_settings
+    from gptft.models.source import resolve_model
 
     config = read_config(config_file, overrides)
     resolve_settings(config.generation)
     found = ""
     if config.data is not None:
-        train, validation = find_parts(config.data)
-        found = f" {len(train.files):,} training files, {len(validation):,} validation files."
+        name = config.model.name if config.model.from_scratch is None else config.tokenizer.name
+        if name is None or resolve_model(name) is not None:  # a hub id may need the network
+            recipe_of(config)
+        texts = find_texts(config.data)
+        num_train, num_validation = texts.num_train, len(texts.texts) - texts.num_train
+        found = f" Files to train on: {num_train:,}, to validate on: {num_validation:,}."
     result(f"{config_file}: every setting is right.{found}")
 
 

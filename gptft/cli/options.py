@@ -1,14 +1,18 @@
 """Arguments and options that several commands share."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
+    from rich.progress import TaskID
+
     from gptft.config import Config
     from gptft.corpus.prepare import Prepared
+    from gptft.corpus.survey import Progress
 
 ConfigFile = Annotated[
     Path, typer.Argument(metavar="CONFIG", help="A YAML config, or a text file or folder.")
@@ -36,6 +40,16 @@ def read_config(path: Path, overrides: Sequence[str]) -> "Config":
 
 def prepare_with_progress(config: "Config") -> "Prepared":
     """Prepare the blocks of a config, with a bar on a terminal's stderr."""
+    from gptft.console import notice
+    from gptft.corpus.prepare import prepare_config
+
+    with progress_bar() as progress:
+        return prepare_config(config, progress=progress, notify=notice)
+
+
+@contextmanager
+def progress_bar() -> "Iterator[Progress | None]":
+    """What shows bytes, MB/s and the time left on a terminal's stderr; None off a terminal."""
     from rich.progress import (
         BarColumn,
         DownloadColumn,
@@ -45,20 +59,27 @@ def prepare_with_progress(config: "Config") -> "Prepared":
         TransferSpeedColumn,
     )
 
-    from gptft.console import stderr
-    from gptft.corpus.prepare import prepare_config
+    from gptft.console import is_first_process, stderr
 
     console = stderr()
+    if not (console.is_terminal and is_first_process()):
+        yield None
+        return
     columns = (DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     with Progress(
-        TextColumn("tokenizing"),
+        TextColumn("{task.description}"),
         BarColumn(bar_width=None),
         *columns,
         console=console,
         transient=True,
-        disable=not console.is_terminal,
     ) as bar:
-        task = bar.add_task("tokenizing", total=None)
-        return prepare_config(
-            config, progress=lambda done, total: bar.update(task, completed=done, total=total)
-        )
+        tasks: dict[str, TaskID] = {}
+
+        def show(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                for earlier in tasks.values():
+                    bar.update(earlier, visible=False)
+                tasks[stage] = bar.add_task(stage)
+            bar.update(tasks[stage], completed=done, total=total)
+
+        yield show

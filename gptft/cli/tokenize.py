@@ -66,9 +66,10 @@ def _read(words: Sequence[str], file: Path | None) -> str:
     if words:
         return " ".join(words)
     if file:
-        from gptft.corpus.reader import read_text
+        from gptft.corpus.encoding import examine_text, read_chunks
 
-        return read_text(file)
+        facts = examine_text(file, encoding="auto")
+        return "".join(read_chunks(file, facts, line_ends="keep"))
     if sys.stdin is None or sys.stdin.isatty():
         raise ConfigError(
             'There is no text. Give one (gptft tokenize "Мороз и солнце"), name a file with '

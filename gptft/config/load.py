@@ -141,11 +141,11 @@ def _setting_path(loc: tuple[int | str, ...]) -> KeyPath:
 
 
 def _section_type(annotation: Any) -> type[Section] | None:
-    """The section a field holds, whether or not it may be absent."""
-    for candidate in (annotation, *getattr(annotation, "__args__", ())):
-        if isinstance(candidate, type) and issubclass(candidate, Section):
-            return candidate
-    return None
+    """The section a field holds, whether or not it may be absent, or holds a list of."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return annotation
+    found = (_section_type(inner) for inner in getattr(annotation, "__args__", ()))
+    return next((section for section in found if section is not None), None)
 
 
 def _problem(source: Source, error: ErrorDetails) -> Problem:
@@ -186,6 +186,8 @@ def _wanted(error: ErrorDetails, path: KeyPath) -> str:
         "finite_number": "must be finite",
     }
     wanted = words.get(error["type"], error["msg"])
+    if path[:-1] == ("data", "train"):
+        wanted = "must be a path, or a path with a weight"
     if path == ("data", "validation"):
         wanted = "must be a share between 0 and 1, a path, or a list of paths"
     return f"{wanted}, not {shown(value)}. {_meaning(path)}".rstrip()
@@ -194,7 +196,9 @@ def _wanted(error: ErrorDetails, path: KeyPath) -> str:
 def _siblings(path: KeyPath) -> list[str]:
     section: type[Section] = Config
     for part in path[:-1]:
-        field = section.model_fields.get(str(part))
+        if isinstance(part, int):
+            continue
+        field = section.model_fields.get(part)
         inner = _section_type(field.annotation) if field else None
         if inner is None:
             return []
@@ -216,15 +220,16 @@ def _elsewhere(name: str) -> str:
 
 def _meaning(path: KeyPath) -> str:
     section: type[Section] = Config
+    meaning = ""
     for part in path:
-        field = section.model_fields.get(str(part))
+        if isinstance(part, int):
+            continue
+        field = section.model_fields.get(part)
         if field is None:
             return ""
-        inner = _section_type(field.annotation)
-        if inner is None:
-            return field.description or ""
-        section = inner
-    return ""
+        meaning = field.description or ""
+        section = _section_type(field.annotation) or Section
+    return meaning
 
 
 def _located(source: Source, path: KeyPath, message: str) -> Problem:

@@ -5,9 +5,20 @@ names of `TrainingArguments` fields only through the snapshot beside it: must no
 transformers or torch.
 """
 
+from string import Formatter
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    WithJsonSchema,
+    model_serializer,
+    model_validator,
+)
 
 
 class Section(BaseModel):
@@ -24,6 +35,36 @@ def _as_list(value: Any) -> Any:
 def _as_float(value: Any) -> Any:
     """A whole number where a fraction is meant, as YAML writes 1 for 1.0."""
     return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _known_encoding(value: str) -> str:
+    """A name Python decodes text by."""
+    if value != "auto":
+        try:
+            "".encode(value)
+        except (LookupError, ValueError):
+            raise ValueError(
+                f"data.encoding must be auto, utf-8 or another text encoding, not {value!r}"
+            ) from None
+    return value
+
+
+def _known_template(value: str) -> str:
+    """A template with fields by name and nothing else between its braces."""
+    try:
+        parts = list(Formatter().parse(value))
+    except ValueError as error:
+        raise ValueError(f"data.template is not a template: {error}") from None
+    names = [part[1] for part in parts if part[1] is not None]
+    for _, name, spec, conversion in parts:
+        if name is not None and (not name or spec or conversion):
+            raise ValueError(
+                f"data.template may hold names in braces only, such as {{title}}, not "
+                f"{{{name}{'!' + conversion if conversion else ''}{':' + spec if spec else ''}}}"
+            )
+    if not names:
+        raise ValueError("data.template names no field; write {text}, say")
+    return value
 
 
 Name = Annotated[str, Field(min_length=1)]
@@ -101,16 +142,75 @@ class TokenizerConfig(Section):
         return self
 
 
+class TextSource(Section):
+    """One source of texts, and how often each of its documents is to be seen."""
+
+    path: Name = Field(
+        description="A file, a folder, a glob, or hub:NAME[:config][:split] for a dataset."
+    )
+    weight: Annotated[Number, Field(gt=0.0, le=1000.0, allow_inf_nan=False)] = Field(
+        default=1.0,
+        description="How often its training documents stand in the blocks: 2 for twice, 0.5 for "
+        "half of them, drawn by data.seed.",
+    )
+
+    @model_serializer(mode="wrap")
+    def _short(self, dump: SerializerFunctionWrapHandler) -> Any:
+        """A source of weight 1 is written as its path alone."""
+        return self.path if self.weight == 1.0 else dump(self)
+
+
+def _as_source(value: Any) -> Any:
+    return {"path": value} if isinstance(value, str) else value
+
+
+def _as_source_list(value: Any) -> Any:
+    return [value] if isinstance(value, str | dict) else value
+
+
+_SOURCE_SCHEMA = {"anyOf": [{"type": "string"}, TextSource.model_json_schema(mode="validation")]}
+_SOURCES_SCHEMA = {"anyOf": [*_SOURCE_SCHEMA["anyOf"], {"type": "array", "items": _SOURCE_SCHEMA}]}
+Sources = Annotated[
+    list[Annotated[TextSource, BeforeValidator(_as_source)]],
+    BeforeValidator(_as_source_list),
+    Field(min_length=1),
+    WithJsonSchema(_SOURCES_SCHEMA),
+]
+
+
 class DataConfig(Section):
     """The texts, and how they become blocks."""
 
-    train: Texts = Field(description="A text file, a folder, a glob, or a list of them.")
+    train: Sources = Field(
+        description="A text file, a folder, a glob, hub:NAME, or a list of them, each perhaps with "
+        "a weight."
+    )
     validation: Annotated[Fraction | Texts | None, Field(union_mode="left_to_right")] = Field(
         default=None,
         description="Held out: a share of the documents (0.1), or files of their own.",
     )
     exclude: Annotated[list[str], BeforeValidator(_as_list)] = Field(
         default_factory=list, description="Globs of file names or paths to leave out."
+    )
+    encoding: Annotated[str, AfterValidator(_known_encoding)] = Field(
+        default="auto",
+        description="auto takes UTF-8, UTF-16 and what it can recognise, and says which; utf-8 "
+        "refuses anything else; a codec's name (windows-1251) reads every file as that.",
+    )
+    line_ends: Literal["keep", "lf"] = Field(
+        default="keep", description="lf turns CR LF and CR into LF; keep leaves them."
+    )
+    text_field: Name = Field(
+        default="text",
+        description="The field or column of JSON, CSV and Parquet records that holds the text.",
+    )
+    template: Annotated[str, AfterValidator(_known_template)] | None = Field(
+        default=None,
+        description="Fields of a record put together, such as '{title}\\n{body}', instead of "
+        "text_field.",
+    )
+    streaming: bool = Field(
+        default=False, description="Read hub: datasets as a stream, without downloading them first."
     )
     document_separator: str | None = Field(
         default=None,
@@ -124,14 +224,29 @@ class DataConfig(Section):
     tail: Literal["keep", "drop"] = Field(
         default="keep", description="The last, shorter block: trained on, or left out."
     )
+    isolate_documents: bool = Field(
+        default=False,
+        description="Keep the documents of a block from seeing each other, where the model can.",
+    )
     shift_blocks: bool = Field(
         default=True,
         description="Cut the training text elsewhere in each epoch, so that it isn't learned by "
         "its place in a block; the first epoch's blocks are those of the store.",
     )
     seed: Annotated[int, Field(ge=0)] = Field(
-        default=42, description="Draws the documents of a validation share."
+        default=42, description="Draws the documents of a validation share and of weights."
     )
+
+    @model_validator(mode="after")
+    def _one_way_to_read_records(self) -> "DataConfig":
+        if self.template is not None and "text_field" in self.model_fields_set:
+            raise ValueError("data.template and data.text_field can't both be given")
+        return self
+
+    @property
+    def train_names(self) -> str:
+        """The training sources as a message names them."""
+        return ", ".join(source.path for source in self.train)
 
 
 class SamplesConfig(Section):

@@ -4,8 +4,10 @@ In: counts. Out: a frozen `Ledger`, its sentences for a person, its dictionary f
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
+
+NAMED = 5  # so many of a kind are named one by one, the rest are counted
 
 
 @dataclass(frozen=True)
@@ -13,12 +15,13 @@ class Ledger:
     """What went into a block store, and what came out.
 
     For both parts together: tokens + num_eos = num_blocks * block_size + tail_tokens +
-    dropped_tokens, the validation part's counts included in each.
+    dropped_tokens, the validation part's counts included in each. A document that a weight repeats
+    counts as often as it stands in the blocks.
 
     Attributes:
-        files: text files read.
-        skipped_files: files passed over in named folders: hidden, excluded, or of other suffixes.
-        documents: texts that were not empty.
+        files: texts read: files, and data sets of the hub.
+        skipped_files: files passed over in named folders.
+        documents: texts in the blocks, none of them empty.
         empty_documents: texts of nothing but white space, left out.
         bytes: of the documents in UTF-8.
         characters: of the documents (Unicode code points).
@@ -35,6 +38,19 @@ class Ledger:
         vocab_size: of the tokenizer.
         eos_token_id: the id that ends each document.
         tail: what the config asked for, `keep` or `drop`.
+        engine: what encoded the text, with its version.
+        max_token_id: the highest id in the blocks.
+        validation_tokens: of the validation part, without EOS.
+        repeated_documents: of `documents`, repetitions that weights above 1 ask for.
+        unused_documents: left out by weights below 1.
+        duplicate_documents: equal to an earlier one; they are kept.
+        held_out_duplicates: held-out documents that also stand in the training part.
+        decoded_files: files in other encodings than UTF-8.
+        crlf_files: files with Windows line ends.
+        longest_tokens: of the longest document.
+        shortest_tokens: of the shortest document.
+        skipped: what was passed over, by reason.
+        named: some of the empty, duplicate, decoded, crlf, longest and shortest texts by name.
     """
 
     files: int
@@ -56,6 +72,19 @@ class Ledger:
     vocab_size: int
     eos_token_id: int
     tail: Literal["keep", "drop"]
+    engine: str = ""
+    max_token_id: int = -1
+    validation_tokens: int = 0
+    repeated_documents: int = 0
+    unused_documents: int = 0
+    duplicate_documents: int = 0
+    held_out_duplicates: int = 0
+    decoded_files: int = 0
+    crlf_files: int = 0
+    longest_tokens: int = 0
+    shortest_tokens: int = 0
+    skipped: Mapping[str, int] = field(default_factory=dict)
+    named: Mapping[str, list[str]] = field(default_factory=dict)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Ledger | None":
@@ -64,29 +93,46 @@ class Ledger:
         known = {name: value for name, value in values.items() if name in names}
         return cls(**known) if set(known) == names else None
 
+    @classmethod
+    def counts(cls) -> tuple[str, ...]:
+        """The names of the fields that are whole numbers."""
+        return tuple(field.name for field in fields(cls) if field.type is int)
+
+    @property
+    def bytes_per_token(self) -> float:
+        """UTF-8 bytes a token of text spells, on average."""
+        return self.bytes / max(self.tokens, 1)
+
+    @property
+    def validation_share(self) -> float:
+        """The share of all text tokens that is held out."""
+        return self.validation_tokens / max(self.tokens, 1)
+
     def to_dict(self) -> dict[str, Any]:
-        """All counts by name."""
-        return asdict(self)
+        """All counts by name, and what follows from them."""
+        return {
+            **asdict(self),
+            "bytes_per_token": round(self.bytes_per_token, 4),
+            "validation_share": round(self.validation_share, 6),
+        }
 
     def sentences(self) -> list[str]:
         """The account in plain words, one fact a sentence."""
         said = [
             f"{_count(self.files, 'file')}, {_count(self.documents, 'document')}: "
             f"{self.bytes:,} bytes, {self.characters:,} characters.",
-            f"{self.tokens:,} tokens ({self.bytes / self.tokens:.2f} bytes a token) + "
+            f"{self.tokens:,} tokens ({self.bytes_per_token:.2f} bytes a token) + "
             f"{self.num_eos:,} EOS, one after each document.",
             self._blocks_sentence(),
         ]
         if self.validation_documents:
             said.append(self._validation_sentence())
-        if self.empty_documents:
-            said.append(f"{_count(self.empty_documents, 'empty document')} left out.")
-        if self.skipped_files:
+        if self.documents > 1 and self.longest_tokens:
             said.append(
-                f"{_count(self.skipped_files, 'file')} passed over: hidden, excluded, "
-                "a README, or neither .txt nor .md."
+                f"Longest document: {self.longest_tokens:,} tokens{self._names('longest')}; "
+                f"shortest: {self.shortest_tokens:,}{self._names('shortest')}."
             )
-        return said
+        return [*said, *self._weight_sentences(), *self._peculiarities()]
 
     def _blocks_sentence(self) -> str:
         blocks = f"{_count(self.num_blocks, 'block')} of {self.block_size:,} tokens"
@@ -103,10 +149,66 @@ class Ledger:
 
     def _validation_sentence(self) -> str:
         blocks = self.validation_blocks + (self.validation_tail_tokens > 0)
-        return (
+        share = f" ({self.validation_share:.1%} of the tokens)" if self.validation_tokens else ""
+        said = (
             f"Held out for validation: {_count(self.validation_documents, 'document')}, "
-            f"{_count(blocks, 'block')}."
+            f"{_count(blocks, 'block')}{share}."
         )
+        if self.held_out_duplicates:
+            said += (
+                f" {self.held_out_duplicates:,} of them also "
+                f"{'stands' if self.held_out_duplicates == 1 else 'stand'} in the training part, "
+                "word for word: the held-out loss will look better than it is."
+            )
+        return said
+
+    def _weight_sentences(self) -> list[str]:
+        said = []
+        if self.repeated_documents:
+            said.append(
+                f"{self.repeated_documents:,} of the documents are repetitions, by the weights."
+            )
+        if self.unused_documents:
+            said.append(f"{_count(self.unused_documents, 'document')} left out by the weights.")
+        return said
+
+    def _peculiarities(self) -> list[str]:
+        """What a user should know of the texts, where there is anything."""
+        said = []
+        if self.empty_documents:
+            empty = _count(self.empty_documents, "empty document")
+            said.append(f"{empty} left out{self._names('empty')}.")
+        if self.duplicate_documents:
+            duplicates = _count(self.duplicate_documents, "document")
+            said.append(f"{duplicates} equal to an earlier one, kept{self._names('duplicate')}.")
+        if self.decoded_files:
+            decoded = _count(self.decoded_files, "file")
+            said.append(f"{decoded} not in UTF-8, decoded{self._names('decoded')}.")
+        if self.crlf_files:
+            said.append(
+                f"{_count(self.crlf_files, 'file')} with Windows line ends (CR LF), kept as they "
+                f"are{self._names('crlf')}; data.line_ends: lf makes them LF."
+            )
+        if self.skipped_files:
+            reasons = sorted(self.skipped.items(), key=lambda item: (-item[1], item[0]))
+            named = ", ".join(f"{count:,} {reason}" for reason, count in reasons[:NAMED])
+            more = f", {len(reasons) - NAMED} more kinds" if len(reasons) > NAMED else ""
+            why = f": {named}{more}" if named else ""
+            said.append(f"{_count(self.skipped_files, 'file')} passed over{why}.")
+        return said
+
+    def _names(self, kind: str) -> str:
+        """Some names of a kind in brackets, if any are known."""
+        names = self.named.get(kind, [])
+        total = {
+            "empty": self.empty_documents,
+            "duplicate": self.duplicate_documents,
+            "decoded": self.decoded_files,
+            "crlf": self.crlf_files,
+        }.get(kind, len(names))
+        rest = total - len(names)
+        more = f", and {rest:,} more" if rest > 0 else ""
+        return f" ({', '.join(names)}{more})" if names else ""
 
 
 def _count(number: int, noun: str) -> str:

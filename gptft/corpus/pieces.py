@@ -99,7 +99,7 @@ class TextCost:
 
 
 @dataclass(frozen=True)
-class _Spelling:
+class Spelling:
     """How one tokenizer's vocabulary writes bytes.
 
     Attributes:
@@ -136,13 +136,13 @@ def split_pieces(tokenizer: TextTokenizer, text: str) -> list[Piece]:
     backend = tokenizer.backend
     encoding = backend.encode(text, add_special_tokens=False)
     ids = encoding.ids
-    spelling = _spelling(backend)
+    spelling = spelling_of(backend)
     # Not `encoding.tokens`: for an unknown token those are the text, not the entry.
     tokens = {i: backend.id_to_token(i) or "" for i in {*ids}}
-    spelled_by_id = {i: _spell(i, token, spelling) for i, token in tokens.items()}
+    spelled_by_id = {i: spell(i, token, spelling) for i, token in tokens.items()}
     spelled = [spelled_by_id[i] for i in ids]
     if spelling.drops_first_space:
-        _drop_first_space(spelled)
+        drop_first_space(spelled)
     if b"".join(spelled) == data:
         places = _joined_places(spelled)
     else:
@@ -271,7 +271,7 @@ def _byte_alphabet() -> dict[str, int]:
     return own | {chr(0x100 + n): byte for n, byte in enumerate(hidden)}
 
 
-def _spelling(backend: Tokenizer) -> _Spelling:
+def spelling_of(backend: Tokenizer) -> Spelling:
     """Read off a tokenizer's parts how its vocabulary writes bytes."""
     decoders = _parts(backend.decoder)
     parts = [*_parts(backend.normalizer), *_parts(backend.pre_tokenizer), *decoders]
@@ -283,7 +283,7 @@ def _spelling(backend: Tokenizer) -> _Spelling:
         if part["type"] == "Replace" and part["content"] == " "
     ]
     model = backend.model
-    return _Spelling(
+    return Spelling(
         literals={
             i: added.content
             for i, added in backend.get_added_tokens_decoder().items()
@@ -313,7 +313,7 @@ def _parts(component: Any) -> list[dict[str, Any]]:
     return flat
 
 
-def _spell(token_id: int, token: str, spelling: _Spelling) -> bytes:
+def spell(token_id: int, token: str, spelling: Spelling) -> bytes:
     """The bytes one vocabulary entry stands for."""
     literal = spelling.literals.get(token_id)
     if literal is not None:
@@ -335,7 +335,7 @@ def _drops_space(decoder: Mapping[str, Any]) -> bool:
     return strips and int(decoder["start"]) > 0
 
 
-def _drop_first_space(spelled: list[bytes]) -> None:
+def drop_first_space(spelled: list[bytes]) -> None:
     """Take the first space off, in place, if the pieces begin with one."""
     first = next((number for number, raw in enumerate(spelled) if raw), None)
     if first is not None:

@@ -5,33 +5,39 @@ the cache, content-addressed, with the tokenizer beside its blocks and a ledger 
 Must not import torch or transformers.
 """
 
-import hashlib
-import json
-import os
-import shutil
+import errno
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from gptft.config.sections import Config, DataConfig, TokenizerTrainConfig
-from gptft.corpus.documents import Documents, Progress, find_parts
-from gptft.corpus.ledger import Ledger
-from gptft.corpus.packing import TokenIds, token_dtype
-from gptft.corpus.reader import check_files
-from gptft.corpus.store import PartSize, commit_store, read_ledger, write_part
-from gptft.corpus.tokenizer import (
-    TextTokenizer,
-    load_tokenizer,
-    save_tokenizer,
-    train_tokenizer,
+from gptft.config.sections import Config, DataConfig
+from gptft.corpus.documents import read_documents
+from gptft.corpus.encoder import Engine, choose_engine
+from gptft.corpus.ledger import NAMED, Ledger
+from gptft.corpus.packing import token_dtype
+from gptft.corpus.parts import Parts, draw_validation
+from gptft.corpus.recipe import Recipe, recipe_of, store_path
+from gptft.corpus.sources import VALIDATION, find_texts
+from gptft.corpus.spool import Spool, write_spool
+from gptft.corpus.store import (
+    PartSize,
+    commit_store,
+    find_damage,
+    read_ledger,
+    staging_folder,
+    write_part,
 )
-from gptft.errors import ConfigError, DataError
-from gptft.models.source import context_length
+from gptft.corpus.survey import Progress, SurveyedText, survey_texts
+from gptft.corpus.tokenizer import TextTokenizer, save_tokenizer, train_tokenizer
+from gptft.errors import ConfigError, DataError, RunError
 
-DEFAULT_BLOCK_SIZE = 1024
-_FORMAT = 1  # of the store; part of its address, so that an older gptft's store is never misread
+Notify = Callable[[str], None]
+
+_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @dataclass(frozen=True)
@@ -55,6 +61,11 @@ class Prepared:
         """Megabytes of text a second in this call."""
         return self.ledger.bytes / max(self.seconds, 1e-9) / 1e6
 
+    @property
+    def tokens_per_s(self) -> float:
+        """Tokens of text a second in this call."""
+        return self.ledger.tokens / max(self.seconds, 1e-9)
+
     def to_dict(self) -> dict[str, Any]:
         """The ledger with what this call adds, by name."""
         return {
@@ -62,252 +73,300 @@ class Prepared:
             "cached": self.cached,
             "seconds": round(self.seconds, 3),
             "mb_per_s": round(self.mb_per_s, 3),
+            "tokens_per_s": round(self.tokens_per_s),
             "path": str(self.path),
         }
 
     def sentences(self) -> list[str]:
         """The ledger in plain words, and where the blocks are."""
-        how = f"{self.seconds:.2f} s, {self.mb_per_s:.1f} MB/s"
+        how = (
+            f"{self.seconds:.2f} s, {self.mb_per_s:.1f} MB/s, {self.tokens_per_s:,.0f} tokens/s, "
+            f"by {self.ledger.engine}"
+        )
         if self.cached:
             how = "found in the cache"
         return [*self.ledger.sentences(), f"Blocks: {self.path} ({how})."]
 
 
-def default_cache_dir() -> Path:
-    """Where block stores live: $GPTFT_CACHE, else gptft in $XDG_CACHE_HOME, else ~/.cache/gptft."""
-    if named := os.environ.get("GPTFT_CACHE"):
-        return Path(named).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path("~/.cache").expanduser()) / "gptft"
-
-
-def choose_block_size(asked: int | None, *, context: int | None) -> int:
-    """The block size in force: as asked, else 1,024, and never beyond the model's context.
-
-    Raises:
-        ConfigError: more was asked for than the model can see at once.
-
-    >>> choose_block_size(None, context=512), choose_block_size(None, context=2048)
-    (512, 1024)
-    """
-    if asked is None:
-        return min(DEFAULT_BLOCK_SIZE, context or DEFAULT_BLOCK_SIZE)
-    if context is not None and asked > context:
-        raise ConfigError(
-            f"data.block_size is {asked:,}, more than the model's context of {context:,} tokens. "
-            f"Use data.block_size: {context} or less."
-        )
-    return asked
-
-
 def prepare_config(
-    config: Config, *, cache_dir: Path | None = None, progress: Progress | None = None
+    config: Config,
+    *,
+    cache_dir: Path | None = None,
+    progress: Progress | None = None,
+    notify: Notify = lambda sentence: None,
 ) -> Prepared:
-    """Prepare the blocks of a whole config: its tokenizer, or the one it says to train.
-
-    Raises:
-        ConfigError: there is no data section; and as `prepare_blocks`.
-    """
-    if config.data is None:
-        raise ConfigError("There is no data section. Set data.train to a text file or folder.")
-    sizes = config.model.from_scratch
-    name = config.model.name if sizes is None else config.tokenizer.name
-    tokenizer = None if name is None else load_tokenizer(name, revision=config.model.revision)
-    context = tokenizer.context if tokenizer else None
-    if sizes is not None:
-        context = context_length(sizes)
-    return prepare_blocks(
-        config.data,
-        tokenizer=tokenizer,
-        tokenizer_train=config.tokenizer.train,
-        context=context,
-        cache_dir=cache_dir,
-        progress=progress,
-    )
+    """Prepare the blocks of a whole config; see `prepare_blocks` and `recipe_of`."""
+    return prepare_blocks(recipe_of(config, cache_dir=cache_dir), progress=progress, notify=notify)
 
 
 def prepare_blocks(
-    data: DataConfig,
+    recipe: Recipe,
     *,
-    tokenizer: TextTokenizer | None,
-    tokenizer_train: TokenizerTrainConfig | None = None,
-    context: int | None,
-    cache_dir: Path | None = None,
     progress: Progress | None = None,
+    notify: Notify = lambda sentence: None,
 ) -> Prepared:
-    """Read, tokenize and pack the texts of `data` into a block store.
+    """Read, tokenize and pack texts into a block store, or find the one that is there.
 
     Args:
-        data: the config's data section.
-        tokenizer: the model's; None to train one on the training part, as `tokenizer_train` says.
-        tokenizer_train: settings of the tokenizer to train; needed where `tokenizer` is None.
-        context: the most tokens the model can see, where known.
-        cache_dir: where stores live; by default `default_cache_dir()`.
-        progress: called with (bytes encoded, bytes in all) as the work goes on.
+        recipe: what decides the store.
+        progress: called with (what is being done, bytes done, bytes in all) as the work goes on.
+        notify: told in a sentence what a user should know: a damaged store, a slower engine.
 
     Raises:
-        DataError: files are missing, unreadable or hold nothing to train on.
+        DataError: texts are missing, unreadable or hold nothing to train on.
         ConfigError: the block size is beyond the model's context.
-        ModelError: the tokenizer has no EOS.
+        ModelError: the tokenizer has no EOS, or doesn't fit the model.
+        RunError: the disk is full.
     """
     started = time.perf_counter()
-    block_size = choose_block_size(data.block_size, context=context)
-    if tokenizer is not None:
-        tokenizer.require_eos()
-    train_files, validation_files = find_parts(data)
-    store = cache_dir or default_cache_dir()
-    address = _address(
-        data,
-        files=(train_files.files, validation_files),
-        tokenizer=tokenizer.digest if tokenizer else _train_key(tokenizer_train),
-        block_size=block_size,
-    )
-    final = store / "blocks" / address
-    if (known := Ledger.from_dict(read_ledger(final) or {})) is not None:
-        ledger = replace(known, skipped_files=len(train_files.skipped))
-        return Prepared(final, ledger, cached=True, seconds=time.perf_counter() - started)
-    check_files([*train_files.files, *validation_files])
-    corpus = Documents(data, train_files.files, validation_files, progress)
-    staging = _staging(final)
-    try:
-        if tokenizer is None:
-            if tokenizer_train is None:
-                raise ConfigError("Name a model with a tokenizer, or set tokenizer.train.")
-            tokenizer = train_tokenizer(
-                corpus.texts("train"),
-                vocab_size=tokenizer_train.vocab_size,
-                min_frequency=tokenizer_train.min_frequency,
-            )
-            save_tokenizer(tokenizer, staging / "tokenizer", model_max_length=context or block_size)
-        ledger = _write(
-            corpus,
-            tokenizer,
-            staging,
-            block_size=block_size,
-            tail=data.tail,
-            skipped=len(train_files.skipped),
+    recipe.check()
+    found = find_texts(recipe.data)
+    with explained_disk(recipe.cache_dir), opened_engine(recipe.tokenizer, notify) as engine_for:
+        texts = survey_texts(
+            found.texts, recipe.data, cache_dir=recipe.cache_dir, progress=progress
         )
-        _check_not_empty(ledger, data)
-        commit_store(staging, final, ledger=ledger.to_dict())
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-    return Prepared(final, ledger, cached=False, seconds=time.perf_counter() - started)
+        final = store_path(recipe, texts)
+        ledger = cached_ledger(final, texts, skipped=found.skipped, notify=notify)
+        cached = ledger is not None
+        if ledger is None:
+            with staging_folder(final.parent) as staging, staging_folder(final.parent) as spools:
+                tokenizer = recipe.tokenizer or _train(recipe, texts, staging)
+                write_spool(
+                    texts,
+                    recipe.data,
+                    tokenizer,
+                    spools,
+                    engine=engine_for(tokenizer),
+                    progress=progress,
+                    notify=notify,
+                )
+                assemble(recipe, tokenizer, texts, [Spool(spools)], staging, final=final)
+            ledger = store_ledger(final, texts, skipped=found.skipped)
+    recipe.check_id(ledger.max_token_id)
+    return Prepared(final, ledger, cached=cached, seconds=time.perf_counter() - started)
 
 
-def _train_key(settings: TokenizerTrainConfig | None) -> str:
-    return "" if settings is None else settings.model_dump_json()
+def cached_ledger(
+    final: Path, texts: Sequence[SurveyedText], *, skipped: Mapping[str, int], notify: Notify
+) -> Ledger | None:
+    """The ledger of a store that is there and whole; None where it has to be made."""
+    if not final.exists():
+        return None
+    if (damage := find_damage(final)) is None:
+        try:
+            return store_ledger(final, texts, skipped=skipped)
+        except RunError:
+            damage = "its ledger is another version's"
+    notify(f"The block store {final} is damaged ({damage}); it is made again.")
+    return None
 
 
-def _address(
-    data: DataConfig,
-    *,
-    files: tuple[Sequence[Path], Sequence[Path]],
-    tokenizer: str,
-    block_size: int,
-) -> str:
-    """The store's name: SHA-256 over all that decides its content, 32 hexadecimal digits of it."""
-    content = {
-        "format": _FORMAT,
-        "files": [[_file_digest(path) for path in part] for part in files],
-        "tokenizer": tokenizer,
-        "block_size": block_size,
-        "document_separator": data.document_separator,
-        "tail": data.tail,
-        "validation": data.validation if isinstance(data.validation, float) else None,
-        "seed": data.seed if isinstance(data.validation, float) else None,
-    }
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
-
-
-def _file_digest(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise DataError(f"{path} can't be read: {error.strerror}.") from None
-
-
-def _staging(final: Path) -> Path:
-    """An empty folder beside `final`, for what isn't whole yet."""
-    staging = final.parent / f".staging-{final.name}-{os.getpid()}"
-    try:
-        shutil.rmtree(staging, ignore_errors=True)
-        staging.mkdir(parents=True)
-    except OSError as error:
-        raise DataError(
-            f"The cache folder {final.parent} can't be written: {error.strerror}. "
-            "Set GPTFT_CACHE to a folder that can."
-        ) from None
-    return staging
-
-
-def _write(
-    corpus: Documents,
-    tokenizer: TextTokenizer,
-    folder: Path,
-    *,
-    block_size: int,
-    tail: Literal["keep", "drop"],
-    skipped: int,
+def store_ledger(
+    final: Path, texts: Sequence[SurveyedText], *, skipped: Mapping[str, int]
 ) -> Ledger:
-    """Encode and pack both parts into `folder`, and count."""
-    num_tokens = 0
+    """The ledger of a whole store, with the names that its texts have today.
 
-    def encoded(part: str) -> Iterator[TokenIds]:
-        nonlocal num_tokens
-        for ids in tokenizer.encode_documents(corpus.counted(part)):
-            num_tokens += len(ids) - 1
-            yield ids
+    Raises:
+        RunError: there is no store.
+    """
+    kept = read_ledger(final)
+    ledger = None if kept is None else Ledger.from_dict(_with_names(kept, texts, skipped=skipped))
+    if ledger is None:
+        raise RunError(f"The block store {final} is gone, or another version of gptft made it.")
+    return ledger
 
-    def write(part: str) -> PartSize:
-        return write_part(
-            encoded(part),
-            folder,
-            part=part,
-            block_size=block_size,
-            dtype=token_dtype(tokenizer.vocab_size),
-            keep_tail=tail == "keep",
-        )
 
-    train = write("train")
-    validation = write("validation") if corpus.num_validation else PartSize(0, 0, 0)
-    return Ledger(
-        files=len(corpus.files),
-        skipped_files=skipped,
-        documents=corpus.num_documents,
-        empty_documents=corpus.num_empty,
-        bytes=corpus.num_bytes,
-        characters=corpus.num_characters,
-        tokens=num_tokens,
-        num_eos=corpus.num_documents,
-        block_size=block_size,
-        num_blocks=train.num_blocks,
-        tail_tokens=train.tail_tokens,
-        dropped_tokens=train.dropped_tokens,
-        validation_documents=corpus.num_validation,
-        validation_blocks=validation.num_blocks,
-        validation_tail_tokens=validation.tail_tokens,
-        validation_dropped_tokens=validation.dropped_tokens,
-        vocab_size=tokenizer.vocab_size,
-        eos_token_id=tokenizer.require_eos(),
-        tail=tail,
+def _train(recipe: Recipe, texts: Sequence[SurveyedText], staging: Path) -> TextTokenizer:
+    """Train the tokenizer on the training part, and write it beside the blocks."""
+    settings = recipe.tokenizer_train
+    if settings is None:
+        raise ConfigError("Name a model with a tokenizer, or set tokenizer.train.")
+    data = recipe.data
+    ours = [text for text in texts if text.source.number != VALIDATION]
+    held_out: Sequence[bool] | None = None
+    if isinstance(data.validation, float):
+        number = sum(1 for text in ours for _ in _whole_documents(text, data))
+        held_out = draw_validation(number, data, fraction=data.validation).tolist()
+    numbered = enumerate(document for text in ours for document in _whole_documents(text, data))
+    kept = (text for number, text in numbered if held_out is None or not held_out[number])
+    tokenizer = train_tokenizer(
+        kept, vocab_size=settings.vocab_size, min_frequency=settings.min_frequency
     )
+    save_tokenizer(
+        tokenizer, staging / "tokenizer", model_max_length=recipe.context or recipe.block_size
+    )
+    return tokenizer
 
 
-def _check_not_empty(ledger: Ledger, data: DataConfig) -> None:
-    """Refuse a part with no block: with `tail: drop` a short text leaves nothing."""
-    empty = []
-    if not ledger.num_blocks and not ledger.tail_tokens:
-        empty.append((", ".join(data.train), ledger.dropped_tokens))
-    if ledger.validation_documents and not (
-        ledger.validation_blocks or ledger.validation_tail_tokens
-    ):
-        empty.append(("The validation part", ledger.validation_dropped_tokens))
-    if empty:
-        raise DataError(
-            "\n".join(
-                f"{name} holds {tokens:,} tokens, fewer than one block of {ledger.block_size:,}, "
-                "and data.tail is 'drop'. Use data.tail: keep, or lower data.block_size."
-                for name, tokens in empty
-            )
+def _whole_documents(text: SurveyedText, data: DataConfig) -> Iterator[str]:
+    """The documents of a text that aren't empty, each in one piece."""
+    pieces: list[str] = []
+    for piece, ends in read_documents(text, data):
+        pieces.append(piece)
+        if ends:
+            if document := "".join(pieces):
+                yield document
+            pieces = []
+
+
+def assemble(
+    recipe: Recipe,
+    tokenizer: TextTokenizer,
+    texts: Sequence[SurveyedText],
+    spools: Sequence[Spool],
+    staging: Path,
+    *,
+    final: Path,
+) -> None:
+    """Pack spools into a store: in `staging` first, `final` once it is whole.
+
+    Raises:
+        DataError: a part is empty, or shorter than a block that isn't to be kept.
+    """
+    numbers = [text.source.number for text in texts]
+    parts = Parts(spools, numbers, recipe.data)
+    sizes = {
+        part: write_part(
+            parts.token_ids(part),
+            staging,
+            part=part,
+            block_size=recipe.block_size,
+            dtype=token_dtype(tokenizer.vocab_size),
+            keep_tail=recipe.data.tail == "keep",
         )
+        for part in ("train", "validation")
+        if part == "train" or parts.num_validation
+    }
+    _check_not_empty(sizes, recipe)
+    ledger = _count(recipe, tokenizer, texts, spools, parts, sizes)
+    commit_store(staging, final, ledger=ledger)
+
+
+def _check_not_empty(sizes: Mapping[str, PartSize], recipe: Recipe) -> None:
+    """Refuse a part with no block: with `tail: drop` a short text leaves nothing."""
+    names = {"train": recipe.data.train_names, "validation": "The validation part"}
+    empty = [
+        f"{names[part]} holds {size.dropped_tokens:,} tokens, fewer than one block of "
+        f"{recipe.block_size:,}, and data.tail is 'drop'. Use data.tail: keep, or lower "
+        "data.block_size."
+        for part, size in sizes.items()
+        if not size.num_blocks and not size.tail_tokens
+    ]
+    if empty:
+        raise DataError("\n".join(empty))
+
+
+def _count(
+    recipe: Recipe,
+    tokenizer: TextTokenizer,
+    texts: Sequence[SurveyedText],
+    spools: Sequence[Spool],
+    parts: Parts,
+    sizes: Mapping[str, PartSize],
+) -> dict[str, Any]:
+    """All that the ledger says of the store itself; texts stand in it by number, not by name."""
+    train, held_out = parts.counts["train"], parts.counts["validation"]
+    size, validation = sizes["train"], sizes.get("validation", PartSize(0, 0, 0))
+    longest, shortest = parts.longest_and_shortest()
+    num_duplicates, duplicates = parts.duplicates(at_most=NAMED)
+    empty = [count for spool in spools for count in spool.facts.empty]
+    return {
+        "files": len(texts),
+        "documents": train.documents + held_out.documents,
+        "empty_documents": sum(empty),
+        "bytes": train.bytes + held_out.bytes,
+        "characters": train.characters + held_out.characters,
+        "tokens": train.tokens + held_out.tokens,
+        "num_eos": train.documents + held_out.documents,
+        "block_size": recipe.block_size,
+        "num_blocks": size.num_blocks,
+        "tail_tokens": size.tail_tokens,
+        "dropped_tokens": size.dropped_tokens,
+        "validation_documents": parts.num_validation,
+        "validation_blocks": validation.num_blocks,
+        "validation_tail_tokens": validation.tail_tokens,
+        "validation_dropped_tokens": validation.dropped_tokens,
+        "validation_tokens": held_out.tokens,
+        "vocab_size": tokenizer.vocab_size,
+        "eos_token_id": tokenizer.require_eos(),
+        "tail": recipe.data.tail,
+        "engine": ", ".join(sorted({spool.facts.engine for spool in spools})),
+        "max_token_id": max(train.max_token_id, held_out.max_token_id),
+        "repeated_documents": parts.num_repeated,
+        "unused_documents": parts.num_unused,
+        "duplicate_documents": num_duplicates,
+        "held_out_duplicates": parts.held_out_duplicates(),
+        "longest_tokens": longest[1],
+        "shortest_tokens": shortest[1],
+        "places": {
+            "empty": [n for n, count in enumerate(empty) if count][:NAMED],
+            "longest": parts.place(longest[0]),
+            "shortest": parts.place(shortest[0]),
+            "duplicate": [[parts.place(a), parts.place(b)] for a, b in duplicates],
+        },
+    }
+
+
+def _with_names(
+    kept: dict[str, Any], texts: Sequence[SurveyedText], *, skipped: Mapping[str, int]
+) -> dict[str, Any]:
+    places, names = kept["places"], [text.source.name for text in texts]
+    decoded = [t for t in texts if t.facts.encoding not in ("utf-8", "utf-8-sig", "binary", "hub")]
+    crlf = [text for text in texts if text.facts.crlf]
+
+    def name(place: Sequence[int]) -> str:
+        number, document, of = place
+        return names[number] + (f", document {document:,}" if of > 1 else "")
+
+    named = {
+        "empty": [names[number] for number in places["empty"]],
+        "longest": [name(places["longest"])],
+        "shortest": [name(places["shortest"])],
+        "duplicate": [f"{name(a)} = {name(b)}" for a, b in places["duplicate"]],
+        "decoded": [f"{t.source.name} from {t.facts.encoding}" for t in decoded[:NAMED]],
+        "crlf": [text.source.name for text in crlf[:NAMED]],
+    }
+    return {
+        **kept,
+        "skipped_files": sum(skipped.values()),
+        "skipped": dict(skipped),
+        "decoded_files": len(decoded),
+        "crlf_files": len(crlf),
+        "named": {kind: found for kind, found in named.items() if found},
+    }
+
+
+@contextmanager
+def opened_engine(
+    tokenizer: TextTokenizer | None, notify: Notify
+) -> Iterator[Callable[[TextTokenizer], Engine]]:
+    """What gives the engine of a tokenizer; that of a known one is opened while texts are read."""
+    with ThreadPoolExecutor(max_workers=1) as opener:
+        early = None if tokenizer is None else opener.submit(choose_engine, tokenizer)
+
+        def engine_for(chosen: TextTokenizer) -> Engine:
+            engine, why_slow = early.result() if early else choose_engine(chosen)
+            if why_slow:
+                notify(why_slow)
+            return engine
+
+        yield engine_for
+
+
+@contextmanager
+def explained_disk(cache_dir: Path) -> Iterator[None]:
+    """Say in a sentence that the disk is full, where it is.
+
+    Raises:
+        RunError: in place of the OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _DISK_FULL:
+            raise
+        raise RunError(
+            f"The disk is full: the cache {cache_dir} could not take the blocks "
+            f"({error.strerror}). They need about 4 bytes for every token while they are made; "
+            "nothing half-written was kept. Make room, or set GPTFT_CACHE to a larger disk."
+        ) from None

@@ -8,18 +8,29 @@ the same files with `Dataset.from_file`. Knows nothing of text or models; must n
 import json
 import os
 import shutil
-from collections.abc import Iterable
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import xxhash
+from filelock import FileLock, Timeout
 
 from gptft.corpus.packing import TokenIds, pack_stream
 from gptft.errors import DataError
 
 LEDGER = "ledger.json"
+_ON_DISK = "files_on_disk"
+_OWN_CHECKSUM = "ledger_xxh3_128"
+_STAGING = ".staging-"
+_LOCK = "lock"
+_GRACE_SECONDS = 60
+_READ_BYTES = 8_000_000
 ROWS = 1024  # blocks a record batch: 2 MB of uint16 at a block of 1,024
 
 
@@ -84,7 +95,7 @@ def _column(blocks: TokenIds, dtype: type[np.unsignedinteger]) -> pa.Array:
 
 
 def _write_tail(tail: TokenIds, path: Path) -> None:
-    row = pa.array([tail.tolist()], type=pa.list_(pa.from_numpy_dtype(tail.dtype)))
+    row = pa.FixedSizeListArray.from_arrays(_column(tail, tail.dtype.type), len(tail))
     batch = pa.record_batch([row], names=["input_ids"])
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, batch.schema) as writer:
         writer.write_batch(batch)
@@ -162,37 +173,131 @@ def _values(batch: pa.RecordBatch) -> TokenIds:
     return values.reshape(len(column), -1)
 
 
+@contextmanager
+def staging_folder(parent: Path) -> Iterator[Path]:
+    """An empty folder below `parent` for what isn't whole yet; it is gone in the end.
+
+    What processes that were killed have left behind is removed first: a lock tells theirs from
+    those of processes at work.
+
+    Raises:
+        DataError: `parent` can't be written.
+    """
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(parent)
+        root = Path(tempfile.mkdtemp(prefix=_STAGING, dir=parent))
+    except OSError as error:
+        raise DataError(
+            f"The cache folder {parent} can't be written: {error.strerror}. "
+            "Set GPTFT_CACHE to a folder that can."
+        ) from None
+    lock = FileLock(root / _LOCK)
+    try:
+        with lock:
+            (root / "store").mkdir()
+            yield root / "store"
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
+
+
+def _remove_abandoned(parent: Path) -> None:
+    for root in parent.glob(f"{_STAGING}*"):
+        try:
+            if time.time() - root.stat().st_mtime < _GRACE_SECONDS:
+                continue  # perhaps not locked yet
+            with FileLock(root / _LOCK, timeout=0):
+                shutil.rmtree(root, ignore_errors=True)
+        except (Timeout, OSError):
+            continue
+
+
 def commit_store(staging: Path, final: Path, *, ledger: dict[str, Any]) -> None:
     """Turn a finished staging folder into the store `final`, in one rename.
 
-    `ledger.json` gets the size of every file, so that a cut or missing one is noticed later. When
-    another process has committed the same store meanwhile, its copy stays and ours goes.
+    `ledger.json` gets the size and checksum of every file and a checksum of its own, so that damage
+    is noticed later.
+    When another process has committed the same store meanwhile, its copy stays and ours goes; what
+    is damaged, or has another version's ledger, makes way.
     """
-    sizes = {p.relative_to(staging).as_posix(): p.stat().st_size for p in _files(staging)}
-    text = json.dumps({**ledger, "files_on_disk": sizes}, ensure_ascii=False, indent=2) + "\n"
+    entries = {p.relative_to(staging).as_posix(): _entry(p) for p in _files(staging)}
+    content = {**ledger, _ON_DISK: entries}
+    content[_OWN_CHECKSUM] = _checksum_of_ledger(content)
+    text = json.dumps(content, ensure_ascii=False, indent=2) + "\n"
     (staging / LEDGER).write_text(text, encoding="utf-8")
     for path in _files(staging):
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
+        _sync(path)
     try:
         staging.rename(final)
     except OSError:
-        if read_ledger(final) is not None:
+        same = (read_ledger(final) or {}).keys() == content.keys()
+        if same and find_damage(final) is None:
             shutil.rmtree(staging)
             return
-        shutil.rmtree(final)  # in the way, and found damaged
+        shutil.rmtree(final)  # in the way, and damaged or of another version
         staging.rename(final)
+    _sync_folder(final.parent)
 
 
 def read_ledger(folder: Path) -> dict[str, Any] | None:
-    """The ledger of a whole store; None where there is no store, or a file of it isn't whole."""
+    """The ledger of a store; None where there is none, or a file of it is missing or cut."""
     try:
         ledger = json.loads((folder / LEDGER).read_text(encoding="utf-8"))
-        sizes: dict[str, int] = ledger["files_on_disk"]
-        whole = all((folder / name).stat().st_size == size for name, size in sizes.items())
+        entries = ledger[_ON_DISK].items()
+        whole = all((folder / name).stat().st_size == entry["size"] for name, entry in entries)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     return ledger if whole else None
+
+
+def find_damage(folder: Path) -> str | None:
+    """What is wrong with a store, or None where every byte is as it was committed.
+
+    Reads all of it, at the speed of the disk.
+    """
+    ledger = read_ledger(folder)
+    if ledger is None:
+        return f"{LEDGER} or a file it names is missing or cut"
+    if _checksum_of_ledger(ledger) != ledger.get(_OWN_CHECKSUM):
+        return f"{LEDGER} isn't what was written"
+    for name, entry in ledger[_ON_DISK].items():
+        if _checksum(folder / name) != entry.get("xxh3_128"):
+            return f"{name} isn't what was written"
+    return None
+
+
+def _checksum_of_ledger(ledger: Mapping[str, Any]) -> str:
+    """Of all a ledger says, this checksum aside."""
+    content = {name: value for name, value in ledger.items() if name != _OWN_CHECKSUM}
+    return xxhash.xxh3_128(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _entry(path: Path) -> dict[str, int | str]:
+    return {"size": path.stat().st_size, "xxh3_128": _checksum(path)}
+
+
+def _checksum(path: Path) -> str:
+    checksum = xxhash.xxh3_128()
+    with path.open("rb") as file:
+        while piece := file.read(_READ_BYTES):
+            checksum.update(piece)
+    return checksum.hexdigest()
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename in `folder` last; only POSIX systems can."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _files(folder: Path) -> list[Path]:

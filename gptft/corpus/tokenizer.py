@@ -2,16 +2,15 @@
 
 In: what a person calls a model. Out: a `TextTokenizer`: the ids, the special tokens and the context
 length that the rest of the corpus room needs. Must not import torch or transformers: opening a
-tokenizer takes milliseconds, importing those takes seconds. numpy, a tenth of one, is left to
-whoever encodes documents.
+tokenizer takes milliseconds, importing those takes seconds.
 """
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
@@ -19,14 +18,9 @@ from gptft.errors import ModelError
 from gptft.models.hub import local_folder
 from gptft.models.source import context_length, read_json
 
-if TYPE_CHECKING:
-    from gptft.corpus.packing import TokenIds
-
 END_OF_TEXT = "<|endoftext|>"  # GPT-2's own EOS (Radford et al. 2019)
 _SPECIAL_NAMES = ("eos_token", "bos_token", "pad_token", "unk_token")
 _MAX_IDS = 2**32  # what `tokenizers` counts with
-_BATCH_DOCUMENTS = 256  # documents encoded at once: enough for every core,
-_BATCH_CHARACTERS = 4_000_000  # and so many characters: encodings take 100 times their text
 
 
 @dataclass(frozen=True)
@@ -38,12 +32,14 @@ class TextTokenizer:
         special_tokens: token text by name, of eos_token, bos_token, pad_token, unk_token.
         context: the most tokens its model sees at once, or None where no config.json says so.
         name: the model's name, for messages.
+        num_embeddings: ids its model knows, or None where no config.json says so.
     """
 
     backend: Tokenizer
     special_tokens: dict[str, str]
     context: int | None
     name: str
+    num_embeddings: int | None = None
 
     @property
     def eos_token_id(self) -> int | None:
@@ -62,25 +58,6 @@ class TextTokenizer:
         content = self.backend.to_str() + json.dumps(self.special_tokens, sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()
 
-    def encode_documents(self, texts: Iterator[str]) -> Iterator["TokenIds"]:
-        """Encode texts in batches on all cores, each ended by EOS.
-
-        Yields:
-            one array a text, in order, of shape (tokens + 1,), in the smallest unsigned dtype.
-
-        Raises:
-            ModelError: the tokenizer has no EOS.
-        """
-        import numpy as np
-
-        from gptft.corpus.packing import token_dtype
-
-        eos = self.require_eos()
-        dtype = token_dtype(self.vocab_size)
-        for batch in _batches(texts):
-            for encoding in self.backend.encode_batch_fast(batch, add_special_tokens=False):
-                yield np.array([*encoding.ids, eos], dtype=dtype)
-
     def require_eos(self) -> int:
         """The EOS id.
 
@@ -95,35 +72,31 @@ class TextTokenizer:
         return self.eos_token_id
 
 
-def _batches(texts: Iterator[str]) -> Iterator[list[str]]:
-    """Texts in groups of limited number and size; a group has one text at least."""
-    batch: list[str] = []
-    size = 0
-    for text in texts:
-        if batch and (len(batch) == _BATCH_DOCUMENTS or size + len(text) > _BATCH_CHARACTERS):
-            yield batch
-            batch, size = [], 0
-        batch.append(text)
-        size += len(text)
-    if batch:
-        yield batch
-
-
-def load_tokenizer(name: str, *, revision: str | None = None) -> TextTokenizer:
+def load_tokenizer(
+    name: str, *, revision: str | None = None, config_overrides: Mapping[str, Any] | None = None
+) -> TextTokenizer:
     """Open the tokenizer of a bundled model, a model or run folder, a tokenizer.json or a hub id.
+
+    Args:
+        name: what a person calls the model.
+        revision: branch, tag or commit of a hub model.
+        config_overrides: fields of the model's config that are changed; its context may be one.
 
     Raises:
         ModelError: there is none, or it can't be read.
     """
     path = local_folder(name, revision=revision, with_weights=False)
     folder, backend = (path.parent, _open(path)) if path.is_file() else (path, _open_folder(path))
-    config = read_json(folder / "config.json")
+    config = {**read_json(folder / "config.json"), **(config_overrides or {})}
     special = _special_tokens(folder, config, backend)
     backend.no_truncation()
     backend.no_padding()
     backend.add_special_tokens([AddedToken(t, special=True) for t in special.values()])
     backend.encode_special_tokens = True
-    return TextTokenizer(backend, special, context_length(config), name)
+    num_embeddings = config.get("vocab_size")
+    if not isinstance(num_embeddings, int):
+        num_embeddings = None
+    return TextTokenizer(backend, special, context_length(config), name, num_embeddings)
 
 
 def train_tokenizer(texts: Iterator[str], *, vocab_size: int, min_frequency: int) -> TextTokenizer:

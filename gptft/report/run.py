@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from gptft.corpus.ledger import Ledger
 from gptft.errors import RunError
@@ -127,12 +127,11 @@ class Run:
         A count that another version of gptft didn't keep, and that no sum needs, is 0.
         """
         kept = as_mapping(as_mapping(self.facts.get("data")).get("ledger"))
-        counts = {name: as_int(kept.get(name)) for name in Ledger.__dataclass_fields__}
-        del counts["tail"]
-        if any(counts.get(name) is None for name in _ACCOUNT) or not counts["tokens"]:
+        if any(as_int(kept.get(name)) is None for name in _ACCOUNT) or not kept["tokens"]:
             return None
-        numbers = {name: count or 0 for name, count in counts.items()}
-        return Ledger(**numbers, tail="drop" if kept.get("tail") == "drop" else "keep")
+        counts: dict[str, Any] = {name: as_int(kept.get(name)) or 0 for name in Ledger.counts()}
+        tail: Literal["keep", "drop"] = "drop" if kept.get("tail") == "drop" else "keep"
+        return Ledger(**counts, tail=tail)
 
     @property
     def samples(self) -> list[Sample]:

@@ -96,7 +96,7 @@ def test_prepare_takes_a_text_itself(in_tmp: Path, corpus_dir: Path, tiny_model_
 def test_config_check_show_and_schema(config_file: Path):
     result = invoke("config", "check", str(config_file))
     assert result.stdout.splitlines() == [
-        f"{config_file}: every setting is right. 4 training files, 0 validation files."
+        f"{config_file}: every setting is right. Files to train on: 4, to validate on: 0."
     ]
     shown = invoke("config", "show", str(config_file), "--set", "data.tail=drop")
     assert "  tail: drop" in shown.stdout.splitlines()

@@ -8,6 +8,8 @@ from gptft.config.source import dump_yaml
 from gptft.errors import ConfigError
 from tests.conftest import ROOT
 
+SOURCES = "A text file, a folder, a glob, hub:NAME, or a list of them, each perhaps with a weight."
+
 
 def write(tmp_path: Path, text: str) -> Path:
     path = tmp_path / "my.yaml"
@@ -88,8 +90,8 @@ def problems(path: Path, *overrides: str) -> list[str]:
         ),
         (
             "data:\n  train: ''\n",
-            "my.yaml:2:3  data.train.0 must not be empty, not the text ''. "
-            "A text file, a folder, a glob, or a list of them.",
+            "my.yaml:2:3  data.train.0.path must not be empty, not the text ''. "
+            "A file, a folder, a glob, or hub:NAME[:config][:split] for a dataset.",
         ),
         (
             "training:\n  learning_rate: .nan\n",
@@ -119,13 +121,11 @@ def problems(path: Path, *overrides: str) -> list[str]:
         ),
         (
             "data:\n  train: []\n",
-            "my.yaml:2:3  data.train must name something, not a list. "
-            "A text file, a folder, a glob, or a list of them.",
+            "my.yaml:2:3  data.train must name something, not a list. " + SOURCES,
         ),
         (
             "data:\n  train: [a.txt, 7]\n",
-            "my.yaml:2:18  data.train.1 must be text, not 7. "
-            "A text file, a folder, a glob, or a list of them.",
+            "my.yaml:2:18  data.train.1 must be a path, or a path with a weight, not 7. " + SOURCES,
         ),
         (
             "data:\n  train: a.txt\n  tail: cut\n",
@@ -139,7 +139,7 @@ def problems(path: Path, *overrides: str) -> list[str]:
         ),
         (
             "data:\n  block_size: 64\n",
-            "my.yaml:1:1  data.train is missing. A text file, a folder, a glob, or a list of them.",
+            f"my.yaml:1:1  data.train is missing. {SOURCES}",
         ),
         (
             "model:\n  name: pico\n  from_scratch: {model_type: gpt2}\n",
@@ -233,7 +233,7 @@ def test_an_empty_file_is_the_default_config(tmp_path: Path):
 def test_a_text_stands_for_a_config(tmp_path: Path):
     config = default_config(text=tmp_path / "poem.txt", overrides=["data.tail=drop"])
     assert config.data is not None
-    assert config.data.train == [str(tmp_path / "poem.txt")]
+    assert config.data.train_names == str(tmp_path / "poem.txt")
     assert config.data.tail == "drop"
     assert config.training == TEXT_RECIPE
 

@@ -2,11 +2,9 @@
 
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
@@ -199,8 +197,11 @@ def test_truncation_and_padding_of_the_file_are_switched_off(tmp_path: Path) -> 
     )
     backend.save(str(tmp_path / "tokenizer.json"))
     write(tmp_path, tokenizer_config={"eos_token": END_OF_TEXT})
-    (ids,) = load_tokenizer(str(tmp_path)).encode_documents(iter([SENTENCES[0]]))
-    assert ids.tolist() == [*plain, 0]
+    tokenizer = load_tokenizer(str(tmp_path))
+    assert tokenizer.backend.encode(SENTENCES[0], add_special_tokens=False).ids == plain
+    batch = tokenizer.backend.encode_batch_fast([SENTENCES[0], "."], add_special_tokens=False)
+    assert batch[0].ids == plain
+    assert len(batch[1]) == 1
 
 
 @pytest.mark.parametrize("special", [True, False])
@@ -213,17 +214,9 @@ def test_end_of_text_inside_a_text_stays_text(special: bool, tmp_path: Path) -> 
     content["added_tokens"][0]["special"] = special
     write(tmp_path, tokenizer=content, tokenizer_config={"eos_token": END_OF_TEXT})
     tokenizer = load_tokenizer(str(tmp_path))
-    (ids,) = tokenizer.encode_documents(iter([text]))
-    assert ids.tolist().count(0) == 1
-    assert ids[-1] == 0
-    assert tokenizer.backend.decode(ids[:-1].tolist(), skip_special_tokens=False) == text
-
-
-def test_a_tokenizer_without_eos_cannot_encode_documents(tmp_path: Path) -> None:
-    trained(("<a>",)).save(str(tmp_path / "tokenizer.json"))
-    documents = load_tokenizer(str(tmp_path)).encode_documents(iter(["text"]))
-    with pytest.raises(ModelError, match=r"no EOS token.*Set eos_token"):
-        next(documents)
+    ids = tokenizer.backend.encode(text, add_special_tokens=False).ids
+    assert 0 not in ids
+    assert tokenizer.backend.decode(ids, skip_special_tokens=False) == text
 
 
 @pytest.mark.parametrize(
@@ -306,40 +299,14 @@ def test_a_saved_tokenizer_opens_with_transformers(tmp_path: Path) -> None:
         assert ids == tokenizer.backend.encode(text).ids  # it adds nothing around a text
 
 
-def test_documents_come_in_order_each_ended_by_eos() -> None:
-    tokenizer = train_tokenizer(iter(SENTENCES * 4), vocab_size=300, min_frequency=2)
-    texts = [f"{number}: {TEXTS[number % len(TEXTS)]}" for number in range(600)]  # 3 batches
-    encoded = list(tokenizer.encode_documents(iter(texts)))
-    assert len(encoded) == 600
-    for text, ids in zip(texts, encoded, strict=True):
-        assert ids.dtype == np.uint16
-        assert ids.tolist() == [*tokenizer.backend.encode(text).ids, 0]
-        assert ids.tolist().count(0) == 1
-
-
-def test_documents_are_read_a_batch_at_a_time() -> None:
-    tokenizer = train_tokenizer(iter(SENTENCES), vocab_size=300, min_frequency=2)
-    num_read = 0
-
-    def texts() -> Iterator[str]:
-        nonlocal num_read
-        for _ in range(10_000):
-            num_read += 1
-            yield "text"
-
-    next(tokenizer.encode_documents(texts()))
-    assert num_read < 1000
-
-
-def test_ids_above_a_gap_are_counted_and_stored_whole(tmp_path: Path) -> None:
+def test_ids_above_a_gap_are_counted(tmp_path: Path) -> None:
     vocab = {"a": 0, "b": 70_000, END_OF_TEXT: 1}
     (tmp_path / "vocab.json").write_text(json.dumps(vocab), encoding="utf-8")
     (tmp_path / "merges.txt").write_text("", encoding="utf-8")
     write(tmp_path, config={"eos_token_id": 1})
     tokenizer = load_tokenizer(str(tmp_path))
     assert tokenizer.vocab_size == 70_001
-    (ids,) = tokenizer.encode_documents(iter(["ab"]))
-    assert ids.tolist() == [0, 70_000, 1]
+    assert tokenizer.backend.encode("ab").ids == [0, 70_000]
 
 
 def test_the_digest_follows_what_decides_ids() -> None:
