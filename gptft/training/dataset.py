@@ -3,9 +3,10 @@
 In: a `BlockStore`. Out: `input_ids` and `labels`, and never an attention mask: blocks are full of
 real tokens, the padding that a shorter last block needs in a batch stands to its right, where a
 causal model can't see it from any real token, and a mask would push attention off its fast path.
+Where documents are isolated, `position_ids` besides.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch.utils.data import Dataset
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from gptft.corpus.store import BlockStore
+from gptft.training.isolation import restarting_positions
 
 IGNORED = -100  # the label that torch's cross-entropy leaves out
 
@@ -39,21 +41,32 @@ class ShiftedBlockDataset(Dataset[torch.Tensor]):
     first, whose blocks are the stored ones; each epoch still sees every token once. A text seen
     often is otherwise learned at the places it has in the blocks, and a prompt, which begins at the
     first place, isn't recognised (docs/experiments.md). A single block is never shifted.
+
+    Where the stream doesn't end with EOS, its last document was cut, and the first would follow it
+    as if it were its end. The one block that lies over that seam then stops short of it or begins
+    after it, whichever leaves more: the number of blocks stays, and an epoch misses less than half
+    a block.
     """
 
-    def __init__(self, store: BlockStore, *, seed: int) -> None:
-        """Cut `store` from places drawn by `seed` and the epoch."""
+    def __init__(self, store: BlockStore, *, seed: int, eos_token_id: int) -> None:
+        """Cut `store` from places drawn by `seed` and the epoch; EOS ends its documents."""
         self._store = store
         self._seed = seed
         self._offset = 0
+        self._is_ring = len(store) > 0 and int(store[-1][-1]) == eos_token_id
 
     def __len__(self) -> int:
         return len(self._store)
 
     def __getitem__(self, index: int) -> torch.Tensor:
-        start = index * len(self._store[0]) + self._offset
-        block = self._store.span(start, len(self._store[index]))
-        return torch.from_numpy(block.astype("int64"))
+        length = len(self._store[index])
+        start = (index * len(self._store[0]) + self._offset) % self._store.num_tokens
+        before_seam = self._store.num_tokens - start
+        if not self._is_ring and before_seam < length:
+            after_seam = length - before_seam
+            start = start if before_seam >= after_seam else 0
+            length = max(before_seam, after_seam)
+        return torch.from_numpy(self._store.span(start, length).astype("int64"))
 
     def set_epoch(self, epoch: int) -> None:
         """Cut as epoch `epoch`, from 0, is cut: the same in every process and every run."""
@@ -99,6 +112,47 @@ def collate_blocks(blocks: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
         input_ids[row, : len(block)] = block
         labels[row, : len(block)] = block
     return {"input_ids": input_ids, "labels": labels}
+
+
+def collate_isolated(
+    blocks: Sequence[torch.Tensor], *, eos_token_id: int
+) -> dict[str, torch.Tensor]:
+    """Stack blocks into a batch whose documents don't see each other.
+
+    The first token of each document has no label: only another document's end stands before it.
+    Padding has its place in the row for a position: that is within the context, never 0, and as it
+    stands last and its labels are -100, it doesn't matter which document it is counted to.
+
+    Args:
+        blocks: each int64 of shape (t,), t at most T.
+        eos_token_id: ends each document, and stands nowhere else.
+
+    Returns:
+        `input_ids` and `labels` as `collate_blocks` makes them but for those first tokens, and
+        `position_ids`, which start again at 0 with each document; all of shape (B, T).
+
+    >>> batch = collate_isolated([torch.tensor([5, 9, 6, 7]), torch.tensor([8, 9])], eos_token_id=9)
+    >>> batch["position_ids"].tolist(), batch["labels"].tolist()
+    ([[0, 1, 0, 1], [0, 1, 2, 3]], [[-100, 9, -100, 7], [-100, 9, -100, -100]])
+    """
+    batch = collate_blocks(blocks)
+    place = torch.arange(batch["input_ids"].shape[1]).expand_as(batch["input_ids"])
+    real = batch["labels"] != IGNORED
+    positions = torch.where(real, restarting_positions(batch["input_ids"], eos_token_id), place)
+    labels = batch["labels"].masked_fill(positions == 0, IGNORED)
+    return {"input_ids": batch["input_ids"], "labels": labels, "position_ids": positions}
+
+
+def count_tokens(batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """How many real tokens a collated batch holds, with a label or not: a 0-d tensor.
+
+    >>> int(count_tokens(collate_isolated([torch.tensor([5, 9, 6])], eos_token_id=9)))
+    3
+    """
+    real = batch["labels"] != IGNORED
+    if "position_ids" in batch:
+        real = real | (batch["position_ids"] == 0)
+    return real.sum()
 
 
 def spread_indices(length: int, *, at_most: int) -> list[int]:

@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,10 @@ from gptft.training.dataset import (
     CutEachEpoch,
     ShiftedBlockDataset,
     collate_blocks,
+    collate_isolated,
     spread_indices,
 )
+from gptft.training.isolation import check_isolation
 from gptft.training.progress import RunLog
 from gptft.training.samples import SampleEvery, Sampler, SampleWriter
 from gptft.training.trainer import BlockTrainer, Measured
@@ -126,7 +129,8 @@ def train_model(
 
     Raises:
         ConfigError: settings that don't go together, or a run folder in use.
-        ModelError: the base model can't be read, or doesn't fit the blocks.
+        ModelError: the base model can't be read, doesn't fit the blocks, or can't isolate documents
+            where it is asked to.
         RunError: the run folder can't be written.
     """
     _quiet_libraries()
@@ -209,14 +213,20 @@ def _assemble(config: Config, *, store_dir: Path, run_dir: Path) -> _Job:
     eos = int(ledger.get("eos_token_id", -1))
     model, tokenizer = _load(config, store_dir=store_dir, eos_token_id=eos, seed=args.seed)
     _check_fit(model, store, name=config.model.name)
+    isolates = config.data is not None and config.data.isolate_documents
+    if isolates:  # before the Trainer, which makes the run folder
+        if args.place_model_on_device is not False and not (args.fsdp or args.deepspeed):
+            model.to(args.device)  # type: ignore[arg-type]
+        new = config.model.from_scratch is not None
+        check_isolation(model, name="The new model" if new else config.model.name)
     set_seed(args.seed)
     validation = BlockDataset(BlockStore(store_dir, part="validation")) if has_validation else None
     shifts = config.data is not None and config.data.shift_blocks
-    shifted = ShiftedBlockDataset(store, seed=args.seed)
+    shifted = ShiftedBlockDataset(store, seed=args.seed, eos_token_id=eos)
     trainer = BlockTrainer(
         model=model,
         args=args,
-        data_collator=collate_blocks,
+        data_collator=partial(collate_isolated, eos_token_id=eos) if isolates else collate_blocks,
         train_dataset=shifted if shifts else BlockDataset(store),
         eval_dataset=validation,
         callbacks=[CutEachEpoch(shifted)],

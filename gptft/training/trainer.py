@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import Dataset
 from transformers import PreTrainedModel, Trainer
 
-from gptft.training.dataset import IGNORED
+from gptft.training.dataset import IGNORED, count_tokens
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,8 @@ class Measured:
 
     Attributes:
         loss: mean negative log-likelihood a predicted token, in nats.
-        num_tokens: tokens predicted: all but the first of each block.
+        num_tokens: tokens predicted: all but the first of each block, and of each document where
+            documents are isolated.
     """
 
     loss: float
@@ -58,8 +59,27 @@ class BlockTrainer(Trainer):
         self, model: torch.nn.Module, inputs: dict[str, torch.Tensor], *args: Any, **kwargs: Any
     ) -> torch.Tensor:
         """Count the batch's tokens on the device, without waiting for it, and train on it."""
-        self.num_tokens_seen += (inputs["labels"] != IGNORED).sum().to(self.args.device)
+        self.num_tokens_seen += count_tokens(inputs).to(self.args.device)
         return super().training_step(model, inputs, *args, **kwargs)
+
+    def compute_loss(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> Any:
+        """The stock loss, without a cache where positions keep documents apart.
+
+        A cache would switch that off without a word, and `training.use_cache: true` asks for one. A
+        batch that predicts nothing, an isolated tail of EOS and one token say, has a loss of 0, not
+        0 / 0.
+        """
+        if "position_ids" in inputs:
+            inputs = {**inputs, "use_cache": False}
+        if num_items_in_batch is not None:
+            num_items_in_batch = torch.as_tensor(num_items_in_batch).clamp(min=1)
+        return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
 
     def total_tokens_seen(self) -> int:
         """Real tokens trained on so far by all processes together."""
@@ -86,7 +106,8 @@ class BlockTrainer(Trainer):
         """Summed loss and predicted tokens of each row, both of shape (B,)."""
         batch = self._prepare_inputs(batch)
         with torch.no_grad(), self.accelerator.autocast():
-            logits = model(input_ids=batch["input_ids"], use_cache=False).logits  # (B, T, V)
+            seen = {name: value for name, value in batch.items() if name != "labels"}
+            logits = model(**seen, use_cache=False).logits  # (B, T, V)
         targets = batch["labels"][:, 1:]  # (B, T - 1)
         rows = [
             torch.nn.functional.cross_entropy(
