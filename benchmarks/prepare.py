@@ -5,9 +5,11 @@
 All figures come from one run, in which everything takes turns, each time as a fresh process:
 `gptft prepare` with an empty cache and again with the cache it left; fastokens alone, reading the
 same files and writing nothing, in each of the ways that are fastest; and, once each, the pipelines
-of transformers' run_clm.py and of TRL. All use the bundled model's tokenizer and blocks of 1,024.
+of transformers' run_clm.py and of TRL. All use one tokenizer, the bundled model's unless another is
+named, and blocks of 1,024.
 MB are 10^6 bytes of UTF-8 text. Prints medians and ratios, and exits with 1 where a limit is
-missed. `--large` adds ten copies of the corpus, for the memory.
+missed. `--large` adds ten copies of the corpus, for the memory. `--tokenizer` takes another
+model's: pico's small vocabulary, made for these very texts, is quick for everyone.
 """
 
 import argparse
@@ -29,7 +31,7 @@ from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SHARED = REPOSITORY.parent / "shared"
-TOKENIZER = REPOSITORY / "gptft" / "models" / "pico"
+PICO = REPOSITORY / "gptft" / "models" / "pico"
 BLOCK_SIZE = 1024
 PACKAGES = ("gptft", "fastokens", "tokenizers", "transformers", "datasets", "trl", "numpy")
 PEERS = ("run_clm", "trl")
@@ -106,13 +108,15 @@ def copy_as_utf8(corpus: Path, target: Path, *, first_line: str = "") -> int:
     return size
 
 
-def prepare(folder: Path, cache: Path) -> Run:
+def prepare(folder: Path, cache: Path, model: Path) -> Run:
     """The whole command."""
     command = [sys.executable, "-m", "gptft", "prepare", str(folder), "--json"]
-    return run([*command, "--set", f"data.block_size={BLOCK_SIZE}"], cache=cache)
+    for setting in (f"data.block_size={BLOCK_SIZE}", f"model.name={model}"):
+        command += ["--set", setting]
+    return run(command, cache=cache)
 
 
-def bare_fastokens(way: str, folder: Path) -> None:
+def bare_fastokens(way: str, folder: Path, model: Path) -> None:
     """Read, decode and encode all texts with fastokens, and print the time and the tokens.
 
     Runs in a process of its own. The last argument of every call has the strings of special tokens
@@ -120,7 +124,7 @@ def bare_fastokens(way: str, folder: Path) -> None:
     """
     from fastokens import Tokenizer
 
-    tokenizer = Tokenizer.from_file(str(TOKENIZER / "tokenizer.json"))
+    tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))
     files = sorted(folder.rglob("*.txt"))
 
     def encode(batch: list[str]) -> int:
@@ -153,7 +157,14 @@ def batches(files: Sequence[Path]) -> Iterator[list[str]]:
 
 
 def measure(
-    folder: Path, scratch: Path, *, runs: int, peers: Sequence[str], script: Path, peer_runs: int
+    folder: Path,
+    scratch: Path,
+    *,
+    model: Path,
+    runs: int,
+    peers: Sequence[str],
+    script: Path,
+    peer_runs: int,
 ) -> dict[str, list[Run]]:
     """Let everything take turns, after one round that only warms the disk's cache."""
     files = [str(path) for path in sorted(folder.rglob("*.txt"))]
@@ -161,25 +172,26 @@ def measure(
     for number in range(max(runs, peer_runs) + 1):
         if number <= runs:
             cache = scratch / f"cache-{number}"
-            turn = {"gptft prepare": prepare(folder, cache)}
-            turn["gptft prepare, cached"] = again = prepare(folder, cache)
+            turn = {"gptft prepare": prepare(folder, cache, model)}
+            turn["gptft prepare, cached"] = again = prepare(folder, cache, model)
             if not again.said["cached"]:
                 sys.exit("The second run didn't find the first one's blocks.")
             shutil.rmtree(cache)
             for way in BARE_WAYS:
                 command = [sys.executable, __file__, "--bare", way, "--corpus", str(folder)]
+                command += ["--tokenizer", str(model)]
                 turn[f"fastokens, {way}"] = run(command)
             for name, one in turn.items():
                 if number:
                     taken.setdefault(name, []).append(one)
         for peer in peers if 0 < number <= peer_runs else ():
             # One process for `map`: two are slower, and the tokenizer uses both cores as it is.
-            command = [sys.executable, str(script), peer, str(TOKENIZER), str(BLOCK_SIZE), "1"]
+            command = [sys.executable, str(script), peer, str(model), str(BLOCK_SIZE), "1"]
             taken.setdefault(peer, []).append(run([*command, *files]))
     return taken
 
 
-def measure_large(corpus: Path, scratch: Path, *, runs: int) -> tuple[int, list[Run]]:
+def measure_large(corpus: Path, scratch: Path, *, model: Path, runs: int) -> tuple[int, list[Run]]:
     """`gptft prepare` on ten copies, no two files alike: their bytes, and the runs."""
     folder = scratch / "large"
     size = sum(
@@ -188,7 +200,7 @@ def measure_large(corpus: Path, scratch: Path, *, runs: int) -> tuple[int, list[
     )
     taken = []
     for _ in range(runs):
-        taken.append(prepare(folder, scratch / "cache-large"))
+        taken.append(prepare(folder, scratch / "cache-large", model))
         shutil.rmtree(scratch / "cache-large")
     return size, taken
 
@@ -275,12 +287,14 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--corpus", type=Path, default=SHARED / "corpus" / "ru-classics")
     parser.add_argument("--peers", type=Path, default=SHARED / "bench" / "peer_prepare.py")
+    parser.add_argument("--tokenizer", type=Path, default=PICO, help="a model folder")
     parser.add_argument("--runs", type=int, default=3, help="runs of gptft and of fastokens")
     parser.add_argument("--peer-runs", type=int, default=1, help="runs of each peer; 0 leaves out")
     parser.add_argument("--large", action="store_true", help="ten copies of the corpus, too")
     parser.add_argument("--bare", choices=BARE_WAYS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    arguments.corpus, arguments.peers = arguments.corpus.resolve(), arguments.peers.resolve()
+    for name in ("corpus", "peers", "tokenizer"):
+        setattr(arguments, name, getattr(arguments, name).resolve())
     if arguments.runs < 1 or arguments.peer_runs < 0:
         parser.error("--runs is at least 1, --peer-runs at least 0")
     if not arguments.corpus.is_dir():
@@ -294,7 +308,7 @@ def main() -> int:
     """Measure, print, and tell whether every limit is kept."""
     arguments = parse_arguments()
     if arguments.bare:
-        bare_fastokens(arguments.bare, arguments.corpus)
+        bare_fastokens(arguments.bare, arguments.corpus, arguments.tokenizer)
         return 0
     print(machine())
     peers = [p for p in PEERS if arguments.peer_runs and (p != "trl" or find_spec("trl"))]
@@ -305,6 +319,7 @@ def main() -> int:
         taken = measure(
             folder,
             scratch,
+            model=arguments.tokenizer,
             runs=arguments.runs,
             peers=peers,
             script=arguments.peers,
@@ -312,7 +327,9 @@ def main() -> int:
         )
         large = None
         if arguments.large:
-            large = measure_large(arguments.corpus, scratch, runs=arguments.runs)
+            large = measure_large(
+                arguments.corpus, scratch, model=arguments.tokenizer, runs=arguments.runs
+            )
     print_table(taken, large, size)
     print()
     tokens = {name: runs[0].said["tokens"] for name, runs in taken.items() if name not in PEERS}

@@ -50,6 +50,12 @@ def prepare_with_progress(config: "Config") -> "Prepared":
 @contextmanager
 def progress_bar() -> "Iterator[Progress | None]":
     """What shows bytes, MB/s and the time left on a terminal's stderr; None off a terminal."""
+    from gptft.console import is_first_process, stderr
+
+    console = stderr()
+    if not (console.is_terminal and is_first_process()):
+        yield None
+        return
     from rich.progress import (
         BarColumn,
         DownloadColumn,
@@ -59,12 +65,6 @@ def progress_bar() -> "Iterator[Progress | None]":
         TransferSpeedColumn,
     )
 
-    from gptft.console import is_first_process, stderr
-
-    console = stderr()
-    if not (console.is_terminal and is_first_process()):
-        yield None
-        return
     columns = (DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     with Progress(
         TextColumn("{task.description}"),

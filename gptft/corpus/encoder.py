@@ -24,8 +24,8 @@ from gptft.errors import DataError
 Lengths = npt.NDArray[np.int64]
 
 _SAMPLE_CHARACTERS = 500  # a sample of the text that both engines encode
-_SAMPLE_EVERY = 500_000  # characters of text to one sample: 0.1 %, a twentieth of the time
-_FIRST_SAMPLES = 32  # from the first batch, so that a disagreement shows at once
+_SAMPLE_EVERY = 1_000_000  # characters of text to one sample: 0.05 %, a twentieth of the time
+_FIRST_SAMPLES = 16  # from the first batch, so that a disagreement shows at once
 _CUT_CONTEXT = 200  # characters on either side of a cut that must encode as they do uncut
 _CUT_WINDOW = 20_000  # characters in which a place to cut is looked for
 _CUT_CANDIDATES = 50

@@ -188,11 +188,12 @@ class Parts:
         if not self.num_validation:
             return 0
         held_out = self._mask_of_held_out()
-        theirs = np.concatenate([*self._digests(held_out)])
+        theirs, counts = np.unique(np.concatenate([*self._digests(held_out)]), return_counts=True)
         found = np.zeros(len(theirs), dtype=bool)
         for digests in self._digests(~held_out):
-            found |= np.isin(theirs, digests)
-        return int(found.sum())
+            places = np.minimum(np.searchsorted(theirs, digests), len(theirs) - 1)
+            found[places[theirs[places] == digests]] = True
+        return int(counts[found].sum())
 
     def _mask_of_held_out(self) -> Mask:
         mask = np.zeros(self.num_documents, dtype=bool)

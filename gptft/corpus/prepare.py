@@ -9,7 +9,7 @@ import errno
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from gptft.corpus.store import (
     staging_folder,
     write_part,
 )
-from gptft.corpus.survey import Progress, SurveyedText, survey_texts
+from gptft.corpus.survey import Progress, SurveyedText, recall_survey, survey_texts
 from gptft.corpus.tokenizer import TextTokenizer, save_tokenizer, train_tokenizer
 from gptft.errors import ConfigError, DataError, RunError
 
@@ -121,8 +121,11 @@ def prepare_blocks(
     started = time.perf_counter()
     recipe.check()
     found = find_texts(recipe.data)
-    with explained_disk(recipe.cache_dir), opened_engine(recipe.tokenizer, notify) as engine_for:
-        texts = survey_texts(
+    with explained_disk(recipe.cache_dir), ExitStack() as stack:
+        texts = recall_survey(found.texts, recipe.data, cache_dir=recipe.cache_dir)
+        known = None if texts else recipe.tokenizer  # what is known has most likely been prepared
+        engine_for = stack.enter_context(opened_engine(known, notify))
+        texts = texts or survey_texts(
             found.texts, recipe.data, cache_dir=recipe.cache_dir, progress=progress
         )
         final = store_path(recipe, texts)

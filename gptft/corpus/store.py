@@ -2,7 +2,8 @@
 
 In: batches of blocks. Out: a folder with one Arrow stream a part (training, validation), fixed-size
 rows of token ids, the shorter tail beside them, and `ledger.json`, written last. `datasets` opens
-the same files with `Dataset.from_file`. Knows nothing of text or models; must not import torch.
+the same files with `Dataset.from_file`. Knows nothing of text or models; must not import torch, and
+pyarrow, which takes a moment, only where blocks are written or read.
 """
 
 import json
@@ -14,15 +15,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 import xxhash
-from filelock import FileLock, Timeout
 
 from gptft.corpus.packing import TokenIds, pack_stream
 from gptft.errors import DataError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 LEDGER = "ledger.json"
 _ON_DISK = "files_on_disk"
@@ -70,6 +72,8 @@ def write_part(
         dtype: what ids are stored as.
         keep_tail: write the last, shorter block; otherwise its tokens count as dropped.
     """
+    import pyarrow as pa
+
     value_type = pa.from_numpy_dtype(np.dtype(dtype))
     schema = pa.schema([("input_ids", pa.list_(value_type, block_size))])
     num_blocks = 0
@@ -87,14 +91,18 @@ def write_part(
     return PartSize(num_blocks, kept, len(tail) - kept)
 
 
-def _column(blocks: TokenIds, dtype: type[np.unsignedinteger]) -> pa.Array:
+def _column(blocks: TokenIds, dtype: type[np.unsignedinteger]) -> "pa.Array":
     """The ids as one Arrow array over the same memory; `pa.array` would import pandas."""
+    import pyarrow as pa
+
     flat = np.ascontiguousarray(blocks, dtype=dtype).ravel()
     value_type = pa.from_numpy_dtype(flat.dtype)
     return pa.Array.from_buffers(value_type, len(flat), [None, pa.py_buffer(flat)])
 
 
 def _write_tail(tail: TokenIds, path: Path) -> None:
+    import pyarrow as pa
+
     row = pa.FixedSizeListArray.from_arrays(_column(tail, tail.dtype.type), len(tail))
     batch = pa.record_batch([row], names=["input_ids"])
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, batch.schema) as writer:
@@ -119,7 +127,7 @@ class BlockStore:
             self._batches = [_values(batch) for batch in _open(folder / f"{part}.arrow")]
             tail = folder / f"{part}-tail.arrow"
             self._tail = [_values(batch) for batch in _open(tail)] if tail.is_file() else []
-        except (OSError, pa.ArrowInvalid) as error:
+        except (OSError, ValueError) as error:  # Arrow's own is a ValueError
             raise DataError(
                 f"The block store {folder} can't be read ({error}). Delete that folder and "
                 "prepare again."
@@ -162,11 +170,13 @@ class BlockStore:
         return max((int(b.max()) for b in (*self._batches, *self._tail) if b.size), default=-1)
 
 
-def _open(path: Path) -> list[pa.RecordBatch]:
+def _open(path: Path) -> "list[pa.RecordBatch]":
+    import pyarrow as pa
+
     return list(pa.ipc.open_stream(pa.memory_map(str(path))))
 
 
-def _values(batch: pa.RecordBatch) -> TokenIds:
+def _values(batch: "pa.RecordBatch") -> TokenIds:
     """A record batch's ids as a (rows, tokens) view of the mapped file."""
     column = batch.column("input_ids")
     values: TokenIds = column.flatten().to_numpy(zero_copy_only=True)
@@ -183,6 +193,8 @@ def staging_folder(parent: Path) -> Iterator[Path]:
     Raises:
         DataError: `parent` can't be written.
     """
+    from filelock import FileLock  # it brings asyncio along, which takes a moment
+
     try:
         parent.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(parent)
@@ -202,6 +214,8 @@ def staging_folder(parent: Path) -> Iterator[Path]:
 
 
 def _remove_abandoned(parent: Path) -> None:
+    from filelock import FileLock, Timeout
+
     for root in parent.glob(f"{_STAGING}*"):
         try:
             if time.time() - root.stat().st_mtime < _GRACE_SECONDS:

@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -47,12 +48,12 @@ class TextTokenizer:
         token = self.special_tokens.get("eos_token")
         return None if token is None else self.backend.token_to_id(token)
 
-    @property
+    @cached_property
     def vocab_size(self) -> int:
         """One more than the highest id, added tokens counted."""
         return max(self.backend.get_vocab(with_added_tokens=True).values(), default=-1) + 1
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """SHA-256 over everything that decides ids, as hexadecimal."""
         content = self.backend.to_str() + json.dumps(self.special_tokens, sort_keys=True)
