@@ -40,3 +40,18 @@ class ModelError(GptftError):
 
 class RunError(GptftError):
     """A run folder can't be used, or training can't go on; `exit_code` 1."""
+
+
+class Interrupted(BaseException):
+    """A signal asked the command to end, and it did so in good order.
+
+    Like KeyboardInterrupt it isn't an error, so that nothing that handles errors takes it for one.
+
+    Args:
+        message: what was kept, and how to go on.
+        signum: the signal's number; `exit_code` is 128 more, as shells have it.
+    """
+
+    def __init__(self, message: str, *, signum: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signum

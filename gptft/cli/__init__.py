@@ -4,7 +4,7 @@ import os
 import sys
 
 from gptft import console
-from gptft.errors import GptftError
+from gptft.errors import GptftError, Interrupted
 
 
 def main() -> None:
@@ -12,6 +12,8 @@ def main() -> None:
 
     The code is a `GptftError`'s own, and 1 for what we didn't foresee, a full disk for one.
     """
+    # Nobody extends our configs through pydantic's plugins; looking for them takes a moment.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     from gptft.cli.app import app
 
     for stream in (sys.stdout, sys.stderr):
@@ -19,7 +21,7 @@ def main() -> None:
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     try:
         app()
-    except GptftError as error:
+    except (GptftError, Interrupted) as error:
         console.error(str(error))
         sys.exit(error.exit_code)
     except Exception as error:

@@ -26,17 +26,45 @@ def train(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an earlier run in the same folder.")
     ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the newest whole checkpoint, if any.")
+    ] = False,
+    allow_change: Annotated[
+        list[str],
+        typer.Option(
+            "--allow-change",
+            metavar="FIELD",
+            help="With --resume: go on though this setting is another now; repeatable.",
+        ),
+    ] = [],
+    extend: Annotated[
+        bool, typer.Option("--extend", help="With --resume: train further than was planned.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Fine-tune a model on the texts of CONFIG, or train a new one."""
-    from gptft.console import is_first_process, notice, result_json, stderr
+    from gptft.console import is_first_process, notice, result, result_json, stderr
     from gptft.decoding.strategies import resolve_settings
-    from gptft.training.run_folder import check_free
+    from gptft.errors import ConfigError
+    from gptft.training.run_folder import check_free, read_facts
 
+    if (allow_change or extend) and not resume:
+        raise ConfigError("--allow-change and --extend go with --resume. Add it.")
+    if resume and overwrite:
+        raise ConfigError("--resume goes on with a run, --overwrite replaces it. Give one of them.")
     config = read_config(config_file, overrides)
     named = config.training.get("output_dir")
     run_dir = Path(named or f"runs/{config_file.resolve().stem}").expanduser()
-    check_free(run_dir, overwrite=overwrite)
+    earlier = read_facts(run_dir) if resume else None
+    if earlier is None:
+        check_free(run_dir, overwrite=overwrite)
+    elif earlier.get("state") == "done" and not extend:
+        steps = earlier["result"]["steps"]
+        if as_json:
+            result_json({**earlier["result"], "resumed_steps": 0})
+        else:
+            result(f"{run_dir} is complete: {steps:,} steps. Train further with --extend.")
+        return
     if not is_yaml(config_file):
         notice(
             f"No config: the recipe for a text, which `gptft config show {config_file}` prints. "
@@ -50,24 +78,25 @@ def train(
     from gptft.decoding.engine import make_sampler
     from gptft.report.html import write_report
     from gptft.report.model_card import write_model_card
-    from gptft.training.train import train_model
+    from gptft.training.train import Resume, train_model
 
-    result = train_model(
+    outcome = train_model(
         config,
         store_dir=prepared.path,
         run_dir=run_dir,
         sampler=make_sampler(settings),
         console=stderr(),
         overwrite=overwrite,
+        resume=Resume(tuple(allow_change), extend) if resume else None,
         notify=notice,
     )
     if is_first_process():
         write_model_card(run_dir)
         write_report(run_dir)
     if as_json:
-        result_json(result.to_dict())
+        result_json(outcome.to_dict())
     else:
-        _print_result(result)
+        _print_result(outcome)
 
 
 def _print_result(outcome: "TrainResult") -> None:

@@ -6,7 +6,7 @@ In: the sections and the field snapshot. Out: a JSON Schema an editor completes 
 from typing import Any
 
 from gptft.config.sections import Config
-from gptft.config.training_fields import known_fields
+from gptft.config.training_fields import OWN_FIELDS, known_fields
 
 _JSON_TYPES = {
     "bool": "boolean",
@@ -22,7 +22,7 @@ _JSON_TYPES = {
 def config_schema() -> dict[str, Any]:
     """The schema, as a plain dictionary (JSON Schema 2020-12)."""
     schema = Config.model_json_schema()
-    _, fields = known_fields()
+    fields = {**known_fields()[1], **OWN_FIELDS}
     schema["properties"]["training"] |= {
         "type": "object",
         "additionalProperties": False,

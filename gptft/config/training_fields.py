@@ -47,15 +47,17 @@ WITHOUT_EFFECT = {
     "do_train": "`gptft train` always trains; leave it out.",
     "do_eval": "data.validation decides whether there is an evaluation; leave it out.",
     "do_predict": "gptft doesn't predict while training; leave it out.",
-    "resume_from_checkpoint": "gptft doesn't read it; leave it out.",
+    "resume_from_checkpoint": "Give `gptft train` the flag --resume.",
+    "auto_find_batch_size": "It would change what is trained; set training.auto_batch: true.",
+    "enable_jit_checkpoint": "gptft always saves when it is told to end; leave it out.",
     "label_names": "The labels are the blocks themselves; leave it out.",
     "remove_unused_columns": "Blocks have one column; leave it out.",
     "length_column_name": "Blocks have one length; leave it out.",
     "include_for_metrics": "gptft measures loss and perplexity; leave it out.",
     "dataloader_persistent_workers": "Each epoch cuts the blocks anew; leave it out.",
     "dataloader_drop_last": "It would leave out text; leave it out.",
-    "ignore_data_skip": "gptft doesn't resume yet; leave it out.",
-    "restore_callback_states_from_checkpoint": "gptft doesn't resume yet; leave it out.",
+    "ignore_data_skip": "--resume goes on bit for bit; leave it out.",
+    "restore_callback_states_from_checkpoint": "--resume goes on bit for bit; leave it out.",
     "local_rank": "The launcher sets LOCAL_RANK; leave it out.",
     "disable_tqdm": "gptft shows its own progress; leave it out.",
     "prediction_loss_only": "gptft never keeps logits; leave it out.",
@@ -63,6 +65,11 @@ WITHOUT_EFFECT = {
     "eval_do_concat_batches": "gptft never keeps logits; leave it out.",
     "eval_use_gather_object": "gptft never keeps logits; leave it out.",
     "batch_eval_metrics": "gptft never keeps logits; leave it out.",
+}
+
+# Settings of gptft's own, which stand beside those of the class.
+OWN_FIELDS: dict[str, dict[str, Any]] = {
+    "auto_batch": {"types": ["bool"]},  # out of memory: halve the batch, double the accumulation
 }
 
 # What the class takes without a word and then fails on, or silently trains wrongly with.
@@ -134,7 +141,7 @@ def training_problems(values: dict[str, Any]) -> list[tuple[str, str]]:
     Returns:
         (field, message) pairs; the message goes on from the field's full name.
     """
-    _, fields = known_fields()
+    fields = {**known_fields()[1], **OWN_FIELDS}
     problems = []
     for name, value in values.items():
         problem: str | None = None

@@ -11,6 +11,7 @@ from typing import Any
 from transformers import TrainingArguments
 
 from gptft.config.suggest import did_you_mean
+from gptft.config.training_fields import OWN_FIELDS
 from gptft.errors import ConfigError
 from gptft.models.precision import DtypeName, has_native_bfloat16, pick_device
 from gptft.training.fields import describe_fields
@@ -33,6 +34,7 @@ def training_arguments(
         ConfigError: a field the installed transformers doesn't have, a combination it refuses, or
             an evaluation without a validation part.
     """
+    training = {name: value for name, value in training.items() if name not in OWN_FIELDS}
     _check_names(training)
     _check_evaluation(training, has_validation=has_validation)
     device = pick_device(use_cpu=bool(training.get("use_cpu", False)))

@@ -87,7 +87,8 @@ class CutEachEpoch(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Called before the epoch's first batch is read."""
-        self._dataset.set_epoch(round(state.epoch or 0))
+        # A run that goes on in the middle of an epoch begins it again from there.
+        self._dataset.set_epoch(int((state.epoch or 0) + 1e-6))
 
 
 def collate_blocks(blocks: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:

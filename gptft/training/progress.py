@@ -35,7 +35,7 @@ class RunLog(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Start the clock and, on a terminal, the bar."""
-        self._last = (time.perf_counter(), 0)
+        self._last = (time.perf_counter(), self._num_tokens_seen())
         if state.is_world_process_zero and self._console.is_terminal:
             self._bar = Progress(
                 TextColumn("step {task.completed:,.0f}/{task.total:,.0f}"),
@@ -46,7 +46,8 @@ class RunLog(TrainerCallback):
                 TimeRemainingColumn(),
                 console=self._console,
             )
-            self._bar.add_task("training", total=state.max_steps, seen="")
+            begun = state.global_step
+            self._bar.add_task("training", total=state.max_steps, completed=begun, seen="")
             self._bar.start()
 
     def on_step_end(

@@ -8,17 +8,20 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from gptft import __version__
 from gptft.errors import ConfigError, RunError
 
 EARLIER = "earlier"
+LOCK = ".lock"
 _FAILED = ".failed"
 # All that a run folder ever holds; anything else there is somebody's own.
 _OURS = (
@@ -29,11 +32,81 @@ _OURS = (
     "checkpoints",
     "model",
     ".model.partial",
+    ".model.old",
     "report.html",
     EARLIER,
+    LOCK,
     _FAILED,
 )
 _PACKAGES = ("transformers", "torch", "tokenizers", "accelerate", "datasets", "safetensors")
+
+
+@contextmanager
+def hold(run_dir: Path) -> Iterator[None]:
+    """Keep other processes out of a run folder; only the first process of a run does.
+
+    Raises:
+        ConfigError: another one is at work there.
+        RunError: the folder can't be made.
+    """
+    if os.environ.get("RANK", "0") != "0":
+        yield
+        return
+    if run_dir.exists() and not run_dir.is_dir():
+        raise ConfigError(f"{run_dir} is a file. Name another training.output_dir.")
+    is_new = not run_dir.exists()
+    lock = FileLock(run_dir / LOCK, timeout=0)
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout:
+        raise ConfigError(
+            f"Another process is training in {run_dir}; nothing in it was touched. Wait for it, "
+            "or name another training.output_dir."
+        ) from None
+    except OSError as error:
+        raise RunError(
+            f"{run_dir} can't be made: {error.strerror}. Name another training.output_dir."
+        ) from None
+    try:
+        yield
+    finally:
+        (run_dir / LOCK).unlink(missing_ok=True)  # while it is held: nobody else can hold it now
+        lock.release()
+        if is_new:
+            with suppress(OSError):
+                run_dir.rmdir()  # nothing came of it
+
+
+def is_held(run_dir: Path) -> bool:
+    """Whether a process is at work in a run folder."""
+    if not (run_dir / LOCK).is_file():
+        return False
+    lock = FileLock(run_dir / LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except (Timeout, OSError):
+        return True
+    lock.release()
+    return False
+
+
+def read_facts(run_dir: Path) -> dict[str, Any] | None:
+    """What run.json says; None where there is none.
+
+    Raises:
+        RunError: it can't be read.
+    """
+    path = run_dir / "run.json"
+    if not path.is_file():
+        return None
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} can't be read: {error}.") from None
+    if not isinstance(facts, dict):
+        raise RunError(f"{path} holds no run.")
+    return facts
 
 
 def check_free(run_dir: Path, *, overwrite: bool) -> None:
@@ -48,7 +121,7 @@ def check_free(run_dir: Path, *, overwrite: bool) -> None:
     """
     if run_dir.exists() and not run_dir.is_dir():
         raise ConfigError(f"{run_dir} is a file. Name another training.output_dir.")
-    if not any(path.is_file() for path in run_dir.rglob("*")):
+    if not any(path.is_file() and path.name != LOCK for path in run_dir.rglob("*")):
         return
     if not (run_dir / "run.json").is_file():
         raise ConfigError(
@@ -63,8 +136,9 @@ def check_free(run_dir: Path, *, overwrite: bool) -> None:
         )
     if not overwrite:
         raise ConfigError(
-            f"{run_dir} holds an earlier run; nothing in it was touched. Name another "
-            f"folder (--set training.output_dir=...), or replace that run with --overwrite."
+            f"{run_dir} holds an earlier run; nothing in it was touched. Go on with it "
+            "(--resume), name another folder (--set training.output_dir=...), or replace that run "
+            "with --overwrite."
         )
 
 
@@ -98,7 +172,7 @@ def _set_aside(run_dir: Path) -> None:
         earlier = run_dir / _FAILED
     shutil.rmtree(earlier, ignore_errors=True)
     earlier.mkdir()
-    for name in set(_OURS) - {EARLIER, _FAILED}:
+    for name in set(_OURS) - {EARLIER, LOCK, _FAILED}:
         if (run_dir / name).exists():
             (run_dir / name).rename(earlier / name)
     shutil.rmtree(run_dir / _FAILED, ignore_errors=True)
@@ -109,18 +183,19 @@ def drop_earlier(run_dir: Path) -> None:
     shutil.rmtree(run_dir / EARLIER, ignore_errors=True)
 
 
-def fingerprint(**facts: Any) -> dict[str, Any]:
-    """What decides a run's result: the given facts, the versions and the machine's threads."""
+def circumstances(**facts: Any) -> dict[str, Any]:
+    """What a run is done with: the given facts, the versions and the number of processes."""
     return {
         "gptft": __version__,
         "created": now(),
         **facts,
         "world_size": int(os.environ.get("WORLD_SIZE", "1")),
-        "versions": {"python": platform.python_version(), **_versions()},
+        "versions": {"python": platform.python_version(), **versions()},
     }
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """The installed versions of the libraries a run rests on."""
     found = {}
     for package in _PACKAGES:
         try:
@@ -128,6 +203,23 @@ def _versions() -> dict[str, str]:
         except PackageNotFoundError:  # a library may be installed under another name
             continue
     return found
+
+
+def drop_rows_after(path: Path, *, step: int) -> None:
+    """Cut a log back to a checkpoint: what came later will come again, and a torn line is none."""
+    if not path.is_file():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(row, dict) and isinstance(row.get("step"), int) and row["step"] <= step:
+            kept.append(line + "\n")
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text("".join(kept), encoding="utf-8")
+    partial.replace(path)
 
 
 def now() -> str:

@@ -4,7 +4,10 @@ In: a config and a prepared block store. Out: a run folder whose `model/` plain 
 and a `TrainResult` with what was measured before and after.
 """
 
+import hashlib
+import json
 import os
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,14 +21,16 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 from transformers.trainer_callback import PrinterCallback
 from transformers.utils import logging as transformers_logging
 
+from gptft import __version__
 from gptft.config.sections import Config
 from gptft.config.source import dump_yaml
 from gptft.corpus.store import BlockStore, read_ledger
-from gptft.errors import ConfigError, DataError, ModelError
+from gptft.errors import ConfigError, DataError, Interrupted, ModelError, RunError
 from gptft.models.load import context_of, load_auto_tokenizer, load_for_training, new_model
 from gptft.models.precision import named_dtype
 from gptft.training import run_folder
 from gptft.training.arguments import training_arguments
+from gptft.training.checkpoints import Checkpoint, newest_valid
 from gptft.training.dataset import (
     BlockDataset,
     CutEachEpoch,
@@ -34,11 +39,17 @@ from gptft.training.dataset import (
     collate_isolated,
     spread_indices,
 )
+from gptft.training.interrupts import Interrupts
 from gptft.training.isolation import check_isolation
 from gptft.training.progress import RunLog
+from gptft.training.resume import agreed_changes, decides
 from gptft.training.samples import SampleEvery, Sampler, SampleWriter
 from gptft.training.trainer import BlockTrainer, Measured
 
+_BATCH_FIELDS = (
+    "training.per_device_train_batch_size",
+    "training.gradient_accumulation_steps",
+)
 _FIT_BLOCKS = 64  # training blocks measured before and after: enough to see fit, quick at any size
 
 
@@ -106,6 +117,19 @@ class TrainResult:
         }
 
 
+@dataclass(frozen=True)
+class Resume:
+    """How to go on with a run.
+
+    Attributes:
+        allow: fields of the fingerprint that may differ.
+        extend: whether more steps or epochs may be asked for than before.
+    """
+
+    allow: tuple[str, ...] = ()
+    extend: bool = False
+
+
 def train_model(
     config: Config,
     *,
@@ -114,6 +138,7 @@ def train_model(
     sampler: Sampler,
     console: Console,
     overwrite: bool = False,
+    resume: Resume | None = None,
     notify: Callable[[str], None] = lambda message: None,
 ) -> TrainResult:
     """Train on a block store and leave a run folder.
@@ -125,54 +150,304 @@ def train_model(
         sampler: continues `samples.prompts`.
         console: where progress is shown.
         overwrite: replace an earlier run in `run_dir`.
+        resume: go on with the run in `run_dir`, if there is one.
         notify: told in a sentence what happens next.
 
     Raises:
-        ConfigError: settings that don't go together, or a run folder in use.
+        ConfigError: settings that don't go together or aren't those of the run to go on with, or a
+            run folder in use.
         ModelError: the base model can't be read, doesn't fit the blocks, or can't isolate documents
             where it is asked to.
-        RunError: the run folder can't be written.
+        RunError: the run folder can't be written, the disk is full, or training diverged.
+        Interrupted: a signal ended it; what was trained is saved.
     """
     _quiet_libraries()
-    run_folder.check_free(run_dir, overwrite=overwrite)
-    job = _assemble(config, store_dir=store_dir, run_dir=run_dir)
-    trainer = job.trainer
-    is_first = trainer.is_world_process_zero()
-    writer = SampleWriter(
-        run_dir / "samples.jsonl",
-        sampler=sampler,
-        tokenizer=job.tokenizer,
-        prompts=config.samples.prompts,
-    )
-    notify(
-        f"Training {job.num_parameters:,} parameters in {job.dtype} on "
-        f"{trainer.args.device.type}, {len(job.store):,} blocks."
-    )
-    before = job.measure()
-    first = writer.sample(job.model) if is_first else []
-    if is_first:  # nothing on disk is touched before all that can be refused has been
-        run_folder.claim(run_dir, overwrite=overwrite)
-        writer.write(first, step=0)
-    facts = _start(run_dir, config, job=job)
-    seconds = _train(trainer, writer, run_dir=run_dir, console=console, every=config.samples.steps)
-    after = job.measure()
-    last = writer.sample(job.model) if is_first else []
-    result = TrainResult(
-        run_dir=run_dir,
-        steps=trainer.state.global_step,
-        seconds=seconds,
-        num_tokens=trainer.total_tokens_seen(),
-        train=BeforeAfter(before[0], after[0]),
-        validation=BeforeAfter(before[1], after[1]) if before[1] and after[1] else None,
-        samples=tuple(map(Sample, config.samples.prompts, first, last)),
-    )
-    _save(job, run_dir=run_dir, save_dtype=config.model.save_dtype)
-    if is_first:
-        writer.write(last, step=result.steps)
-        finished = {**facts, "state": "done", "finished": run_folder.now()}
-        run_folder.write_json(run_dir / "run.json", {**finished, "result": result.to_dict()})
-        run_folder.drop_earlier(run_dir)
-    return result
+    interrupts = Interrupts()
+    with interrupts.listen(), run_folder.hold(run_dir):
+        earlier = run_folder.read_facts(run_dir) if resume else None
+        if earlier is None:
+            run_folder.check_free(run_dir, overwrite=overwrite)
+        while True:
+            run = _Run(
+                config,
+                store_dir=store_dir,
+                run_dir=run_dir,
+                sampler=sampler,
+                interrupts=interrupts,
+                notify=notify,
+            )
+            try:
+                run.begin(earlier, resume or Resume(), overwrite=overwrite)
+                return run.finish(run.train(console))
+            except torch.OutOfMemoryError as error:
+                config, earlier = run.after_out_of_memory(error), run.facts
+                resume = Resume(allow=(*(resume.allow if resume else ()), *_BATCH_FIELDS))
+            except Interrupted:
+                raise run.stopped() from None
+            except RunError as error:
+                run.failed(str(error))
+                raise
+
+
+class _Run:
+    """One run, from its model to its last sample."""
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        store_dir: Path,
+        run_dir: Path,
+        sampler: Sampler,
+        interrupts: Interrupts,
+        notify: Callable[[str], None],
+    ) -> None:
+        self._config, self._run_dir = config, run_dir
+        self._interrupts, self._notify = interrupts, notify
+        self._job = job = _assemble(
+            config, store_dir=store_dir, run_dir=run_dir, interrupts=interrupts
+        )
+        self._is_first = job.trainer.is_world_process_zero()
+        self._writer = SampleWriter(
+            run_dir / "samples.jsonl",
+            sampler=sampler,
+            tokenizer=job.tokenizer,
+            prompts=config.samples.prompts,
+        )
+        self._checkpoint: Checkpoint | None = None
+        self.facts: dict[str, Any] | None = None  # run.json, once there is one
+
+    def begin(self, earlier: Mapping[str, Any] | None, resume: Resume, *, overwrite: bool) -> None:
+        """Measure, and claim the folder; or find where to go on."""
+        job = self._job
+        job.trainer.check_disk()
+        if earlier is not None:
+            self._go_on(earlier, resume)
+        self._notify(
+            f"Training {job.num_parameters:,} parameters in {job.dtype} on "
+            f"{job.trainer.args.device.type}, {len(job.store):,} blocks."
+        )
+        if earlier is not None and "before" in earlier:
+            self._before = _measured_from(earlier["before"])
+            self._first = list(earlier["before"]["samples"])
+            return
+        self._before = job.measure()
+        self._first = self._writer.sample(job.model) if self._is_first else []
+        if self._is_first:  # nothing on disk is touched before all that can be refused has been
+            run_folder.claim(self._run_dir, overwrite=overwrite)
+            self._writer.write(self._first, step=0)
+        before = {name: _plain(figure) for name, figure in _named(self._before).items()}
+        self.facts = _start(
+            self._run_dir, self._config, job=job, before={**before, "samples": self._first}
+        )
+
+    def _go_on(self, earlier: Mapping[str, Any], resume: Resume) -> None:
+        """Take up the newest whole checkpoint of a run that is still the same run.
+
+        Raises:
+            ConfigError: something that decides its weights is another now.
+        """
+        job = self._job
+        new = json.loads(json.dumps(_fingerprint(self._config, job), default=str))
+        old = earlier.get("fingerprint")
+        if not isinstance(old, dict):
+            raise ConfigError(
+                f"{self._run_dir} was made by a gptft that couldn't go on with its runs. "
+                "Name another training.output_dir."
+            )
+        changes = agreed_changes(old, new, allow=resume.allow, extend=resume.extend)
+        if resume.extend and earlier.get("state") == "done" and not changes:
+            raise ConfigError(
+                f"{self._run_dir} is complete, and --extend asks for no more. Set a larger "
+                "training.num_train_epochs or training.max_steps."
+            )
+        folder = self._run_dir / "checkpoints"
+        self._checkpoint, skipped = newest_valid(folder)
+        for one in skipped:
+            self._notify(f"Skipped {one.name}: {one.reason}.")
+        step = self._checkpoint.step if self._checkpoint else 0
+        if self._checkpoint is None:
+            self._notify(f"{folder} holds no whole checkpoint: training begins again.")
+        else:
+            self._notify(f"Going on from step {step:,} ({self._checkpoint.path}).")
+            job.trainer.resume_from(self._checkpoint, retune=bool(changes))
+        self.facts = {
+            **earlier,
+            "state": "running",
+            "config": self._resolved(),
+            "fingerprint": new,
+            "changes": [
+                *earlier.get("changes", []),
+                *({**change.to_dict(), "step": step} for change in changes),
+            ],
+            "resumed": [*earlier.get("resumed", []), {"step": step, "time": run_folder.now()}],
+        }
+        for change in changes:
+            self._notify(f"{change.field} changes from {change.old} to {change.new}.")
+        if self._is_first:
+            shutil.rmtree(self._run_dir / ".model.partial", ignore_errors=True)
+            cut = step if self._checkpoint else -1
+            run_folder.drop_rows_after(self._run_dir / "metrics.jsonl", step=cut)
+            run_folder.drop_rows_after(self._run_dir / "samples.jsonl", step=step)
+            self._write_facts()
+
+    def _resolved(self) -> dict[str, Any]:
+        resolved = self._config.resolved()
+        resolved["training"]["output_dir"] = str(self._run_dir)
+        return resolved
+
+    def train(self, console: Console) -> float:
+        """Train to the end, or to a signal; returns the seconds it took.
+
+        Raises:
+            Interrupted: there was a signal.
+        """
+        trainer, checkpoint = self._job.trainer, self._checkpoint
+        if checkpoint is not None and checkpoint.step >= self._job.num_steps():
+            self._notify(f"Step {checkpoint.step:,} was the last one; nothing is left to train.")
+            trainer.load_finished(checkpoint)
+            return 0.0
+        with self._interrupts.deferred():
+            seconds = _train(
+                trainer,
+                self._writer,
+                run_dir=self._run_dir,
+                console=console,
+                every=self._config.samples.steps,
+                checkpoint=checkpoint,
+            )
+        if self._interrupts.stop is not None:
+            raise self._interrupts.interrupted("")
+        return seconds
+
+    def finish(self, seconds: float) -> TrainResult:
+        """Measure again, write the model and what was found."""
+        job, run_dir = self._job, self._run_dir
+        after = job.measure()
+        last = self._writer.sample(job.model) if self._is_first else []
+        before = self._before
+        result = TrainResult(
+            run_dir=run_dir,
+            steps=job.trainer.state.global_step,
+            seconds=seconds,
+            num_tokens=job.trainer.total_tokens_seen(),
+            train=BeforeAfter(before[0], after[0]),
+            validation=BeforeAfter(before[1], after[1]) if before[1] and after[1] else None,
+            samples=tuple(map(Sample, self._config.samples.prompts, self._first, last)),
+        )
+        _save(job, run_dir=run_dir, save_dtype=self._config.model.save_dtype)
+        if self._is_first and self.facts is not None:
+            self._writer.write(last, step=result.steps)
+            self.facts |= {
+                "state": "done",
+                "finished": run_folder.now(),
+                "result": result.to_dict(),
+            }
+            self._write_facts()
+            run_folder.drop_earlier(run_dir)
+        return result
+
+    def stopped(self) -> Interrupted:
+        """Keep what was trained, after a signal; what ends the command."""
+        trainer = self._job.trainer
+        step = trainer.state.global_step
+        if self.facts is None or not step:
+            self._note_state("stopped")
+            return self._interrupts.interrupted("before the first step; nothing was lost")
+        if self._job.trainer.args.world_size == 1:  # several have saved together, between two steps
+            trainer.save_checkpoint()
+        self._note_state("stopped", step=step)
+        return self._interrupts.interrupted(
+            f"after step {step:,}, which is saved. Go on with --resume"
+        )
+
+    def failed(self, why: str) -> None:
+        """Write down that the run ended with an error."""
+        self._note_state("failed", step=self._job.trainer.state.global_step, error=why)
+
+    def after_out_of_memory(self, error: torch.OutOfMemoryError) -> Config:
+        """Keep what was trained, and give the config with half the batch, twice the accumulation.
+
+        Raises:
+            RunError: it isn't asked for, or one block at a time is too much already.
+        """
+        trainer, training = self._job.trainer, self._config.training
+        batch = trainer.args.per_device_train_batch_size
+        if not training.get("auto_batch") or batch == 1 or self.facts is None:
+            way = "Lower data.block_size" if batch == 1 else "Set training.auto_batch: true"
+            problem = f"Out of memory with {batch} blocks a batch. {way}, or take a smaller model."
+            self.failed(problem)
+            raise RunError(problem) from error
+        if trainer.state.global_step and not trainer.in_optimizer_step:
+            trainer.save_checkpoint()
+        by = next(n for n in range(2, batch + 1) if batch % n == 0)
+        accumulation = trainer.args.gradient_accumulation_steps * by
+        self._notify(
+            f"Out of memory with {batch} blocks a batch: going on with {batch // by} and "
+            f"gradient_accumulation_steps {accumulation}, which trains the same."
+        )
+        changed = {
+            "per_device_train_batch_size": batch // by,
+            "gradient_accumulation_steps": accumulation,
+        }
+        config = self._config.model_copy(update={"training": {**training, **changed}})
+        self._job.release()
+        return config
+
+    def _note_state(self, state: str, **more: Any) -> None:
+        if self._is_first and self.facts is not None:
+            self.facts |= {"state": state, **more}
+            self._write_facts()
+
+    def _write_facts(self) -> None:
+        if self.facts is not None:
+            run_folder.write_json(self._run_dir / "run.json", self.facts)
+
+
+def _named(figures: tuple[Measured, Measured | None]) -> dict[str, Measured | None]:
+    return dict(zip(("train", "validation"), figures, strict=True))
+
+
+def _plain(figure: Measured | None) -> dict[str, Any] | None:
+    return None if figure is None else {"loss": figure.loss, "num_tokens": figure.num_tokens}
+
+
+def _measured_from(before: Mapping[str, Any]) -> tuple[Measured, Measured | None]:
+    validation = before.get("validation")
+    return Measured(**before["train"]), Measured(**validation) if validation else None
+
+
+def _fingerprint(config: Config, job: "_Job") -> dict[str, Any]:
+    """All that decides the weights, by names a person knows."""
+    args = job.trainer.args
+    training = {
+        f"training.{name}": value for name, value in args.to_dict().items() if decides(name)
+    }
+    data = config.data
+    model_config = job.model.config.to_dict()
+    volatile = ("_name_or_path", "transformers_version", "use_cache", "dtype", "torch_dtype")
+    sizes = {name: value for name, value in model_config.items() if name not in volatile}
+    facts = run_folder.versions()
+    return {
+        **training,
+        "data": job.store_dir.name,
+        "data.shift_blocks": data.shift_blocks if data else None,
+        "data.isolate_documents": data.isolate_documents if data else None,
+        "tokenizer": _digest(job.tokenizer.get_vocab()),
+        "model": config.model.name if config.model.from_scratch is None else "new",
+        "model.config": _digest(sizes),
+        "model.dtype": job.dtype,
+        "device": args.device.type,
+        "world_size": args.world_size,
+        "threads": torch.get_num_threads(),
+        **{f"versions.{name}": facts[name] for name in ("torch", "transformers") if name in facts},
+        "versions.gptft": __version__,
+    }
+
+
+def _digest(value: Any) -> str:
+    text = json.dumps(value, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -196,13 +471,26 @@ class _Job:
     def dtype(self) -> str:
         return str(self.model.dtype).removeprefix("torch.")
 
+    def num_steps(self) -> int:
+        """The steps of the whole run."""
+        loader = self.trainer.get_train_dataloader()
+        *_, max_steps = self.trainer.set_initial_training_values(self.trainer.args, loader)
+        return int(max_steps)
+
+    def release(self) -> None:
+        """Give back what the accelerator holds."""
+        self.trainer.accelerator.free_memory()
+        self.model.to("cpu")  # type: ignore[arg-type]
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
     def measure(self) -> tuple[Measured, Measured | None]:
         """The model as it is now, on the training text and on the validation part."""
         validation = self.trainer.measure(self.validation) if self.validation else None
         return self.trainer.measure(self.fit), validation
 
 
-def _assemble(config: Config, *, store_dir: Path, run_dir: Path) -> _Job:
+def _assemble(config: Config, *, store_dir: Path, run_dir: Path, interrupts: Interrupts) -> _Job:
     """Load all a run needs, and refuse what doesn't go together."""
     store = BlockStore(store_dir)
     ledger = read_ledger(store_dir) or {}
@@ -225,6 +513,7 @@ def _assemble(config: Config, *, store_dir: Path, run_dir: Path) -> _Job:
     shifted = ShiftedBlockDataset(store, seed=args.seed, eos_token_id=eos)
     trainer = BlockTrainer(
         model=model,
+        interrupts=interrupts,
         args=args,
         data_collator=partial(collate_isolated, eos_token_id=eos) if isolates else collate_blocks,
         train_dataset=shifted if shifts else BlockDataset(store),
@@ -243,8 +532,9 @@ def _train(
     run_dir: Path,
     console: Console,
     every: int | None,
+    checkpoint: Checkpoint | None,
 ) -> float:
-    """Train to the end, logging; returns the seconds it took."""
+    """Train to the end from the start or a checkpoint, logging; returns the seconds it took."""
     log = RunLog(
         run_dir / "metrics.jsonl",
         console=console,
@@ -255,7 +545,7 @@ def _train(
         trainer.add_callback(SampleEvery(writer, steps=every))
     started = time.perf_counter()
     try:
-        trainer.train()
+        trainer.train(resume_from_checkpoint=str(checkpoint.path) if checkpoint else None)
     finally:
         log.close()
     return time.perf_counter() - started
@@ -324,12 +614,16 @@ def _check_fit(model: PreTrainedModel, store: BlockStore, *, name: str) -> None:
         )
 
 
-def _start(run_dir: Path, config: Config, *, job: _Job) -> dict[str, Any]:
+def _start(
+    run_dir: Path, config: Config, *, job: _Job, before: Mapping[str, Any]
+) -> dict[str, Any]:
     """Write config.yaml and run.json; returns run.json's content."""
     resolved = config.resolved()
     resolved["training"]["output_dir"] = str(run_dir)
-    facts = run_folder.fingerprint(
+    facts = run_folder.circumstances(
         state="running",
+        fingerprint=json.loads(json.dumps(_fingerprint(config, job), default=str)),
+        before=before,
         config=resolved,
         data={"store": job.store_dir.name, "ledger": dict(job.ledger)},
         seed=job.trainer.args.seed,
@@ -349,13 +643,20 @@ def _save(job: _Job, *, run_dir: Path, save_dtype: str) -> None:
     job.model.config.use_cache = True  # Trainer turns it off for training, and it would be saved
     if save_dtype != "auto":
         job.model.to(named_dtype(save_dtype))  # type: ignore[arg-type]
-    partial = run_dir / ".model.partial"
+    partial, old = run_dir / ".model.partial", run_dir / ".model.old"
+    if job.trainer.is_world_process_zero():
+        shutil.rmtree(partial, ignore_errors=True)
+    job.trainer.accelerator.wait_for_everyone()
     job.trainer.save_model(str(partial))
     if job.trainer.is_world_process_zero():
         job.tokenizer.save_pretrained(str(partial))
         for path in partial.iterdir():  # safetensors writes for its owner alone
             path.chmod(0o666 & ~_umask())
+        if (run_dir / "model").exists():  # of a run that goes on
+            shutil.rmtree(old, ignore_errors=True)
+            (run_dir / "model").rename(old)
         partial.rename(run_dir / "model")
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def _umask() -> int:

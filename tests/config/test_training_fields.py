@@ -8,6 +8,7 @@ from gptft.config.schema import config_schema
 from gptft.config.sections import Config
 from gptft.config.training_fields import (
     MEANT,
+    OWN_FIELDS,
     RENAMED,
     WITHOUT_EFFECT,
     known_fields,
@@ -59,5 +60,5 @@ def test_another_version_leaves_unknown_names_to_the_live_class(monkeypatch: pyt
 def test_the_schema_has_every_section_and_every_training_field():
     schema = config_schema()
     assert set(schema["properties"]) == set(Config.model_fields)
-    assert set(schema["properties"]["training"]["properties"]) == set(known_fields()[1])
+    assert set(schema["properties"]["training"]["properties"]) == {*known_fields()[1], *OWN_FIELDS}
     assert schema["additionalProperties"] is False

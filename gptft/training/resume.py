@@ -1,0 +1,134 @@
+"""May a run go on from its checkpoint? What decides its weights must be what it was.
+
+In: the fingerprint a run was begun with, and the one it would go on with. Out: nothing, or an error
+that names every difference with both values. Knows nothing of files or models.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gptft.config.suggest import did_you_mean
+from gptft.errors import ConfigError
+
+Fingerprint = Mapping[str, Any]
+
+# Fields of TrainingArguments that leave the weights as they would be, bit for bit.
+NEUTRAL = frozenset(
+    {
+        "output_dir",
+        "disable_tqdm",
+        "report_to",
+        "run_name",
+        "project",
+        "trackio_space_id",
+        "resume_from_checkpoint",
+        "do_train",
+        "do_eval",
+        "do_predict",
+        "load_best_model_at_end",
+        "metric_for_best_model",
+        "greater_is_better",
+        "per_device_eval_batch_size",
+        "eval_accumulation_steps",
+        "prediction_loss_only",
+        "include_num_input_tokens_seen",
+        "skip_memory_metrics",
+        "local_rank",
+        "ddp_timeout",
+        "ddp_backend",
+        "deepspeed_plugin",
+        "remove_unused_columns",
+        "auto_find_batch_size",
+        "restore_callback_states_from_checkpoint",
+        "ignore_data_skip",
+        "enable_jit_checkpoint",
+        "warmup_ratio",
+    }
+)
+_NEUTRAL_PREFIXES = ("logging_", "log_level", "save_", "hub_", "push_to_hub", "dataloader_", "_")
+_TARGETS = ("training.max_steps", "training.num_train_epochs")
+
+
+@dataclass(frozen=True)
+class Change:
+    """A difference that the user goes on with knowingly."""
+
+    field: str
+    old: Any
+    new: Any
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it by name."""
+        return {"field": self.field, "old": self.old, "new": self.new}
+
+
+def decides(name: str) -> bool:
+    """Whether a field of TrainingArguments has a say in the weights.
+
+    >>> decides("learning_rate"), decides("eval_steps"), decides("logging_steps")
+    (True, True, False)
+    """
+    return name not in NEUTRAL and not name.startswith(_NEUTRAL_PREFIXES)
+
+
+def agreed_changes(
+    old: Fingerprint, new: Fingerprint, *, allow: Sequence[str], extend: bool
+) -> list[Change]:
+    """The differences between two fingerprints, if each of them is allowed.
+
+    Args:
+        old: of the run as it was begun.
+        new: of the run as it would go on.
+        allow: fields that may differ, by their full name or its last part.
+        extend: whether more steps or epochs may be asked for.
+
+    Raises:
+        ConfigError: something differs that isn't allowed, or `allow` names no field.
+    """
+    fields = sorted({*old, *new})
+    allowed = {field for name in allow for field in _fields_named(name, fields)}
+    changes = [
+        Change(field, old.get(field), new.get(field))
+        for field in fields
+        if old.get(field) != new.get(field)
+    ]
+    problems = []
+    for change in changes:
+        if change.field in _TARGETS and extend:
+            if not _is_more(change):
+                problems.append(
+                    f"{change.field} was {change.old} and is {change.new} now: --extend trains "
+                    "further, not less."
+                )
+        elif change.field not in allowed:
+            way_out = "--extend trains further" if change.field in _TARGETS else "go on knowingly"
+            flag = "" if change.field in _TARGETS else f" with --allow-change {change.field}"
+            problems.append(
+                f"{change.field} was {_shown(change.old)} and is {_shown(change.new)} now. "
+                f"Put it back, or {way_out}{flag}."
+            )
+    if problems:
+        raise ConfigError(*problems)
+    return changes
+
+
+def _fields_named(name: str, fields: Sequence[str]) -> list[str]:
+    found = [field for field in fields if field == name or field.rpartition(".")[2] == name]
+    if not found:
+        hint = did_you_mean(name, fields) or f"Known: {', '.join(fields[:8])}, ..."
+        raise ConfigError(f"--allow-change {name} is no field of the fingerprint. {hint}")
+    return found
+
+
+def _is_more(change: Change) -> bool:
+    """Whether a number of steps or epochs grew; -1 steps are none said."""
+    try:
+        return float(change.new) > float(change.old) or float(change.new) < 0
+    except (TypeError, ValueError):
+        return False
+
+
+def _shown(value: Any) -> str:
+    text = "not set" if value is None else str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
