@@ -193,7 +193,9 @@ def _problems_in_short(problems: Sequence[str]) -> str:
     named = list(problems[:_MAX_NAMED])
     if len(problems) > _MAX_NAMED:
         named.append(f"... and {len(problems) - _MAX_NAMED} more files that can't be read.")
-    return "\n".join([*named, "data.exclude leaves files out by name."])
+    if len(problems) > 1:
+        named.append("data.exclude leaves files out by name.")
+    return "\n".join(named)
 
 
 def _remembered(texts: Sequence[TextSource], data: DataConfig, cache_dir: Path) -> Known:
