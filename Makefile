@@ -1,6 +1,7 @@
 # make quickstart   a virtual environment, a small GPT tuned on Pushkin, what it writes
 # make test         a virtual environment, the tests
 # make test-slow    the quickstart in full, two processes: minutes
+# make faults       runs killed, hindered and damaged by the hundred: ten minutes
 # make bench-startup  seconds from command to answer
 # make bench-prepare  text -> blocks beside other pipelines: speed, memory; minutes
 # make check        what .ci/run runs: tests, lint, types
@@ -9,7 +10,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test test-slow bench-startup bench-prepare lint types check clean
+.PHONY: quickstart test test-slow faults bench-startup bench-prepare lint types check clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/gptft train configs/quickstart.yaml --overwrite
@@ -19,6 +20,9 @@ test: $(VENV)/.installed-dev
 
 test-slow: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m slow
+
+faults: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.faults
 
 bench-startup: $(VENV)/.installed
 	$(BIN)/python benchmarks/startup.py

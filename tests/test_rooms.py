@@ -23,7 +23,14 @@ ALLOWED = {
 MAY_IMPORT_DATASETS = "corpus/hub_texts.py"  # inside functions, for hub: sources alone
 HEAVY = {"torch", "transformers", "accelerate", "datasets", "peft"}
 LIGHT = ("config", "corpus", "report")
-LIGHT_MODULES = ("models/source.py", "models/hub.py", "decoding/strategies.py")
+LIGHT_MODULES = (
+    "models/source.py",
+    "models/hub.py",
+    "decoding/strategies.py",
+    "training/checkpoints.py",
+    "training/run_folder.py",
+    "training/runs.py",
+)
 
 
 def imported(path: Path, *, top_level: bool = False) -> set[str]:

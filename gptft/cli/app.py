@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from gptft import __version__
-from gptft.cli import config, generate, prepare, tokenize, train
+from gptft.cli import config, generate, prepare, runs, tokenize, train
 from gptft.console import result
 
 app = typer.Typer(
@@ -38,4 +38,5 @@ app.command()(tokenize.tokenize)
 app.command()(prepare.prepare)
 app.command()(train.train)
 app.command()(generate.generate)
+app.add_typer(runs.app, name="runs")
 app.add_typer(config.app, name="config")

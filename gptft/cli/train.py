@@ -59,6 +59,7 @@ def train(
     if earlier is None:
         check_free(run_dir, overwrite=overwrite)
     elif earlier.get("state") == "done" and not extend:
+        _complete_report(run_dir)
         steps = earlier["result"]["steps"]
         if as_json:
             result_json({**earlier["result"], "resumed_steps": 0})
@@ -97,6 +98,17 @@ def train(
         result_json(outcome.to_dict())
     else:
         _print_result(outcome)
+
+
+def _complete_report(run_dir: Path) -> None:
+    """Write what a run that was killed in its very last moment still lacks."""
+    if all((run_dir / name).is_file() for name in ("model/README.md", "report.html")):
+        return
+    from gptft.report.html import write_report
+    from gptft.report.model_card import write_model_card
+
+    write_model_card(run_dir)
+    write_report(run_dir)
 
 
 def _print_result(outcome: "TrainResult") -> None:

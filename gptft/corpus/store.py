@@ -250,7 +250,7 @@ def commit_store(staging: Path, final: Path, *, ledger: dict[str, Any]) -> None:
             return
         shutil.rmtree(final)  # in the way, and damaged or of another version
         staging.rename(final)
-    _sync_folder(final.parent)
+    sync_folder(final.parent)
 
 
 def read_ledger(folder: Path) -> dict[str, Any] | None:
@@ -303,7 +303,7 @@ def _sync(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Make a rename in `folder` last; only POSIX systems can."""
     if os.name != "posix":
         return

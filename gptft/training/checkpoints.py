@@ -13,8 +13,11 @@ import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
+
+from gptft.corpus.store import sync_folder
 
 MANIFEST = "MANIFEST.json"
 STAGING = ".staging"
@@ -66,6 +69,8 @@ def commit_checkpoint(
 
     Raises:
         OSError: the disk is full, or fails; nothing of the name is there then.
+
+    A folder of that name without a manifest of ours is renamed to `checkpoint-<step>-old-1`.
     """
     files = _files(staging)
     with ThreadPoolExecutor(max_workers=_HASHERS) as pool:
@@ -74,15 +79,16 @@ def commit_checkpoint(
     manifest["sha256"] = _digest_of(manifest)
     path = staging / MANIFEST
     with path.open("w", encoding="utf-8") as file:
-        json.dump(manifest, file, indent=2)
-        file.write("\n")
+        file.write(_as_text(manifest))
         file.flush()
         os.fsync(file.fileno())
     for inner in {path.parent for path in files} | {staging}:
         sync_folder(inner)
     final = folder / f"checkpoint-{step}"
-    if final.exists():  # made by a run that was cut off after this very step, or damaged
+    if (final / MANIFEST).is_file():  # of a run that was cut off after this very step, or damaged
         _discard(final)
+    elif final.exists():  # somebody's own, or too damaged to tell: it gives way, and stays
+        final.rename(_free_name(final))
     staging.rename(final)
     sync_folder(folder)
     return Checkpoint(final, step)
@@ -94,8 +100,10 @@ def find_damage(path: Path) -> str | None:
         manifest = _read_manifest(path)
     except FileNotFoundError:
         return f"it has no {MANIFEST}"
-    except (OSError, ValueError):
+    except OSError:
         return f"{MANIFEST} can't be read"
+    except ValueError:
+        return f"{MANIFEST} isn't what was written"
     if manifest.pop("sha256", None) != _digest_of(manifest):
         return f"{MANIFEST} isn't what was written"
     if path.name != f"checkpoint-{manifest['step']}":
@@ -154,17 +162,6 @@ def clear_leftovers(folder: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def sync_folder(folder: Path) -> None:
-    """Make a rename in `folder` last; only POSIX systems can."""
-    if os.name != "posix":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _discard(path: Path) -> None:
     """Take a checkpoint away in one rename, and only then remove its files."""
     trash = path.with_name(f"{_TRASH}{path.name}")
@@ -173,14 +170,25 @@ def _discard(path: Path) -> None:
     shutil.rmtree(trash, ignore_errors=True)
 
 
+def _free_name(path: Path) -> Path:
+    """A name beside `path` that is nobody's and no checkpoint's."""
+    names = (path.with_name(f"{path.name}-old-{number}") for number in count(1))
+    return next(name for name in names if not name.exists())
+
+
 def _digest_of(manifest: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
+def _as_text(manifest: dict[str, Any]) -> str:
+    return json.dumps(manifest, indent=2) + "\n"
+
+
 def _read_manifest(path: Path) -> dict[str, Any]:
-    manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-    if not isinstance(manifest, dict):
-        raise ValueError("not an object")
+    text = (path / MANIFEST).read_text(encoding="utf-8")
+    manifest = json.loads(text)
+    if not isinstance(manifest, dict) or text != _as_text(manifest):
+        raise ValueError("not what was written")
     return manifest
 
 

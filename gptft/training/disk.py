@@ -4,10 +4,12 @@ In: a folder, and the bytes that are to go there. Out: nothing, or an error that
 """
 
 import errno
+import os
 import shutil
+import tempfile
 from pathlib import Path
 
-from gptft.errors import RunError
+from gptft.errors import GptftError, RunError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _MARKS = ("no space left", "disk quota", "file too large", "os error 28", "errno 28")
@@ -37,19 +39,47 @@ def free_bytes(folder: Path) -> int:
 
 
 def explain(error: Exception, folder: Path, *, needed: int, kept: str) -> Exception:
-    """What a failed write of a checkpoint was: a full disk, or something else, in a sentence."""
-    if isinstance(error, RunError):
+    """What a failed write was: a full disk, or something else, in a sentence."""
+    if isinstance(error, GptftError):
         return error
-    number = error.errno if isinstance(error, OSError) else None
     said = " ".join(str(error).split())
-    free = free_bytes(folder)
-    if number in _FULL or any(mark in said.lower() for mark in _MARKS) or free < needed:
-        return RunError(_full(folder, needed=needed, free=free, kept=kept))
-    return RunError(f"A checkpoint could not be written to {folder}: {said}. {kept}")
+    # torch knows no more than that a file is shorter than it should be.
+    is_unknown = not isinstance(error, OSError)
+    if means_full(error) or (is_unknown and not _has_room(folder, needed)):
+        return RunError(_full(folder, needed=needed, free=free_bytes(folder), kept=kept))
+    return RunError(f"{folder} could not be written to: {said}. {kept}")
+
+
+def means_full(error: Exception) -> bool:
+    """Whether an error says that the disk, a quota or a file is full.
+
+    >>> means_full(OSError(28, "No space left on device")), means_full(OSError(5, "I/O error"))
+    (True, False)
+    """
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno in _FULL
+    return any(mark in str(error).lower() for mark in _MARKS)
+
+
+def _has_room(folder: Path, needed: int) -> bool:
+    """Whether a file of `needed` bytes can be had: quotas and limits count, where they can."""
+    if free_bytes(folder) < needed:
+        return False
+    if not hasattr(os, "posix_fallocate"):
+        return True
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            os.posix_fallocate(file.fileno(), 0, needed)
+    except OSError as error:
+        return not means_full(error)
+    return True
 
 
 def _full(folder: Path, *, needed: int, free: int, kept: str) -> str:
+    left = (
+        f"has {free / 1e6:,.1f} MB left" if free < needed else "takes no more: a quota or a limit"
+    )
     return (
-        f"Disk full: {folder} needs {needed / 1e6:,.1f} MB and has {free / 1e6:,.1f} MB left. "
+        f"Disk full: {folder} needs {needed / 1e6:,.1f} MB and {left}. "
         f"{kept} Make room, or set training.output_dir to a larger disk."
     )

@@ -22,11 +22,13 @@ class Interrupts:
     Attributes:
         stop: the number of the signal that asked to end, or None.
         save: whether a checkpoint was asked for.
+        at_once: whether a second Ctrl-C ended it where it was.
     """
 
     def __init__(self) -> None:
         self.stop: int | None = None
         self.save = False
+        self.at_once = False
         self._deferred = False
 
     @property
@@ -85,9 +87,10 @@ class Interrupts:
         self.save = True
 
     def _on_stop(self, number: int, frame: FrameType | None) -> None:
-        again = self.stop is not None and number == signal.SIGINT
-        self.stop = self.stop if self.stop is not None else number
-        if again:
+        if self.stop is None:
+            self.stop = number
+            if not self._deferred:
+                self.check()
+        elif number == signal.SIGINT:  # any other is on its way out already
+            self.at_once = True
             raise Interrupted("Stopped at once by a second Ctrl-C.", signum=number)
-        if not self._deferred:
-            self.check()

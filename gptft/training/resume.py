@@ -21,7 +21,6 @@ NEUTRAL = frozenset(
         "report_to",
         "run_name",
         "project",
-        "trackio_space_id",
         "resume_from_checkpoint",
         "do_train",
         "do_eval",
@@ -46,7 +45,16 @@ NEUTRAL = frozenset(
         "warmup_ratio",
     }
 )
-_NEUTRAL_PREFIXES = ("logging_", "log_level", "save_", "hub_", "push_to_hub", "dataloader_", "_")
+_NEUTRAL_PREFIXES = (
+    "logging_",
+    "log_",
+    "trackio_",
+    "save_",
+    "hub_",
+    "push_to_hub",
+    "dataloader_",
+    "_",
+)
 _TARGETS = ("training.max_steps", "training.num_train_epochs")
 
 
@@ -131,4 +139,4 @@ def _is_more(change: Change) -> bool:
 
 def _shown(value: Any) -> str:
     text = "not set" if value is None else str(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return text if len(text) <= 200 else f"{text[:197]}..."

@@ -5,6 +5,7 @@ the layout the design gives. A folder that holds something is never touched unas
 """
 
 import json
+import math
 import os
 import platform
 import shutil
@@ -54,7 +55,9 @@ def hold(run_dir: Path) -> Iterator[None]:
         return
     if run_dir.exists() and not run_dir.is_dir():
         raise ConfigError(f"{run_dir} is a file. Name another training.output_dir.")
-    is_new = not run_dir.exists()
+    absent = [
+        path for path in (run_dir / "checkpoints", run_dir, *run_dir.parents) if not path.exists()
+    ]
     lock = FileLock(run_dir / LOCK, timeout=0)
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
@@ -73,9 +76,9 @@ def hold(run_dir: Path) -> Iterator[None]:
     finally:
         (run_dir / LOCK).unlink(missing_ok=True)  # while it is held: nobody else can hold it now
         lock.release()
-        if is_new:
+        for folder in absent:
             with suppress(OSError):
-                run_dir.rmdir()  # nothing came of it
+                folder.rmdir()  # it is empty: nothing came of it
 
 
 def is_held(run_dir: Path) -> bool:
@@ -85,8 +88,10 @@ def is_held(run_dir: Path) -> bool:
     lock = FileLock(run_dir / LOCK, timeout=0)
     try:
         lock.acquire()
-    except (Timeout, OSError):
+    except Timeout:
         return True
+    except OSError:  # a disk that can't be written: nobody trains there
+        return False
     lock.release()
     return False
 
@@ -121,14 +126,18 @@ def check_free(run_dir: Path, *, overwrite: bool) -> None:
     """
     if run_dir.exists() and not run_dir.is_dir():
         raise ConfigError(f"{run_dir} is a file. Name another training.output_dir.")
-    if not any(path.is_file() and path.name != LOCK for path in run_dir.rglob("*")):
+    if not any(path.is_file() and not _is_scrap(path.name) for path in run_dir.rglob("*")):
         return
-    if not (run_dir / "run.json").is_file():
+    if not any((folder / "run.json").is_file() for folder in (run_dir, run_dir / EARLIER)):
         raise ConfigError(
             f"{run_dir} isn't empty and isn't a run of gptft; nothing in it was touched. "
             "Name another training.output_dir."
         )
-    strangers = sorted(path.name for path in run_dir.iterdir() if path.name not in _OURS)
+    strangers = sorted(
+        path.name
+        for path in run_dir.iterdir()
+        if path.name not in _OURS and not _is_scrap(path.name)
+    )
     if overwrite and strangers:
         raise ConfigError(
             f"{run_dir} holds a run and something else ({', '.join(strangers[:3])}); nothing in it "
@@ -140,6 +149,11 @@ def check_free(run_dir: Path, *, overwrite: bool) -> None:
             "(--resume), name another folder (--set training.output_dir=...), or replace that run "
             "with --overwrite."
         )
+
+
+def _is_scrap(name: str) -> bool:
+    """Whether a file is the lock, or half of a file that a killed process was writing."""
+    return name == LOCK or name in {f".{ours}.partial" for ours in _OURS}
 
 
 def claim(run_dir: Path, *, overwrite: bool) -> None:
@@ -172,7 +186,8 @@ def _set_aside(run_dir: Path) -> None:
         earlier = run_dir / _FAILED
     shutil.rmtree(earlier, ignore_errors=True)
     earlier.mkdir()
-    for name in set(_OURS) - {EARLIER, LOCK, _FAILED}:
+    # run.json goes last: as long as it is there, this is a run.
+    for name in reversed([name for name in _OURS if name not in (EARLIER, LOCK, _FAILED)]):
         if (run_dir / name).exists():
             (run_dir / name).rename(earlier / name)
     shutil.rmtree(run_dir / _FAILED, ignore_errors=True)
@@ -217,9 +232,7 @@ def drop_rows_after(path: Path, *, step: int) -> None:
             continue
         if isinstance(row, dict) and isinstance(row.get("step"), int) and row["step"] <= step:
             kept.append(line + "\n")
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text("".join(kept), encoding="utf-8")
-    partial.replace(path)
+    write_text(path, "".join(kept))
 
 
 def now() -> str:
@@ -227,15 +240,34 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write `value` as JSON, whole or not at all."""
-    text = json.dumps(value, ensure_ascii=False, indent=2, default=str) + "\n"
+def write_text(path: Path, text: str) -> None:
+    """Write `text`, whole or not at all."""
     partial = path.with_name(f".{path.name}.partial")
     partial.write_text(text, encoding="utf-8")
     partial.replace(path)
 
 
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write `value` as JSON, whole or not at all; see `finite_only`."""
+    write_text(
+        path, json.dumps(finite_only(value), ensure_ascii=False, indent=2, default=str) + "\n"
+    )
+
+
+def finite_only(value: Any) -> Any:
+    """A value with None for each number that JSON has no word for.
+
+    >>> finite_only({"loss": float("nan"), "losses": [1.0, float("inf")]})
+    {'loss': None, 'losses': [1.0, None]}
+    """
+    if isinstance(value, Mapping):
+        return {key: finite_only(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite_only(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def append_json_line(path: Path, value: Mapping[str, Any]) -> None:
     """Add one JSON object as a line."""
     with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(value, ensure_ascii=False) + "\n")
+        file.write(json.dumps(finite_only(value), ensure_ascii=False) + "\n")

@@ -6,10 +6,12 @@ and a `TrainResult` with what was measured before and after.
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,7 +26,7 @@ from transformers.utils import logging as transformers_logging
 from gptft import __version__
 from gptft.config.sections import Config
 from gptft.config.source import dump_yaml
-from gptft.corpus.store import BlockStore, read_ledger
+from gptft.corpus.store import BlockStore, read_ledger, sync_folder
 from gptft.errors import ConfigError, DataError, Interrupted, ModelError, RunError
 from gptft.models.load import context_of, load_auto_tokenizer, load_for_training, new_model
 from gptft.models.precision import named_dtype
@@ -39,12 +41,13 @@ from gptft.training.dataset import (
     collate_isolated,
     spread_indices,
 )
+from gptft.training.disk import means_full
 from gptft.training.interrupts import Interrupts
 from gptft.training.isolation import check_isolation
 from gptft.training.progress import RunLog
 from gptft.training.resume import agreed_changes, decides
 from gptft.training.samples import SampleEvery, Sampler, SampleWriter
-from gptft.training.trainer import BlockTrainer, Measured
+from gptft.training.trainer import BlockTrainer, Measured, MeasuringStoppedError
 
 _BATCH_FIELDS = (
     "training.per_device_train_batch_size",
@@ -60,15 +63,15 @@ class BeforeAfter:
     before: Measured
     after: Measured
 
-    def to_dict(self) -> dict[str, float]:
-        """Losses in nats a token and perplexities, by name."""
-        return {
+    def to_dict(self) -> dict[str, float | None]:
+        """Losses in nats a token and perplexities, by name; None for one that isn't finite."""
+        figures = {
             "loss_before": self.before.loss,
             "loss_after": self.after.loss,
             "perplexity_before": self.before.perplexity,
             "perplexity_after": self.after.perplexity,
-            "num_tokens": self.after.num_tokens,
         }
+        return {**run_folder.finite_only(figures), "num_tokens": self.after.num_tokens}
 
 
 @dataclass(frozen=True)
@@ -187,6 +190,10 @@ def train_model(
             except RunError as error:
                 run.failed(str(error))
                 raise
+            except Exception as error:  # from a log, say
+                if not means_full(error):
+                    raise
+                raise run.out_of_room(error) from error
 
 
 class _Run:
@@ -230,16 +237,19 @@ class _Run:
         if earlier is not None and "before" in earlier:
             self._before = _measured_from(earlier["before"])
             self._first = list(earlier["before"]["samples"])
+            if self._is_first and self._checkpoint is None:
+                self._writer.write(self._first, step=0)
             return
         self._before = job.measure()
         self._first = self._writer.sample(job.model) if self._is_first else []
         if self._is_first:  # nothing on disk is touched before all that can be refused has been
             run_folder.claim(self._run_dir, overwrite=overwrite)
-            self._writer.write(self._first, step=0)
         before = {name: _plain(figure) for name, figure in _named(self._before).items()}
         self.facts = _start(
             self._run_dir, self._config, job=job, before={**before, "samples": self._first}
         )
+        if self._is_first:
+            self._writer.write(self._first, step=0)
 
     def _go_on(self, earlier: Mapping[str, Any], resume: Resume) -> None:
         """Take up the newest whole checkpoint of a run that is still the same run.
@@ -256,13 +266,14 @@ class _Run:
                 "Name another training.output_dir."
             )
         changes = agreed_changes(old, new, allow=resume.allow, extend=resume.extend)
-        if resume.extend and earlier.get("state") == "done" and not changes:
+        folder = self._run_dir / "checkpoints"
+        self._checkpoint, skipped = newest_valid(folder)
+        planned = self._checkpoint.step if self._checkpoint else 0
+        if resume.extend and earlier.get("state") == "done" and job.num_steps() <= planned:
             raise ConfigError(
                 f"{self._run_dir} is complete, and --extend asks for no more. Set a larger "
                 "training.num_train_epochs or training.max_steps."
             )
-        folder = self._run_dir / "checkpoints"
-        self._checkpoint, skipped = newest_valid(folder)
         for one in skipped:
             self._notify(f"Skipped {one.name}: {one.reason}.")
         step = self._checkpoint.step if self._checkpoint else 0
@@ -270,9 +281,11 @@ class _Run:
             self._notify(f"{folder} holds no whole checkpoint: training begins again.")
         else:
             self._notify(f"Going on from step {step:,} ({self._checkpoint.path}).")
-            job.trainer.resume_from(self._checkpoint, retune=bool(changes))
+            job.trainer.resume_from(
+                self._checkpoint, changed=frozenset(change.field for change in changes)
+            )
         self.facts = {
-            **earlier,
+            **{name: fact for name, fact in earlier.items() if name not in ("error", "step")},
             "state": "running",
             "config": self._resolved(),
             "fingerprint": new,
@@ -288,8 +301,9 @@ class _Run:
             shutil.rmtree(self._run_dir / ".model.partial", ignore_errors=True)
             cut = step if self._checkpoint else -1
             run_folder.drop_rows_after(self._run_dir / "metrics.jsonl", step=cut)
-            run_folder.drop_rows_after(self._run_dir / "samples.jsonl", step=step)
+            run_folder.drop_rows_after(self._run_dir / "samples.jsonl", step=cut)
             self._write_facts()
+            run_folder.write_text(self._run_dir / "config.yaml", dump_yaml(self._resolved()))
 
     def _resolved(self) -> dict[str, Any]:
         resolved = self._config.resolved()
@@ -303,10 +317,9 @@ class _Run:
             Interrupted: there was a signal.
         """
         trainer, checkpoint = self._job.trainer, self._checkpoint
-        if checkpoint is not None and checkpoint.step >= self._job.num_steps():
+        is_over = checkpoint is not None and checkpoint.step >= self._job.num_steps()
+        if checkpoint is not None and is_over:
             self._notify(f"Step {checkpoint.step:,} was the last one; nothing is left to train.")
-            trainer.load_finished(checkpoint)
-            return 0.0
         with self._interrupts.deferred():
             seconds = _train(
                 trainer,
@@ -315,6 +328,7 @@ class _Run:
                 console=console,
                 every=self._config.samples.steps,
                 checkpoint=checkpoint,
+                is_over=is_over,
             )
         if self._interrupts.stop is not None:
             raise self._interrupts.interrupted("")
@@ -335,22 +349,33 @@ class _Run:
             validation=BeforeAfter(before[1], after[1]) if before[1] and after[1] else None,
             samples=tuple(map(Sample, self._config.samples.prompts, self._first, last)),
         )
-        _save(job, run_dir=run_dir, save_dtype=self._config.model.save_dtype)
-        if self._is_first and self.facts is not None:
-            self._writer.write(last, step=result.steps)
-            self.facts |= {
-                "state": "done",
-                "finished": run_folder.now(),
-                "result": result.to_dict(),
-            }
-            self._write_facts()
-            run_folder.drop_earlier(run_dir)
+        with self._interrupts.deferred():  # what is left takes no longer than a checkpoint
+            try:
+                _save(job, run_dir=run_dir, save_dtype=self._config.model.save_dtype)
+            except Exception as error:  # torch and safetensors raise types of their own
+                raise job.trainer.explain_write(error) from error
+            if self._is_first and self.facts is not None:
+                # A process that died just here has written them already.
+                run_folder.drop_rows_after(run_dir / "samples.jsonl", step=result.steps - 1)
+                self._writer.write(last, step=result.steps)
+                self.facts |= {
+                    "state": "done",
+                    "finished": run_folder.now(),
+                    "result": result.to_dict(),
+                }
+                self._write_facts()
+                run_folder.drop_earlier(run_dir)
         return result
 
     def stopped(self) -> Interrupted:
         """Keep what was trained, after a signal; what ends the command."""
         trainer = self._job.trainer
         step = trainer.state.global_step
+        if self._interrupts.at_once:  # perhaps in the middle of an update: nothing is saved
+            self._note_state("stopped")
+            return self._interrupts.interrupted(
+                "and a second Ctrl-C, at once. Go on from the newest checkpoint with --resume"
+            )
         if self.facts is None or not step:
             self._note_state("stopped")
             return self._interrupts.interrupted("before the first step; nothing was lost")
@@ -364,6 +389,12 @@ class _Run:
     def failed(self, why: str) -> None:
         """Write down that the run ended with an error."""
         self._note_state("failed", step=self._job.trainer.state.global_step, error=why)
+
+    def out_of_room(self, error: Exception) -> Exception:
+        """Write down, if that is still possible, that the disk is full; what ends the command."""
+        why = self._job.trainer.explain_write(error)
+        self.failed(str(why))
+        return why
 
     def after_out_of_memory(self, error: torch.OutOfMemoryError) -> Config:
         """Keep what was trained, and give the config with half the batch, twice the accumulation.
@@ -379,6 +410,7 @@ class _Run:
             self.failed(problem)
             raise RunError(problem) from error
         if trainer.state.global_step and not trainer.in_optimizer_step:
+            trainer.undo_step()
             trainer.save_checkpoint()
         by = next(n for n in range(2, batch + 1) if batch % n == 0)
         accumulation = trainer.args.gradient_accumulation_steps * by
@@ -397,7 +429,8 @@ class _Run:
     def _note_state(self, state: str, **more: Any) -> None:
         if self._is_first and self.facts is not None:
             self.facts |= {"state": state, **more}
-            self._write_facts()
+            with suppress(OSError):  # on a full disk: what ended the run is told all the same
+                self._write_facts()
 
     def _write_facts(self) -> None:
         if self.facts is not None:
@@ -414,7 +447,13 @@ def _plain(figure: Measured | None) -> dict[str, Any] | None:
 
 def _measured_from(before: Mapping[str, Any]) -> tuple[Measured, Measured | None]:
     validation = before.get("validation")
-    return Measured(**before["train"]), Measured(**validation) if validation else None
+    return _read(before["train"]), _read(validation) if validation else None
+
+
+def _read(figure: Mapping[str, Any]) -> Measured:
+    """What `_plain` wrote; JSON has no word for a loss that isn't a number."""
+    loss = figure["loss"]
+    return Measured(math.nan if loss is None else float(loss), int(figure["num_tokens"]))
 
 
 def _fingerprint(config: Config, job: "_Job") -> dict[str, Any]:
@@ -533,8 +572,9 @@ def _train(
     console: Console,
     every: int | None,
     checkpoint: Checkpoint | None,
+    is_over: bool,
 ) -> float:
-    """Train to the end from the start or a checkpoint, logging; returns the seconds it took."""
+    """Train to the end from the start or a checkpoint, logging; returns the seconds of it all."""
     log = RunLog(
         run_dir / "metrics.jsonl",
         console=console,
@@ -545,10 +585,15 @@ def _train(
         trainer.add_callback(SampleEvery(writer, steps=every))
     started = time.perf_counter()
     try:
+        if checkpoint is not None and is_over:
+            trainer.load_finished(checkpoint)
+            return trainer.seconds_before
         trainer.train(resume_from_checkpoint=str(checkpoint.path) if checkpoint else None)
+    except MeasuringStoppedError:  # before the first step of this process: nothing is lost
+        pass
     finally:
         log.close()
-    return time.perf_counter() - started
+    return trainer.seconds_before + time.perf_counter() - started
 
 
 def _quiet_libraries() -> None:
@@ -633,8 +678,8 @@ def _start(
         threads=torch.get_num_threads(),
     )
     if job.trainer.is_world_process_zero():
-        (run_dir / "config.yaml").write_text(dump_yaml(resolved), encoding="utf-8")
-        run_folder.write_json(run_dir / "run.json", facts)
+        run_folder.write_json(run_dir / "run.json", facts)  # from here on it is a run to go on with
+        run_folder.write_text(run_dir / "config.yaml", dump_yaml(resolved))
     return facts
 
 
@@ -652,10 +697,14 @@ def _save(job: _Job, *, run_dir: Path, save_dtype: str) -> None:
         job.tokenizer.save_pretrained(str(partial))
         for path in partial.iterdir():  # safetensors writes for its owner alone
             path.chmod(0o666 & ~_umask())
+            with path.open("rb+") as file:
+                os.fsync(file.fileno())
+        sync_folder(partial)
         if (run_dir / "model").exists():  # of a run that goes on
             shutil.rmtree(old, ignore_errors=True)
             (run_dir / "model").rename(old)
         partial.rename(run_dir / "model")
+        sync_folder(run_dir)
         shutil.rmtree(old, ignore_errors=True)
 
 

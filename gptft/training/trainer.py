@@ -5,6 +5,8 @@ the stock Trainer's.
 """
 
 import math
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,7 +63,7 @@ class BlockTrainer(Trainer):
     GPT2LMHeadModel has none (transformers 5.23, `PreTrainedModel.loss_type`). On a 20-token poem
     that is 5 % off.
 
-    A checkpoint is written into a staging folder, checked, and appears by one rename; only then are
+    A checkpoint is written into a staging folder, sealed, and appears by one rename; only then are
     older ones removed. Between two steps signals are answered. A gradient or loss that isn't finite
     ends training before it touches the weights.
 
@@ -69,6 +71,7 @@ class BlockTrainer(Trainer):
         num_tokens_seen: real tokens trained on so far by this process, as a 0-d tensor.
         last_checkpoint: the newest one known to be whole, or None.
         in_optimizer_step: whether the weights may be half updated.
+        seconds_before: trained until the checkpoint this process goes on from.
     """
 
     def __init__(
@@ -85,9 +88,17 @@ class BlockTrainer(Trainer):
         self._is_staging = False
         # Rotation is ours: the stock one counts and removes any folder named like a checkpoint.
         self._keep, self.args.save_total_limit = self.args.save_total_limit, None
-        self._retuned = False
+        self._changed: frozenset[str] = frozenset()
         self._saved_step: int | None = None
+        self._committer = ThreadPoolExecutor(max_workers=1)
+        self._committing: Future[Checkpoint] | None = None
         self.in_optimizer_step = False
+        self.seconds_before = 0.0
+        self._started: float | None = None
+        self._open: dict[str, Any] = {}  # what the checkpoint to go on from had left open
+        self._evaluation_due = False
+        self._is_ending = False
+        self._at_step_end: tuple[torch.Tensor, torch.Tensor] | None = None
 
     def training_step(
         self, model: torch.nn.Module, inputs: dict[str, torch.Tensor], *args: Any, **kwargs: Any
@@ -114,6 +125,7 @@ class BlockTrainer(Trainer):
             norm = torch.stack(norms).norm() if norms else 0.0
         finite = torch.isfinite(torch.as_tensor(norm, device=self._finite.device)).all()
         if not bool(finite & self._finite):
+            self.wait_for_commit()
             raise RunError(
                 f"Training diverged in step {self.state.global_step + 1:,}: the loss or its "
                 f"gradient is not a finite number (gradient norm {float(norm):g}). The weights "
@@ -154,10 +166,31 @@ class BlockTrainer(Trainer):
         return int(self.accelerator.gather(self.num_tokens_seen.reshape(1)).sum())
 
     def measure(self, dataset: Dataset[torch.Tensor]) -> Measured:
-        """Loss over every predicted token of `dataset`, on all processes together."""
+        """Loss over every predicted token of `dataset`, on all processes together.
+
+        Raises:
+            RunError: out of memory.
+            MeasuringStoppedError: a signal came.
+        """
         model = self.accelerator.unwrap_model(self.model)
         was_training = model.training
         model.eval()
+        devices = [self.args.device] if self.args.device.type == "cuda" else []
+        try:
+            # A loader draws a number as it begins, which training must not miss or gain.
+            with torch.random.fork_rng(devices=devices):
+                return self._measure(model, dataset)
+        except torch.OutOfMemoryError as error:
+            batch = self.args.per_device_eval_batch_size
+            way = "Lower data.block_size" if batch == 1 else "Lower it"
+            raise RunError(
+                f"Out of memory while measuring with training.per_device_eval_batch_size: {batch}. "
+                f"{way}, or take a smaller model."
+            ) from error
+        finally:
+            model.train(was_training)
+
+    def _measure(self, model: PreTrainedModel, dataset: Dataset[torch.Tensor]) -> Measured:
         total = torch.zeros((), dtype=torch.float64)
         num_tokens = 0
         for batch in self.get_eval_dataloader(dataset):
@@ -167,7 +200,6 @@ class BlockTrainer(Trainer):
             nll, counts = self.accelerator.gather_for_metrics((nll, counts))
             total += nll.sum().cpu()
             num_tokens += int(counts.sum())
-        model.train(was_training)
         return Measured(float(total) / max(num_tokens, 1), num_tokens)
 
     def _row_losses(
@@ -209,17 +241,22 @@ class BlockTrainer(Trainer):
     def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
         """What the stock Trainer does between two steps, and what signals have asked for."""
         self.in_optimizer_step = False
+        if self._is_ending and not float(self.state.epoch or 0).is_integer():
+            return  # the stock loop takes the end of the run for the end of an epoch
+        if self._committing is not None and self._committing.done():
+            self.wait_for_commit()
         try:
             super()._maybe_log_save_evaluate(*args, **kwargs)
-        except MeasuringStoppedError:  # the figures are lost; what was trained isn't
-            model: Any = self.model
-            model.train()
+        except MeasuringStoppedError:  # the run that goes on from here measures first
+            self.control.should_evaluate = False
+            self._evaluation_due, self._saved_step = True, None
         stop, save = self._agree_on_signals()
         if stop or save:
             self.save_checkpoint()
             self._interrupts.save = False
         if stop:
-            self.control.should_training_stop = True
+            self.control.should_training_stop = self._is_ending = True
+        self._at_step_end = (self.num_tokens_seen.clone(), self._tr_loss.clone())
 
     def _agree_on_signals(self) -> tuple[bool, bool]:
         """Whether any process was asked to stop, and to save."""
@@ -233,9 +270,10 @@ class BlockTrainer(Trainer):
         return bool(flags[0]), bool(flags[1])
 
     def save_checkpoint(self) -> None:
-        """Save now, unless this very step is saved already."""
+        """Save now, unless this very step is saved already, and wait until it is on the disk."""
         if self._saved_step != self.state.global_step:
             self._save_checkpoint(self.model, None)
+        self.wait_for_commit()
 
     def _get_output_dir(self, trial: Any) -> str:
         """The stock folder; while a checkpoint is being written, the staging folder in it."""
@@ -243,13 +281,17 @@ class BlockTrainer(Trainer):
         return str(Path(folder) / STAGING) if self._is_staging else folder
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """Write a checkpoint aside, check it, and rename it into place.
+        """Write a checkpoint aside; a thread seals it and renames it into place meanwhile.
+
+        Training goes on while checksums are made and the disk is waited for. The checkpoint is one
+        from the rename on; `wait_for_commit` waits for it, and so does the next save.
 
         Raises:
-            RunError: it can't be written; the older ones are as they were.
+            RunError: it, or the one before, can't be written; the older ones are as they were.
         """
+        self.wait_for_commit()
         folder = Path(super()._get_output_dir(trial))
-        step, notes = self.state.global_step, {"num_tokens_seen": self.total_tokens_seen()}
+        step, notes = self.state.global_step, self._notes()
         is_first = self.is_world_process_zero()
         if is_first:
             folder.mkdir(parents=True, exist_ok=True)
@@ -261,26 +303,89 @@ class BlockTrainer(Trainer):
             super()._save_checkpoint(model, trial)
             self.accelerator.wait_for_everyone()
             if is_first:
-                staging = folder / STAGING
-                self._leave_staging(staging / f"checkpoint-{step}", folder)
-                self.last_checkpoint = commit_checkpoint(
-                    staging / f"checkpoint-{step}", folder, step=step, notes=notes
-                )
+                self._leave_staging(folder / STAGING / f"checkpoint-{step}", folder)
         except Exception as error:  # torch and safetensors raise types of their own
-            if is_first:
-                clear_leftovers(folder)
-            raise disk.explain(
-                error, folder, needed=self._checkpoint_bytes(), kept=self._kept()
-            ) from error
+            raise self._save_failed(error, folder) from error
         finally:
             self._is_staging = False
         self._saved_step = step
         if is_first:
             best = self.state.best_model_checkpoint
-            if self._keep:
-                rotate_checkpoints(folder, keep=self._keep, best=Path(best) if best else None)
+            self._committing = self._committer.submit(
+                self._commit, folder, step=step, notes=notes, best=Path(best) if best else None
+            )
+
+    def _notes(self) -> dict[str, Any]:
+        """What the stock state leaves out: all that is known at this step and not on the disk."""
+        loss_sum = self.accelerator.gather(self._tr_loss.reshape(1)).mean()
+        elapsed = 0.0 if self._started is None else time.perf_counter() - self._started
+        return {
+            "num_tokens_seen": self.total_tokens_seen(),
+            "loss_sum": float(loss_sum),
+            "last_logged": self._globalstep_last_logged,
+            "evaluation_due": self._evaluation_due,
+            "seconds": self.seconds_before + elapsed,
+        }
+
+    def undo_step(self) -> None:
+        """Forget what was counted of a step that was not finished."""
+        if self._at_step_end is not None:
+            self.num_tokens_seen, self._tr_loss = self._at_step_end
+
+    def _commit(
+        self, folder: Path, *, step: int, notes: dict[str, Any], best: Path | None
+    ) -> Checkpoint:
+        """Seal what was staged, rename it into place, and only then remove older ones."""
+        staged = folder / STAGING / f"checkpoint-{step}"
+        checkpoint = commit_checkpoint(staged, folder, step=step, notes=notes)
+        if self._keep:
+            rotate_checkpoints(folder, keep=self._keep, best=best)
+        clear_leftovers(folder)
+        return checkpoint
+
+    def wait_for_commit(self) -> None:
+        """Wait until the checkpoint that was written last is one.
+
+        Raises:
+            RunError: it couldn't be sealed; the older ones are as they were.
+        """
+        committing, self._committing = self._committing, None
+        if committing is None:
+            return
+        try:
+            self.last_checkpoint = committing.result()
+        except Exception as error:
+            self._saved_step = None
+            folder = Path(str(self.args.output_dir))
+            raise self._save_failed(error, folder) from error
+
+    def _save_failed(self, error: Exception, folder: Path) -> Exception:
+        # A disk that is full is so as long as the half-written one is there.
+        why = disk.explain(error, folder, needed=self._checkpoint_bytes(), kept=self._kept())
+        if self.is_world_process_zero():
             clear_leftovers(folder)
-        self.accelerator.wait_for_everyone()
+        return why
+
+    def explain_write(self, error: Exception) -> Exception:
+        """What a failed write outside of a checkpoint was."""
+        folder = Path(str(self.args.output_dir)).parent
+        return disk.explain(error, folder, needed=self._checkpoint_bytes(), kept=self._kept())
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """Train as the stock Trainer does, and wait for the last checkpoint."""
+        self._started = time.perf_counter()
+        try:
+            outcome = super().train(*args, **kwargs)
+            self.wait_for_commit()
+        finally:
+            self._committer.shutdown(wait=True)
+            self._committer = ThreadPoolExecutor(max_workers=1)
+        return outcome
+
+    def _load_best_model(self) -> None:
+        """The best one may just be on its way to the disk."""
+        self.wait_for_commit()
+        super()._load_best_model()
 
     def _leave_staging(self, written: Path, folder: Path) -> None:
         """Let the state name the best checkpoint where it will be."""
@@ -313,38 +418,79 @@ class BlockTrainer(Trainer):
         if self.is_world_process_zero():
             disk.check_room(folder, needed=needed, kept="Nothing was trained yet.")
 
-    def resume_from(self, checkpoint: Checkpoint, *, retune: bool) -> None:
+    def resume_from(self, checkpoint: Checkpoint, *, changed: frozenset[str]) -> None:
         """Take up what was counted; `train` itself loads the rest.
 
         Args:
             checkpoint: a valid one.
-            retune: use the learning rate and such of the arguments, not those of the checkpoint.
+            changed: settings that were others when it was made, such as training.learning_rate.
         """
         self.last_checkpoint, self._saved_step = checkpoint, checkpoint.step
-        self._retuned = retune
+        self._changed = changed
+        self._open = notes = checkpoint.notes
+        self.args.eval_on_start = False  # that was then
+        self.seconds_before = float(notes.get("seconds", 0.0))
         if self.is_world_process_zero():
-            self.num_tokens_seen += int(checkpoint.notes.get("num_tokens_seen", 0))
+            self.num_tokens_seen += int(notes.get("num_tokens_seen", 0))
 
     def load_finished(self, checkpoint: Checkpoint) -> None:
         """Load weights and state of a checkpoint after which no step is left."""
         self._load_from_checkpoint(str(checkpoint.path))
         self.state = TrainerState.load_from_json(str(checkpoint.path / _STATE))
+        self._evaluate_if_due()
+        if self.args.load_best_model_at_end and self.state.best_model_checkpoint is not None:
+            self._load_best_model()
+
+    def _init_training_state(self, max_steps: int, *args: Any) -> Any:
+        """The stock state; how often to log, measure and save is what the settings say today."""
+        begun = super()._init_training_state(max_steps, *args)
+        self.state.compute_steps(self.args, max_steps)
+        return begun
+
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        """A stock epoch, after what the checkpoint had left open."""
+        if "last_logged" in self._open:
+            self._tr_loss += self._open["loss_sum"]
+            self._globalstep_last_logged = self._open["last_logged"]
+        self._evaluate_if_due()
+        super()._run_epoch(*args, **kwargs)  # type: ignore[no-untyped-call]
+
+    def _evaluate_if_due(self) -> None:
+        left_open, self._open = self._open, {}
+        if not left_open.get("evaluation_due"):
+            return
+        metrics = self._evaluate(None, None)
+        is_best = self._determine_best_metric(metrics=metrics, trial=None)
+        if is_best and self.last_checkpoint is not None:
+            self.state.best_model_checkpoint = str(self.last_checkpoint.path)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         """The stock loading; the arguments have the last word where they were changed knowingly."""
+        fresh: Any = self.optimizer
+        decays = [group.get("weight_decay") for group in fresh.param_groups] if fresh else []
+        begun = fresh.state_dict() if fresh and self._changed else {}
         super()._load_optimizer_and_scheduler(checkpoint)
-        if checkpoint is None or not self._retuned:
+        if checkpoint is None or not self._changed:
             return
         values = self.args
         optimizer: Any = self.optimizer
-        for group in optimizer.param_groups:
-            group["initial_lr"] = group["lr"] = values.learning_rate
-            group["weight_decay"] = values.weight_decay if group["weight_decay"] else 0.0
+        known = begun["param_groups"][0].keys()
+        if not known <= optimizer.param_groups[0].keys():  # another optimizer's moments
+            optimizer.load_state_dict(begun)
+        schedule: Any = self.lr_scheduler
+        is_a_function_of_the_step = hasattr(schedule, "base_lrs") and hasattr(
+            schedule, "lr_lambdas"
+        )
+        for group, decay in zip(optimizer.param_groups, decays, strict=True):
+            # Another schedule has gone its own way from there, down from a plateau say.
+            if is_a_function_of_the_step or "training.learning_rate" in self._changed:
+                group["initial_lr"] = group["lr"] = values.learning_rate
+            if decay is not None:
+                group["weight_decay"] = decay
             if "betas" in group:
                 group["betas"] = (values.adam_beta1, values.adam_beta2)
                 group["eps"] = values.adam_epsilon
-        schedule: Any = self.lr_scheduler
-        if hasattr(schedule, "base_lrs") and hasattr(schedule, "lr_lambdas"):
+        if is_a_function_of_the_step:
             schedule.base_lrs = [values.learning_rate for _ in schedule.base_lrs]
             rates = [
                 base * rate(schedule.last_epoch)

@@ -50,6 +50,7 @@ def modules_of(*args: str, cwd: Path | None = None) -> set[str]:
         ["prepare", "--help"],
         ["train", "--help"],
         ["generate", "--help"],
+        ["runs", "--help"],
         ["config", "--help"],
     ],
 )

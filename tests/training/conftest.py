@@ -7,7 +7,7 @@ from rich.console import Console
 
 from gptft.config.sections import Config
 from gptft.corpus.prepare import prepare_config
-from gptft.training.train import TrainResult, train_model
+from gptft.training.train import Resume, TrainResult, train_model
 
 Run = Callable[..., TrainResult]
 
@@ -21,7 +21,14 @@ def fixed_sampler(model: Any, tokenizer: Any, prompts: Sequence[str]) -> list[st
 def run(tmp_path: Path, tiny_model_dir: Path, corpus_dir: Path) -> Run:
     """Train the tiny model on the tiny corpus: `run(name, section={...}, ...)`."""
 
-    def train(name: str = "run", *, overwrite: bool = False, **sections: dict[str, Any]):
+    def train(
+        name: str = "run",
+        *,
+        overwrite: bool = False,
+        resume: Resume | None = None,
+        notify: Callable[[str], None] = lambda message: None,
+        **sections: dict[str, Any],
+    ):
         config = Config.model_validate(
             {
                 "model": {"name": str(tiny_model_dir)},
@@ -45,6 +52,8 @@ def run(tmp_path: Path, tiny_model_dir: Path, corpus_dir: Path) -> Run:
             sampler=fixed_sampler,
             console=Console(quiet=True),
             overwrite=overwrite,
+            resume=resume,
+            notify=notify,
         )
 
     return train

@@ -1,0 +1,151 @@
+"""`gptft runs` as a person runs it."""
+
+import io
+import json
+import os
+import time
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner, Result
+
+from gptft import console
+from gptft.cli.app import app
+from gptft.errors import ConfigError
+from gptft.training.checkpoints import commit_checkpoint
+from tests.cli.test_imports import HEAVY, modules_of
+from tests.training.test_runs import add_checkpoint, flip_bit, make_run
+
+
+def invoke(*args: str) -> Result:
+    return CliRunner().invoke(app, ["runs", *args])
+
+
+@pytest.fixture
+def runs(in_tmp: Path) -> Path:
+    """runs/ with a stopped run of two hours ago and a failed one of three minutes ago."""
+    folder = in_tmp / "runs"
+    poem = make_run(folder / "Стихи", {"step": 1200, "loss": 3.25}, state="stopped")
+    add_checkpoint(poem, step=1200, max_steps=3000)
+    fox = make_run(folder / "sweep" / "fox", state="failed", error="Training diverged in step 5.")
+    for run, age in ((poem, 2 * 3600 + 60), (fox, 3 * 60 + 5)):
+        for file in run.iterdir():
+            os.utime(file, (time.time() - age, time.time() - age))
+    return folder
+
+
+def test_off_a_terminal_a_run_is_a_line_in_columns(runs: Path):
+    lines = [
+        "runs/sweep/fox  failed   step -            loss -      saved at -      3 min"
+        "  Training diverged in step 5.",
+        "runs/Стихи      stopped  step 1,200/3,000  loss 3.250  saved at 1,200  2 h",
+    ]
+    for args in ((), ("runs",), ("list", "runs"), ("runs/",)):
+        done = invoke(*args)
+        assert done.exit_code == 0, done.output
+        assert done.stdout.splitlines() == lines
+        assert done.stderr == ""
+    assert invoke("runs/Стихи").stdout.splitlines() == [lines[1].replace("      stop", "  stop")]
+
+
+def test_json_has_every_figure(runs: Path):
+    for args in (("--json",), ("runs", "--json"), ("--json", "runs")):
+        answer = json.loads(invoke(*args).stdout)
+        assert answer["unreadable"] == []
+        fox, poem = answer["runs"]
+        assert (fox["path"], fox["state"]) == ("runs/sweep/fox", "failed")
+        assert fox["reason"] == "Training diverged in step 5."
+        assert {name: poem[name] for name in ("step", "num_steps", "loss", "checkpoint")} == {
+            "step": 1200,
+            "num_steps": 3000,
+            "loss": 3.25,
+            "checkpoint": 1200,
+        }
+
+
+@pytest.mark.parametrize("width", [60, 100])
+def test_on_a_terminal_it_fits(runs: Path, monkeypatch: pytest.MonkeyPatch, width: int):
+    make_run(runs / ("long-" * 12) / "deep", {"step": 7, "loss": 1.0}, state="stopped")
+    screen = io.StringIO()
+    terminal = Console(file=screen, force_terminal=True, width=width, color_system=None)
+    monkeypatch.setattr(console, "stdout", lambda: terminal)
+    assert invoke().exit_code == 0
+    lines = screen.getvalue().splitlines()
+    assert max(map(len, lines)) <= width
+    [poem] = [line.split() for line in lines if line.strip().startswith("Стихи ")]
+    saved = ["1,200"] if width == 100 else []
+    assert poem == ["Стихи", "stopped", "1,200/3,000", "3.250", *saved, "2", "h"]
+    assert "sweep/fox: failed, Training diverged in step 5." in lines
+
+
+def test_control_characters_in_names_and_reasons_are_shown(in_tmp: Path):
+    make_run(in_tmp / "runs" / "a\x1b[2J\nb", state="failed", error="\x1b]0;x\x07 full")
+    done = invoke()
+    assert done.stdout.startswith(r"runs/a\x1b[2J\nb  failed")
+    assert done.stdout.rstrip().endswith(r"\x1b]0;x\x07 full")
+    assert json.loads(invoke("--json").stdout)["runs"][0]["path"] == "runs/a\x1b[2J\nb"
+
+
+def test_no_folder_is_exit_2_and_no_runs_is_a_sentence(in_tmp: Path):
+    missing = invoke()
+    assert isinstance(missing.exception, ConfigError)
+    assert str(missing.exception).startswith("runs: no such folder.")
+    (in_tmp / "runs").mkdir()
+    empty = invoke()
+    assert (empty.exit_code, empty.stdout) == (0, "No runs in runs. `gptft train` makes one.\n")
+    assert json.loads(invoke("--json").stdout) == {"runs": [], "unreadable": []}
+    (in_tmp / "file").write_text("", encoding="utf-8")
+    assert isinstance(invoke("file").exception, ConfigError)
+    assert isinstance(invoke("verify", "runs").exception, ConfigError)
+
+
+def test_a_folder_named_like_a_command_is_listed_by_its_path(in_tmp: Path):
+    make_run(in_tmp / "verify", state="stopped")
+    assert invoke("./verify").stdout.startswith("verify  stopped")
+    assert invoke("list", "verify").stdout.startswith("verify  stopped")
+
+
+def test_verify_names_every_damaged_file(in_tmp: Path):
+    run = make_run(in_tmp / "my", state="stopped")
+    for step in (5, 10):
+        staging = run / "checkpoints" / ".staging"
+        staging.mkdir(parents=True)
+        for name in ("a.bin", "b.bin", "c.bin"):
+            (staging / name).write_bytes(b"\0" * 1000)
+        commit_checkpoint(staging, run / "checkpoints", step=step, notes={})
+    whole = invoke("verify", "my")
+    assert whole.exit_code == 0
+    assert whole.stdout.splitlines() == [
+        "my/checkpoints/checkpoint-10: whole",
+        "my/checkpoints/checkpoint-5: whole",
+    ]
+    assert whole.stderr == "2 checkpoints read: nothing is damaged.\n"
+    flip_bit(run / "checkpoints" / "checkpoint-10" / "a.bin")
+    (run / "checkpoints" / "checkpoint-10" / "c.bin").unlink()
+    damaged = invoke("verify", "my", "my")
+    assert damaged.exit_code == 1
+    assert damaged.stdout.splitlines() == [
+        "my/checkpoints/checkpoint-10: a.bin isn't what was written",
+        "my/checkpoints/checkpoint-10: c.bin is missing",
+        "my/checkpoints/checkpoint-5: whole",
+    ]
+    answer = invoke("verify", "--json", "my")
+    assert answer.exit_code == 1
+    assert json.loads(answer.stdout) == {
+        "damaged": 1,
+        "verified": [
+            {"path": "my", "step": None, "problems": []},
+            {
+                "path": "my/checkpoints/checkpoint-10",
+                "step": 10,
+                "problems": ["a.bin isn't what was written", "c.bin is missing"],
+            },
+            {"path": "my/checkpoints/checkpoint-5", "step": 5, "problems": []},
+        ],
+    }
+
+
+def test_listing_and_verifying_load_nothing_heavy(runs: Path):
+    assert modules_of("runs", cwd=runs.parent) & HEAVY == set()
+    assert modules_of("runs", "verify", "runs/sweep", cwd=runs.parent) & HEAVY == set()
