@@ -4,48 +4,30 @@ In: a config and a prepared block store. Out: a run folder whose `model/` plain 
 and a `TrainResult` with what was measured before and after.
 """
 
-import hashlib
 import json
 import math
-import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
-from transformers.trainer_callback import PrinterCallback
 from transformers.utils import logging as transformers_logging
 
-from gptft import __version__
 from gptft.config.sections import Config
 from gptft.config.source import dump_yaml
-from gptft.corpus.store import BlockStore, read_ledger, sync_folder
-from gptft.errors import ConfigError, DataError, Interrupted, ModelError, RunError
-from gptft.models.load import context_of, load_auto_tokenizer, load_for_training, new_model
-from gptft.models.precision import named_dtype
+from gptft.errors import ConfigError, Interrupted, RunError
 from gptft.training import run_folder
-from gptft.training.arguments import training_arguments
-from gptft.training.checkpoints import Checkpoint, newest_valid
-from gptft.training.dataset import (
-    BlockDataset,
-    CutEachEpoch,
-    ShiftedBlockDataset,
-    collate_blocks,
-    collate_isolated,
-    spread_indices,
-)
+from gptft.training.checkpoints import Checkpoint, clear_leftovers, newest_valid
 from gptft.training.disk import means_full
 from gptft.training.interrupts import Interrupts
-from gptft.training.isolation import check_isolation
+from gptft.training.job import Job, assemble, fingerprint, save_model
 from gptft.training.progress import RunLog
-from gptft.training.resume import agreed_changes, decides
+from gptft.training.resume import agreed_changes
 from gptft.training.samples import SampleEvery, Sampler, SampleWriter
 from gptft.training.trainer import BlockTrainer, Measured, MeasuringStoppedError
 
@@ -53,7 +35,6 @@ _BATCH_FIELDS = (
     "training.per_device_train_batch_size",
     "training.gradient_accumulation_steps",
 )
-_FIT_BLOCKS = 64  # training blocks measured before and after: enough to see fit, quick at any size
 
 
 @dataclass(frozen=True)
@@ -192,6 +173,7 @@ def train_model(
                 raise
             except Exception as error:  # from a log, say
                 if not means_full(error):
+                    run.failed(f"{type(error).__name__}: {error}")
                     raise
                 raise run.out_of_room(error) from error
 
@@ -211,7 +193,7 @@ class _Run:
     ) -> None:
         self._config, self._run_dir = config, run_dir
         self._interrupts, self._notify = interrupts, notify
-        self._job = job = _assemble(
+        self._job = job = assemble(
             config, store_dir=store_dir, run_dir=run_dir, interrupts=interrupts
         )
         self._is_first = job.trainer.is_world_process_zero()
@@ -258,7 +240,7 @@ class _Run:
             ConfigError: something that decides its weights is another now.
         """
         job = self._job
-        new = json.loads(json.dumps(_fingerprint(self._config, job), default=str))
+        new = json.loads(json.dumps(fingerprint(self._config, job), default=str))
         old = earlier.get("fingerprint")
         if not isinstance(old, dict):
             raise ConfigError(
@@ -351,7 +333,7 @@ class _Run:
         )
         with self._interrupts.deferred():  # what is left takes no longer than a checkpoint
             try:
-                _save(job, run_dir=run_dir, save_dtype=self._config.model.save_dtype)
+                save_model(job, run_dir=run_dir, save_dtype=self._config.model.save_dtype)
             except Exception as error:  # torch and safetensors raise types of their own
                 raise job.trainer.explain_write(error) from error
             if self._is_first and self.facts is not None:
@@ -365,6 +347,7 @@ class _Run:
                 }
                 self._write_facts()
                 run_folder.drop_earlier(run_dir)
+                clear_leftovers(run_dir / "checkpoints")
         return result
 
     def stopped(self) -> Interrupted:
@@ -456,114 +439,6 @@ def _read(figure: Mapping[str, Any]) -> Measured:
     return Measured(math.nan if loss is None else float(loss), int(figure["num_tokens"]))
 
 
-def _fingerprint(config: Config, job: "_Job") -> dict[str, Any]:
-    """All that decides the weights, by names a person knows."""
-    args = job.trainer.args
-    training = {
-        f"training.{name}": value for name, value in args.to_dict().items() if decides(name)
-    }
-    data = config.data
-    model_config = job.model.config.to_dict()
-    volatile = ("_name_or_path", "transformers_version", "use_cache", "dtype", "torch_dtype")
-    sizes = {name: value for name, value in model_config.items() if name not in volatile}
-    facts = run_folder.versions()
-    return {
-        **training,
-        "data": job.store_dir.name,
-        "data.shift_blocks": data.shift_blocks if data else None,
-        "data.isolate_documents": data.isolate_documents if data else None,
-        "tokenizer": _digest(job.tokenizer.get_vocab()),
-        "model": config.model.name if config.model.from_scratch is None else "new",
-        "model.config": _digest(sizes),
-        "model.dtype": job.dtype,
-        "device": args.device.type,
-        "world_size": args.world_size,
-        "threads": torch.get_num_threads(),
-        **{f"versions.{name}": facts[name] for name in ("torch", "transformers") if name in facts},
-        "versions.gptft": __version__,
-    }
-
-
-def _digest(value: Any) -> str:
-    text = json.dumps(value, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-@dataclass(frozen=True)
-class _Job:
-    """What a run works with."""
-
-    trainer: BlockTrainer
-    model: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase
-    store: BlockStore
-    store_dir: Path
-    ledger: Mapping[str, Any]
-    fit: BlockDataset
-    validation: BlockDataset | None
-
-    @property
-    def num_parameters(self) -> int:
-        return sum(p.numel() for p in self.model.parameters())
-
-    @property
-    def dtype(self) -> str:
-        return str(self.model.dtype).removeprefix("torch.")
-
-    def num_steps(self) -> int:
-        """The steps of the whole run."""
-        loader = self.trainer.get_train_dataloader()
-        *_, max_steps = self.trainer.set_initial_training_values(self.trainer.args, loader)
-        return int(max_steps)
-
-    def release(self) -> None:
-        """Give back what the accelerator holds."""
-        self.trainer.accelerator.free_memory()
-        self.model.to("cpu")  # type: ignore[arg-type]
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-
-    def measure(self) -> tuple[Measured, Measured | None]:
-        """The model as it is now, on the training text and on the validation part."""
-        validation = self.trainer.measure(self.validation) if self.validation else None
-        return self.trainer.measure(self.fit), validation
-
-
-def _assemble(config: Config, *, store_dir: Path, run_dir: Path, interrupts: Interrupts) -> _Job:
-    """Load all a run needs, and refuse what doesn't go together."""
-    store = BlockStore(store_dir)
-    ledger = read_ledger(store_dir) or {}
-    has_validation = bool(ledger.get("validation_documents"))
-    args = training_arguments(
-        config.training, run_dir=run_dir, has_validation=has_validation, dtype=config.model.dtype
-    )
-    eos = int(ledger.get("eos_token_id", -1))
-    model, tokenizer = _load(config, store_dir=store_dir, eos_token_id=eos, seed=args.seed)
-    _check_fit(model, store, name=config.model.name)
-    isolates = config.data is not None and config.data.isolate_documents
-    if isolates:  # before the Trainer, which makes the run folder
-        if args.place_model_on_device is not False and not (args.fsdp or args.deepspeed):
-            model.to(args.device)  # type: ignore[arg-type]
-        new = config.model.from_scratch is not None
-        check_isolation(model, name="The new model" if new else config.model.name)
-    set_seed(args.seed)
-    validation = BlockDataset(BlockStore(store_dir, part="validation")) if has_validation else None
-    shifts = config.data is not None and config.data.shift_blocks
-    shifted = ShiftedBlockDataset(store, seed=args.seed, eos_token_id=eos)
-    trainer = BlockTrainer(
-        model=model,
-        interrupts=interrupts,
-        args=args,
-        data_collator=partial(collate_isolated, eos_token_id=eos) if isolates else collate_blocks,
-        train_dataset=shifted if shifts else BlockDataset(store),
-        eval_dataset=validation,
-        callbacks=[CutEachEpoch(shifted)],
-    )
-    trainer.remove_callback(PrinterCallback)
-    fit = BlockDataset(store, indices=spread_indices(len(store), at_most=_FIT_BLOCKS))
-    return _Job(trainer, model, tokenizer, store, store_dir, ledger, fit, validation)
-
-
 def _train(
     trainer: BlockTrainer,
     writer: SampleWriter,
@@ -602,72 +477,13 @@ def _quiet_libraries() -> None:
     transformers_logging.set_verbosity_error()
 
 
-def _load(
-    config: Config, *, store_dir: Path, eos_token_id: int, seed: int
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The base model, or a new one, with its tokenizer."""
-    sizes = config.model.from_scratch
-    if sizes is None:
-        model = load_for_training(
-            config.model.name,
-            dtype=config.model.dtype,
-            revision=config.model.revision,
-            config_overrides=config.model.config_overrides,
-        )
-        tokenizer = load_auto_tokenizer(config.model.name, revision=config.model.revision)
-    else:
-        named = config.tokenizer.name
-        tokenizer = load_auto_tokenizer(named if named else str(store_dir / "tokenizer"))
-        model = new_model(
-            sizes,
-            vocab_size=len(tokenizer),
-            eos_token_id=eos_token_id,
-            seed=seed,
-        )
-    if tokenizer.eos_token_id != eos_token_id:  # the files disagree; the blocks have the last word
-        tokenizer.eos_token = str(tokenizer.convert_ids_to_tokens(eos_token_id))
-    _learn_eos(model, eos_token_id)
-    return model, tokenizer
-
-
-def _learn_eos(model: PreTrainedModel, eos_token_id: int) -> None:
-    """Let generation stop at the very token that ends documents in the blocks."""
-    generation = model.generation_config
-    known = generation.eos_token_id
-    stops = known if isinstance(known, list) else [known]
-    if eos_token_id not in stops:
-        generation.eos_token_id = model.config.eos_token_id = eos_token_id
-    if generation.pad_token_id is None:
-        generation.pad_token_id = eos_token_id
-
-
-def _check_fit(model: PreTrainedModel, store: BlockStore, *, name: str) -> None:
-    """Refuse blocks the model would fail on with an IndexError in mid-run."""
-    if not len(store):
-        raise DataError("The block store holds no block. Prepare it again.")
-    context, longest = context_of(model), len(store[0])
-    if context is not None and longest > context:
-        raise ConfigError(
-            f"Blocks of {longest:,} tokens are longer than the context of {name}, {context:,}. "
-            f"Use data.block_size: {context} or less."
-        )
-    num_ids = len(model.get_input_embeddings().weight)  # type: ignore[arg-type]
-    if (highest := store.max_token_id()) >= num_ids:
-        raise ModelError(
-            f"The blocks hold token id {highest:,}, and {name} has {num_ids:,} embeddings. "
-            "Its tokenizer belongs to another model."
-        )
-
-
-def _start(
-    run_dir: Path, config: Config, *, job: _Job, before: Mapping[str, Any]
-) -> dict[str, Any]:
+def _start(run_dir: Path, config: Config, *, job: Job, before: Mapping[str, Any]) -> dict[str, Any]:
     """Write config.yaml and run.json; returns run.json's content."""
     resolved = config.resolved()
     resolved["training"]["output_dir"] = str(run_dir)
     facts = run_folder.circumstances(
         state="running",
-        fingerprint=json.loads(json.dumps(_fingerprint(config, job), default=str)),
+        fingerprint=json.loads(json.dumps(fingerprint(config, job), default=str)),
         before=before,
         config=resolved,
         data={"store": job.store_dir.name, "ledger": dict(job.ledger)},
@@ -681,35 +497,3 @@ def _start(
         run_folder.write_json(run_dir / "run.json", facts)  # from here on it is a run to go on with
         run_folder.write_text(run_dir / "config.yaml", dump_yaml(resolved))
     return facts
-
-
-def _save(job: _Job, *, run_dir: Path, save_dtype: str) -> None:
-    """Write `model/` under another name first, so that it is whole or absent."""
-    job.model.config.use_cache = True  # Trainer turns it off for training, and it would be saved
-    if save_dtype != "auto":
-        job.model.to(named_dtype(save_dtype))  # type: ignore[arg-type]
-    partial, old = run_dir / ".model.partial", run_dir / ".model.old"
-    if job.trainer.is_world_process_zero():
-        shutil.rmtree(partial, ignore_errors=True)
-    job.trainer.accelerator.wait_for_everyone()
-    job.trainer.save_model(str(partial))
-    if job.trainer.is_world_process_zero():
-        job.tokenizer.save_pretrained(str(partial))
-        for path in partial.iterdir():  # safetensors writes for its owner alone
-            path.chmod(0o666 & ~_umask())
-            with path.open("rb+") as file:
-                os.fsync(file.fileno())
-        sync_folder(partial)
-        if (run_dir / "model").exists():  # of a run that goes on
-            shutil.rmtree(old, ignore_errors=True)
-            (run_dir / "model").rename(old)
-        partial.rename(run_dir / "model")
-        sync_folder(run_dir)
-        shutil.rmtree(old, ignore_errors=True)
-
-
-def _umask() -> int:
-    """The process's file mode mask; it can only be read by setting it."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

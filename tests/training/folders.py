@@ -12,7 +12,7 @@ from gptft.training.trainer import BlockTrainer
 _TIMES = ("tokens_per_second",)
 
 
-class CutOffError(Exception):
+class CutOff(BaseException):  # nothing that handles errors may take it for one
     """Stands for a process that is killed: nobody writes anything any more."""
 
 
@@ -71,11 +71,11 @@ class Cut(pytest.MonkeyPatch):
 
         def step(trainer: BlockTrainer, *args: Any, **kwargs: Any) -> torch.Tensor:
             if trainer.state.global_step >= last:
-                raise CutOffError
+                raise CutOff
             return stock(trainer, *args, **kwargs)
 
         self.setattr(BlockTrainer, "training_step", step)
-        self._expected = pytest.raises(CutOffError)
+        self._expected = pytest.raises(CutOff)
         self._expected.__enter__()
         return self
 

@@ -19,6 +19,7 @@ import gptft.corpus.prepare
 import gptft.decoding.engine
 import gptft.report.html
 import gptft.report.model_card
+import gptft.training.job as job
 import gptft.training.train as training
 import gptft.training.trainer as trainers
 
@@ -140,11 +141,11 @@ def _evaluations() -> None:
 SLOW: dict[str, Callable[[], None]] = {
     "steps": lambda: _before(trainers.BlockTrainer, "training_step", "stepping", 0.1),
     "preparing": lambda: _before(gptft.corpus.prepare, "prepare_config", "preparing", _PATIENCE),
-    "loading": lambda: _before(training, "_load", "loading", _PATIENCE),
+    "loading": lambda: _before(job, "_load", "loading", _PATIENCE),
     "measuring": lambda: _before(trainers.BlockTrainer, "_row_losses", "measuring", _PATIENCE),
     "evaluating": _evaluations,
     "committing": lambda: _before(trainers, "commit_checkpoint", "committing", 0.5),
     "finishing": lambda: _before(training._Run, "finish", "finishing", _PATIENCE),
-    "writing": lambda: _before(training, "_save", "writing", 0.5),
+    "writing": lambda: _before(training, "save_model", "writing", 0.5),
     "optimizer": _stuck_in_the_optimizer,
 }
