@@ -13,6 +13,8 @@ from gptft.corpus.encoding import content_suffix, read_chunks
 from gptft.corpus.formats import RECORD_SUFFIXES, RecordText, read_parquet, read_records
 from gptft.corpus.survey import SurveyedText
 
+_CHUNK_BYTES = 1_000_000  # more holds more memory, and is no faster
+
 
 class Piece(NamedTuple):
     """A stretch of a document; an empty document is one empty piece."""
@@ -44,7 +46,7 @@ def _fragments(text: SurveyedText, data: DataConfig) -> Iterator[Piece]:
     suffix = content_suffix(path)
     if suffix == ".parquet":
         return (Piece(record, True) for record in read_parquet(path, record_text=record_text))
-    chunks = read_chunks(path, text.facts, line_ends=data.line_ends)
+    chunks = read_chunks(path, text.facts, line_ends=data.line_ends, chunk_bytes=_CHUNK_BYTES)
     if suffix in RECORD_SUFFIXES:
         name = text.source.name
         records = read_records(chunks, suffix=suffix, name=name, record_text=record_text)
