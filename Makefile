@@ -4,13 +4,14 @@
 # make faults       runs killed, hindered and damaged by the hundred: ten minutes
 # make bench-startup  seconds from command to answer
 # make bench-prepare  text -> blocks beside other pipelines: speed, memory; minutes
+# make bench-checkpoints  a save and a resume beside the stock Trainer's; two minutes
 # make check        what .ci/run runs: tests, lint, types
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test test-slow faults bench-startup bench-prepare lint types check clean
+.PHONY: quickstart test test-slow faults bench-startup bench-prepare bench-checkpoints lint types check clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/gptft train configs/quickstart.yaml --overwrite
@@ -29,6 +30,9 @@ bench-startup: $(VENV)/.installed
 
 bench-prepare: $(VENV)/.installed
 	$(BIN)/python benchmarks/prepare.py
+
+bench-checkpoints: $(VENV)/.installed
+	$(BIN)/python benchmarks/checkpoints.py
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
