@@ -140,6 +140,7 @@ def _evaluations() -> None:
 
 SLOW: dict[str, Callable[[], None]] = {
     "steps": lambda: _before(trainers.BlockTrainer, "training_step", "stepping", 0.1),
+    "long steps": lambda: _before(trainers.BlockTrainer, "training_step", "stepping", 0.6),
     "preparing": lambda: _before(gptft.corpus.prepare, "prepare_config", "preparing", _PATIENCE),
     "loading": lambda: _before(job, "_load", "loading", _PATIENCE),
     "measuring": lambda: _before(trainers.BlockTrainer, "_row_losses", "measuring", _PATIENCE),

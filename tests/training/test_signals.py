@@ -307,7 +307,7 @@ def test_two_processes_stop_together_and_go_on_together(tmp_path: Path, place: P
     assert ranks.exit_codes() == [0, 0], [c.said for c in ranks.commands]
     assert_same(run_dir, whole)
     alone = tmp_path / "alone"
-    ranks = Ranks(place, alone, "--set", "training.save_strategy=steps", slow="steps")
+    ranks = Ranks(place, alone, "--set", "training.save_strategy=steps", slow="long steps")
     ranks.commands[0].wait_for("step 3/6")
     ranks.commands[1].send(signal.SIGUSR1)
     time.sleep(0.5)
