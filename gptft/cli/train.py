@@ -77,8 +77,6 @@ def train(
         notice(sentence)
 
     from gptft.decoding.engine import make_sampler
-    from gptft.report.html import write_report
-    from gptft.report.model_card import write_model_card
     from gptft.training.train import Resume, train_model
 
     outcome = train_model(
@@ -92,8 +90,7 @@ def train(
         notify=notice,
     )
     if is_first_process():
-        write_model_card(run_dir)
-        write_report(run_dir)
+        _write_reports(run_dir)
     if as_json:
         result_json(outcome.to_dict())
     else:
@@ -104,6 +101,10 @@ def _complete_report(run_dir: Path) -> None:
     """Write what a run that was killed in its very last moment still lacks."""
     if all((run_dir / name).is_file() for name in ("model/README.md", "report.html")):
         return
+    _write_reports(run_dir)
+
+
+def _write_reports(run_dir: Path) -> None:
     from gptft.report.html import write_report
     from gptft.report.model_card import write_model_card
 

@@ -5,11 +5,9 @@ the cache, content-addressed, with the tokenizer beside its blocks and a ledger 
 Must not import torch or transformers.
 """
 
-import errno
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,11 +31,9 @@ from gptft.corpus.store import (
 )
 from gptft.corpus.survey import Progress, SurveyedText, recall_survey, survey_texts
 from gptft.corpus.tokenizer import TextTokenizer, save_tokenizer, train_tokenizer
-from gptft.errors import ConfigError, DataError, RunError
+from gptft.errors import DISK_FULL, ConfigError, DataError, RunError
 
 Notify = Callable[[str], None]
-
-_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @dataclass(frozen=True)
@@ -48,7 +44,8 @@ class Prepared:
         path: its folder; `tokenizer/` inside it holds the tokenizer where one was trained.
         ledger: the account of what is in it.
         cached: whether it was there already.
-        seconds: how long this call took.
+        seconds: from the first byte read to the last block written, or to finding them written;
+            opening the tokenizer is not in it.
     """
 
     path: Path
@@ -58,12 +55,12 @@ class Prepared:
 
     @property
     def mb_per_s(self) -> float:
-        """Megabytes of text a second in this call."""
+        """Megabytes of text a second, in `seconds`."""
         return self.ledger.bytes / max(self.seconds, 1e-9) / 1e6
 
     @property
     def tokens_per_s(self) -> float:
-        """Tokens of text a second in this call."""
+        """Tokens of text a second, in `seconds`."""
         return self.ledger.tokens / max(self.seconds, 1e-9)
 
     def to_dict(self) -> dict[str, Any]:
@@ -118,14 +115,14 @@ def prepare_blocks(
         ModelError: the tokenizer has no EOS, or doesn't fit the model.
         RunError: the disk is full.
     """
-    started = time.perf_counter()
     recipe.check()
     found = find_texts(recipe.data)
-    with explained_disk(recipe.cache_dir), ExitStack() as stack:
-        texts = recall_survey(found.texts, recipe.data, cache_dir=recipe.cache_dir)
-        known = None if texts else recipe.tokenizer  # what is known has most likely been prepared
-        engine_for = stack.enter_context(opened_engine(known, notify))
-        texts = texts or survey_texts(
+    recalled = recall_survey(found.texts, recipe.data, cache_dir=recipe.cache_dir)
+    is_new = recalled is None or not store_path(recipe, recalled).exists()
+    opened = choose_engine(recipe.tokenizer) if recipe.tokenizer and is_new else None
+    started = time.perf_counter()
+    with explained_disk(recipe.cache_dir):
+        texts = recalled or survey_texts(
             found.texts, recipe.data, cache_dir=recipe.cache_dir, progress=progress
         )
         final = store_path(recipe, texts)
@@ -139,7 +136,7 @@ def prepare_blocks(
                     recipe.data,
                     tokenizer,
                     spools,
-                    engine=engine_for(tokenizer),
+                    engine=announced(opened or choose_engine(tokenizer), notify),
                     progress=progress,
                     notify=notify,
                 )
@@ -339,21 +336,12 @@ def _with_names(
     }
 
 
-@contextmanager
-def opened_engine(
-    tokenizer: TextTokenizer | None, notify: Notify
-) -> Iterator[Callable[[TextTokenizer], Engine]]:
-    """What gives the engine of a tokenizer; that of a known one is opened while texts are read."""
-    with ThreadPoolExecutor(max_workers=1) as opener:
-        early = None if tokenizer is None else opener.submit(choose_engine, tokenizer)
-
-        def engine_for(chosen: TextTokenizer) -> Engine:
-            engine, why_slow = early.result() if early else choose_engine(chosen)
-            if why_slow:
-                notify(why_slow)
-            return engine
-
-        yield engine_for
+def announced(choice: tuple[Engine, str | None], notify: Notify) -> Engine:
+    """The engine that `choose_engine` chose; `notify` is told why it isn't the fast one."""
+    engine, why_slow = choice
+    if why_slow:
+        notify(why_slow)
+    return engine
 
 
 @contextmanager
@@ -366,7 +354,7 @@ def explained_disk(cache_dir: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _DISK_FULL:
+        if error.errno not in DISK_FULL:
             raise
         raise RunError(
             f"The disk is full: the cache {cache_dir} could not take the blocks "

@@ -16,14 +16,15 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+from gptft.corpus.encoder import choose_engine
 from gptft.corpus.ledger import Ledger
 from gptft.corpus.prepare import (
     Notify,
     Prepared,
+    announced,
     assemble,
     cached_ledger,
     explained_disk,
-    opened_engine,
     store_ledger,
 )
 from gptft.corpus.recipe import Recipe, how_read, store_path
@@ -166,7 +167,7 @@ def prepare_shard(
         )
     found = find_texts(recipe.data)
     final = _folder(recipe, found) / shard.folder
-    with explained_disk(recipe.cache_dir), opened_engine(tokenizer, notify) as engine_for:
+    with explained_disk(recipe.cache_dir):
         texts = survey_texts(
             shard_texts(found.texts, shard),
             recipe.data,
@@ -184,7 +185,7 @@ def prepare_shard(
                     recipe.data,
                     tokenizer,
                     staging,
-                    engine=engine_for(tokenizer),
+                    engine=announced(choose_engine(tokenizer), notify),
                     progress=progress,
                     notify=notify,
                 )
@@ -195,12 +196,7 @@ def prepare_shard(
     return PreparedShard(shard, final, counts, cached, time.perf_counter() - started)
 
 
-def merge_shards(
-    recipe: Recipe,
-    *,
-    progress: Progress | None = None,
-    notify: Notify = lambda sentence: None,
-) -> Prepared:
+def merge_shards(recipe: Recipe, *, notify: Notify = lambda sentence: None) -> Prepared:
     """Pack all shards into the block store that `prepare_blocks` makes of the whole corpus.
 
     The shards are removed when it is there.

@@ -10,7 +10,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import count
@@ -113,10 +113,33 @@ def find_damage(path: Path) -> str | None:
     if strangers:
         return f"{min(strangers)} was put there by something else"
     for name, entry in entries.items():
-        problem = _problem(path / name, entry)
+        problem = byte_problem(path / name, entry)
         if problem is not None:
             return f"{name} {problem}"
     return None
+
+
+def size_problem(path: Path, entry: Mapping[str, Any]) -> str | None:
+    """What is wrong with a file of a checkpoint, as far as its size tells."""
+    try:
+        size, written = path.stat().st_size, int(entry["size"])
+    except FileNotFoundError:
+        return "is missing"
+    except OSError as error:
+        return f"can't be read ({error.strerror})"
+    return None if size == written else f"has {size:,} bytes, not {written:,}"
+
+
+def byte_problem(path: Path, entry: Mapping[str, Any]) -> str | None:
+    """What is wrong with a file of a checkpoint; reads all of it."""
+    if (problem := size_problem(path, entry)) is not None:
+        return problem
+    try:
+        with path.open("rb") as file:
+            same = hashlib.file_digest(file, "sha256").hexdigest() == entry["sha256"]
+    except OSError as error:
+        return f"can't be read ({error.strerror})"
+    return None if same else "isn't what was written"
 
 
 def list_checkpoints(folder: Path) -> list[Checkpoint]:
@@ -198,21 +221,6 @@ def _seal(path: Path) -> dict[str, int | str]:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         os.fsync(file.fileno())
         return {"size": file.tell(), "sha256": digest}
-
-
-def _problem(path: Path, entry: dict[str, Any]) -> str | None:
-    try:
-        size = path.stat().st_size
-        if size != entry["size"]:
-            return f"has {size:,} bytes, not {entry['size']:,}"
-        with path.open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != entry["sha256"]:
-                return "isn't what was written"
-    except FileNotFoundError:
-        return "is missing"
-    except OSError as error:
-        return f"can't be read ({error.strerror})"
-    return None
 
 
 def _files(folder: Path) -> Sequence[Path]:

@@ -3,15 +3,13 @@
 In: a folder, and the bytes that are to go there. Out: nothing, or an error that says "disk full".
 """
 
-import errno
 import os
 import shutil
 import tempfile
 from pathlib import Path
 
-from gptft.errors import GptftError, RunError
+from gptft.errors import DISK_FULL, GptftError, RunError
 
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _MARKS = ("no space left", "disk quota", "file too large", "os error 28", "errno 28")
 
 
@@ -57,7 +55,7 @@ def means_full(error: Exception) -> bool:
     (True, False)
     """
     if isinstance(error, OSError) and error.errno is not None:
-        return error.errno in _FULL
+        return error.errno in DISK_FULL
     return any(mark in str(error).lower() for mark in _MARKS)
 
 

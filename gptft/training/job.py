@@ -177,7 +177,7 @@ def _check_fit(model: PreTrainedModel, store: BlockStore, *, name: str) -> None:
 
 
 def fingerprint(config: Config, job: Job) -> dict[str, Any]:
-    """All that decides the weights, by names a person knows."""
+    """All that decides the weights, by names a person knows, as JSON gives it back."""
     args = job.trainer.args
     training = {
         f"training.{name}": value for name, value in args.to_dict().items() if decides(name)
@@ -187,7 +187,7 @@ def fingerprint(config: Config, job: Job) -> dict[str, Any]:
     volatile = ("_name_or_path", "transformers_version", "use_cache", "dtype", "torch_dtype")
     sizes = {name: value for name, value in model_config.items() if name not in volatile}
     facts = run_folder.versions()
-    return {
+    values = {
         **training,
         "data": job.store_dir.name,
         "data.shift_blocks": data.shift_blocks if data else None,
@@ -202,6 +202,8 @@ def fingerprint(config: Config, job: Job) -> dict[str, Any]:
         **{f"versions.{name}": facts[name] for name in ("torch", "transformers") if name in facts},
         "versions.gptft": __version__,
     }
+    plain: dict[str, Any] = json.loads(json.dumps(values, default=str))
+    return plain
 
 
 def _digest(value: Any) -> str:

@@ -5,7 +5,6 @@ where asked for, every byte of every checkpoint held against its manifest. Chang
 Must not import torch or transformers.
 """
 
-import hashlib
 import json
 import math
 import os
@@ -19,7 +18,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gptft.errors import ConfigError, RunError
-from gptft.training.checkpoints import MANIFEST, Checkpoint, find_damage, list_checkpoints
+from gptft.training.checkpoints import (
+    MANIFEST,
+    Checkpoint,
+    byte_problem,
+    find_damage,
+    list_checkpoints,
+    size_problem,
+)
 from gptft.training.run_folder import EARLIER, is_held, read_facts
 
 State = Literal["running", "done", "stopped", "failed", "damaged"]
@@ -342,7 +348,7 @@ def _checkpoint_problem(checkpoint: Checkpoint | None) -> str | None:
     """What is wrong with a checkpoint, as far as names and sizes tell."""
     if checkpoint is None:
         return None
-    problem = next(_file_problems(checkpoint.path, _wrong_size), None)
+    problem = next(_file_problems(checkpoint.path, size_problem), None)
     return f"{checkpoint.path.name}: {problem}" if problem else None
 
 
@@ -354,7 +360,7 @@ def _all_damage(path: Path) -> tuple[str, ...]:
         return (_said(error),)
     if first is None:
         return ()
-    others = [problem for problem in _file_problems(path, _wrong_bytes) if problem != first]
+    others = [problem for problem in _file_problems(path, byte_problem) if problem != first]
     return (first, *others)
 
 
@@ -376,28 +382,10 @@ def _file_problems(
     for name, entry in entries.items():
         try:
             problem = wrong(path / name, entry)
-        except FileNotFoundError:
-            problem = "is missing"
-        except OSError as error:
-            problem = _said(error)
         except (KeyError, TypeError):
             problem = f"isn't described in {MANIFEST}"
         if problem:
             yield f"{name} {problem}"
-
-
-def _wrong_size(path: Path, entry: Mapping[str, Any]) -> str | None:
-    size, written = path.stat().st_size, int(entry["size"])
-    return None if size == written else f"has {size:,} bytes, not {written:,}"
-
-
-def _wrong_bytes(path: Path, entry: Mapping[str, Any]) -> str | None:
-    problem = _wrong_size(path, entry)
-    if problem:
-        return problem
-    with path.open("rb") as file:
-        same = hashlib.file_digest(file, "sha256").hexdigest() == entry["sha256"]
-    return None if same else "isn't what was written"
 
 
 def _last_rows(path: Path) -> list[Mapping[str, Any]]:

@@ -4,7 +4,6 @@ In: a config and a prepared block store. Out: a run folder whose `model/` plain 
 and a `TrainResult` with what was measured before and after.
 """
 
-import json
 import math
 import shutil
 import time
@@ -25,7 +24,7 @@ from gptft.training import run_folder
 from gptft.training.checkpoints import Checkpoint, clear_leftovers, newest_valid
 from gptft.training.disk import means_full
 from gptft.training.interrupts import Interrupts
-from gptft.training.job import Job, assemble, fingerprint, save_model
+from gptft.training.job import assemble, fingerprint, save_model
 from gptft.training.progress import RunLog
 from gptft.training.resume import agreed_changes
 from gptft.training.samples import SampleEvery, Sampler, SampleWriter
@@ -227,10 +226,20 @@ class _Run:
         if self._is_first:  # nothing on disk is touched before all that can be refused has been
             run_folder.claim(self._run_dir, overwrite=overwrite)
         before = {name: _plain(figure) for name, figure in _named(self._before).items()}
-        self.facts = _start(
-            self._run_dir, self._config, job=job, before={**before, "samples": self._first}
+        self.facts = run_folder.circumstances(
+            state="running",
+            fingerprint=fingerprint(self._config, job),
+            before={**before, "samples": self._first},
+            config=self._resolved(),
+            data={"store": job.store_dir.name, "ledger": dict(job.ledger)},
+            seed=job.trainer.args.seed,
+            dtype=job.dtype,
+            device=job.trainer.args.device.type,
+            num_parameters=job.num_parameters,
+            threads=torch.get_num_threads(),
         )
         if self._is_first:
+            self._write_settings()  # from here on it is a run to go on with
             self._writer.write(self._first, step=0)
 
     def _go_on(self, earlier: Mapping[str, Any], resume: Resume) -> None:
@@ -240,7 +249,7 @@ class _Run:
             ConfigError: something that decides its weights is another now.
         """
         job = self._job
-        new = json.loads(json.dumps(fingerprint(self._config, job), default=str))
+        new = fingerprint(self._config, job)
         old = earlier.get("fingerprint")
         if not isinstance(old, dict):
             raise ConfigError(
@@ -250,15 +259,14 @@ class _Run:
         changes = agreed_changes(old, new, allow=resume.allow, extend=resume.extend)
         folder = self._run_dir / "checkpoints"
         self._checkpoint, skipped = newest_valid(folder)
-        planned = self._checkpoint.step if self._checkpoint else 0
-        if resume.extend and earlier.get("state") == "done" and job.num_steps() <= planned:
+        step = self._checkpoint.step if self._checkpoint else 0
+        if resume.extend and earlier.get("state") == "done" and job.num_steps() <= step:
             raise ConfigError(
                 f"{self._run_dir} is complete, and --extend asks for no more. Set a larger "
                 "training.num_train_epochs or training.max_steps."
             )
         for one in skipped:
             self._notify(f"Skipped {one.name}: {one.reason}.")
-        step = self._checkpoint.step if self._checkpoint else 0
         if self._checkpoint is None:
             self._notify(f"{folder} holds no whole checkpoint: training begins again.")
         else:
@@ -284,8 +292,11 @@ class _Run:
             cut = step if self._checkpoint else -1
             run_folder.drop_rows_after(self._run_dir / "metrics.jsonl", step=cut)
             run_folder.drop_rows_after(self._run_dir / "samples.jsonl", step=cut)
-            self._write_facts()
-            run_folder.write_text(self._run_dir / "config.yaml", dump_yaml(self._resolved()))
+            self._write_settings()
+
+    def _write_settings(self) -> None:
+        self._write_facts()
+        run_folder.write_text(self._run_dir / "config.yaml", dump_yaml(self._resolved()))
 
     def _resolved(self) -> dict[str, Any]:
         resolved = self._config.resolved()
@@ -475,25 +486,3 @@ def _quiet_libraries() -> None:
     """Keep the libraries' own bars and advice off the terminal; errors still come through."""
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
-
-
-def _start(run_dir: Path, config: Config, *, job: Job, before: Mapping[str, Any]) -> dict[str, Any]:
-    """Write config.yaml and run.json; returns run.json's content."""
-    resolved = config.resolved()
-    resolved["training"]["output_dir"] = str(run_dir)
-    facts = run_folder.circumstances(
-        state="running",
-        fingerprint=json.loads(json.dumps(fingerprint(config, job), default=str)),
-        before=before,
-        config=resolved,
-        data={"store": job.store_dir.name, "ledger": dict(job.ledger)},
-        seed=job.trainer.args.seed,
-        dtype=job.dtype,
-        device=job.trainer.args.device.type,
-        num_parameters=job.num_parameters,
-        threads=torch.get_num_threads(),
-    )
-    if job.trainer.is_world_process_zero():
-        run_folder.write_json(run_dir / "run.json", facts)  # from here on it is a run to go on with
-        run_folder.write_text(run_dir / "config.yaml", dump_yaml(resolved))
-    return facts

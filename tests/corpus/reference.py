@@ -166,6 +166,7 @@ def reference_engine() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("gptft.corpus.prepare.choose_engine", choose)
+        patch.setattr("gptft.corpus.shards.choose_engine", choose)
         yield
 
 
