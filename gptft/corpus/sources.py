@@ -100,7 +100,9 @@ def find_texts(data: DataConfig) -> FoundTexts:
     if not train:
         raise DataError(_nothing_left(data, num_held_out=len(held_out)))
     texts = (*train.values(), *held_out.values())
-    taken = {os.path.abspath(text.path) for text in texts if text.path is not None}
+    taken: set[str] = set()
+    if found.skipped:
+        taken = {os.path.abspath(text.path) for text in texts if text.path is not None}
     skipped = Counter(reason for path, reason in found.skipped.items() if path not in taken)
     if num_named_twice:
         skipped["named twice"] = num_named_twice
@@ -136,6 +138,7 @@ def _collect(
 ) -> dict[str, Path | str]:
     """The files of some sources by real path, and data sets by name."""
     collected: dict[str, Path | str] = {}
+    folders: dict[str, str] = {}
     for name in names:
         if name.startswith(HUB_PREFIX):
             collected.setdefault(name, name)
@@ -155,8 +158,18 @@ def _collect(
             if matching:
                 found.skipped[os.path.abspath(path)] = "excluded"
             else:
-                collected.setdefault(os.path.realpath(path), path)
+                collected.setdefault(_real_path(path, folders), path)
     return collected
+
+
+def _real_path(path: Path, folders: dict[str, str]) -> str:
+    """`os.path.realpath`, which asks about every folder above; `folders` keeps what it was told."""
+    if path.is_symlink():
+        return os.path.realpath(path)
+    folder = str(path.parent)
+    if folder not in folders:
+        folders[folder] = os.path.realpath(folder)
+    return os.path.join(folders[folder], path.name)
 
 
 def _candidates(name: str, passed_over: dict[str, str]) -> Iterator[Path]:
