@@ -8,7 +8,7 @@ import pytest
 from typer.main import get_command
 
 from gptft.cli.app import app
-from gptft.config import load_config
+from gptft.config.load import load_config
 from tests.conftest import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -43,7 +43,7 @@ def test_the_config_in_the_readme_is_right(tmp_path: Path):
     path = tmp_path / "my.yaml"
     path.write_text(text, encoding="utf-8")
     config = load_config(path)
-    assert config.generation.strategy == "nucleus"
+    assert config.generation["strategy"] == "nucleus"
 
 
 def test_every_link_and_make_target_is_there():

@@ -5,7 +5,18 @@ from typing import Annotated
 import typer
 
 from gptft import __version__
-from gptft.cli import config, generate, prepare, runs, tokenize, train
+from gptft.cli import (
+    config,
+    generate,
+    novelty,
+    predict,
+    prepare,
+    runs,
+    score,
+    strategies,
+    tokenize,
+    train,
+)
 from gptft.console import result
 
 app = typer.Typer(
@@ -38,5 +49,9 @@ app.command()(tokenize.tokenize)
 app.command()(prepare.prepare)
 app.command()(train.train)
 app.command()(generate.generate)
+app.command()(strategies.strategies)
+app.command()(predict.predict)
+app.command()(score.score)
+app.command()(novelty.novelty)
 app.add_typer(runs.app, name="runs")
 app.add_typer(config.app, name="config")

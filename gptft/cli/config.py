@@ -16,11 +16,12 @@ def check(config_file: ConfigFile, overrides: Overrides = []) -> None:
     from gptft.console import result
     from gptft.corpus.recipe import recipe_of
     from gptft.corpus.sources import find_texts
-    from gptft.decoding.strategies import resolve_settings
+    from gptft.decoding.settings import check_strategies, resolve_settings
     from gptft.models.source import resolve_model
 
     config = read_config(config_file, overrides)
     resolve_settings(config.generation)
+    check_strategies(config.strategies)
     found = ""
     if config.data is not None:
         name = config.model.name if config.model.from_scratch is None else config.tokenizer.name

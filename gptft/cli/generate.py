@@ -1,23 +1,29 @@
 """`gptft generate`: a model and prompts -> texts."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gptft.cli.options import AsJson, Overrides
+from gptft.cli.options import (
+    AsJson,
+    Dtype,
+    GenerationFile,
+    Overrides,
+    StrategyName,
+    UseCpu,
+    read_generation_config,
+)
+from gptft.cli.settings_options import given_settings, with_settings
 
 if TYPE_CHECKING:
-    from gptft.config import Config
-    from gptft.decoding.strategies import Settings
-
-
-def _setting(*names: str, help: str) -> Any:
-    """An option of the strategy's settings, shown together; without names it is named after."""
-    return typer.Option(*names, help=help, rich_help_panel="Settings of the strategy")
-
+    from gptft.config.sections import Config
+    from gptft.decoding.engine import Generated
+    from gptft.decoding.settings import Settings
+    from gptft.decoding.speed import Speed
+    from gptft.decoding.writer import Writer
 
 ModelName = Annotated[
     str | None,
@@ -27,47 +33,24 @@ Prompts = Annotated[
     list[str], typer.Option("--prompt", "-p", help="A text to go on from; repeatable.")
 ]
 PromptFile = Annotated[
-    Path | None, typer.Option("--file", "-f", help="A UTF-8 file with a prompt a line.")
-]
-StrategyName = Annotated[
-    str | None,
-    typer.Option(
-        help="greedy, beam, temperature, top_k, nucleus or beam_sampling; without it the settings "
-        "decide."
-    ),
-]
-GenerationFile = Annotated[
-    Path | None, typer.Option("--config", "-c", help="A YAML config: its generation, model.name.")
-]
-Dtype = Annotated[
-    Literal["auto", "float32", "bfloat16", "float16"] | None,
-    typer.Option(help="Of the weights; auto is what the device is fast in."),
+    Path | None,
+    typer.Option("--file", "-f", help="A UTF-8 file with a prompt a line, or .jsonl."),
 ]
 Streaming = Annotated[
     bool | None,
     typer.Option("--stream/--no-stream", help="Show the text as it is written."),
 ]
-
-MaxNewTokens = Annotated[int | None, _setting(help="Tokens to write at most.")]
-NumBeams = Annotated[int | None, _setting(help="Texts kept at once.")]
-LengthPenalty = Annotated[
-    float | None, _setting(help="Beams: above 0 favours longer texts, below 0 shorter ones.")
+TemplateName = Annotated[
+    str | None,
+    typer.Option(help="Put prompts into words: qa, translate, summary or dialogue."),
 ]
-Temperature = Annotated[float | None, _setting(help="Below 1 safer, above 1 bolder.")]
-TopK = Annotated[int | None, _setting(help="Draw from the k likeliest tokens; 0: from all.")]
-TopP = Annotated[
-    float | None, _setting(help="Draw from the likeliest tokens that reach this probability.")
+Compared = Annotated[
+    str | None,
+    typer.Option(metavar="NAMES", help="Strategies side by side: all, or names with commas."),
 ]
-RepetitionPenalty = Annotated[
-    float | None, _setting(help="Above 1: tokens already in the text become less likely.")
-]
-NoRepeatNgramSize = Annotated[int | None, _setting(help="Never the same n tokens twice.")]
-NumReturnSequences = Annotated[
-    int | None, _setting("--num-return-sequences", "-n", help="Texts a prompt.")
-]
-Seed = Annotated[int | None, _setting(help="Of the draws; without it one is drawn and shown.")]
 
 
+@with_settings
 def generate(
     model: ModelName = None,
     prompts: Prompts = [],
@@ -75,76 +58,202 @@ def generate(
     strategy: StrategyName = None,
     config_file: GenerationFile = None,
     overrides: Overrides = [],
-    max_new_tokens: MaxNewTokens = None,
-    num_beams: NumBeams = None,
-    length_penalty: LengthPenalty = None,
-    temperature: Temperature = None,
-    top_k: TopK = None,
-    top_p: TopP = None,
-    repetition_penalty: RepetitionPenalty = None,
-    no_repeat_ngram_size: NoRepeatNgramSize = None,
-    num_return_sequences: NumReturnSequences = None,
-    seed: Seed = None,
+    template: TemplateName = None,
+    chat: Annotated[
+        bool, typer.Option("--chat", help="Put prompts into the model's own chat template.")
+    ] = False,
+    window: Annotated[
+        bool,
+        typer.Option("--window", help="Let the model forget the beginning of a text too long."),
+    ] = False,
+    compare: Compared = None,
+    html: Annotated[
+        Path | None, typer.Option(help="With --compare: write the comparison as a page, too.")
+    ] = None,
+    why: Annotated[
+        bool, typer.Option("--why", help="Show each token's probability, rank and runners-up.")
+    ] = False,
+    speed: Annotated[
+        bool, typer.Option("--speed", help="Tokens a second, time to the first, drafts accepted.")
+    ] = False,
     dtype: Dtype = None,
-    use_cpu: Annotated[bool, typer.Option("--cpu", help="Leave an accelerator alone.")] = False,
+    use_cpu: UseCpu = False,
     stream: Streaming = None,
     as_json: AsJson = False,
+    **settings: Any,
 ) -> None:
     """Go on writing a text, given with -p, in a --file or on standard input.
 
     The texts go to stdout; the strategy and settings in force, the seed included, to stderr.
     """
-    from gptft.console import notice, result_json
-    from gptft.decoding.strategies import resolve_settings, with_seed
+    from gptft.console import notice
+    from gptft.decoding.prompts import gather_prompts
+    from gptft.decoding.settings import check_strategies, choose_settings, with_seed
+    from gptft.decoding.templates import in_template
 
-    config = _read_config(config_file, overrides)
-    flags = {
-        "strategy": strategy,
-        "max_new_tokens": max_new_tokens,
-        "num_beams": num_beams,
-        "length_penalty": length_penalty,
-        "temperature": temperature,
-        "top_k": top_k,
-        "top_p": top_p,
-        "repetition_penalty": repetition_penalty,
-        "no_repeat_ngram_size": no_repeat_ngram_size,
-        "num_return_sequences": num_return_sequences,
-        "seed": seed,
-    }
-    given = {name: value for name, value in flags.items() if value is not None}
-    settings = with_seed(resolve_settings(config.generation.model_copy(update=given)))
+    _check_flags(
+        compare=compare,
+        html=html,
+        why=why,
+        speed=speed,
+        stream=stream,
+        chat=chat,
+        template=template,
+    )
+    config = read_generation_config(config_file, overrides)
+    check_strategies(config.strategies)
+    given = given_settings({"strategy": strategy, **settings})
     name = _model_name(model, config)
-    texts = _read_prompts(prompts, prompt_file)
-    streaming = _is_streamed(stream, settings, num_prompts=len(texts), as_json=as_json)
-    notice(f"{name}, {settings.sentence()}")
+    texts = gather_prompts(prompts, prompt_file, read_stdin=_read_stdin)
+    stop_strings: list[str] = []
+    if template is not None:
+        texts, stop_strings = in_template(template, texts)
+    loading: dict[str, Any] = {
+        "dtype": dtype or config.model.dtype,
+        "revision": config.model.revision if model is None else None,  # it is model.name's
+        "use_cpu": use_cpu,
+    }
+    if compare is not None:
+        shared = {**config.generation, **given}
+        if stop_strings:
+            shared["stop_strings"] = [*shared.get("stop_strings", []), *stop_strings]
+        _compare(name, texts, compare, own=config.strategies, shared=shared, window=window,
+                 html=html, as_json=as_json, loading=loading)  # fmt: skip
+        return
+    chosen = with_seed(choose_settings(config.generation, config.strategies, given=given))
+    if stop_strings:
+        chosen = chosen.changed(stop_strings=[*chosen["stop_strings"], *stop_strings])
+    whole = {"--json prints": as_json, "--why shows": why, "--window writes": window}
+    reason = next((f"{flag} whole texts" for flag, is_on in whole.items() if is_on), None)
+    streaming = not speed and _is_streamed(stream, chosen, num_prompts=len(texts), reason=reason)
+    notice(f"{name}, {chosen.sentence()}")
 
     from gptft.decoding import engine
 
-    def run(on_text: Callable[[str], None] | None = None) -> list[engine.Generated]:
+    writer = engine.load_writer(name, settings=chosen, **loading)
+    if suggested := engine.unused_suggestions(writer):
+        notice(suggested)
+
+    def run(on_text: Callable[[str], None] | None = None) -> "list[Generated]":
         return engine.generate(
-            name,
-            texts,
-            settings=settings,
-            dtype=dtype or config.model.dtype,
-            revision=config.model.revision if model is None else None,  # it is model.name's
-            use_cpu=use_cpu,
-            on_text=on_text,
+            writer, texts, settings=chosen, window=window, chat=chat, on_text=on_text
         )
 
     if streaming:
         _stream(run)
-    elif as_json:
-        result_json([generated.to_dict() for generated in run()])
+    elif speed:
+        from gptft.decoding.speed import SpeedMeter
+
+        with SpeedMeter(writer.model) as meter:
+            generated = run()
+        _show(writer, generated, why=why, as_json=as_json, speed=meter.speed(generated))
     else:
-        _write("\n\n".join(generated.text for generated in run()) + "\n")
+        _show(writer, run(), why=why, as_json=as_json)
 
 
-def _read_config(path: Path | None, overrides: Sequence[str]) -> "Config":
-    from gptft.config.load import default_config, load_config
+def _check_flags(
+    *,
+    compare: str | None,
+    html: Path | None,
+    why: bool,
+    speed: bool,
+    stream: bool | None,
+    chat: bool,
+    template: str | None,
+) -> None:
+    """Refuse flags that don't go together, before anything is loaded."""
+    from gptft.errors import ConfigError
 
-    if path is not None:
-        return load_config(path, overrides=overrides)
-    return default_config(overrides=overrides)
+    if compare is None and html is not None:
+        raise ConfigError("--html writes a comparison. Give --compare all, or --compare NAMES.")
+    asked = {"--why": why, "--speed": speed, "--stream": bool(stream), "--chat": chat}
+    wrong = [flag for flag, is_on in asked.items() if is_on]
+    if compare is not None and wrong:
+        raise ConfigError(f"{', '.join(wrong)}: not with --compare, which has a table of its own.")
+    if speed and stream:
+        raise ConfigError("--stream and --speed: writing to a screen would be timed. Give one.")
+    if chat and template is not None:
+        raise ConfigError("--chat and --template both frame the prompt. Give one of them.")
+
+
+def _show(
+    writer: "Writer",
+    generated: "list[Generated]",
+    *,
+    why: bool,
+    as_json: bool,
+    speed: "Speed | None" = None,
+) -> None:
+    """Print whole texts, with their tokens where asked why, and how fast they came."""
+    from gptft.console import notice, result, result_json
+
+    tokens: list[Any] = [None] * len(generated)
+    if why:
+        from gptft.decoding.why import explain
+
+        tokens = list(explain(writer, generated))
+    if as_json:
+        rows = [text.to_dict() for text in generated]
+        for row, pieces in zip(rows, tokens, strict=True):
+            row |= {"tokens": [piece.to_dict() for piece in pieces]} if pieces else {}
+            row |= {"speed": speed.to_dict()} if speed else {}
+        result_json(rows)
+        return
+    if why:
+        from gptft.decoding.token_view import why_view
+
+        for pieces in tokens:
+            result(why_view(pieces))
+    else:
+        _write("\n\n".join(text.text for text in generated) + "\n")
+    if speed is not None:
+        notice(speed.sentence())
+
+
+def _compare(
+    name: str,
+    prompts: Sequence[str],
+    names: str,
+    *,
+    own: "Mapping[str, Mapping[str, Any]]",
+    shared: "Mapping[str, Any]",
+    window: bool,
+    html: Path | None,
+    as_json: bool,
+    loading: dict[str, Any],
+) -> None:
+    """Write one prompt by many strategies, side by side."""
+    from gptft.console import notice, result, result_json, stdout
+    from gptft.decoding.compare import compare, comparison_table, default_settings
+    from gptft.errors import ConfigError
+    from gptft.novelty.training_text import base_model_of, training_text_of
+
+    if len(prompts) != 1:
+        raise ConfigError(f"--compare takes one prompt, and there are {len(prompts)}.")
+    wanted = None if names == "all" else [n.strip() for n in names.split(",") if n.strip()]
+    entries = default_settings(
+        wanted, own=own, shared=shared, base_model=base_model_of(name), prompt=prompts[0]
+    )
+    rows = compare(
+        name,
+        prompts[0],
+        entries,
+        window=window,
+        training_text=training_text_of(name, notify=notice),
+        notify=notice,
+        **loading,
+    )
+    if html is not None:
+        from gptft.report.comparison import comparison_html
+        from gptft.report.run import write_whole
+
+        write_whole(html, comparison_html(rows, model=name, prompt=prompts[0]))
+        notice(f"Written: {html}")
+    if as_json:
+        result_json([row.to_dict() for row in rows])
+        return
+    console = stdout()
+    result(comparison_table(rows, width=console.width if console.is_terminal else None))
 
 
 def _model_name(argument: str | None, config: "Config") -> str:
@@ -162,62 +271,18 @@ def _model_name(argument: str | None, config: "Config") -> str:
     return name
 
 
-def _read_prompts(prompts: Sequence[str], path: Path | None) -> list[str]:
-    """The prompts of the command line, then those of a file, or else all of standard input."""
-    from gptft.errors import ConfigError
-
-    found = [*prompts, *(_read_lines(path) if path is not None else [])]
-    if not prompts and path is None:
-        found = _read_stdin()
-    for prompt in found:
-        if any("\ud800" <= character <= "\udfff" for character in prompt):
-            raise ConfigError(f"The prompt {prompt[:30]!r} is not UTF-8 text.")
-    return found
-
-
-def _read_lines(path: Path) -> list[str]:
-    from gptft.errors import ConfigError
-
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"{path} can't be read: {error.strerror}.") from None
-    lines = [line.removesuffix("\r") for line in _decode(content, name=str(path)).split("\n")]
-    if not any(lines):
-        raise ConfigError(f"{path} holds no prompt: every line of it is empty.")
-    return [line for line in lines if line]
-
-
-def _read_stdin() -> list[str]:
-    from gptft.errors import ConfigError
-
+def _read_stdin() -> bytes:
     is_open = sys.stdin is not None and not sys.stdin.isatty()
-    content = sys.stdin.buffer.read() if is_open else b""
-    if not content:
-        raise ConfigError('There is no prompt. Give one: -p "...", --file FILE, or pipe it in.')
-    return [_decode(content, name="standard input").removesuffix("\n").removesuffix("\r")]
-
-
-def _decode(content: bytes, *, name: str) -> str:
-    from gptft.errors import ConfigError
-
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ConfigError(
-            f"{name} is not UTF-8 text: byte 0x{content[error.start]:02x} at offset "
-            f"{error.start:,}. Convert it to UTF-8 first."
-        ) from None
+    return sys.stdin.buffer.read() if is_open else b""
 
 
 def _is_streamed(
-    asked: bool | None, settings: "Settings", *, num_prompts: int, as_json: bool
+    asked: bool | None, settings: "Settings", *, num_prompts: int, reason: str | None
 ) -> bool:
     """Whether to show the text as it is written: on a terminal, where that is possible."""
-    from gptft.decoding.strategies import why_not_streamed
+    from gptft.decoding.settings import why_not_streamed
     from gptft.errors import ConfigError
 
-    reason = "--json prints whole texts" if as_json else None
     reason = reason or why_not_streamed(settings, num_prompts=num_prompts)
     if asked and reason:
         raise ConfigError(f"--stream is impossible here: {reason}. Leave it out.")

@@ -3,14 +3,14 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
-    from gptft.config import Config
+    from gptft.config.sections import Config
     from gptft.corpus.prepare import Prepared
     from gptft.corpus.survey import Progress
 
@@ -21,6 +21,22 @@ Overrides = Annotated[
     list[str],
     typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override a setting; repeatable."),
 ]
+StrategyName = Annotated[
+    str | None,
+    typer.Option(
+        help="A strategy by name (gptft strategies lists them), or one of the config's own; "
+        "without it the settings decide."
+    ),
+]
+GenerationFile = Annotated[
+    Path | None,
+    typer.Option("--config", "-c", help="A YAML config: its generation, strategies, model.name."),
+]
+Dtype = Annotated[
+    Literal["auto", "float32", "bfloat16", "float16"] | None,
+    typer.Option(help="Of the weights; auto is what the device is fast in."),
+]
+UseCpu = Annotated[bool, typer.Option("--cpu", help="Leave an accelerator alone.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
@@ -36,6 +52,15 @@ def read_config(path: Path, overrides: Sequence[str]) -> "Config":
     if is_yaml(path):
         return load_config(path, overrides=overrides)
     return default_config(overrides=overrides, text=path)
+
+
+def read_generation_config(path: Path | None, overrides: Sequence[str]) -> "Config":
+    """The config that says how text is written, or the default one."""
+    from gptft.config.load import default_config, load_config
+
+    if path is not None:
+        return load_config(path, overrides=overrides)
+    return default_config(overrides=overrides)
 
 
 def prepare_with_progress(config: "Config") -> "Prepared":

@@ -44,7 +44,7 @@ def train(
 ) -> None:
     """Fine-tune a model on the texts of CONFIG, or train a new one."""
     from gptft.console import is_first_process, notice, result, result_json, stderr
-    from gptft.decoding.strategies import resolve_settings
+    from gptft.decoding.settings import resolve_settings
     from gptft.errors import ConfigError
     from gptft.training.run_folder import check_free, read_facts
 

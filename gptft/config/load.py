@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from gptft.config.generation_fields import PARAMETERS, read_generation
 from gptft.config.sections import Config, Section
 from gptft.config.source import KeyPath, Source, parse_value, read_yaml
 from gptft.config.suggest import did_you_mean
@@ -76,6 +77,7 @@ def _build(source: Source, *, overrides: Sequence[str]) -> Config:
     if isinstance(training, dict):
         for name, message in training_problems(training):
             problems.append(_located(source, ("training", name), message))
+    problems += _read_strategies(source)
     config = Config()
     try:
         config = Config.model_validate(_without_empty_sections(source.values))
@@ -85,6 +87,22 @@ def _build(source: Source, *, overrides: Sequence[str]) -> Config:
     if problems:
         raise ConfigError(*(message for _, message in sorted(problems, key=lambda p: p[0])))
     return config
+
+
+def _read_strategies(source: Source) -> list[Problem]:
+    """Put the settings of `generation` and of each of `strategies` into the types they mean."""
+    problems = []
+    strategies = source.values.get("strategies")
+    names = strategies if isinstance(strategies, dict) else {}
+    paths: list[tuple[KeyPath, Any]] = [(("generation",), source.values.get("generation"))]
+    paths += [(("strategies", name), values) for name, values in names.items()]
+    for path, values in paths:
+        if isinstance(values, dict):
+            meant, wrong = read_generation(values)
+            problems += [_located(source, (*path, name), message) for name, message in wrong]
+            values.clear()
+            values.update(meant)
+    return problems
 
 
 def _apply(override: str, source: Source) -> None:
@@ -215,6 +233,8 @@ def _elsewhere(name: str) -> str:
     ]
     if name in known_fields()[1]:
         homes.append(f"training.{name}")
+    if name in PARAMETERS:
+        homes.append(f"generation.{name}")
     return f"Did you mean {' or '.join(homes)}?" if homes else ""
 
 

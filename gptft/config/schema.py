@@ -5,6 +5,7 @@ In: the sections and the field snapshot. Out: a JSON Schema an editor completes 
 
 from typing import Any
 
+from gptft.config.generation_fields import PARAMETERS, field_schema
 from gptft.config.sections import Config
 from gptft.config.training_fields import OWN_FIELDS, known_fields
 
@@ -28,6 +29,16 @@ def config_schema() -> dict[str, Any]:
         "additionalProperties": False,
         "properties": {name: _field_schema(entry) for name, entry in sorted(fields.items())},
     }
+    generation = {
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {
+            "strategy": {"type": "string", "description": "By name, or the settings decide."},
+            **{name: field_schema(row) for name, row in PARAMETERS.items()},
+        },
+    }
+    schema["properties"]["generation"] |= generation
+    schema["properties"]["strategies"]["additionalProperties"] = generation
     return schema
 
 

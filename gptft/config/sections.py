@@ -260,46 +260,6 @@ class SamplesConfig(Section):
     )
 
 
-class GenerationConfig(Section):
-    """How text is written: a strategy and its settings, spelled as in transformers."""
-
-    strategy: str | None = Field(
-        default=None, description="A strategy by name; without it the settings decide."
-    )
-    max_new_tokens: Positive | None = Field(default=None, description="Tokens to write at most.")
-    min_new_tokens: Annotated[int, Field(ge=0)] | None = Field(
-        default=None, description="No EOS before so many tokens."
-    )
-    num_beams: Annotated[int, Field(ge=1)] | None = Field(
-        default=None, description="Beams kept a step."
-    )
-    length_penalty: Number | None = Field(
-        default=None, description="Beams: above 0 favours longer texts, below 0 shorter ones."
-    )
-    early_stopping: bool | Literal["never"] | None = Field(
-        default=None, description="Beams: whether to stop when enough beams have ended."
-    )
-    temperature: Annotated[Number, Field(gt=0.0)] | None = Field(
-        default=None, description="Sampling: logits are divided by it."
-    )
-    top_k: Annotated[int, Field(ge=0)] | None = Field(
-        default=None, description="Sampling: keep the k likeliest tokens; 0 keeps all."
-    )
-    top_p: Annotated[Number, Field(gt=0.0, le=1.0)] | None = Field(
-        default=None, description="Sampling: keep the likeliest tokens that reach this probability."
-    )
-    repetition_penalty: Annotated[Number, Field(gt=0.0)] | None = Field(
-        default=None, description="Above 1 makes tokens already written less likely."
-    )
-    no_repeat_ngram_size: Annotated[int, Field(ge=0)] | None = Field(
-        default=None, description="Never write the same n tokens twice; 0 turns it off."
-    )
-    num_return_sequences: Positive | None = Field(default=None, description="Texts a prompt.")
-    seed: Annotated[int, Field(ge=0)] | None = Field(
-        default=None, description="Of the random draws; without it one is drawn and shown."
-    )
-
-
 class Config(Section):
     """A whole config file."""
 
@@ -310,7 +270,13 @@ class Config(Section):
         default_factory=dict, description="Any field of transformers.TrainingArguments."
     )
     samples: SamplesConfig = Field(default_factory=SamplesConfig)
-    generation: GenerationConfig = Field(default_factory=GenerationConfig)
+    generation: dict[str, Any] = Field(
+        default_factory=dict, description="How text is written: a strategy and its settings."
+    )
+    strategies: dict[Name, dict[str, Any]] = Field(
+        default_factory=dict,
+        description="Strategies of your own, by name: what generation holds, for each.",
+    )
 
     @model_validator(mode="after")
     def _tokenizer_fits(self) -> "Config":

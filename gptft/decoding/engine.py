@@ -1,36 +1,49 @@
 """A model, prompts and settings -> texts: what `gptft generate` does.
 
 In: a model's name or a loaded model, prompts, `Settings`. Out: one `Generated` a text. Every field
-of transformers' GenerationConfig is set here; of a model's own only its special tokens count. Knows
-nothing of how a model was trained.
+of transformers' GenerationConfig is set by the settings; of a model's own only its special tokens
+count. Knows nothing of how a model was trained.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import groupby, islice
 from typing import Any, Literal
 
 import torch
-from transformers import (
-    GenerationConfig,
-    LogitsProcessorList,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
-from transformers.generation.streamers import BaseStreamer
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
-from gptft.decoding.strategies import Settings, Value, why_not_streamed, with_seed
+from gptft.config.generation_fields import PARAMETERS
+from gptft.decoding import candidates
+from gptft.decoding.healing import heal
+from gptft.decoding.others import Others, load_others
+from gptft.decoding.rows import write_rows
+from gptft.decoding.scoring import sequence_logprobs
+from gptft.decoding.settings import Settings, shown, why_not_streamed, with_seed
+from gptft.decoding.special import check_context, check_ids, special_tokens
+from gptft.decoding.stopping import cut_at
 from gptft.decoding.stream import PieceStreamer
-from gptft.decoding.text import continuation, encode_prompt
-from gptft.errors import ConfigError, ModelError
+from gptft.decoding.text import continuation, encode_piece, encode_prompt
+from gptft.decoding.window import write_windows
+from gptft.decoding.writer import Writer
+from gptft.errors import ConfigError
 from gptft.models.load import context_of, load_auto_tokenizer, load_for_inference
 from gptft.models.precision import DtypeName, pick_device
 
 Sampler = Callable[[PreTrainedModel, PreTrainedTokenizerBase, Sequence[str]], list[str]]
 
 _BATCH_PROMPTS = 16  # prompts at once where nothing is drawn
+# Processors that look at a prompt as a whole see its padding, too.
+_PROMPT_SHAPED = (
+    "repetition_penalty",
+    "no_repeat_ngram_size",
+    "dry_multiplier",
+    "encoder_repetition_penalty",
+    "encoder_no_repeat_ngram_size",
+    "sequence_bias",
+    "bad_words",
+)
 
 
 @dataclass(frozen=True)
@@ -40,23 +53,33 @@ class Generated:
     Attributes:
         prompt: as it was given.
         continuation: what follows it, exactly: spaces kept, special tokens left out.
-        num_new_tokens: tokens of the continuation, EOS not counted.
-        stopped: eos where the model ended the text, length where max_new_tokens did.
+        prompt_ids: what the model was given, without padding.
+        new_ids: the tokens it wrote, EOS not among them.
+        stopped: eos where the model ended the text, stop_string where one did, length where
+            max_new_tokens or max_time did.
         settings: what was in force, the seed included.
+        details: what a choice among several texts was made by.
     """
 
     prompt: str
     continuation: str
-    num_new_tokens: int
-    stopped: Literal["eos", "length"]
+    prompt_ids: tuple[int, ...]
+    new_ids: tuple[int, ...]
+    stopped: Literal["eos", "length", "stop_string"]
     settings: Settings
+    details: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def text(self) -> str:
         """The prompt and its continuation."""
         return self.prompt + self.continuation
 
-    def to_dict(self) -> dict[str, str | int | dict[str, Value] | None]:
+    @property
+    def num_new_tokens(self) -> int:
+        """Tokens of the continuation, EOS not counted."""
+        return len(self.new_ids)
+
+    def to_dict(self) -> dict[str, Any]:
         """The fields by name, as `gptft generate --json` prints them; no seed if none was used."""
         return {
             "prompt": self.prompt,
@@ -67,43 +90,61 @@ class Generated:
             "seed": self.settings.seed if self.settings.do_sample else None,
             "num_new_tokens": self.num_new_tokens,
             "stopped": self.stopped,
+            **self.details,
         }
 
 
-@dataclass(frozen=True)
-class SpecialTokens:
-    """The ids that begin, end and fill up texts.
-
-    Attributes:
-        eos: each of them ends a text; those of the tokenizer and of the model, maybe none.
-        pad: fills up rows of a batch; masked, so any id will do.
-        start: what an empty prompt begins with, or None where there is neither BOS nor EOS.
-    """
-
-    eos: tuple[int, ...]
-    pad: int
-    start: int | None
-
-
-def generate(
+def load_writer(
     model_name: str,
-    prompts: Sequence[str],
     *,
     settings: Settings,
     dtype: DtypeName = "auto",
     revision: str | None = None,
     use_cpu: bool = False,
-    on_text: Callable[[str], None] | None = None,
-) -> list[Generated]:
-    """Load a model and continue `prompts`.
+) -> Writer:
+    """Load a model with its tokenizer, and every other model that `settings` name.
 
     Args:
         model_name: pico, a model or run folder, or a hub id.
-        prompts: plain texts.
-        settings: see `resolve_settings`; a missing seed is drawn.
+        settings: see `resolve_settings`.
         dtype: of the weights.
         revision: branch, tag or commit of a hub model.
         use_cpu: leave an accelerator alone.
+
+    Raises:
+        ConfigError: another model doesn't fit this one.
+        ModelError: a model can't be found or read.
+    """
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    tokenizer = load_auto_tokenizer(model_name, revision=revision)
+    device = pick_device(use_cpu=use_cpu)
+    model = load_for_inference(model_name, device=device, dtype=dtype, revision=revision)
+    others = load_others(settings, tokenizer, device=device, dtype=dtype)
+    return Writer(model, tokenizer, special_tokens(model, tokenizer), others)
+
+
+def generate(
+    writer: Writer,
+    prompts: Sequence[str],
+    *,
+    settings: Settings,
+    window: bool = False,
+    chat: bool = False,
+    on_text: Callable[[str], None] | None = None,
+) -> list[Generated]:
+    """Continue `prompts`.
+
+    Where tokens are drawn each prompt runs alone from the seed, so that its text doesn't depend on
+    the others; elsewhere prompts of similar length run together.
+
+    Args:
+        writer: see `load_writer`.
+        prompts: plain texts; an empty one begins with BOS, or EOS.
+        settings: see `resolve_settings`; a missing seed is drawn.
+        window: let the model forget the beginning of what doesn't fit its context, instead of
+            refusing it.
+        chat: put each prompt into the model's own chat template, as what a user says.
         on_text: told of the prompt and then of each new piece of text as it is written; for one
             prompt and one text without beams.
 
@@ -111,26 +152,51 @@ def generate(
         `num_return_sequences` texts for each prompt, in the order of the prompts.
 
     Raises:
-        ConfigError: a prompt is too long, or settings that can't be had.
-        ModelError: the model can't be found or read, or its logits are no numbers.
+        ConfigError: prompts too long for the model, all of them at once and before any text is
+            written, or settings that can't be had.
+        ModelError: the tokenizer isn't the model's, or the model's logits are no numbers.
     """
+    settings = with_seed(settings)
+    if chat and settings["context"]:
+        raise ConfigError("context doesn't go with a chat template. Put it into the prompt.")
+    encoded = encode_chat(writer, prompts) if chat else encode_all(writer, prompts, settings)
+    check_ids(writer.model, encoded)
+    given = encoded
+    if settings["token_healing"]:
+        encoded = [heal(writer, ids) for ids in encoded]
+    slides = [False] * len(prompts)
+    if window:
+        slides = [_is_beyond(writer.model, ids, settings) for ids in encoded]
+    else:
+        most = settings["max_new_tokens"]
+        check_context(writer.model, encoded, prompts=prompts, max_new_tokens=most)
     reason = why_not_streamed(settings, num_prompts=len(prompts)) if on_text else None
+    if on_text and any(slides):
+        reason = "a window slides over it"
     if reason:
         raise ConfigError(f"This can't be streamed: {reason}.")
-    transformers_logging.disable_progress_bar()
-    transformers_logging.set_verbosity_error()
-    settings = with_seed(settings)
-    tokenizer = load_auto_tokenizer(model_name, revision=revision)
-    device = pick_device(use_cpu=use_cpu)
-    model = load_for_inference(model_name, device=device, dtype=dtype, revision=revision)
     streamer = None
     if on_text is not None:
-        eos = special_tokens(model, tokenizer).eos
-        streamer = PieceStreamer(tokenizer, prompt=prompts[0], eos_token_ids=eos, on_text=on_text)
-    seed = settings.seed or 0
-    return generate_texts(
-        model, tokenizer, prompts, settings=settings, seed=seed, streamer=streamer
-    )
+        eos = writer.special.eos
+        streamer = PieceStreamer(
+            writer.tokenizer, prompt=prompts[0], eos_token_ids=eos, on_text=on_text
+        )
+    texts: dict[int, list[Generated]] = {}
+    for batch in _batches([len(ids) for ids in encoded], settings, slides=slides):
+        chosen = [encoded[i] for i in batch]
+        if settings.do_sample:
+            torch.manual_seed(settings.seed or 0)
+        if slides[batch[0]]:
+            rows = write_windows(writer, chosen[0], settings=settings)
+        else:
+            rows = write_rows(writer, chosen, settings=settings, streamer=streamer)
+        for i, new_rows in zip(batch, _split(rows, len(batch)), strict=True):
+            drawn = [
+                _generated(writer, prompts[i], encoded[i], row, settings=settings, given=given[i])
+                for row in new_rows
+            ]
+            texts[i] = _pick(writer, drawn, settings)
+    return [text for i in range(len(prompts)) for text in texts[i]]
 
 
 def make_sampler(settings: Settings) -> Sampler:
@@ -139,231 +205,94 @@ def make_sampler(settings: Settings) -> Sampler:
     It sets torch's global random state to the settings' seed, or 0, before each drawn text, and
     leaves the state where drawing took it: a caller that needs its own keeps it.
     """
-    single = replace(settings, num_return_sequences=1)
+    if "num_return_sequences" in settings.values:
+        settings = settings.changed(num_return_sequences=1)
+    settings = replace(settings, seed=settings.seed or 0)
+    others: dict[torch.device, Others] = {}
 
     def sample(
         model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str]
     ) -> list[str]:
-        texts = generate_texts(model, tokenizer, prompts, settings=single, seed=settings.seed or 0)
-        return [text.continuation for text in texts]
+        if model.device not in others:
+            loaded = load_others(settings, tokenizer, device=model.device, dtype="auto")
+            others[model.device] = loaded
+        special = special_tokens(model, tokenizer)
+        writer = Writer(model, tokenizer, special, others[model.device])
+        return [text.continuation for text in generate(writer, prompts, settings=settings)]
 
     return sample
 
 
-def generate_texts(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[str],
-    *,
-    settings: Settings,
-    seed: int,
-    streamer: BaseStreamer | None = None,
-) -> list[Generated]:
-    """Continue `prompts` with a loaded model in eval mode.
+def encode_chat(writer: Writer, prompts: Sequence[str]) -> list[list[int]]:
+    """The ids of a conversation that each prompt opens, up to where the answer begins.
 
-    Where tokens are drawn each prompt runs alone from `seed`, so that its text doesn't depend on
-    the others; elsewhere prompts of similar length run together.
+    Raises:
+        ConfigError: the tokenizer has no chat template.
+    """
+    tokenizer = writer.tokenizer
+    if not getattr(tokenizer, "chat_template", None):
+        raise ConfigError(
+            "This model's tokenizer has no chat template: it was never tuned to hold a "
+            "conversation. Leave --chat out; --template dialogue frames a prompt for any model."
+        )
+    encoded = []
+    for prompt in prompts:
+        turns = [{"role": "user", "content": prompt}]
+        said: Any = tokenizer.apply_chat_template(
+            turns, add_generation_prompt=True, return_dict=True
+        )
+        encoded.append(list(said["input_ids"]))
+    return encoded
 
-    Args:
-        model: a causal one.
-        tokenizer: the model's.
-        prompts: plain texts; an empty one begins with BOS, or EOS.
-        settings: see `resolve_settings`.
-        seed: of the draws.
-        streamer: given the ids as they come; for one prompt and one text without beams.
+
+def unused_suggestions(writer: Writer) -> str | None:
+    """What the model's own generation_config.json suggests, none of which is in force.
 
     Returns:
-        `num_return_sequences` texts for each prompt, in the order of the prompts.
-
-    Raises:
-        ConfigError: prompts too long for the model, all of them at once and before any text is
-            written, or settings that transformers refuses.
-        ModelError: the tokenizer isn't the model's, or the model's logits are no numbers.
+        a sentence that says how to have it, or None where there is nothing.
     """
-    special = special_tokens(model, tokenizer)
-    encoded = [encode_prompt(tokenizer, prompt) or _start(special) for prompt in prompts]
-    _check_ids(model, encoded)
-    _check_context(model, encoded, prompts=prompts, max_new_tokens=settings.max_new_tokens)
-    config = generation_config(settings, special)
-    in_force = replace(settings, seed=seed) if settings.do_sample else settings
-    texts: dict[int, list[Generated]] = {}
-    for batch in _batches([len(ids) for ids in encoded], settings):
-        if settings.do_sample:
-            torch.manual_seed(seed)
-        rows = _run(model, [encoded[i] for i in batch], config=config, streamer=streamer)
-        for i, new_rows in zip(batch, _split(rows, len(batch)), strict=True):
-            texts[i] = [
-                _generated(tokenizer, prompts[i], encoded[i], row, special.eos, in_force)
-                for row in new_rows
-            ]
-    return [text for i in range(len(prompts)) for text in texts[i]]
+    own = writer.model.generation_config
+    values = own.to_diff_dict() if own is not None else {}
+    known = {name: value for name, value in values.items() if name in PARAMETERS}
+    if not known:
+        return None
+    words = ", ".join(f"{name} {shown(value)}" for name, value in known.items())
+    return (
+        f"The model's own generation_config.json suggests {words}. It is not in force; give these "
+        "settings to have them."
+    )
 
 
-def special_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> SpecialTokens:
-    """The special ids of a model and its tokenizer; ids the model has no embedding for are not."""
-    num_ids = _num_ids(model)
-    own = model.generation_config
-
-    def known(*candidates: Any) -> list[int]:
-        flat = [i for c in candidates for i in (c if isinstance(c, list) else [c])]
-        return [i for i in dict.fromkeys(flat) if isinstance(i, int) and 0 <= i < num_ids]
-
-    eos = known(tokenizer.eos_token_id, own.eos_token_id if own else None)
-    bos = known(tokenizer.bos_token_id, own.bos_token_id if own else None)
-    pad = known(tokenizer.pad_token_id, *eos)
-    return SpecialTokens(tuple(eos), pad[0] if pad else 0, next(iter([*bos, *eos]), None))
+def encode_all(writer: Writer, prompts: Sequence[str], settings: Settings) -> list[list[int]]:
+    """The ids of each prompt, after the context where there is one."""
+    tokenizer = writer.tokenizer
+    if context := settings["context"]:
+        head = encode_prompt(tokenizer, context)
+        return [[*head, *encode_piece(tokenizer, prompt)] for prompt in prompts]
+    return [encode_prompt(tokenizer, prompt) or writer.special.first() for prompt in prompts]
 
 
-def generation_config(settings: Settings, special: SpecialTokens) -> GenerationConfig:
-    """The settings as transformers takes them, checked by its own strict check.
-
-    Raises:
-        ConfigError: transformers refuses them.
-    """
-    values: dict[str, Any] = settings.to_dict()
-    if not settings.do_sample:  # its strict check takes 0, which is off, for a setting
-        del values["top_k"]
-    try:
-        config = GenerationConfig(
-            **values,
-            eos_token_id=list(special.eos) or None,
-            pad_token_id=special.pad,
-            bos_token_id=special.start,
-            use_cache=True,
-        )
-        config.validate(strict=True)
-    except ValueError as error:
-        raise ConfigError(f"transformers refuses these settings: {error}") from None
-    return config
-
-
-def _start(special: SpecialTokens) -> list[int]:
-    if special.start is None:
-        raise ConfigError(
-            "The prompt is empty, and this model has neither BOS nor EOS to begin a text with. "
-            "Give it a first word."
-        )
-    return [special.start]
-
-
-def _num_ids(model: PreTrainedModel) -> int:
-    return int(model.get_input_embeddings().num_embeddings)  # type: ignore[arg-type]
-
-
-def _check_ids(model: PreTrainedModel, encoded: Sequence[Sequence[int]]) -> None:
-    highest, num_ids = max((i for ids in encoded for i in ids), default=0), _num_ids(model)
-    if highest >= num_ids:
-        raise ModelError(
-            f"The tokenizer gives id {highest:,}, and the model has {num_ids:,} embeddings. "
-            "The tokenizer belongs to another model."
-        )
-
-
-def _check_context(
-    model: PreTrainedModel,
-    encoded: Sequence[Sequence[int]],
-    *,
-    prompts: Sequence[str],
-    max_new_tokens: int,
-) -> None:
-    """Refuse what would run beyond the last position; the last new token needs none."""
+def _is_beyond(model: PreTrainedModel, ids: Sequence[int], settings: Settings) -> bool:
     context = context_of(model)
-    if context is None:
-        return
-    problems = []
-    for prompt, ids in zip(prompts, encoded, strict=True):
-        if len(ids) + max_new_tokens - 1 <= context:
-            continue
-        room = context - len(ids) + 1
-        way_out = (
-            f"Set max_new_tokens to {room:,} or less, or shorten the prompt."
-            if room > 0
-            else "Shorten the prompt."
-        )
-        problems.append(
-            f"The prompt {_excerpt(prompt)} has {len(ids):,} tokens, and with max_new_tokens "
-            f"{max_new_tokens:,} it doesn't fit the model's context of {context:,}. {way_out}"
-        )
-    if problems:
-        raise ConfigError(*problems)
+    return context is not None and len(ids) + settings["max_new_tokens"] - 1 > context
 
 
-def _excerpt(prompt: str, *, length: int = 30) -> str:
-    """The beginning of a prompt, in one line."""
-    line = " ".join(prompt[: length + 1].split())
-    return f'"{line[:length]}…"' if len(prompt) > length else f'"{line}"'
-
-
-def _batches(lengths: Sequence[int], settings: Settings) -> Iterator[list[int]]:
+def _batches(
+    lengths: Sequence[int], settings: Settings, *, slides: Sequence[bool]
+) -> Iterator[list[int]]:
     """Which prompts run together, by their index, from short to long.
 
     Rows drawn together would share one stream of random numbers. Penalties look at the padding,
     too: under them only prompts of one length share a batch.
     """
-    order = sorted(range(len(lengths)), key=lambda i: lengths[i])
-    penalized = settings.repetition_penalty != 1.0 or settings.no_repeat_ngram_size > 0
-    size = 1 if settings.do_sample else _BATCH_PROMPTS
-    for _, group in groupby(order, key=lambda i: lengths[i] if penalized else 0):
+    order = sorted(range(len(lengths)), key=lambda i: (slides[i], lengths[i]))
+    same_length = any(settings.is_on(name) for name in _PROMPT_SHAPED)
+    same_length |= settings.strategy == "watermark"  # what it favours depends on earlier tokens
+    alone = settings.do_sample or settings.row.single
+    for key, group in groupby(order, key=lambda i: (slides[i], lengths[i] if same_length else 0)):
+        size = 1 if alone or key[0] else _BATCH_PROMPTS
         while batch := list(islice(group, size)):
             yield batch
-
-
-def _run(
-    model: PreTrainedModel,
-    encoded: Sequence[Sequence[int]],
-    *,
-    config: GenerationConfig,
-    streamer: BaseStreamer | None,
-) -> list[list[int]]:
-    """One call of `generate`: B prompts -> B x num_return_sequences rows of new ids, padded."""
-    input_ids, attention_mask = _left_padded(encoded, pad=int(config.pad_token_id or 0))
-    try:
-        with _only(config, model):
-            output = model.generate(  # type: ignore[operator]
-                input_ids.to(model.device),
-                attention_mask=attention_mask.to(model.device),
-                generation_config=config,
-                logits_processor=LogitsProcessorList([_refuse_nan]),
-                streamer=streamer,
-            )
-    except torch.OutOfMemoryError:
-        raise ModelError(
-            f"Out of memory on {model.device}. Lower num_beams or num_return_sequences, or the "
-            "length of text and prompt."
-        ) from None
-    rows: list[list[int]] = output[:, input_ids.shape[1] :].tolist()
-    return rows
-
-
-def _left_padded(
-    encoded: Sequence[Sequence[int]], *, pad: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ids and mask, both of shape (B, T) with T the longest; a decoder goes on from the right."""
-    longest = max(map(len, encoded))
-    input_ids = torch.tensor([[pad] * (longest - len(ids)) + list(ids) for ids in encoded])
-    mask = torch.tensor([[0] * (longest - len(ids)) + [1] * len(ids) for ids in encoded])
-    return input_ids, mask
-
-
-@contextmanager
-def _only(config: GenerationConfig, model: PreTrainedModel) -> Iterator[None]:
-    """Hide the model's own generation config: `generate` fills unset fields from it in silence."""
-    own = model.generation_config
-    model.generation_config = config
-    try:
-        yield
-    finally:
-        model.generation_config = own
-
-
-def _refuse_nan(input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-    """Pass logits of shape (B, V) on as they are, unless they are no numbers."""
-    if torch.isnan(scores).any():
-        raise ModelError(
-            "The model's logits are not numbers. Its training went astray, or its dtype is too "
-            "narrow: try --dtype float32."
-        )
-    return scores
 
 
 def _split(rows: Sequence[list[int]], num_parts: int) -> Iterator[Sequence[list[int]]]:
@@ -373,20 +302,65 @@ def _split(rows: Sequence[list[int]], num_parts: int) -> Iterator[Sequence[list[
 
 
 def _generated(
-    tokenizer: PreTrainedTokenizerBase,
+    writer: Writer,
     prompt: str,
     prompt_ids: Sequence[int],
     row: Sequence[int],
-    eos: Sequence[int],
+    *,
     settings: Settings,
+    given: Sequence[int],
 ) -> Generated:
-    """Cut a row at its EOS, behind which there is padding, and decode it."""
-    end = next((i for i, token in enumerate(row) if token in eos), None)
+    """Cut a row at its EOS, behind which there is padding, or before a stop string; decode it.
+
+    `given` are the prompt's ids before its last token was healed.
+    """
+
+    def read(ids: Sequence[int]) -> str:
+        if list(prompt_ids) == list(given):
+            return continuation(writer.tokenizer, prompt_ids, ids)
+        healed = continuation(writer.tokenizer, given[:-1], [prompt_ids[-1], *ids])
+        return healed[_length_of_last(writer, given) :]
+
+    end = next((i for i, token in enumerate(row) if token in writer.special.eos), None)
     new_ids = row[:end]
+    text = read(new_ids)
+    cut = cut_at(text, stops := settings["stop_strings"])
+    if len(cut) < len(text):  # other rows were longer: what follows is padding, or not asked for
+        starts = (new_ids[:length] for length in range(len(new_ids) + 1))
+        new_ids = next(ids for ids in starts if any(stop in read(ids) for stop in stops))
+    stopped: Literal["eos", "length", "stop_string"] = "length" if end is None else "eos"
     return Generated(
         prompt=prompt,
-        continuation=continuation(tokenizer, prompt_ids, new_ids),
-        num_new_tokens=len(new_ids),
-        stopped="length" if end is None else "eos",
+        continuation=cut,
+        prompt_ids=tuple(prompt_ids),
+        new_ids=tuple(new_ids),
+        stopped="stop_string" if len(cut) < len(text) else stopped,
         settings=settings,
     )
+
+
+def _length_of_last(writer: Writer, ids: Sequence[int]) -> int:
+    """Characters that the last token adds to a prompt."""
+    return len(continuation(writer.tokenizer, ids[:-1], ids[-1:]))
+
+
+def _pick(writer: Writer, drawn: list[Generated], settings: Settings) -> list[Generated]:
+    """The texts to return of those drawn for a prompt."""
+    number, texts = settings["num_return_sequences"], [text.continuation for text in drawn]
+    if settings.row.pick == "best_of_n":
+        sums = sequence_logprobs(
+            writer.model,
+            [[*text.prompt_ids, *text.new_ids] for text in drawn],
+            starts=[len(text.prompt_ids) for text in drawn],
+        )
+        means = [s / max(text.num_new_tokens, 1) for s, text in zip(sums, drawn, strict=True)]
+        chosen = candidates.best_of_n(means, num_return=number)
+        return [replace(drawn[i], details={"mean_logprob": means[i]}) for i in chosen]
+    if settings.row.pick == "mbr":
+        return [drawn[i] for i in candidates.minimum_bayes_risk(texts, num_return=number)]
+    if settings.row.pick == "self_consistency":
+        pattern = settings["answer_pattern"]
+        vote = candidates.self_consistency(texts, answer_pattern=pattern, num_return=number)
+        details = {"answer": vote.answer, "votes": dict(vote.counts)}
+        return [replace(drawn[i], details=details) for i in vote.indices]
+    return drawn

@@ -31,6 +31,12 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
     return ids[:end]
 
 
+def encode_piece(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """Encode a stretch of text as it stands, with nothing before or after it."""
+    encoding = tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False)
+    return list(encoding["input_ids"])
+
+
 def continuation(
     tokenizer: PreTrainedTokenizerBase, prompt_ids: Sequence[int], new_ids: Sequence[int]
 ) -> str:

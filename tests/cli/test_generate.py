@@ -1,6 +1,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -13,8 +14,11 @@ from typer.testing import CliRunner
 from gptft import cli
 from gptft.cli import generate as command
 from gptft.cli.app import app
-from gptft.config import load_config
-from gptft.decoding.strategies import STRATEGIES, resolve_settings
+from gptft.config.generation_fields import PARAMETERS
+from gptft.config.load import load_config
+from gptft.decoding.prompts import gather_prompts
+from gptft.decoding.settings import check_strategies, resolve_settings
+from gptft.decoding.strategies import STRATEGIES
 from gptft.errors import ConfigError, ModelError
 
 SHIPPED = sorted((Path(__file__).parents[2] / "configs" / "generate").glob("*.yaml"))
@@ -43,9 +47,7 @@ class TestOutput:
         assert result.stdout.startswith("Буря мглою")
         assert result.stdout.endswith("\n")
         assert result.stderr.strip() == (
-            f"{tiny_model_dir}, nucleus: top_p 0.8, temperature 1.0, top_k 0, "
-            "repetition_penalty 1.0, no_repeat_ngram_size 0, max_new_tokens 6, min_new_tokens 0, "
-            "num_return_sequences 1, seed 3"
+            f"{tiny_model_dir}, nucleus: top_p 0.8, max_new_tokens 6, seed 3"
         )
 
     def test_the_seed_shown_gives_the_same_text_again(self, run):
@@ -118,10 +120,10 @@ class TestPrompts:
 
         monkeypatch.setattr(sys, "stdin", Terminal())
         with pytest.raises(ConfigError, match="There is no prompt"):
-            command._read_prompts([], None)
+            gather_prompts([], None, read_stdin=command._read_stdin)
         monkeypatch.setattr(sys, "stdin", None)
         with pytest.raises(ConfigError, match="There is no prompt"):
-            command._read_prompts([], None)
+            gather_prompts([], None, read_stdin=command._read_stdin)
 
     def test_bad_files_are_errors(self, run, tmp_path):
         assert "missing.txt can't be read: No such" in error_of(
@@ -138,7 +140,7 @@ class TestPrompts:
     def test_bytes_that_are_no_text_are_errors(self, run):
         assert "standard input is not UTF-8" in error_of(run(stdin=b"\xd0"))
         with pytest.raises(ConfigError, match="is not UTF-8 text"):
-            command._read_prompts(["\udcd0"], None)
+            gather_prompts(["\udcd0"], None, read_stdin=command._read_stdin)
 
     def test_one_too_long_is_an_error(self, run):
         message = error_of(run("-p", "q" * 60))
@@ -175,13 +177,37 @@ class TestSettings:
         assert settings["seed"] == 3
         assert settings["strategy"] == "top_k"
 
-    def test_set_needs_no_file_and_null_takes_a_setting_back(self, config, tiny_model_dir):
+    def test_set_needs_no_file(self, tiny_model_dir):
         settings = self.in_force(str(tiny_model_dir), "--set", "generation.num_beams=2")
         assert settings["strategy"] == "beam"
-        settings = self.in_force(
-            "-c", config, "--set", "generation.top_k=null", "--set", "generation.temperature=null"
+
+    def test_a_neutral_value_takes_a_setting_back_and_null_says_which_one(self, run, config):
+        settings = self.in_force("-c", config, "--set", "generation.top_k=0")
+        assert (settings["strategy"], settings["top_k"]) == ("temperature", 0)
+        message = error_of(
+            run("-p", "x", "-c", config, "--set", "generation.top_k=null",
+                "--set", "generation.temperature=null")
+        )  # fmt: skip
+        assert message.splitlines() == [
+            "--set  generation.top_k must be a whole number, not null. 0 turns it off.",
+            "--set  generation.temperature must be a number, not null. 1.0 turns it off.",
+        ]
+
+    def test_the_configs_own_strategies_go_by_name(self, run, tmp_path, tiny_model_dir):
+        path = tmp_path / "own.yaml"
+        path.write_text(
+            f"model: {{name: {tiny_model_dir}}}\n"
+            "generation: {num_beams: 3}\n"
+            "strategies:\n  calm: {strategy: nucleus, top_p: 0.5, max_new_tokens: 4}\n",
+            encoding="utf-8",
         )
-        assert settings["strategy"] == "greedy"
+        settings = self.in_force("-c", str(path), "--strategy", "calm", "--seed", "7")
+        assert (settings["strategy"], settings["top_p"], settings["seed"]) == ("nucleus", 0.5, 7)
+        assert settings["max_new_tokens"] == 4
+        assert self.in_force("-c", str(path))["strategy"] == "beam"
+        path.write_text("strategies: {calm: {strategy: greedy, top_k: 5}}\n", encoding="utf-8")
+        message = error_of(run("-p", "x", "-c", str(path)))
+        assert message.startswith("strategies.calm: top_k is 5, and greedy doesn't use it")
 
     def test_the_argument_comes_before_the_configs_model(self, run, config):
         assert run("-p", "fox", "-c", config).exit_code == 0
@@ -218,36 +244,156 @@ class TestSettings:
             (["--temperature", "0"], "temperature must be at least 1e-06"),
             (["--num-beams", "2", "--stream"], "--stream is impossible here: beam"),
             (["--json", "--stream"], "--stream is impossible here: --json"),
-            (["--set", "generation.top_q=1"], "Did you mean generation.top_p"),
-            (["--set", "generation.temperature=0"], "must be above 0"),
+            (
+                ["--set", "generation.top_q=1"],
+                "generation.top_q is not a setting. Did you mean top_p",
+            ),
+            (["--set", "generation.temperature=0"], "must be at least 1e-06"),
+            (["--json", "--why", "--stream"], "--stream is impossible here: --json"),
+            (["--why", "--stream"], "--stream is impossible here: --why"),
+            (["--window", "--stream"], "--stream is impossible here: --window"),
+            (["--speed", "--stream"], "writing to a screen would be timed"),
+            (["--chat"], "has no chat template"),
+            (["--chat", "--template", "qa"], "both frame the prompt"),
+            (["--template", "sumary"], "Did you mean summary?"),
+            (["--html", "x.html"], "--html writes a comparison"),
+            (["--compare", "all", "--why", "--chat"], "--why, --chat: not with --compare"),
+            (["--compare", "greedy", "-p", "y"], "--compare takes one prompt, and there are 2"),
+            (["--early-stopping", "maybe", "--num-beams", "2"], "must be true, false or never"),
+            (["--dola-layers", "1,x"], "dola_layers must be low, high or a list of layers"),
             (["--config", "missing.yaml"], "missing.yaml: no such config file"),
         ],
     )
     def test_wrong_ones_are_errors(self, run, args, words):
         assert words in error_of(run("-p", "fox", *args))
 
-    def test_every_strategy_is_in_the_help(self):
-        text = " ".join(CliRunner().invoke(app, ["generate", "--help"]).output.split())
-        assert all(name in text for name in STRATEGIES)
+    def test_the_help_shows_an_option_for_every_setting_that_a_line_can_hold(self, monkeypatch):
+        monkeypatch.setenv("TERMINAL_WIDTH", "200")
+        text = CliRunner().invoke(app, ["generate", "--help"]).output
+        flags = set(re.findall(r"--[a-z][a-z-]+", text))
+        expected = {
+            f"--{name.replace('_', '-')}"
+            for name, row in PARAMETERS.items()
+            if row.kind not in ("weights", "decay")
+        }
+        assert expected <= flags
+        assert not {"--logit-bias", "--exponential-decay-length-penalty"} & flags
+        assert "A strategy by name (gptft strategies lists them)" in " ".join(text.split())
+
+
+class TestOptions:
+    """Settings as flags."""
+
+    def in_force(self, run, *args):
+        result = run("-p", "fox", "--json", "--seed", "3", *args)
+        assert result.exit_code == 0, result.output
+        return json.loads(result.stdout)[0]["settings"]
+
+    def test_lists_come_from_a_flag_given_again(self, run):
+        settings = self.in_force(
+            run, "--stop-strings", "zz", "--stop-strings", ".", "--bad-words", "fox",
+            "--suppress-tokens", "5", "--suppress-tokens", "7",
+        )  # fmt: skip
+        assert settings["stop_strings"] == ["zz", "."]
+        assert settings["bad_words"] == ["fox"]
+        assert settings["suppress_tokens"] == [5, 7]
+
+    def test_true_false_and_never_are_words(self, run):
+        for word, value in (("true", True), ("false", False), ("never", "never")):
+            settings = self.in_force(run, "--num-beams", "2", "--early-stopping", word)
+            assert settings["early_stopping"] == value
+
+    def test_switches_can_be_turned_either_way(self, run):
+        assert self.in_force(run, "--do-sample")["do_sample"] is True
+        assert self.in_force(run, "--no-do-sample")["do_sample"] is False
+        settings = self.in_force(run, "--strategy", "watermark", "--no-do-sample", "--top-p", "1")
+        assert settings["do_sample"] is False
+
+    def test_layers_are_words_or_numbers_with_commas(self, run):
+        assert self.in_force(run, "--dola-layers", "high")["dola_layers"] == "high"
+        assert self.in_force(run, "--dola-layers", "0,1")["dola_layers"] == [0, 1]
+
+    def test_maps_and_decays_are_for_set(self, run):
+        settings = self.in_force(
+            run, "--set", "generation.logit_bias={5: 2}",
+            "--set", "generation.exponential_decay_length_penalty=[1, 1.5]",
+        )  # fmt: skip
+        assert settings["logit_bias"] == {"5": 2.0}
+        assert settings["exponential_decay_length_penalty"] == [1, 1.5]
+
+    def test_a_neutral_flag_takes_a_setting_of_the_config_back(self, run):
+        settings = self.in_force(run, "--set", "generation.top_k=5", "--top-k", "0")
+        assert settings["top_k"] == 0
+
+    def test_a_template_frames_the_prompt_and_ends_the_answer(self, run):
+        result = run("-p", "Why?", "--template", "qa", "--json", "--stop-strings", "zz")
+        (text,) = json.loads(result.stdout)
+        assert text["prompt"] == "Q: Why?\nA:"
+        assert text["settings"]["stop_strings"] == ["zz", "\nQ:"]
+
+    def test_a_window_forgets_the_beginning(self, run):
+        assert "let --window forget" in error_of(run("-p", "q" * 60))
+        (text,) = json.loads(run("-p", "q" * 60, "--window", "--json").stdout)
+        assert text["prompt"] == "q" * 60
+
+    def test_what_the_model_suggests_is_told_and_not_in_force(self, run, tiny_model_dir, tmp_path):
+        folder = tmp_path / "suggesting"
+        shutil.copytree(tiny_model_dir, folder)
+        path = folder / "generation_config.json"
+        own = json.loads(path.read_text(encoding="utf-8"))
+        path.write_text(json.dumps({**own, "do_sample": True, "top_k": 7}), encoding="utf-8")
+        result = run("-p", "fox", model=folder)
+        assert result.stdout == run("-p", "fox").stdout
+        assert "suggests do_sample true, top_k 7. It is not in force" in result.stderr
+
+
+class TestWhyAndSpeed:
+    def test_why_shows_each_token_with_its_probability(self, run):
+        result = run("-p", "fox", "--why")
+        assert result.exit_code == 0, result.output
+        (text,) = json.loads(run("-p", "fox", "--why", "--json").stdout)
+        new = text["tokens"][-text["num_new_tokens"] :]
+        assert len(new) == text["num_new_tokens"] > 0
+        assert len(text["tokens"]) > len(new)
+        assert "fox" in result.stdout
+
+    def test_speed_goes_to_stderr_beside_the_text(self, run):
+        result = run("-p", "fox", "--speed")
+        assert result.stdout == run("-p", "fox").stdout
+        assert len(result.stderr.strip().splitlines()) == 2
+        assert "tokens" in result.stderr.splitlines()[-1]
+        (text,) = json.loads(run("-p", "fox", "--speed", "--json").stdout)
+        assert text["speed"]
+
+
+OF_THEIR_OWN = "named"  # the example of a config's own strategies
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 class TestShippedConfigs:
     def test_resolves_to_the_strategy_it_is_named_after(self, path):
-        assert resolve_settings(load_config(path).generation).strategy == path.stem
+        config = load_config(path)
+        check_strategies(config.strategies)
+        assert bool(config.strategies) is (path.stem == OF_THEIR_OWN)
+        settings = resolve_settings(config.generation)
+        assert settings.strategy == (path.stem if path.stem != OF_THEIR_OWN else "greedy")
 
-    def test_is_headed_by_a_command_that_runs(self, path, tiny_model_dir, monkeypatch):
+    def test_is_headed_by_commands_that_run(self, path, monkeypatch):
         monkeypatch.chdir(path.parents[2])
         lines = path.read_text(encoding="utf-8").splitlines()
-        line = next(line for line in lines if line.startswith("#   gptft generate pico -p"))
+        commands = [line[4:] for line in lines if line.startswith("#   gptft generate")]
         name = f"configs/generate/{path.name}"
-        assert line == f'#   gptft generate pico -p "Мороз и солнце" --config {name}'
-        args = ["generate", str(tiny_model_dir), "-p", "x", "--config", name, "--cpu"]
-        assert CliRunner().invoke(app, args).exit_code == 0
+        first = f'gptft generate pico -p "Мороз и солнце" --config {name}'
+        assert commands[0].startswith(first)
+        assert commands == [first] or path.stem == OF_THEIR_OWN
+        for line in commands:
+            args = [*shlex.split(line)[1:], "--cpu", "--max-new-tokens", "20"]
+            result = CliRunner().invoke(app, args)
+            assert result.exit_code == 0, result.output
 
 
 def test_every_strategy_has_a_shipped_config():
-    assert {path.stem for path in SHIPPED} == set(STRATEGIES)
+    assert {path.stem for path in SHIPPED} == {*STRATEGIES, OF_THEIR_OWN}
 
 
 class TestProcess:
@@ -272,7 +418,7 @@ class TestProcess:
         )
         assert done.returncode == 2
         assert done.stdout == b""
-        assert done.stderr == b"error: top_p must be at most 1.0, not 7.0.\n"
+        assert done.stderr == b"error: top_p must be at most 1, not 7.0.\n"
 
     def test_a_model_that_is_not_there_is_exit_2(self):
         done = self.gptft("./nowhere", "-p", "x")

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from gptft.config import Config, load_config
-from gptft.config.load import TEXT_RECIPE, default_config
+from gptft.config.load import TEXT_RECIPE, default_config, load_config
+from gptft.config.sections import Config
 from gptft.config.source import dump_yaml
 from gptft.errors import ConfigError
 from tests.conftest import ROOT

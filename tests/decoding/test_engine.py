@@ -4,22 +4,30 @@ import pytest
 import torch
 from transformers import GenerationConfig as TransformersConfig
 
-from gptft.config.sections import GenerationConfig
 from gptft.decoding import engine
-from gptft.decoding.engine import generate_texts, make_sampler, special_tokens
-from gptft.decoding.strategies import STRATEGIES, Settings, resolve_settings
+from gptft.decoding.engine import generate, make_sampler, unused_suggestions
+from gptft.decoding.rows import generation_config
+from gptft.decoding.settings import Settings, resolve_settings, why_not_streamed
+from gptft.decoding.special import SpecialTokens, special_tokens
+from gptft.decoding.strategies import STRATEGIES
+from gptft.decoding.writer import Writer
 from gptft.errors import ConfigError, ModelError
+from tests.decoding.test_settings import NEEDED
 
 PROMPTS = ("Мороз", "Буря мглою небо", "день чудесный! Ещё", "x", "вихри снежные")
 
 
 def settings_of(**given):
-    return resolve_settings(GenerationConfig(**{"max_new_tokens": 12, **given}))
+    return resolve_settings({"max_new_tokens": 12, **given})
+
+
+def writer_of(model, tokenizer):
+    return Writer(model, tokenizer, special_tokens(model, tokenizer))
 
 
 def texts(model, tokenizer, prompts, *, seed=5, **given):
-    settings = settings_of(**given)
-    return generate_texts(model, tokenizer, prompts, settings=settings, seed=seed)
+    settings = settings_of(seed=seed, **given)
+    return generate(writer_of(model, tokenizer), prompts, settings=settings)
 
 
 def stock(model, tokenizer, prompt, **given):
@@ -159,8 +167,10 @@ class TestPrompts:
         long, longer = caught.value.problems
         assert '"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxx…" has 40 tokens' in long
         assert "max_new_tokens 20 it doesn't fit the model's context of 48" in long
-        assert "Set max_new_tokens to 9 or less, or shorten the prompt." in long
-        assert longer.endswith("context of 48. Shorten the prompt.")
+        assert "Set max_new_tokens to 9 or less, shorten the prompt, or let --window forget" in long
+        assert longer.endswith(
+            "context of 48. Shorten the prompt, or let --window forget its beginning."
+        )
 
     def test_the_last_new_token_needs_no_position(self, model, tokenizer):
         (text,) = texts(model, tokenizer, ["x" * 40], max_new_tokens=9, min_new_tokens=9)
@@ -255,15 +265,16 @@ def test_lack_of_memory_is_one_line(model, tokenizer):
 
 
 def test_what_transformers_refuses_is_a_config_error():
-    settings = Settings("greedy", temperature=0.5)  # `resolve_settings` lets none of this through
-    with pytest.raises(ConfigError, match="only used in sample-based generation"):
-        engine.generation_config(settings, engine.SpecialTokens((0,), 0, 0))
+    # `resolve_settings` lets none of this through
+    settings = Settings("beam", {"num_beams": 2, "num_return_sequences": 3, "length_penalty": 1.0})
+    with pytest.raises(ConfigError, match=r"transformers refuses these settings: .*num_beams"):
+        generation_config(settings, SpecialTokens((0,), 0, 0))
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_every_strategy_passes_the_strict_check(name):
-    settings = resolve_settings(GenerationConfig(strategy=name))
-    config = engine.generation_config(settings, engine.SpecialTokens((0,), 0, 0))
+    settings = resolve_settings({"strategy": name, **NEEDED.get(name, {})})
+    config = generation_config(settings, SpecialTokens((0,), 0, 0))
     assert (config.eos_token_id, config.pad_token_id, config.use_cache) == ([0], 0, True)
 
 
@@ -287,12 +298,16 @@ class TestSampler:
 
 
 class TestFromAFolder:
+    def from_folder(self, folder, prompts, *, settings, **more):
+        writer = engine.load_writer(str(folder), settings=settings, use_cpu=True)
+        return generate(writer, prompts, settings=settings, **more)
+
     def test_streamed_pieces_are_the_whole_text(self, model_dir):
         for given in ({}, {"top_k": 30, "temperature": 1.5, "seed": 2}):
             pieces: list[str] = []
             settings = settings_of(max_new_tokens=30, **given)
-            (text,) = engine.generate(
-                str(model_dir), ["Мороз"], settings=settings, use_cpu=True, on_text=pieces.append
+            (text,) = self.from_folder(
+                model_dir, ["Мороз"], settings=settings, on_text=pieces.append
             )
             assert "".join(pieces) == text.text
             assert pieces[0] == "Мороз"
@@ -300,26 +315,24 @@ class TestFromAFolder:
 
     def test_a_drawn_seed_gives_the_text_again(self, model_dir):
         settings = settings_of(top_p=0.9)
-        (text,) = engine.generate(str(model_dir), ["Мороз"], settings=settings, use_cpu=True)
+        (text,) = self.from_folder(model_dir, ["Мороз"], settings=settings)
         again = settings_of(top_p=0.9, seed=text.settings.seed)
-        assert engine.generate(str(model_dir), ["Мороз"], settings=again, use_cpu=True) == [text]
+        assert self.from_folder(model_dir, ["Мороз"], settings=again) == [text]
 
     def test_what_can_not_be_streamed_is_refused(self, model_dir):
         with pytest.raises(ConfigError, match="can't be streamed: beam"):
-            engine.generate(str(model_dir), ["x"], settings=settings_of(num_beams=2), on_text=print)
+            self.from_folder(model_dir, ["x"], settings=settings_of(num_beams=2), on_text=print)
 
     def test_an_error_of_the_listener_ends_it(self, model_dir):
         def closed(piece):
             raise BrokenPipeError
 
         with pytest.raises(BrokenPipeError):
-            engine.generate(
-                str(model_dir), ["x"], settings=settings_of(), use_cpu=True, on_text=closed
-            )
+            self.from_folder(model_dir, ["x"], settings=settings_of(), on_text=closed)
 
     def test_its_dict_has_every_field_a_script_needs(self, model_dir):
         settings = settings_of(max_new_tokens=2)
-        (text,) = engine.generate(str(model_dir), ["x"], settings=settings, use_cpu=True)
+        (text,) = self.from_folder(model_dir, ["x"], settings=settings)
         assert text.to_dict() == {
             "prompt": "x",
             "text": text.text,
@@ -330,6 +343,157 @@ class TestFromAFolder:
             "num_new_tokens": 2,
             "stopped": "length",
         }
+
+
+class TestEveryStrategy:
+    """All of them on one tiny model, alone and together with other prompts."""
+
+    def given(self, name, model_dir):
+        needed = dict(NEEDED.get(name, {}))
+        needed = {k: str(model_dir) if k.endswith("_model") else v for k, v in needed.items()}
+        if name == "context_aware":
+            needed["context"] = "Буря мглою небо"
+        if name == "choices":
+            needed["choices"] = [" солнце", " день", "х снег"]
+        if name == "regex":
+            needed["regex"] = "( [а-я]{2,5}){2}[.;]"
+        return {"strategy": name, "max_new_tokens": 10, "seed": 3, **needed}
+
+    def run(self, name, model_dir, prompts, **more):
+        settings = resolve_settings(self.given(name, model_dir))
+        writer = engine.load_writer(str(model_dir), settings=settings, use_cpu=True)
+        return generate(writer, prompts, settings=settings, **more)
+
+    @pytest.mark.parametrize("name", STRATEGIES)
+    def test_a_prompt_goes_on_alike_alone_and_beside_others(self, name, model_dir):
+        alone = [self.run(name, model_dir, [prompt])[0] for prompt in PROMPTS[:3]]
+        together = self.run(name, model_dir, PROMPTS[:3])
+        assert [(t.prompt, t.new_ids, t.continuation) for t in together] == [
+            (t.prompt, t.new_ids, t.continuation) for t in alone
+        ]
+        assert all(t.text == t.prompt + t.continuation for t in alone)
+        assert all(0 <= t.num_new_tokens <= 10 for t in alone)
+
+    @pytest.mark.parametrize("name", STRATEGIES)
+    def test_it_is_streamed_as_it_is_written_or_refused(self, name, model_dir):
+        pieces: list[str] = []
+        settings = resolve_settings(self.given(name, model_dir))
+        if why_not_streamed(settings, num_prompts=1):
+            with pytest.raises(ConfigError, match="can't be streamed"):
+                self.run(name, model_dir, ["Мороз"], on_text=pieces.append)
+            assert pieces == []
+            return
+        (text,) = self.run(name, model_dir, ["Мороз"], on_text=pieces.append)
+        assert "".join(pieces) == text.text
+
+
+class TestStopStrings:
+    def unreadable(self, tokenizer):
+        """Ids of tokens that are no whole characters, which a text is to do without."""
+        ids = range(1, tokenizer.vocab_size)
+        return [i for i in ids if "\ufffd" in tokenizer.decode([i])]
+
+    @pytest.mark.parametrize("pad", [None, 5])
+    def test_new_ids_end_with_the_stop_string_whatever_else_was_asked(self, model, tokenizer, pad):
+        tokenizer = deepcopy(tokenizer)
+        if pad is not None:
+            tokenizer.add_special_tokens({"pad_token": tokenizer.convert_ids_to_tokens(pad)})
+        given = {"suppress_tokens": self.unreadable(tokenizer)}
+        (whole,) = texts(model, tokenizer, ["Мороз"], **given)
+        stop = whole.continuation[2:4]
+        end = whole.continuation.index(stop)
+        (alone,) = texts(model, tokenizer, ["Мороз"], stop_strings=stop, **given)
+        assert alone.continuation == whole.continuation[:end]
+        assert alone.stopped == "stop_string"
+        assert alone.new_ids == whole.new_ids[: alone.num_new_tokens]
+        shown = tokenizer.decode(alone.new_ids)
+        assert stop in shown
+        assert stop not in tokenizer.decode(alone.new_ids[:-1])
+        beside = texts(model, tokenizer, ["Мороз", "x", "Буря"], stop_strings=stop, **given)
+        assert beside[0] == alone
+
+    def test_one_that_never_comes_changes_nothing(self, model, tokenizer):
+        (plain,) = texts(model, tokenizer, ["Мороз"])
+        (other,) = texts(model, tokenizer, ["Мороз"], stop_strings=["zzz"])
+        assert (other.new_ids, other.stopped) == (plain.new_ids, "length")
+
+
+class TestChoosing:
+    GIVEN = {"num_candidates": 6, "temperature": 1.5, "max_new_tokens": 6}  # noqa: RUF012
+
+    def drawn(self, model, tokenizer):
+        """The same texts as each of the strategies draws before it chooses."""
+        given = {**self.GIVEN, "num_return_sequences": 6}
+        del given["num_candidates"]
+        return texts(model, tokenizer, ["Мороз"], **given)
+
+    def test_best_of_n_returns_those_of_the_highest_mean_log_probability(self, model, tokenizer):
+        means = []
+        for text in self.drawn(model, tokenizer):
+            ids = torch.tensor([[*text.prompt_ids, *text.new_ids]])
+            with torch.no_grad():
+                logprobs = model(ids).logits[0].double().log_softmax(-1)
+            start = len(text.prompt_ids)
+            each = [logprobs[i - 1, ids[0, i]].item() for i in range(start, ids.shape[1])]
+            means.append((sum(each) / len(each), text.new_ids))
+        best, second = sorted(means, reverse=True)[:2]
+        found = texts(
+            model, tokenizer, ["Мороз"], strategy="best_of_n", top_p=1.0,
+            num_return_sequences=2, **self.GIVEN,
+        )  # fmt: skip
+        assert [text.new_ids for text in found] == [best[1], second[1]]
+        assert found[0].details["mean_logprob"] == pytest.approx(best[0], abs=1e-4)
+        assert found[0].to_dict()["mean_logprob"] == found[0].details["mean_logprob"]
+
+    def test_mbr_returns_one_of_those_drawn(self, model, tokenizer):
+        (text,) = texts(model, tokenizer, ["Мороз"], strategy="mbr", **self.GIVEN)
+        assert text.new_ids in [t.new_ids for t in self.drawn(model, tokenizer)]
+
+    def test_self_consistency_returns_a_text_with_the_commonest_answer(self, model, tokenizer):
+        pattern = "[а-я]"
+        (text,) = texts(
+            model, tokenizer, ["Мороз"], strategy="self_consistency", answer_pattern=pattern,
+            **self.GIVEN,
+        )  # fmt: skip
+        assert text.new_ids in [t.new_ids for t in self.drawn(model, tokenizer)]
+        votes = text.details["votes"]
+        assert text.details["answer"] in votes
+        assert votes[text.details["answer"]] == max(votes.values())
+
+
+class TestChat:
+    TEMPLATE = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}<bot>"
+
+    def test_prompts_are_put_into_the_models_own_template(self, model, tokenizer):
+        chatty = deepcopy(tokenizer)
+        chatty.chat_template = self.TEMPLATE
+        settings = settings_of()
+        (text,) = generate(writer_of(model, chatty), ["Мороз"], settings=settings, chat=True)
+        (plain,) = texts(model, tokenizer, ["<user>Мороз<bot>"])
+        assert (text.prompt, text.new_ids) == ("Мороз", plain.new_ids)
+        assert text.continuation == plain.continuation
+
+    def test_without_a_template_it_is_refused(self, model, tokenizer):
+        with pytest.raises(ConfigError, match="has no chat template"):
+            generate(writer_of(model, tokenizer), ["x"], settings=settings_of(), chat=True)
+
+    def test_a_context_does_not_go_with_it(self, model, tokenizer):
+        chatty = deepcopy(tokenizer)
+        chatty.chat_template = self.TEMPLATE
+        settings = settings_of(context="Буря")
+        with pytest.raises(ConfigError, match="context doesn't go with a chat template"):
+            generate(writer_of(model, chatty), ["x"], settings=settings, chat=True)
+
+
+class TestSuggestions:
+    def test_those_of_the_model_are_told_and_only_where_there_are_any(self, model, tokenizer):
+        writer = writer_of(model, tokenizer)
+        assert unused_suggestions(writer) is None
+        model.generation_config = TransformersConfig(do_sample=True, top_p=0.8, eos_token_id=0)
+        assert unused_suggestions(writer) == (
+            "The model's own generation_config.json suggests do_sample true, top_p 0.8. It is not "
+            "in force; give these settings to have them."
+        )
 
 
 def without_special_tokens(model, tokenizer):

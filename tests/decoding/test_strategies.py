@@ -1,31 +1,19 @@
 import subprocess
 import sys
-from dataclasses import fields
 
 import pytest
 
-from gptft.config.sections import GenerationConfig
+from gptft.config.generation_fields import PARAMETERS
 from gptft.decoding.strategies import (
+    SHARED,
     STRATEGIES,
-    Settings,
+    SWITCHES,
+    WARPERS,
     choose_strategy,
-    resolve_settings,
-    why_not_streamed,
-    with_seed,
+    find_strategy,
+    listed,
 )
 from gptft.errors import ConfigError
-
-NEUTRAL = {field.name: field.default for field in fields(Settings)}
-
-
-def resolve(**given):
-    return resolve_settings(GenerationConfig(**given))
-
-
-def problems(**given):
-    with pytest.raises(ConfigError) as caught:
-        resolve_settings(GenerationConfig().model_copy(update=given))
-    return caught.value.problems
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES.values(), ids=STRATEGIES)
@@ -35,30 +23,52 @@ class TestTable:
         assert ". " not in strategy.description
         assert strategy.source
 
-    def test_its_defaults_are_in_their_own_ranges(self, strategy):
-        wrong = [p for row in strategy.parameters if (p := row.problem(row.default))]
-        assert wrong == []
+    def test_its_values_are_in_their_own_ranges(self, strategy):
+        for name, value in strategy.values.items():
+            if value != PARAMETERS[name].neutral:
+                assert PARAMETERS[name].read(value) == value
 
-    def test_every_parameter_is_a_setting_and_listed_once(self, strategy):
-        names = [row.name for row in strategy.parameters]
-        assert len(names) == len(set(names))
-        assert set(names) <= set(NEUTRAL)
+    def test_every_setting_it_takes_exists_and_is_listed_once(self, strategy):
+        assert len(strategy.takes) == len(set(strategy.takes))
+        assert set(strategy.takes) <= set(PARAMETERS)
 
-    def test_uses_beams_and_temperature_just_where_it_says_so(self, strategy):
-        assert ("num_beams" in strategy.defaults) is strategy.beams
-        assert ("temperature" in strategy.defaults) is strategy.do_sample
+    def test_its_defaults_and_needs_are_settings_it_takes(self, strategy):
+        assert set(strategy.defaults) | set(strategy.needs) <= set(strategy.takes)
+        assert not set(strategy.defaults) & set(strategy.needs)
 
-    def test_resolves_by_name_alone(self, strategy):
-        settings = resolve(strategy=strategy.name)
-        assert settings.strategy == strategy.name
-        assert settings.do_sample is strategy.do_sample
-        shown = {**NEUTRAL, **strategy.defaults}
-        assert all(getattr(settings, n) == shown[n] for n in strategy.defaults)
+    def test_beams_and_temperature_are_there_just_where_it_uses_them(self, strategy):
+        assert ("num_beams" in strategy.takes) is strategy.beams is ("beam" in strategy.name)
+        assert ("temperature" in strategy.takes) is (strategy.draws != "never")
+        assert ("do_sample" in strategy.takes) is (strategy.draws == "asked")
+
+    def test_a_setting_that_needs_another_comes_with_it(self, strategy):
+        for name, switch in SWITCHES.items():
+            if name in strategy.takes:
+                assert switch in strategy.takes
+
+    def test_every_one_can_be_held_to_a_length_and_kept_from_words(self, strategy):
+        assert {"max_new_tokens", "stop_strings", "bad_words"} <= set(strategy.takes)
+
+    def test_its_own_settings_are_all_it_changes_or_shares_with_few(self, strategy):
+        assert set(strategy.defaults) <= set(strategy.own)
+        assert set(strategy.takes) - SHARED <= set(strategy.own)
+        if strategy.name not in ("greedy", "temperature"):
+            assert strategy.own
+
+    def test_its_dict_has_every_setting_with_its_default(self, strategy):
+        row = strategy.to_dict()
+        found = {setting["name"]: setting["default"] for setting in row["settings"]}
+        assert found == strategy.values
+        assert row["needs"] == list(strategy.needs)
+
+    def test_only_one_text_at_a_time_is_said_why(self, strategy):
+        drafts = {"assisted", "early_exit", "prompt_lookup", "lookahead"}
+        assert bool(strategy.single) is (strategy.name in drafts)
 
 
-def test_every_setting_of_the_section_is_used_by_some_strategy():
-    used = {name for row in STRATEGIES.values() for name in row.defaults}
-    assert set(GenerationConfig.model_fields) - {"strategy", "seed"} == used
+def test_every_setting_is_used_by_some_strategy():
+    used = {name for row in STRATEGIES.values() for name in row.takes}
+    assert used == set(PARAMETERS) - {"seed"}
 
 
 @pytest.mark.parametrize(
@@ -66,131 +76,80 @@ def test_every_setting_of_the_section_is_used_by_some_strategy():
     [
         ({}, "greedy"),
         ({"max_new_tokens": 5}, "greedy"),
+        ({"bad_words": ["x"], "stop_strings": ["."]}, "greedy"),
         ({"num_beams": 1}, "greedy"),
         ({"num_beams": 4}, "beam"),
         ({"temperature": 1.0}, "temperature"),
         ({"temperature": 0.7}, "temperature"),
+        ({"do_sample": True}, "temperature"),
+        ({"do_sample": False}, "greedy"),
         ({"top_k": 20}, "top_k"),
         ({"top_k": 0}, "temperature"),
         ({"top_p": 0.8}, "nucleus"),
         ({"top_k": 20, "top_p": 0.8, "temperature": 0.5}, "nucleus"),
         ({"top_k": 20, "top_p": 1.0}, "top_k"),
         ({"num_beams": 4, "top_p": 0.8}, "beam_sampling"),
+        ({"num_beams": 4, "do_sample": True}, "beam_sampling"),
         ({"num_beams": 1, "top_p": 0.8}, "nucleus"),
+        ({"min_p": 0.1}, "min_p"),
+        ({"min_p": 0.1, "top_p": 0.9}, "min_p"),
+        ({"top_h": 0.4}, "top_h"),
+        ({"typical_p": 0.9}, "typical"),
+        ({"epsilon_cutoff": 1e-3}, "epsilon"),
+        ({"eta_cutoff": 1e-3}, "eta"),
+        ({"top_n_sigma": 1.0}, "top_n_sigma"),
+        ({"top_a": 0.2}, "top_a"),
+        ({"tfs_z": 0.9}, "tail_free"),
+        ({"dynatemp_range": 0.5}, "dynamic_temperature"),
+        ({"smoothing_factor": 0.3}, "quadratic_smoothing"),
+        ({"xtc_probability": 0.5, "min_p": 0.02}, "xtc"),
+        ({"mirostat_tau": 3.0}, "mirostat"),
+        ({"mirostat_m": 50}, "mirostat_v1"),
+        ({"num_beams": 4, "num_beam_groups": 2}, "diverse_beam"),
+        ({"num_beams": 4, "force_words": ["x"]}, "constrained_beam"),
+        ({"choices": ["a", "b"]}, "choices"),
+        ({"regex": "a+"}, "regex"),
+        ({"penalty_alpha": 0.6, "top_k": 4}, "contrastive"),
+        ({"penalty_alpha": 0.0, "top_k": 4}, "top_k"),
+        ({"dola_layers": "high"}, "dola"),
+        ({"amateur_layers": 1}, "contrastive_decoding"),
+        ({"antiexpert_model": "x", "do_sample": True}, "dexperts"),
+        ({"guidance_scale": 2.0}, "guidance"),
+        ({"negative_prompt": "x"}, "guidance"),
+        ({"context": "x"}, "context_aware"),
+        ({"assistant_model": "x"}, "assisted"),
+        ({"assistant_early_exit": 1}, "early_exit"),
+        ({"prompt_lookup_num_tokens": 3, "top_p": 0.9}, "prompt_lookup"),
+        ({"lookahead_window": 3}, "lookahead"),
+        ({"watermark_bias": 3.0}, "watermark"),
+        ({"synthid_keys": [1]}, "synthid"),
+        ({"num_candidates": 4}, "best_of_n"),
+        ({"answer_pattern": "x", "num_candidates": 4}, "self_consistency"),
     ],
+    ids=str,
 )
 def test_settings_alone_choose_the_strategy(given, name):
     assert choose_strategy(given) == name
-    assert resolve(**given).strategy == name
-
-
-def test_what_is_given_comes_before_the_strategys_default():
-    assert resolve(strategy="top_k").top_k == 50
-    settings = resolve(strategy="top_k", top_k=20, top_p=0.8, seed=7)
-    assert (settings.top_k, settings.top_p, settings.temperature) == (20, 0.8, 1.0)
-    assert settings.seed == 7
-
-
-def test_what_a_strategy_does_not_use_stays_neutral():
-    assert resolve().to_dict() == {
-        "do_sample": False,
-        "num_beams": 1,
-        "temperature": 1.0,
-        "top_k": 0,
-        "top_p": 1.0,
-        "length_penalty": 1.0,
-        "early_stopping": False,
-        "repetition_penalty": 1.0,
-        "no_repeat_ngram_size": 0,
-        "max_new_tokens": 60,
-        "min_new_tokens": 0,
-        "num_return_sequences": 1,
-    }
-
-
-def test_ignored_settings_are_errors_that_say_where_they_belong():
-    first, second = problems(strategy="greedy", num_beams=3, top_p=0.8)
-    assert first.startswith("num_beams is 3, and greedy doesn't use it. It is for beam and ")
-    assert second.startswith("top_p is 0.8")
-    assert "temperature, top_k, nucleus and beam_sampling" in second
-    (chosen,) = problems(num_return_sequences=2)
-    assert "greedy, which these settings amount to" in chosen
-
-
-def test_a_neutral_value_contradicts_no_strategy():
-    assert resolve(strategy="greedy", num_beams=1, temperature=1.0).strategy == "greedy"
 
 
 def test_a_misspelt_strategy_is_guessed_and_a_strange_one_answered_with_the_list():
-    assert problems(strategy="nuclues") == (
-        "strategy: there is no 'nuclues'. Did you mean nucleus?",
-    )
-    assert "greedy, beam, temperature, top_k" in problems(strategy="x")[0]
+    with pytest.raises(ConfigError) as caught:
+        find_strategy("nuclues")
+    assert caught.value.problems == ("strategy: there is no 'nuclues'. Did you mean nucleus?",)
+    with pytest.raises(ConfigError) as caught:
+        find_strategy("x")
+    assert str(caught.value).endswith(f"There are {listed(STRATEGIES)}.")
+    assert find_strategy("mbr") is STRATEGIES["mbr"]
 
 
-@pytest.mark.parametrize(
-    ("given", "words"),
-    [
-        ({"temperature": 0.0}, "temperature must be at least 1e-06, not 0.0"),
-        ({"temperature": float("nan")}, "temperature must be a finite number"),
-        ({"temperature": float("inf")}, "temperature must be a finite number"),
-        ({"top_p": 0.0}, "top_p must be above 0"),
-        ({"top_p": 1.01}, "top_p must be at most 1.0, not 1.01"),
-        ({"top_k": -1}, "top_k must be at least 0"),
-        ({"strategy": "beam", "num_beams": 1}, "num_beams must be at least 2"),
-        ({"repetition_penalty": 0.0}, "repetition_penalty must be above 0"),
-        ({"no_repeat_ngram_size": -1}, "no_repeat_ngram_size must be at least 0"),
-        ({"max_new_tokens": 0}, "max_new_tokens must be at least 1"),
-        ({"strategy": "beam", "length_penalty": float("inf")}, "length_penalty must be a finite"),
-        ({"seed": -1}, "seed must be at least 0"),
-        ({"seed": 2**32}, "seed must be at most 4294967295"),
-        ({"max_new_tokens": 3, "min_new_tokens": 4}, "more than max_new_tokens, 3"),
-        ({"num_beams": 3, "num_return_sequences": 4}, "more than num_beams, 3"),
-        (
-            {"strategy": "beam_sampling", "num_return_sequences": 6},
-            "num_return_sequences is 6, more than num_beams, 5",
-        ),
-    ],
-)
-def test_impossible_values_are_refused(given, words):
-    (problem,) = problems(**given)
-    assert words in problem
-
-
-def test_all_problems_come_at_once():
-    assert len(problems(strategy="nucleus", top_p=2.0, num_beams=3, seed=-1)) == 3
-
-
-def test_a_seed_is_drawn_only_where_tokens_are():
-    assert with_seed(resolve()).seed is None
-    assert with_seed(resolve(top_k=3, seed=0)).seed == 0
-    drawn = {with_seed(resolve(top_k=3)).seed for _ in range(3)}
-    assert len(drawn) > 1
-    assert all(0 <= seed < 2**31 for seed in drawn)
-
-
-def test_the_sentence_shows_every_setting_in_force():
-    settings = resolve(strategy="beam_sampling", seed=3)
-    for name in STRATEGIES["beam_sampling"].defaults:
-        assert f" {name} " in settings.sentence()
-    assert settings.sentence().startswith("beam_sampling: num_beams 5, ")
-    assert "early_stopping false" in settings.sentence()
-    assert settings.sentence().endswith("seed 3")
-    assert "no seed is used" in resolve(seed=3).sentence()
-
-
-def test_streaming_needs_one_text_without_beams():
-    assert why_not_streamed(resolve(top_k=5), num_prompts=1) is None
-    assert "beam" in why_not_streamed(resolve(num_beams=2), num_prompts=1)
-    assert "num_return_sequences is 2" in why_not_streamed(
-        resolve(top_k=5, num_return_sequences=2), num_prompts=1
-    )
-    assert "3 prompts" in why_not_streamed(resolve(), num_prompts=3)
+def test_what_cuts_a_distribution_is_what_sampling_takes():
+    assert set(STRATEGIES["temperature"].takes) >= WARPERS
+    assert not set(STRATEGIES["greedy"].takes) & WARPERS
 
 
 def test_strategies_load_without_torch():
     code = (
-        "import sys, gptft.decoding.strategies; "
+        "import sys, gptft.decoding.strategies, gptft.decoding.settings; "
         "sys.exit(bool({'torch', 'transformers'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

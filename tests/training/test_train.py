@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingArguments, set_seed
 
-from gptft.config import load_config
+from gptft.config.load import load_config
 from gptft.corpus.prepare import prepare_config
 from gptft.corpus.recipe import default_cache_dir
 from gptft.corpus.store import BlockStore

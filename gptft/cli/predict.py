@@ -1,0 +1,81 @@
+"""`gptft predict`: a model and a prompt -> what it would go on with, token by token."""
+
+from typing import Annotated, Any
+
+import typer
+
+from gptft.cli.options import (
+    AsJson,
+    Dtype,
+    GenerationFile,
+    Overrides,
+    StrategyName,
+    UseCpu,
+    read_generation_config,
+)
+from gptft.cli.settings_options import given_settings, with_settings
+
+
+@with_settings
+def predict(
+    model: Annotated[
+        str,
+        typer.Argument(metavar="MODEL", help="A run folder, a model folder, a hub id, or pico."),
+    ],
+    prompt: Annotated[
+        str | None, typer.Option("--prompt", "-p", help="The text to go on from.")
+    ] = None,
+    steps: Annotated[
+        int, typer.Option(min=1, help="Tokens to go on by, the likeliest each time.")
+    ] = 1,
+    top: Annotated[int, typer.Option(min=1, help="Tokens to show a step.")] = 10,
+    other: Annotated[
+        str | None,
+        typer.Option("--with", metavar="OTHER", help="A model of the same vocabulary to compare."),
+    ] = None,
+    strategy: StrategyName = None,
+    config_file: GenerationFile = None,
+    overrides: Overrides = [],
+    dtype: Dtype = None,
+    use_cpu: UseCpu = False,
+    as_json: AsJson = False,
+    **given: Any,
+) -> None:
+    """Show the likeliest next tokens, and what settings make of them.
+
+    Settings are those of gptft generate: each is shown with how many tokens it keeps, and a token
+    that it takes away with its name.
+    """
+    from gptft.console import result, result_json
+    from gptft.decoding.settings import check_strategies, choose_settings
+    from gptft.errors import ConfigError
+    from gptft.models.source import resolve_model
+
+    if prompt is None:
+        raise ConfigError('There is no prompt. Give one: -p "Мороз и солнце".')
+    config = read_generation_config(config_file, overrides)
+    check_strategies(config.strategies)
+    settings = choose_settings(
+        config.generation, config.strategies, given=given_settings({"strategy": strategy, **given})
+    )
+    for name in (model, other):
+        if name is not None:
+            resolve_model(name)  # before the seconds that loading takes
+
+    from gptft.decoding import next_token
+    from gptft.decoding.token_view import prediction_view
+
+    prediction = next_token.predict(
+        model,
+        prompt,
+        settings=settings,
+        steps=steps,
+        top=top,
+        other_model_name=other,
+        dtype=dtype or config.model.dtype,
+        use_cpu=use_cpu,
+    )
+    if as_json:
+        result_json(prediction.to_dict())
+        return
+    result(prediction_view(prediction))

@@ -1,0 +1,75 @@
+"""The settings of a strategy as options of a command, made from their table."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from gptft.config.generation_fields import PARAMETERS, Group, Kind, Parameter
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+# The kinds a command line can hold; the others are for YAML and --set.
+_TYPES: Mapping[Kind, Any] = {
+    "int": int | None,
+    "float": float | None,
+    "bool": bool | None,
+    "text": str | None,
+    "early_stopping": str | None,
+    "layers": str | None,
+    "texts": list[str] | None,
+    "words": list[str] | None,
+    "ints": list[int] | None,
+}
+_PANELS: Mapping[Group, str] = {
+    "length": "Settings: how long",
+    "choice": "Settings: how many",
+    "search": "Settings: how to search",
+    "sampling": "Settings: how to draw",
+    "repetition": "Settings: repetition",
+    "tokens": "Settings: words wanted and not",
+    "other models": "Settings: with other models",
+    "speed": "Settings: the same, faster",
+    "watermark": "Settings: marks",
+}
+_SHORT = {"num_return_sequences": "-n"}
+
+
+def with_settings(command: Command) -> Command:
+    """Give a command an option for each setting; they come as its keyword arguments.
+
+    The command must take `**settings`; an option that wasn't given comes as None.
+    """
+    signature = inspect.signature(command)
+    own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+    rows = sorted(PARAMETERS.values(), key=lambda row: [*_PANELS].index(row.group))
+    options = [_option(row) for row in rows if row.kind in _TYPES]
+    command.__signature__ = signature.replace(parameters=[*own, *options])  # type: ignore[attr-defined]
+    return command
+
+
+def _option(row: Parameter) -> inspect.Parameter:
+    flag = f"--{row.name.replace('_', '-')}"
+    names = [f"{flag}/--no-{flag[2:]}" if row.kind == "bool" else flag]
+    names += [_SHORT[row.name]] if row.name in _SHORT else []
+    bounds = f" ({row.range})" if row.range else ""
+    many = row.kind in ("texts", "words", "ints")
+    help_text = f"{row.description.removesuffix('.')}{bounds}{'; repeatable' * many}."
+    option = typer.Option(*names, help=help_text, rich_help_panel=_PANELS[row.group])
+    return inspect.Parameter(
+        row.name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=None,
+        annotation=Annotated[_TYPES[row.kind], option],
+    )
+
+
+def given_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that were given on the command line, as YAML would have them."""
+    given = {name: value for name, value in settings.items() if value not in (None, [])}
+    if (early := given.get("early_stopping")) in ("true", "false"):
+        given["early_stopping"] = early == "true"
+    if (layers := given.get("dola_layers")) not in (None, "low", "high"):
+        given["dola_layers"] = layers.split(",")
+    return given

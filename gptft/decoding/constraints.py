@@ -1,0 +1,396 @@
+"""Texts that are one of a few choices, or match a regular expression.
+
+In: choices or a pattern, and a tokenizer. Out: a logits processor that at each step leaves only the
+tokens with which the text can still become what was asked for, and EOS where it already is.
+
+Tokens count by the bytes they add to a text, so that any way to spell it will do, also one that
+cuts a character into bytes.
+"""
+
+import codecs
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache, partial
+from itertools import pairwise, takewhile
+from math import inf
+from typing import Protocol
+
+import numpy as np
+import regex
+import torch
+from transformers import LogitsProcessor, PreTrainedTokenizerBase
+
+from gptft.errors import ConfigError, ModelError
+
+_MATCH_SECONDS = 5.0  # a pattern that backtracks for longer would never end
+_KEPT_MASKS = 512  # texts whose masks are remembered; rows of a batch share them
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """What each token adds to a text.
+
+    Attributes:
+        ids: the ids of the tokens that add these bytes (UTF-8), several where they are spelled
+            alike.
+    """
+
+    ids: Mapping[bytes, tuple[int, ...]]
+
+    @cached_property
+    def spelled(self) -> dict[int, bytes]:
+        """The bytes of each id."""
+        return {i: data for data, ids in self.ids.items() for i in ids}
+
+    @cached_property
+    def longest(self) -> int:
+        """Bytes of the longest token."""
+        return max(map(len, self.ids), default=0)
+
+    @cached_property
+    def pieces(self) -> list[bytes]:
+        """The tokens that begin or end within a character."""
+        return [data for data in self.ids if _whole(data) is None]
+
+    @cached_property
+    def trie(self) -> tuple[list[str], list[int], list[tuple[int, ...]]]:
+        """The tree of all other tokens: nodes, for each the first one that isn't below it, and ids.
+
+        Nodes are the tokens' texts and the prefixes where they branch, parents before children.
+        """
+        texts = sorted(text for data in self.ids if (text := _whole(data)))
+        branches = {_common(a, b) for a, b in pairwise(texts)}
+        nodes = sorted({*texts, *branches} - {""})
+        after = [len(nodes)] * len(nodes)
+        above: list[int] = []
+        for i, node in enumerate(nodes):
+            while above and not node.startswith(nodes[above[-1]]):
+                after[above.pop()] = i
+            above.append(i)
+        return nodes, after, [self.ids.get(node.encode(), ()) for node in nodes]
+
+
+class Matcher(Protocol):
+    """What a text may become."""
+
+    def allowed(self, written: bytes, *, vocabulary: Vocabulary) -> tuple[Collection[int], bool]:
+        """The ids that may follow what is written (UTF-8), and whether it may end here.
+
+        Raises:
+            ConfigError: nothing may follow what isn't complete.
+        """
+
+    def check(self, vocabulary: Vocabulary) -> None:
+        """Refuse a vocabulary that can't write such a text.
+
+        Raises:
+            ConfigError: it can't.
+        """
+
+
+def read_vocabulary(
+    tokenizer: PreTrainedTokenizerBase, *, leave_out: Collection[int] = ()
+) -> Vocabulary:
+    """What each token adds to a text that it follows, leading spaces included.
+
+    Decoders drop the space that a text begins with, so each token is decoded behind another one.
+    Decoding can't tell which bytes are no character: those are read from the token's own name, as
+    byte-level and byte-fallback tokenizers write them. A token of which neither is certain is left
+    out.
+
+    Args:
+        tokenizer: of any kind.
+        leave_out: ids that add nothing here, whatever they decode to: EOS above all.
+
+    Raises:
+        ModelError: no token of the tokenizer is a word or a letter.
+    """
+    without = {*leave_out, *tokenizer.all_special_ids}
+    known = sorted({i for i in tokenizer.get_vocab().values() if i not in without})
+    names = tokenizer.convert_ids_to_tokens(known)
+    # A byte token won't do: some decoders spoil it where a byte that fits no character follows.
+    words = (i for i, name in zip(known, names, strict=True) if not name.startswith("<0x"))
+    anchor = next((i for i in words if _decode(tokenizer, [[i]])[0].isalpha()), None)
+    if anchor is None:
+        raise ModelError("The tokenizer has no token that is a letter or a word.")
+    before = _decode(tokenizer, [[anchor]])[0]
+    texts = _decode(tokenizer, [[anchor, i] for i in known])
+    ids: dict[bytes, list[int]] = {}
+    for i, name, text in zip(known, names, texts, strict=True):
+        added = text[len(before) :] if text.startswith(before) else ""
+        data = _bytes_of(name) if "\ufffd" in added else added.encode()
+        if data and (before.encode() + data).decode(errors="replace") == text:
+            ids.setdefault(data, []).append(i)
+    return Vocabulary({data: tuple(same) for data, same in ids.items()})
+
+
+def allowed_by_choices(choices: Sequence[str]) -> Matcher:
+    """Texts that are one of `choices`, to the letter, written in as few tokens as can be.
+
+    A word is most often learned in few tokens; letter by letter the likeliest first one decides for
+    a spelling that no text has.
+
+    Raises:
+        ConfigError: there are no choices.
+
+    >>> vocabulary = Vocabulary({b"a": (1,), b"ab": (2,), b"b": (3,), b"c": (4,)})
+    >>> matcher = allowed_by_choices(["ab", "abc"])
+    >>> sorted(matcher.allowed(b"", vocabulary=vocabulary)[0])
+    [2]
+    >>> matcher.allowed(b"ab", vocabulary=vocabulary)
+    ({4}, True)
+    """
+    if not choices:
+        raise ConfigError("choices: there is none. Give one text or more.")
+    return _Choices(tuple(choice.encode() for choice in dict.fromkeys(choices)))
+
+
+def allowed_by_regex(pattern: str) -> Matcher:
+    """Texts that match `pattern` from their first to their last character.
+
+    Source: the idea is Willard and Louf 2023 (2307.09702); in place of their automaton the
+    vocabulary's tree is walked with partial matches, as far as they go. A token that leaves more
+    than one byte of a character to come is not written.
+
+    Raises:
+        ConfigError: the pattern isn't a regular expression.
+
+    >>> vocabulary = Vocabulary({b"1": (1,), b"12": (2,), b"123": (3,), b"x": (4,)})
+    >>> sorted(allowed_by_regex("[0-9]{1,2}").allowed(b"", vocabulary=vocabulary)[0])
+    [1, 2]
+    """
+    try:
+        compiled = regex.compile(pattern)
+    except regex.error as error:
+        where = "" if error.pos is None else f" at position {error.pos}"
+        raise ConfigError(
+            f"regex: {pattern!r} isn't a regular expression: {error.msg}{where}."
+        ) from None
+    except (OverflowError, RecursionError, ValueError) as error:
+        raise ConfigError(f"regex: {pattern!r} can't be used: {error}.") from None
+    return _Regex(compiled)
+
+
+class TextConstraint(LogitsProcessor):
+    """Keeps what is written behind the prompt within what a matcher allows.
+
+    Where other settings forbid everything that is allowed (`min_new_tokens` the end of a short
+    choice, say) what the matcher allows is written all the same.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        matcher: Matcher,
+        *,
+        prompt_length: int,
+        eos_token_ids: Sequence[int],
+        vocabulary: Vocabulary | None = None,
+    ) -> None:
+        """Constrain what follows the first `prompt_length` ids of each row, padding included.
+
+        Args:
+            tokenizer: the model's.
+            matcher: see `allowed_by_choices` and `allowed_by_regex`.
+            prompt_length: T of the batch's prompts, padded.
+            eos_token_ids: any of them ends a text.
+            vocabulary: of `read_vocabulary` without EOS, where it is there already.
+
+        Raises:
+            ConfigError: there is no EOS, or the tokenizer can't write such a text.
+            ModelError: the tokenizer has no usable token.
+        """
+        if not eos_token_ids:
+            raise ConfigError(
+                "choices and regex need an EOS token to end the text with, and this model has "
+                "none. Set eos_token in its tokenizer_config.json."
+            )
+        self._eos = tuple(eos_token_ids)
+        self._vocabulary = vocabulary or read_vocabulary(tokenizer, leave_out=self._eos)
+        self._matcher = matcher
+        self._prompt_length = prompt_length
+        self._masks: dict[tuple[bytes | None, int], np.ndarray] = {}
+        matcher.check(self._vocabulary)
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        """Set the scores, shape (B, V), of what isn't allowed behind ids (B, T) to -inf.
+
+        Raises:
+            ConfigError: nothing can follow a text that isn't complete.
+        """
+        rows = input_ids[:, self._prompt_length :].tolist()
+        masks = np.stack([self._mask(self._written(row), scores.shape[-1]) for row in rows])
+        allowed = torch.from_numpy(masks).to(scores.device)
+        kept = scores.masked_fill(~allowed, -torch.inf)
+        stuck = (kept == -torch.inf).all(dim=-1, keepdim=True)
+        return kept.masked_fill(stuck & allowed, 0.0)  # type: ignore[return-value]
+
+    def _written(self, new_ids: Sequence[int]) -> bytes | None:
+        """The bytes of a row; None where it has ended, or holds what was never allowed."""
+        pieces = [self._vocabulary.spelled.get(i) for i in new_ids]
+        return None if None in pieces else b"".join(piece for piece in pieces if piece)
+
+    def _mask(self, written: bytes | None, num_ids: int) -> np.ndarray:
+        """Whether each id may follow, shape (V,)."""
+        key = (written, num_ids)
+        if key not in self._masks:
+            if len(self._masks) >= _KEPT_MASKS:
+                self._masks.clear()
+            ids, may_end = ((), True) if written is None else self._allowed(written)
+            mask = np.zeros(num_ids, dtype=bool)
+            mask[[i for i in ids if i < num_ids]] = True
+            if may_end or not mask.any():
+                mask[list(self._eos)] = True
+            self._masks[key] = mask
+        return self._masks[key]
+
+    def _allowed(self, written: bytes) -> tuple[Collection[int], bool]:
+        return self._matcher.allowed(written, vocabulary=self._vocabulary)
+
+
+@dataclass(frozen=True)
+class _Choices:
+    choices: tuple[bytes, ...]
+
+    def allowed(self, written: bytes, *, vocabulary: Vocabulary) -> tuple[set[int], bool]:
+        found: set[int] = set()
+        start = len(written)
+        for choice in self.choices:
+            if not choice.startswith(written):
+                continue
+            fewest = _fewest_tokens(choice, vocabulary)
+            for end in range(start + 1, min(len(choice), start + vocabulary.longest) + 1):
+                if fewest[end] + 1 == fewest[start]:
+                    found.update(vocabulary.ids.get(choice[start:end], ()))
+        return found, written in self.choices
+
+    def check(self, vocabulary: Vocabulary) -> None:
+        problems = [c.decode() for c in self.choices if _fewest_tokens(c, vocabulary)[0] == inf]
+        if problems:
+            why = "isn't something that this tokenizer can write"
+            raise ConfigError(*(f"choices: {choice!r} {why}." for choice in problems))
+
+
+@dataclass(frozen=True)
+class _Regex:
+    pattern: regex.Pattern
+
+    def allowed(self, written: bytes, *, vocabulary: Vocabulary) -> tuple[list[int], bool]:
+        split = _split(written)
+        if split is None:
+            return [], False
+        try:
+            return self._allowed(*split, vocabulary)
+        except TimeoutError:
+            raise ConfigError(
+                f"regex: {self.pattern.pattern!r} takes more than {_MATCH_SECONDS:g} s on "
+                f"{len(split[0]):,} characters. Repeat nothing that itself repeats, as (a+)+ does."
+            ) from None
+
+    def check(self, vocabulary: Vocabulary) -> None:
+        if not any(self.allowed(b"", vocabulary=vocabulary)):
+            raise ConfigError(f"regex: no text matches {self.pattern.pattern!r}.")
+
+    def _allowed(self, text: str, begun: bytes, vocabulary: Vocabulary) -> tuple[list[int], bool]:
+        """As `allowed`, after whole characters and the first bytes of one more."""
+        may_become = partial(self.pattern.fullmatch, partial=True, timeout=_MATCH_SECONDS)
+        found = [] if begun else self._whole_tokens(text, vocabulary)
+        for piece in vocabulary.pieces:
+            split = _split(begun + piece)
+            if split is None:
+                continue
+            ends = _one_byte_away(split[1]) if split[1] else ("",)
+            if any(may_become(text + split[0] + end) for end in ends):
+                found += vocabulary.ids[piece]
+        may_end = not begun and bool(self.pattern.fullmatch(text, timeout=_MATCH_SECONDS))
+        if not found and not may_end and may_become(text):
+            raise ConfigError(
+                f"regex: after {text[-40:]!r} no token of this model leads to a match of "
+                f"{self.pattern.pattern!r}. Make the pattern wider."
+            )
+        return found, may_end
+
+    def _whole_tokens(self, text: str, vocabulary: Vocabulary) -> list[int]:
+        may_become = partial(self.pattern.fullmatch, partial=True, timeout=_MATCH_SECONDS)
+        nodes, after, ids = vocabulary.trie
+        found: list[int] = []
+        i = 0
+        while i < len(nodes):
+            if may_become(text + nodes[i]):
+                found += ids[i]
+                i += 1
+            else:
+                i = after[i]
+        return found
+
+
+def _fewest_tokens(choice: bytes, vocabulary: Vocabulary) -> list[float]:
+    """For each position of `choice` and its end, how few tokens can write the rest, inf if none."""
+    size = len(choice)
+    fewest = [inf] * size + [0.0]
+    for start in range(size - 1, -1, -1):
+        ends = range(start + 1, min(size, start + vocabulary.longest) + 1)
+        counts = (fewest[e] + 1 for e in ends if choice[start:e] in vocabulary.ids)
+        fewest[start] = min(counts, default=inf)
+    return fewest
+
+
+def _whole(data: bytes) -> str | None:
+    """The text of bytes that are whole characters."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def _split(data: bytes) -> tuple[str, bytes] | None:
+    """The characters and the first bytes of one more; None where that isn't UTF-8."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        return decoder.decode(data), decoder.getstate()[0]
+    except UnicodeDecodeError:
+        return None
+
+
+@lru_cache(maxsize=1024)
+def _one_byte_away(begun: bytes) -> tuple[str, ...]:
+    """The characters that one more byte makes of `begun`."""
+    ends = (_whole(begun + bytes([last])) for last in range(0x80, 0xC0))
+    return tuple(character for character in ends if character is not None)
+
+
+def _bytes_of(name: str) -> bytes | None:
+    r"""The bytes that a tokenizer's file calls `name`, where the name says so.
+
+    Source: <0x0A> of byte-fallback vocabularies; the alphabet of byte-level ones, in which bytes
+    without a printable Latin-1 character are written from U+0100 on (Radford et al. 2019).
+
+    >>> _bytes_of("<0xD0>"), _bytes_of("ĠÐ"), _bytes_of("д")
+    (b'\xd0', b' \xd0', None)
+    """
+    if len(name) == 6 and name.startswith("<0x") and name.endswith(">"):
+        return bytes.fromhex(name[3:5])
+    alphabet = _byte_alphabet()
+    known = [alphabet.get(character) for character in name]
+    return None if None in known else bytes(byte for byte in known if byte is not None)
+
+
+@lru_cache(maxsize=1)
+def _byte_alphabet() -> dict[str, int]:
+    printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    others = [byte for byte in range(256) if byte not in printable]
+    alphabet = {chr(byte): byte for byte in printable}
+    return alphabet | {chr(0x100 + i): byte for i, byte in enumerate(others)}
+
+
+def _common(first: str, second: str) -> str:
+    """The longest prefix of both."""
+    same = takewhile(lambda pair: pair[0] == pair[1], zip(first, second, strict=False))
+    return "".join(character for character, _ in same)
+
+
+def _decode(tokenizer: PreTrainedTokenizerBase, rows: list[list[int]]) -> list[str]:
+    texts = tokenizer.batch_decode(
+        rows, skip_special_tokens=True, clean_up_tokenization_spaces=False
+    )
+    return [str(text) for text in texts]

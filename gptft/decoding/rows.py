@@ -1,0 +1,233 @@
+"""Prompts as ids -> rows of new ids: one call of `generate`.
+
+In: a model, encoded prompts, `Settings`. Out: plain lists of ids, padded at their end. The
+GenerationConfig is set in full here: what a model's own says is never mixed in. Logits are changed
+by our list of processors alone, and loops that transformers doesn't have are ours.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from transformers import (
+    GenerationConfig,
+    LogitsProcessorList,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    StoppingCriteriaList,
+)
+from transformers.generation.streamers import BaseStreamer
+
+from gptft.decoding.beams import (
+    constrained_beam_search,
+    diverse_beam_search,
+    stochastic_beam_search,
+)
+from gptft.decoding.contrastive import contrastive_search
+from gptft.decoding.dola import dola_decoding
+from gptft.decoding.early_exit import first_layers
+from gptft.decoding.lookahead import lookahead_decoding
+from gptft.decoding.processors import Scene, named_processors
+from gptft.decoding.scoring import check_logits
+from gptft.decoding.settings import Settings
+from gptft.decoding.special import SpecialTokens
+from gptft.decoding.stopping import StopTexts
+from gptft.decoding.text import encode_piece
+from gptft.decoding.writer import Writer
+from gptft.errors import ConfigError, ModelError
+from gptft.models.load import context_of
+
+
+def scene_of(writer: Writer, encoded: Sequence[Sequence[int]], *, rows: int) -> Scene:
+    """A batch of prompts as processors see it."""
+    input_ids, attention_mask = left_padded(encoded, pad=writer.special.pad)
+    device = writer.model.device
+    return Scene(writer, input_ids.to(device), attention_mask.to(device), rows=rows)
+
+
+def write_rows(
+    writer: Writer,
+    encoded: Sequence[Sequence[int]],
+    *,
+    settings: Settings,
+    streamer: BaseStreamer | None = None,
+) -> list[list[int]]:
+    """One call of `generate`.
+
+    Args:
+        writer: the model and what goes with it.
+        encoded: the ids of B prompts, none empty.
+        settings: see `resolve_settings`.
+        streamer: given the ids as they come; for one prompt and one text without beams.
+
+    Returns:
+        B x num_drawn rows of new ids, those of a prompt together, EOS and padding at their end.
+
+    Raises:
+        ConfigError: settings that transformers refuses, or that don't fit model or tokenizer.
+        ModelError: the logits are no numbers, or memory is short.
+    """
+    model, special = writer.model, writer.special
+    config = generation_config(_within_context(model, encoded, settings), special)
+    rows_a_prompt = config.num_beams if settings.row.beams else config.num_return_sequences
+    scene = scene_of(writer, encoded, rows=rows_a_prompt)
+    processors = LogitsProcessorList([_refuse_nan])
+    processors.extend(made for _, made in named_processors(settings, scene))
+    criteria = StoppingCriteriaList()
+    if texts := settings["stop_strings"]:
+        length = scene.prompt_length
+        criteria.append(StopTexts(writer.tokenizer, texts, prompts=encoded, prompt_length=length))
+    try:
+        with _only(config, model), _drafting(writer, settings, config) as drafts:
+            output = model.generate(  # type: ignore[operator]
+                scene.input_ids,
+                attention_mask=scene.attention_mask,
+                generation_config=config,
+                logits_processor=processors,
+                stopping_criteria=criteria,
+                streamer=streamer if settings.row.loop == "native" else None,
+                custom_generate=_loop(writer, settings, streamer),
+                **drafts,
+            )
+    except torch.OutOfMemoryError:
+        raise ModelError(
+            f"Out of memory on {model.device}. Lower num_beams or num_return_sequences, or the "
+            "length of text and prompt."
+        ) from None
+    rows: list[list[int]] = output[:, scene.prompt_length :].tolist()
+    # Beams that have no EOS, ended by a stop string, are filled up with -1.
+    return [[i for i in row if i >= 0] for row in rows]
+
+
+def _within_context(
+    model: PreTrainedModel, encoded: Sequence[Sequence[int]], settings: Settings
+) -> Settings:
+    """Let prompt lookup draft no further than the model can see; the library would."""
+    context = context_of(model)
+    if settings.strategy != "prompt_lookup" or context is None:
+        return settings
+    room = context - max(map(len, encoded)) - settings["max_new_tokens"] + 1
+    drafted = max(min(settings["prompt_lookup_num_tokens"], room), 0)
+    return settings.changed(prompt_lookup_num_tokens=drafted)
+
+
+def generation_config(settings: Settings, special: SpecialTokens) -> GenerationConfig:
+    """What of the settings isn't a processor's, as transformers takes it and strictly checks it.
+
+    Raises:
+        ConfigError: transformers refuses them.
+    """
+    values: dict[str, Any] = {
+        "max_new_tokens": settings["max_new_tokens"],
+        "num_return_sequences": settings.num_drawn,
+        "num_beams": settings["num_beams"],
+        "do_sample": settings.do_sample and settings.row.loop != "stochastic_beam",
+    }
+    if settings.is_on("max_time"):
+        values["max_time"] = settings["max_time"]
+    if values["do_sample"]:
+        values["top_k"] = 0  # unset it would be 50
+    if settings.row.beams:
+        values |= {name: settings[name] for name in ("length_penalty", "early_stopping")}
+    if settings["prompt_lookup_num_tokens"]:
+        names = ("prompt_lookup_num_tokens", "max_matching_ngram_size")
+        values |= {name: settings[name] for name in names}
+    try:
+        config = GenerationConfig(
+            **values,
+            eos_token_id=list(special.eos) or None,
+            pad_token_id=special.pad,
+            bos_token_id=special.start,
+            use_cache=True,
+        )
+        config.validate(strict=True)
+    except ValueError as error:
+        raise ConfigError(f"transformers refuses these settings: {error}") from None
+    return config
+
+
+def _loop(
+    writer: Writer, settings: Settings, streamer: BaseStreamer | None
+) -> Callable[..., Any] | None:
+    """The loop to run instead of transformers' own, with its settings."""
+    loop = settings.row.loop
+    if loop == "contrastive":
+        alpha, top_k = settings["penalty_alpha"], settings["top_k"]
+        return partial(
+            contrastive_search, penalty_alpha=alpha, top_k=top_k, token_streamer=streamer
+        )
+    if loop == "dola":
+        layers, do_sample = settings["dola_layers"], settings.do_sample
+        return partial(dola_decoding, dola_layers=layers, do_sample=do_sample)
+    if loop == "diverse_beam":
+        groups, penalty = settings["num_beam_groups"], settings["diversity_penalty"]
+        return partial(diverse_beam_search, num_beam_groups=groups, diversity_penalty=penalty)
+    if loop == "constrained_beam":
+        constraints = [_spellings(writer.tokenizer, word) for word in settings["force_words"]]
+        return partial(constrained_beam_search, constraints=constraints)
+    if loop == "stochastic_beam":
+        return stochastic_beam_search
+    if loop == "lookahead":
+        names = ("lookahead_window", "lookahead_ngram_size", "lookahead_guesses")
+        return partial(lookahead_decoding, **{name: settings[name] for name in names})
+    return None
+
+
+def _spellings(tokenizer: PreTrainedTokenizerBase, word: str | list[str]) -> list[list[int]]:
+    """The ids of a word to be written, after a space and as it is; of any of several words."""
+    words = [word] if isinstance(word, str) else word
+    texts = [t for w in words for t in ([w] if w[0].isspace() else [f" {w}", w])]
+    return [ids for text in texts if (ids := encode_piece(tokenizer, text))]
+
+
+@contextmanager
+def _drafting(
+    writer: Writer, settings: Settings, config: GenerationConfig
+) -> Iterator[dict[str, Any]]:
+    """The arguments of `generate` for drafts; a draft model is told how by its own config."""
+    if settings.strategy not in ("assisted", "early_exit"):
+        yield {}
+        return
+    if settings.strategy == "early_exit":
+        assistant = first_layers(writer.model, settings["assistant_early_exit"])
+    else:
+        assistant = writer.others.models["assistant_model"]
+    values = config.to_dict()
+    values |= {
+        "num_assistant_tokens": settings["num_assistant_tokens"],
+        "num_assistant_tokens_schedule": settings["num_assistant_tokens_schedule"],
+        "assistant_confidence_threshold": settings["assistant_confidence_threshold"],
+    }
+    drafts: dict[str, Any] = {"assistant_model": assistant}
+    if writer.others.assistant_tokenizer is not None:
+        drafts["tokenizer"] = writer.tokenizer
+        drafts["assistant_tokenizer"] = writer.others.assistant_tokenizer
+    with _only(GenerationConfig.from_dict(values), assistant):
+        yield drafts
+
+
+@contextmanager
+def _only(config: GenerationConfig, model: PreTrainedModel) -> Iterator[None]:
+    """Hide the model's own generation config: `generate` fills unset fields from it in silence."""
+    own = model.generation_config
+    model.generation_config = config
+    try:
+        yield
+    finally:
+        model.generation_config = own
+
+
+def left_padded(encoded: Sequence[Sequence[int]], *, pad: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Ids and mask, both of shape (B, T) with T the longest; a decoder goes on from the right."""
+    longest = max(map(len, encoded))
+    input_ids = torch.tensor([[pad] * (longest - len(ids)) + list(ids) for ids in encoded])
+    mask = torch.tensor([[0] * (longest - len(ids)) + [1] * len(ids) for ids in encoded])
+    return input_ids, mask
+
+
+def _refuse_nan(input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+    """Pass logits of shape (B, V) on as they are, unless they are no numbers."""
+    check_logits(scores)
+    return scores

@@ -1,0 +1,113 @@
+"""A model and its tokenizer -> the ids that begin, end and fill up texts, and what fits.
+
+In: a loaded model and its tokenizer. Out: `SpecialTokens`, and clear refusals of prompts that the
+model can't take.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from gptft.errors import ConfigError, ModelError
+from gptft.models.load import context_of
+
+
+@dataclass(frozen=True)
+class SpecialTokens:
+    """The ids that begin, end and fill up texts.
+
+    Attributes:
+        eos: each of them ends a text; those of the tokenizer and of the model, maybe none.
+        pad: fills up rows of a batch; masked, so any id will do.
+        start: what an empty prompt begins with, or None where there is neither BOS nor EOS.
+    """
+
+    eos: tuple[int, ...]
+    pad: int
+    start: int | None
+
+    def first(self) -> list[int]:
+        """What an empty prompt begins with.
+
+        Raises:
+            ConfigError: the model has no token to begin with.
+        """
+        if self.start is None:
+            raise ConfigError(
+                "The prompt is empty, and this model has neither BOS nor EOS to begin a text with. "
+                "Give it a first word."
+            )
+        return [self.start]
+
+
+def special_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> SpecialTokens:
+    """The special ids of a model and its tokenizer; ids the model has no embedding for are not."""
+    num_ids = _num_ids(model)
+    own = model.generation_config
+
+    def known(*candidates: Any) -> list[int]:
+        flat = [i for c in candidates for i in (c if isinstance(c, list) else [c])]
+        return [i for i in dict.fromkeys(flat) if isinstance(i, int) and 0 <= i < num_ids]
+
+    eos = known(tokenizer.eos_token_id, own.eos_token_id if own else None)
+    bos = known(tokenizer.bos_token_id, own.bos_token_id if own else None)
+    pad = known(tokenizer.pad_token_id, *eos)
+    return SpecialTokens(tuple(eos), pad[0] if pad else 0, next(iter([*bos, *eos]), None))
+
+
+def check_ids(model: PreTrainedModel, encoded: Sequence[Sequence[int]]) -> None:
+    """Refuse ids that the model has no embedding for.
+
+    Raises:
+        ModelError: there are some.
+    """
+    highest, num_ids = max((i for ids in encoded for i in ids), default=0), _num_ids(model)
+    if highest >= num_ids:
+        raise ModelError(
+            f"The tokenizer gives id {highest:,}, and the model has {num_ids:,} embeddings. "
+            "The tokenizer belongs to another model."
+        )
+
+
+def check_context(
+    model: PreTrainedModel,
+    encoded: Sequence[Sequence[int]],
+    *,
+    prompts: Sequence[str],
+    max_new_tokens: int,
+) -> None:
+    """Refuse what would run beyond the last position; the last new token needs none.
+
+    Raises:
+        ConfigError: prompts are too long, one message each.
+    """
+    context = context_of(model)
+    problems = []
+    for prompt, ids in zip(prompts, encoded, strict=True):
+        if context is None or len(ids) + max_new_tokens - 1 <= context:
+            continue
+        room = context - len(ids) + 1
+        way_out = (
+            f"Set max_new_tokens to {room:,} or less, shorten the prompt"
+            if room > 0
+            else "Shorten the prompt"
+        )
+        problems.append(
+            f"The prompt {excerpt(prompt)} has {len(ids):,} tokens, and with max_new_tokens "
+            f"{max_new_tokens:,} it doesn't fit the model's context of {context:,}. {way_out}, or "
+            "let --window forget its beginning."
+        )
+    if problems:
+        raise ConfigError(*problems)
+
+
+def excerpt(prompt: str, *, length: int = 30) -> str:
+    """The beginning of a prompt, in one line."""
+    line = " ".join(prompt[: length + 1].split())
+    return f'"{line[:length]}…"' if len(prompt) > length else f'"{line}"'
+
+
+def _num_ids(model: PreTrainedModel) -> int:
+    return int(model.get_input_embeddings().num_embeddings)  # type: ignore[arg-type]

@@ -1,0 +1,137 @@
+"""`gptft score`: where the text comes from, what is printed, and how mistakes are told."""
+
+import io
+import json
+import math
+import sys
+
+import pytest
+from rich.cells import cell_len
+
+from gptft.cli import main
+from tests.cli.test_predict import on_a_terminal
+from tests.conftest import SENTENCES
+
+TEXT = SENTENCES[0]
+
+
+class Stdin(io.TextIOWrapper):
+    """Standard input that holds `raw`, and is a terminal if told so."""
+
+    def __init__(self, raw: bytes, *, terminal: bool = False) -> None:
+        super().__init__(io.BytesIO(raw), encoding="utf-8")
+        self.terminal = terminal
+
+    def isatty(self) -> bool:
+        return self.terminal
+
+
+@pytest.fixture
+def cli(monkeypatch, capsys, tiny_model_dir):
+    """Runs `gptft score` in this process: (exit code, stdout, stderr)."""
+
+    def run(*args, stdin=b"", terminal=False, model=tiny_model_dir):
+        monkeypatch.setattr(sys, "argv", ["gptft", "score", str(model), "--cpu", *args])
+        monkeypatch.setattr(sys, "stdin", Stdin(stdin, terminal=terminal))
+        with pytest.raises(SystemExit) as exit_:
+            main()
+        captured = capsys.readouterr()
+        return exit_.value.code or 0, captured.out, captured.err
+
+    return run
+
+
+def joined(out):
+    """The text that `score --json` printed the tokens of."""
+    return b"".join(bytes.fromhex(token["bytes"]) for token in json.loads(out)["tokens"]).decode()
+
+
+def test_a_table_and_the_numbers_of_the_whole_off_a_terminal(cli):
+    code, out, err = cli(TEXT)
+    assert (code, err) == (0, "")
+    table, summary = out.split("\n\n")
+    head, *rows = [line.split("\t") for line in table.split("\n")]
+    assert head == ["piece", "id", "probability", "rank", "bits", "runners-up"]
+    assert {len(row) for row in rows} == {6}
+    assert summary.startswith("perplexity ")
+    assert " bits per byte, " in summary
+    assert f"{len(rows)} tokens, {len(TEXT.encode())} bytes" in summary
+    assert "The first token is scored after <|endoftext|>." in summary
+
+
+def test_json(cli, tiny_model_dir):
+    code, out, err = cli("--json", TEXT)
+    values = json.loads(out)
+    assert (code, err) == (0, "")
+    assert values["model"] == str(tiny_model_dir)
+    assert joined(out) == TEXT
+    bits = sum(token["bits"] for token in values["tokens"])
+    assert values["bits_per_byte"] == pytest.approx(bits / len(TEXT.encode()))
+    assert values["perplexity"] == pytest.approx(2 ** (bits / len(values["tokens"])))
+    first = values["tokens"][0]
+    assert first["bits"] == pytest.approx(-math.log2(first["probability"]))
+    assert len(first["runners_up"]) == 5
+
+
+def test_where_the_text_comes_from(cli, tmp_path):
+    path = tmp_path / "poem.txt"
+    path.write_bytes(b"\xef\xbb\xbf" + TEXT.encode() + b"\r\n")
+    assert joined(cli("--json", "--file", str(path))[1]) == TEXT + "\r\n"
+    assert joined(cli("--json", stdin=f"{TEXT}\n".encode())[1]) == TEXT + "\n"
+    assert joined(cli("--json", "Буря", "мглою", stdin=b"pipe")[1]) == "Буря мглою"
+
+
+def test_a_text_longer_than_the_context(cli):
+    code, out, _ = cli(" ".join(SENTENCES * 2))
+    assert code == 0
+    assert "Longer than the model's context of 64: beyond it each token is scored after at" in out
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ([TEXT, "--file", "poem.txt"], "TEXT and --file are both given"),
+        (["--file", "nowhere.txt"], "nowhere.txt can't be read: No such file"),
+        (["--file", "."], "can't be read: Is a directory"),
+        ([""], "The text is empty"),
+        ([], "The text is empty"),
+        (["a\udcffb"], "Character 2 of the text is U+DCFF"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_2(cli, in_tmp, args, message):
+    code, out, err = cli(*args)
+    assert (code, out) == (2, "")
+    assert err.startswith("error: ")
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def test_standard_input_that_is_not_text(cli):
+    code, out, err = cli(stdin=b"ab\xff\xfe")
+    assert (code, out) == (2, "")
+    assert "Standard input is not text in UTF-8: byte 0xff at offset 2" in err
+    assert err.count("\n") == 1
+
+
+def test_nothing_on_a_terminal_says_what_to_do(cli):
+    code, out, err = cli(terminal=True)
+    assert (code, out) == (2, "")
+    assert err.startswith("error: There is no text.")
+    assert all(way in err for way in ("gptft score", "--file", "standard input"))
+
+
+def test_a_text_where_the_model_s_name_belongs(cli, in_tmp):
+    code, out, err = cli(model="Мороз и солнце", terminal=True)
+    assert (code, out) == (2, "")
+    assert err.startswith("error: Мороз и солнце: no such folder or file")
+
+
+@pytest.mark.parametrize("columns", [40, 100])
+def test_the_text_itself_on_a_terminal(tiny_model_dir, columns):
+    args = ("score", str(tiny_model_dir), "--cpu", "Буря мглою\nнебо 😀")
+    lines = on_a_terminal(*args, columns=columns)
+    assert max(map(cell_len, lines)) <= columns
+    assert "≥50%" in lines[0]
+    assert "Буря мглою↵" in lines
+    assert "небо 😀" in lines
+    assert any(line.startswith("perplexity ") for line in lines)

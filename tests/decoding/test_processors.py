@@ -1,0 +1,379 @@
+import pytest
+import torch
+from transformers import GenerationConfig, LogitsProcessorList
+
+from gptft.decoding.engine import generate
+from gptft.decoding.processors import named_processors
+from gptft.decoding.rows import scene_of
+from gptft.decoding.settings import resolve_settings
+from gptft.decoding.special import SpecialTokens, special_tokens
+from gptft.decoding.writer import Writer
+from gptft.errors import ConfigError
+
+PROMPT = "Мороз и солнце"
+
+
+@pytest.fixture
+def writer(model, tokenizer):
+    return Writer(model, tokenizer, special_tokens(model, tokenizer))
+
+
+@pytest.fixture
+def unreadable(tokenizer):
+    """Ids of tokens that are no whole characters; without them every token can be typed."""
+    ids = range(1, tokenizer.vocab_size)
+    return [i for i in ids if "\ufffd" in tokenizer.decode([i])]
+
+
+def named(writer, prompts=(PROMPT,), rows=1, **given):
+    settings = resolve_settings({"max_new_tokens": 10, "seed": 1, **given})
+    encoded = [writer.tokenizer(prompt)["input_ids"] for prompt in prompts]
+    return named_processors(settings, scene_of(writer, encoded, rows=rows))
+
+
+def ours(writer, prompts=(PROMPT,), **given):
+    """New ids of the texts, EOS left out."""
+    settings = resolve_settings({"max_new_tokens": 10, "seed": 1, **given})
+    return [list(text.new_ids) for text in generate(writer, list(prompts), settings=settings)]
+
+
+def stock(writer, prompt=PROMPT, **given):
+    """The same from plain transformers, whose own default cuts are turned off."""
+    model = writer.model
+    own, model.generation_config = model.generation_config, GenerationConfig()
+    inputs = writer.tokenizer(prompt, return_tensors="pt")
+    if given.get("do_sample"):
+        given = {"top_k": 0, **given}
+        torch.manual_seed(1)
+    config = GenerationConfig(
+        **{"max_new_tokens": 10, "eos_token_id": 0, "pad_token_id": 0, **given}
+    )
+    rows = model.generate(**inputs, generation_config=config)[:, inputs["input_ids"].shape[1] :]
+    model.generation_config = own
+    return [row[: row.index(0)] if 0 in row else row for row in rows.tolist()]
+
+
+class TestAgainstStock:
+    """The same setting under its own name in transformers gives the same text, and another one
+    than without it."""
+
+    @pytest.mark.parametrize(
+        ("given", "kind"),
+        [
+            ({"repetition_penalty": 1.7}, "RepetitionPenaltyLogitsProcessor"),
+            ({"no_repeat_ngram_size": 1}, "NoRepeatNGramLogitsProcessor"),
+            ({"no_repeat_ngram_size": 2}, "NoRepeatNGramLogitsProcessor"),
+            ({"suppress_tokens": [94, 109, 246]}, "SuppressTokensLogitsProcessor"),
+            ({"begin_suppress_tokens": [165, 109]}, "SuppressTokensAtBeginLogitsProcessor"),
+            ({"exponential_decay_length_penalty": [3, 4.0]}, "ExponentialDecayLengthPenalty"),
+            ({"forced_eos_token_id": 0}, "ForcedEOSTokenLogitsProcessor"),
+        ],
+        ids=str,
+    )
+    def test_without_a_draw(self, writer, given, kind):
+        (made,) = named(writer, **given)
+        assert type(made[1]).__name__ == kind
+        assert made[0] == next(iter(given))
+        native = {
+            name: tuple(value) if name.startswith("expo") else value
+            for name, value in given.items()
+        }
+        assert ours(writer, **given) == stock(writer, **native)
+        assert ours(writer, **given) != stock(writer)
+
+    @pytest.mark.parametrize(
+        ("given", "kind"),
+        [
+            ({"encoder_repetition_penalty": 4.0}, "EncoderRepetitionPenaltyLogitsProcessor"),
+            ({"encoder_repetition_penalty": 0.2}, "EncoderRepetitionPenaltyLogitsProcessor"),
+            ({"encoder_no_repeat_ngram_size": 1}, "EncoderNoRepeatNGramLogitsProcessor"),
+            ({"encoder_no_repeat_ngram_size": 2}, "EncoderNoRepeatNGramLogitsProcessor"),
+        ],
+        ids=str,
+    )
+    def test_settings_about_the_prompt(self, writer, unreadable, given, kind):
+        bans = {"suppress_tokens": unreadable}
+        prompt = PROMPT + writer.tokenizer.decode(stock(writer, **bans)[0])
+        (made,) = named(writer, [prompt], **given)
+        assert (made[0], type(made[1]).__name__) == (next(iter(given)), kind)
+        found = ours(writer, [prompt], **given, **bans)
+        assert found == stock(writer, prompt, **given, **bans)
+        if given != {"encoder_no_repeat_ngram_size": 2}:
+            assert found != stock(writer, prompt, **bans)
+
+    def test_min_new_tokens(self, writer):
+        (plain,) = stock(writer)
+        model = writer.model
+        model.generation_config.eos_token_id = [0, plain[2]]
+        ended = Writer(model, writer.tokenizer, special_tokens(model, writer.tokenizer))
+        assert ours(ended) == [plain[:2]]
+        (made,) = named(ended, min_new_tokens=5)
+        assert type(made[1]).__name__ == "MinNewTokensLengthLogitsProcessor"
+        expected = stock(writer, min_new_tokens=5, eos_token_id=[0, plain[2]])[0]
+        (found,) = ours(ended, min_new_tokens=5)
+        assert len(found) >= 5
+        assert found == expected[: len(found)]
+
+    @pytest.mark.parametrize(
+        ("given", "kind"),
+        [
+            ({"temperature": 2.0}, "TemperatureLogitsWarper"),
+            ({"top_h": 0.3}, "TopHLogitsWarper"),
+            ({"top_k": 4}, "TopKLogitsWarper"),
+            ({"top_p": 0.6}, "TopPLogitsWarper"),
+            ({"min_p": 0.2}, "MinPLogitsWarper"),
+            ({"typical_p": 0.4}, "TypicalLogitsWarper"),
+            ({"epsilon_cutoff": 0.02}, "EpsilonLogitsWarper"),
+            ({"eta_cutoff": 0.1}, "EtaLogitsWarper"),
+        ],
+        ids=str,
+    )
+    def test_with_draws_of_the_same_seed(self, writer, given, kind):
+        hot = {"temperature": 2.0, **given}
+        made = dict(named(writer, **hot))
+        assert type(made[next(iter(given))]).__name__ == kind
+        assert ours(writer, **hot) == stock(writer, do_sample=True, **hot)
+        other = {"temperature": 1.0} if given == hot else {"temperature": 2.0}
+        assert ours(writer, **hot) != stock(writer, do_sample=True, **other)
+
+    def test_all_together(self, writer):
+        given = {
+            "temperature": 2.0, "top_h": 0.9, "top_k": 40, "top_p": 0.95, "min_p": 0.01,
+            "typical_p": 0.9, "epsilon_cutoff": 0.001, "eta_cutoff": 0.001,
+            "repetition_penalty": 1.3, "no_repeat_ngram_size": 2, "min_new_tokens": 4,
+            "encoder_repetition_penalty": 1.2, "encoder_no_repeat_ngram_size": 2,
+            "suppress_tokens": [246], "begin_suppress_tokens": [109], "num_return_sequences": 4,
+        }  # fmt: skip
+        assert ours(writer, **given) == stock(writer, do_sample=True, **given)
+
+    @pytest.mark.parametrize("given", [{"top_p": 0.05}, {"min_p": 0.9}, {"typical_p": 0.05},
+                                       {"epsilon_cutoff": 0.9}, {"top_k": 1}], ids=str)  # fmt: skip
+    def test_beams_are_left_something_to_go_on_with(self, writer, given):
+        drawn = {"num_beams": 3, "do_sample": True, "temperature": 2.0, **given}
+        assert ours(writer, **drawn) == stock(writer, **drawn)
+
+    def test_beams_without_eos_too(self, writer, tokenizer):
+        bare = Writer(writer.model, tokenizer, SpecialTokens((), 0, 0))
+        given = {"strategy": "beam_sampling", "top_k": 1}
+        assert dict(named(bare, **given))["top_k"].top_k == 2
+
+
+class TestWords:
+    """Settings that name words by their text, where transformers wants ids."""
+
+    def both(self, writer, text):
+        """The ids of a word at the beginning of a text and after a space."""
+        spelled = {tuple(writer.tokenizer(t)["input_ids"]) for t in (text, f" {text}")}
+        return [list(ids) for ids in spelled]
+
+    def word(self, writer, unreadable):
+        """What the model writes at its third step."""
+        (plain,) = stock(writer, suppress_tokens=unreadable)
+        return writer.tokenizer.decode(plain[2:3]).strip(), plain
+
+    def test_bad_words_are_bad_words_ids(self, writer, unreadable):
+        word, plain = self.word(writer, unreadable)
+        given = {"suppress_tokens": unreadable}
+        found = ours(writer, bad_words=word, **given)
+        assert found == stock(writer, bad_words_ids=self.both(writer, word), **given)
+        assert found != [plain]
+        assert word not in writer.tokenizer.decode(found[0])
+
+    def test_a_bad_word_of_several_tokens_is_kept_from_its_end_alone(self, writer, unreadable):
+        _, plain = self.word(writer, unreadable)
+        word = writer.tokenizer.decode(plain[1:4])
+        assert writer.tokenizer(word)["input_ids"] == plain[1:4]
+        (found,) = ours(writer, bad_words=[word], suppress_tokens=unreadable)
+        assert found[:3] == plain[:3]
+        assert found[3] != plain[3]
+
+    @pytest.mark.parametrize("weight", [-30.0, 8.0])
+    def test_a_sequence_bias_is_one_of_stock(self, writer, unreadable, weight):
+        word, plain = self.word(writer, unreadable)
+        given = {"suppress_tokens": unreadable}
+        biases = [[ids, weight] for ids in self.both(writer, word)]
+        found = ours(writer, sequence_bias={word: weight}, **given)
+        assert found == stock(writer, sequence_bias=biases, **given)
+        assert found != [plain]
+
+    def test_a_logit_bias_is_for_one_token_by_id_or_text(self, writer, unreadable):
+        biases = [[[67], 50.0]]  # one token, always
+        text = writer.tokenizer.decode([67])
+        expected = stock(writer, sequence_bias=biases)
+        assert ours(writer, logit_bias={"67": 50.0}) == expected == [[67] * 10]
+        assert ours(writer, logit_bias={67: 50.0}) == expected
+        assert ours(writer, logit_bias={text: 50.0}) == expected
+        with pytest.raises(ConfigError, match=r"logit_bias: 'zzz' is 3 tokens, .*sequence_bias"):
+            ours(writer, logit_bias={"zzz": 1.0})
+
+    def test_allowed_words_leave_their_tokens_and_eos(self, writer):
+        allowed = {i for word in ("день", "снег") for ids in self.both(writer, word) for i in ids}
+        found = ours(
+            writer, allowed_words=["день", "снег"], temperature=5.0, num_return_sequences=9
+        )
+        assert {i for row in found for i in row} <= allowed
+        assert len({i for row in found for i in row}) > 4
+        banned = [i for i in range(1, 300) if i not in allowed]
+        assert ours(writer, allowed_words=["день", "снег"]) == stock(writer, suppress_tokens=banned)
+
+    @pytest.mark.parametrize(
+        "name", ["suppress_tokens", "begin_suppress_tokens", "forced_eos_token_id"]
+    )
+    def test_ids_beyond_the_vocabulary_are_refused(self, writer, name):
+        assert ours(writer, **{name: [299]}, max_new_tokens=1)
+        with pytest.raises(
+            ConfigError, match=f"{name}: there is no id 300; the model's go up to 2"
+        ):
+            ours(writer, **{name: [5, 300]})
+
+    def test_a_bias_for_an_id_beyond_the_vocabulary_is_refused(self, writer):
+        with pytest.raises(ConfigError, match="logit_bias: there is no id 1,000; the model's go"):
+            ours(writer, logit_bias={"1000": 2.0})
+
+
+class TestBatchesAndBeams:
+    PROMPTS = ("Мороз", PROMPT, "x", "Буря мглою небо кроет", "Буря")
+
+    @pytest.mark.parametrize(
+        "given",
+        [
+            {"encoder_repetition_penalty": 3.0},
+            {"encoder_no_repeat_ngram_size": 1},
+            {"repetition_penalty": 1.7},
+            {"no_repeat_ngram_size": 1},
+            {"dry_multiplier": 5.0, "dry_allowed_length": 1},
+            {"frequency_penalty": 2.0, "presence_penalty": 2.0},
+            {"sequence_bias": {"о": 5.0, "день": -5.0}},
+            {"bad_words": ["о", "день"]},
+            {"begin_suppress_tokens": [109, 246]},
+            {"min_new_tokens": 5},
+            {"exponential_decay_length_penalty": [2, 3.0]},
+            {"forced_eos_token_id": 0},
+        ],
+        ids=str,
+    )
+    @pytest.mark.parametrize("beams", [{}, {"num_beams": 3, "num_return_sequences": 2}], ids=str)
+    def test_prompts_together_give_what_each_gives_alone(self, writer, given, beams):
+        alone = [row for prompt in self.PROMPTS for row in ours(writer, [prompt], **given, **beams)]
+        assert ours(writer, self.PROMPTS, **given, **beams) == alone
+
+    def test_prompts_of_one_length_share_a_batch_under_a_penalty_on_prompts(self, writer):
+        """By hand: tokens of the row's own prompt count, and no other row's."""
+        prompts = ("x", "y", "z")
+        ids = [writer.tokenizer(prompt)["input_ids"][0] for prompt in prompts]
+        for name, beams in (("encoder_repetition_penalty", 1), ("encoder_repetition_penalty", 2)):
+            ((_, made),) = named(writer, prompts, rows=beams, **{name: 2.0})
+            rows = torch.tensor([[i] for i in ids for _ in range(beams)])
+            scores = torch.full((3 * beams, 300), -4.0)
+            expected = scores.clone()
+            for row, own in enumerate(rows[:, 0]):
+                expected[row, own] = -2.0  # a negative logit is divided
+            assert torch.equal(made(rows, scores.clone()), expected)
+
+    @pytest.mark.parametrize("beams", [1, 2])
+    def test_no_ngram_of_a_rows_own_prompt_comes_again(self, writer, beams):
+        prompts = ("xyz", "zyx", "yyy")
+        encoded = [writer.tokenizer(prompt)["input_ids"] for prompt in prompts]
+        ((_, made),) = named(writer, prompts, rows=beams, encoder_no_repeat_ngram_size=2)
+        x, y, z = encoded[0]
+        rows = torch.tensor([[*ids, y] for ids in encoded for _ in range(beams)])
+        banned = torch.isinf(made(rows, torch.zeros(3 * beams, 300)))
+        found = [torch.nonzero(row).flatten().tolist() for row in banned]
+        assert found == [ids for ids in ([z], [x], [y]) for _ in range(beams)]
+
+
+class TestOrder:
+    EVERYTHING = {  # noqa: RUF012
+        "sequence_bias": {"о": 1.0}, "logit_bias": {"5": 1.0}, "encoder_repetition_penalty": 1.1,
+        "repetition_penalty": 1.1, "frequency_penalty": 0.1, "presence_penalty": 0.1,
+        "dry_multiplier": 0.8, "no_repeat_ngram_size": 3, "encoder_no_repeat_ngram_size": 3,
+        "bad_words": ["zz"], "allowed_words": ["день", "снег", "x"], "suppress_tokens": [7],
+        "begin_suppress_tokens": [8], "min_new_tokens": 2,
+        "exponential_decay_length_penalty": [5, 1.1], "forced_eos_token_id": [0],
+        "temperature": 1.5, "smoothing_factor": 0.1, "top_n_sigma": 5.0, "top_h": 0.9, "top_k": 50,
+        "top_a": 0.01, "tfs_z": 0.99, "top_p": 0.99, "min_p": 0.001, "typical_p": 0.99,
+        "epsilon_cutoff": 1e-5, "eta_cutoff": 1e-5, "xtc_probability": 0.1,
+    }  # fmt: skip
+
+    def test_models_biases_penalties_bans_length_cuts_and_marks(self, writer):
+        names = [*self.EVERYTHING]
+        names.remove("presence_penalty")  # one processor with frequency_penalty
+        given = {"do_sample": True, **dict(reversed(self.EVERYTHING.items()))}
+        found = [name for name, _ in named(writer, strategy="guidance", **given)]
+        assert found == ["guidance_scale", *names]
+        found = [name for name, _ in named(writer, strategy="watermark", **given)]
+        assert found == [*names, "watermark"]
+        assert ours(writer, strategy="watermark", **given)
+
+    def test_mirostat_is_the_last_cut_and_temperature_before_it(self, writer):
+        for name in ("mirostat", "mirostat_v1"):
+            found = named(writer, strategy=name, temperature=0.7, bad_words="x")
+            assert [n for n, _ in found] == ["bad_words", "temperature", "mirostat_tau"]
+
+    def test_a_dynamic_temperature_takes_the_place_of_the_fixed_one(self, writer):
+        found = named(writer, temperature=0.7, dynatemp_range=0.5)
+        assert [n for n, _ in found] == ["dynatemp_range"]
+
+    def test_what_is_neutral_is_not_there(self, writer):
+        assert named(writer) == []
+        assert named(writer, strategy="temperature") == []
+        neutral = {"top_k": 0, "top_p": 1.0, "min_p": 0.0, "repetition_penalty": 1.0}
+        assert named(writer, strategy="temperature", **neutral) == []
+
+    def test_cuts_are_there_only_where_tokens_are_drawn(self, writer):
+        assert named(writer, strategy="watermark", do_sample=False, top_p=1.0)[0][0] == "watermark"
+        assert [n for n, _ in named(writer, strategy="watermark")] == ["top_p", "watermark"]
+
+    def test_none_is_left_to_transformers_which_would_put_it_last(self, writer):
+        """The list that `generate` builds around ours holds ours alone."""
+        seen: list[str] = []
+        inner = writer.model._get_logits_processor
+
+        def spy(*args, **kwargs):
+            made = inner(*args, **kwargs)
+            seen.extend(type(p).__name__ for p in made if hasattr(p, "__module__"))
+            assert isinstance(made, LogitsProcessorList)
+            return made
+
+        writer.model._get_logits_processor = spy
+        ours(writer, strategy="nucleus", temperature=0.5, top_k=9, repetition_penalty=1.2)
+        assert seen == [
+            "function", "RepetitionPenaltyLogitsProcessor", "TemperatureLogitsWarper",
+            "TopKLogitsWarper", "TopPLogitsWarper",
+        ]  # fmt: skip
+
+
+class TestWithoutEos:
+    def test_what_is_about_the_end_does_nothing(self, writer):
+        bare = Writer(writer.model, writer.tokenizer, SpecialTokens((), 0, 0))
+        given = {"min_new_tokens": 5, "exponential_decay_length_penalty": [1, 50.0]}
+        assert named(bare, **given) == []
+        own = writer.model.generation_config
+        own.eos_token_id = None
+        assert ours(bare, **given) == ours(bare)
+
+
+class TestReproducible:
+    @pytest.mark.parametrize(
+        "given",
+        [
+            {"strategy": "mirostat"},
+            {"strategy": "mirostat_v1"},
+            {"strategy": "xtc"},
+            {"strategy": "dynamic_temperature"},
+            {"strategy": "quadratic_smoothing"},
+            {"strategy": "top_n_sigma"},
+            {"strategy": "top_a"},
+            {"strategy": "tail_free"},
+            {"strategy": "dry"},
+            {"strategy": "watermark"},
+            {"strategy": "synthid"},
+        ],
+        ids=str,
+    )
+    def test_a_seed_gives_the_text_again_and_another_another(self, writer, given):
+        hot = {"temperature": 2.0, **given}
+        first = ours(writer, seed=1, **hot)
+        torch.rand(5)
+        assert ours(writer, seed=1, **hot) == first
+        assert any(ours(writer, seed=seed, **hot) != first for seed in (2, 3, 4))

@@ -1,0 +1,130 @@
+import re
+from dataclasses import replace
+
+import pytest
+
+from gptft.decoding.compare import Entry, Row, Written, default_settings
+from gptft.decoding.speed import Speed
+from gptft.decoding.strategies import STRATEGIES
+from gptft.report.comparison import comparison_html
+from tests.report.test_html import Walker
+
+PROMPT = "Мороз & <b>солнце</b>;"
+
+
+def written(**changes):
+    values = {
+        "continuation": "\n<i>день</i>",
+        "num_new_tokens": 12,
+        "stopped": "length",
+        "speed": Speed(12, 2.0, 0.5, 12, None),
+        "mean_logprob": -2.5,
+        "distinct": {1: 0.5, 2: 0.75, 3: 1.0},
+        "repetition": 0.25,
+        "longest_copy": 7,
+    }
+    return Written(**{**values, **changes})
+
+
+@pytest.fixture
+def rows():
+    """Greedy, a regex with a stand-in, a config's own strategy, and one that is left out."""
+    greedy, regex, mine, assisted = default_settings(
+        ["greedy", "regex", "mine <3", "assisted"],
+        own={"mine <3": {"top_p": 0.5, "stop_strings": ["</main>"]}},
+        shared={"seed": 3},
+        base_model=None,
+        prompt=PROMPT,
+    )
+    fast = Speed(12, 1.0, 0.5, 6, 0.75)
+    return [
+        Row(greedy, PROMPT, written()),
+        Row(regex, PROMPT, written(mean_logprob=-1.5, longest_copy=3, stopped="eos")),
+        Row(mine, PROMPT, written(speed=fast, repetition=0.0)),
+        Row(assisted, PROMPT, left_out=assisted.left_out),
+    ]
+
+
+def page_of(rows, **given):
+    return Walker(comparison_html(rows, **{"model": "runs/poems", "prompt": PROMPT, **given}))
+
+
+def test_every_strategy_has_its_card(rows):
+    page = page_of(rows)
+    assert page.tags.count("article") == 4
+    assert "One prompt, 4 strategies" in page.text
+    assert "runs/poems goes on from" in page.text
+    for row in rows:
+        strategy = STRATEGIES[row.entry.strategy]
+        assert row.label in page.text
+        assert strategy.description in page.text
+        assert strategy.source in page.text
+    assert 'stand-in: regex "[^.!?]{1,80}[.!?]"' in page.text
+    assert "top_p 0.5, stop_strings [</main>], seed 3" in page.text
+    assert "needs assistant_model" in page.text
+    assert "The model ended the text." in page.text
+    assert "2.00 tokens a call, 75% of drafted tokens kept" in page.text
+
+
+def test_the_overview_has_every_number(rows):
+    cells = page_of(rows).cells
+    head = ["strategy", "tokens", "tokens a second", "mean logprob", "distinct-1", "distinct-2"]
+    head += ["distinct-3", "repetition", "longest copy"]
+    figures = ["12", "6.0", "-2.50", "0.50", "0.75", "1.00", "0.25", "7"]
+    assert cells[:18] == [*head, "greedy", *figures]
+    assert cells[-2:] == ["assisted", "left out"]
+
+
+def test_the_best_of_each_is_marked_in_table_and_card(rows):
+    html = comparison_html(rows, model="m", prompt=PROMPT)
+    assert re.findall(r'<td class="number best">([^<]+)', html) == ["-1.50", "3", "12.0", "0.00"]
+    marked = re.findall(r'<div class="best".*?>\n?<dt>([^<]+)</dt><dd>([^<]+)', html)
+    assert marked == [
+        ("mean logprob", "-1.50"),
+        ("longest copy", "3"),
+        ("tokens a second", "12.0"),
+        ("repetition", "0.00"),
+    ]
+
+
+def test_the_prompt_is_set_apart_and_everything_is_escaped(rows):
+    html = comparison_html(rows, model="<m>", prompt=PROMPT)
+    prompt = "Мороз &amp; &lt;b&gt;солнце&lt;/b&gt;;"
+    assert html.count(f'<span class="given">{prompt}</span>\n&lt;i&gt;день&lt;/i&gt;') == 3
+    assert not {"<b>", "<i>", "<m>", "<3"} & set(re.findall(r"<\w+>|<\d", html))
+    assert html.count("</main>") == 1
+
+
+def test_the_page_loads_and_runs_nothing(rows):
+    html = comparison_html(rows, model="m", prompt=PROMPT)
+    page = Walker(html)
+    assert "default-src 'none'" in html
+    assert not {"script", "img", "link", "iframe"} & set(page.tags)
+    assert {value[0] for name, value in page.attributes if name in ("href", "src")} == {"#"}
+    assert "@media (prefers-color-scheme: dark)" in html
+    assert page.tags.count("style") == 1
+    ids = [value for name, value in page.attributes if name == "id"]
+    links = [value for name, value in page.attributes if name == "href"]
+    assert [f"#{value}" for value in ids] == links
+
+
+def test_control_characters_and_line_ends_are_shown(rows):
+    row = replace(rows[0], written=written(continuation="a\x1b[2J\n\n\n"))
+    page = page_of([row])
+    assert "a␛[2J ↵ × 3" in page.text
+    assert "\x1b" not in page.text
+    assert "1 strategy" in page.text
+
+
+def test_what_nobody_knows_has_no_column(rows):
+    known = [replace(row, written=written(longest_copy=None)) for row in rows[:2]]
+    page = page_of(known)
+    assert "longest copy" not in page.text
+    text = page_of([Row(rows[0].entry, PROMPT, written(repetition=None)), *rows[1:]]).cells
+    assert text[16] == "-"
+
+
+def test_an_empty_prompt_is_said(rows):
+    entry = Entry("greedy", "greedy", rows[0].entry.settings)
+    page = page_of([Row(entry, "", written())], prompt="")
+    assert "goes on from nothing: the prompt is empty." in page.text
