@@ -87,6 +87,7 @@ def generate(
     The texts go to stdout; the strategy and settings in force, the seed included, to stderr.
     """
     from gptft.console import notice
+    from gptft.decoding.compare import shared_settings
     from gptft.decoding.prompts import gather_prompts
     from gptft.decoding.settings import check_strategies, choose_settings, with_seed
     from gptft.decoding.templates import in_template
@@ -114,7 +115,7 @@ def generate(
         "use_cpu": use_cpu,
     }
     if compare is not None:
-        shared = {**config.generation, **given}
+        shared = {**shared_settings(config.generation), **given}
         if stop_strings:
             shared["stop_strings"] = [*shared.get("stop_strings", []), *stop_strings]
         _compare(name, texts, compare, own=config.strategies, shared=shared, window=window,

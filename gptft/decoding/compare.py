@@ -258,6 +258,22 @@ _SPEED_NAMES = (
 )  # fmt: skip
 
 
+def shared_settings(generation: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a config's `generation` goes for every strategy: lengths, words, penalties, the seed.
+
+    Its strategy, and what that one cuts or searches by, is one way among those that are compared.
+
+    >>> shared_settings({"strategy": "nucleus", "top_p": 0.9, "max_new_tokens": 30})
+    {'max_new_tokens': 30}
+    """
+    groups = ("length", "repetition", "tokens")
+    return {
+        name: value
+        for name, value in generation.items()
+        if name in PARAMETERS and (name == "seed" or PARAMETERS[name].group in groups)
+    }
+
+
 def default_settings(
     names: Sequence[str] | None,
     *,

@@ -80,7 +80,10 @@ def write_rows(
         length = scene.prompt_length
         criteria.append(StopTexts(writer.tokenizer, texts, prompts=encoded, prompt_length=length))
     try:
-        with _only(config, model), _drafting(writer, settings, config) as drafts:
+        with (
+            _only(config, model),
+            _drafting(writer, settings, config, prompt_length=scene.prompt_length) as drafts,
+        ):
             output = model.generate(  # type: ignore[operator]
                 scene.input_ids,
                 attention_mask=scene.attention_mask,
@@ -91,6 +94,13 @@ def write_rows(
                 custom_generate=_loop(writer, settings, streamer),
                 **drafts,
             )
+    except IndexError:
+        if writer.others.assistant_tokenizer is None:
+            raise
+        raise ConfigError(
+            "assistant_model can't see so long a text: its own tokenizer makes more tokens of it "
+            "than its context holds. Lower max_new_tokens, or take another draft model."
+        ) from None
     except torch.OutOfMemoryError:
         raise ModelError(
             f"Out of memory on {model.device}. Lower num_beams or num_return_sequences, or the "
@@ -184,7 +194,7 @@ def _spellings(tokenizer: PreTrainedTokenizerBase, word: str | list[str]) -> lis
 
 @contextmanager
 def _drafting(
-    writer: Writer, settings: Settings, config: GenerationConfig
+    writer: Writer, settings: Settings, config: GenerationConfig, *, prompt_length: int
 ) -> Iterator[dict[str, Any]]:
     """The arguments of `generate` for drafts; a draft model is told how by its own config."""
     if settings.strategy not in ("assisted", "early_exit"):
@@ -194,6 +204,7 @@ def _drafting(
         assistant = first_layers(writer.model, settings["assistant_early_exit"])
     else:
         assistant = writer.others.models["assistant_model"]
+        _check_draft_context(assistant, prompt_length, settings["max_new_tokens"])
     values = config.to_dict()
     values |= {
         "num_assistant_tokens": settings["num_assistant_tokens"],
@@ -206,6 +217,20 @@ def _drafting(
         drafts["assistant_tokenizer"] = writer.others.assistant_tokenizer
     with _only(GenerationConfig.from_dict(values), assistant):
         yield drafts
+
+
+def _check_draft_context(draft: PreTrainedModel, prompt_length: int, max_new_tokens: int) -> None:
+    """Refuse a text that is longer than the draft model can see.
+
+    With another tokenizer it counts differently; by how much shows only as the text is written.
+    """
+    context = context_of(draft)
+    if context is not None and prompt_length + max_new_tokens - 1 > context:
+        raise ConfigError(
+            f"assistant_model sees {context:,} tokens, and the prompt of {prompt_length:,} with "
+            f"max_new_tokens {max_new_tokens:,} is longer. Set max_new_tokens to "
+            f"{max(context - prompt_length + 1, 1):,} or less, or take another draft model."
+        )
 
 
 @contextmanager

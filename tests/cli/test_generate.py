@@ -267,8 +267,7 @@ class TestSettings:
     def test_wrong_ones_are_errors(self, run, args, words):
         assert words in error_of(run("-p", "fox", *args))
 
-    def test_the_help_shows_an_option_for_every_setting_that_a_line_can_hold(self, monkeypatch):
-        monkeypatch.setenv("TERMINAL_WIDTH", "200")
+    def test_the_help_shows_an_option_for_every_setting_that_a_line_can_hold(self):
         text = CliRunner().invoke(app, ["generate", "--help"]).output
         flags = set(re.findall(r"--[a-z][a-z-]+", text))
         expected = {
@@ -278,7 +277,8 @@ class TestSettings:
         }
         assert expected <= flags
         assert not {"--logit-bias", "--exponential-decay-length-penalty"} & flags
-        assert "A strategy by name (gptft strategies lists them)" in " ".join(text.split())
+        plain = " ".join(text.replace("│", " ").split())
+        assert "A strategy by name (gptft strategies lists them)" in plain
 
 
 class TestOptions:
@@ -345,6 +345,25 @@ class TestOptions:
         result = run("-p", "fox", model=folder)
         assert result.stdout == run("-p", "fox").stdout
         assert "suggests do_sample true, top_k 7. It is not in force" in result.stderr
+
+
+class TestCompare:
+    def test_strategies_stand_side_by_side_and_on_a_page(self, run, tmp_path):
+        page = tmp_path / "page.html"
+        result = run("-p", "fox", "--compare", "greedy, nucleus", "--html", str(page), "--json",
+                     "--seed", "3")  # fmt: skip
+        assert result.exit_code == 0, result.output
+        rows = json.loads(result.stdout)
+        (greedy,) = json.loads(run("-p", "fox", "--json").stdout)
+        assert len(rows) == 2
+        assert greedy["continuation"] in json.dumps(rows, ensure_ascii=False)
+        assert f"Written: {page}" in result.stderr
+        assert "nucleus" in page.read_text(encoding="utf-8")
+
+    def test_a_table_shows_each_by_name(self, run):
+        result = run("-p", "fox", "--compare", "greedy,beam,top_k")
+        assert result.exit_code == 0, result.output
+        assert all(name in result.stdout for name in ("greedy", "beam", "top_k"))
 
 
 class TestWhyAndSpeed:

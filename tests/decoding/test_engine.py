@@ -359,15 +359,15 @@ class TestEveryStrategy:
             needed["regex"] = "( [а-я]{2,5}){2}[.;]"
         return {"strategy": name, "max_new_tokens": 10, "seed": 3, **needed}
 
-    def run(self, name, model_dir, prompts, **more):
+    def load(self, name, model_dir):
         settings = resolve_settings(self.given(name, model_dir))
-        writer = engine.load_writer(str(model_dir), settings=settings, use_cpu=True)
-        return generate(writer, prompts, settings=settings, **more)
+        return settings, engine.load_writer(str(model_dir), settings=settings, use_cpu=True)
 
     @pytest.mark.parametrize("name", STRATEGIES)
     def test_a_prompt_goes_on_alike_alone_and_beside_others(self, name, model_dir):
-        alone = [self.run(name, model_dir, [prompt])[0] for prompt in PROMPTS[:3]]
-        together = self.run(name, model_dir, PROMPTS[:3])
+        settings, writer = self.load(name, model_dir)
+        alone = [generate(writer, [prompt], settings=settings)[0] for prompt in PROMPTS[:3]]
+        together = generate(writer, PROMPTS[:3], settings=settings)
         assert [(t.prompt, t.new_ids, t.continuation) for t in together] == [
             (t.prompt, t.new_ids, t.continuation) for t in alone
         ]
@@ -376,14 +376,14 @@ class TestEveryStrategy:
 
     @pytest.mark.parametrize("name", STRATEGIES)
     def test_it_is_streamed_as_it_is_written_or_refused(self, name, model_dir):
+        settings, writer = self.load(name, model_dir)
         pieces: list[str] = []
-        settings = resolve_settings(self.given(name, model_dir))
         if why_not_streamed(settings, num_prompts=1):
             with pytest.raises(ConfigError, match="can't be streamed"):
-                self.run(name, model_dir, ["Мороз"], on_text=pieces.append)
+                generate(writer, ["Мороз"], settings=settings, on_text=pieces.append)
             assert pieces == []
             return
-        (text,) = self.run(name, model_dir, ["Мороз"], on_text=pieces.append)
+        (text,) = generate(writer, ["Мороз"], settings=settings, on_text=pieces.append)
         assert "".join(pieces) == text.text
 
 

@@ -12,10 +12,10 @@ from tests.decoding.conftest import VERSES
 CPU = torch.device("cpu")
 
 
-def make(folder, tokenizer, *, seed):
+def make(folder, tokenizer, *, seed, context=48):
     torch.manual_seed(seed)
     config = GPT2Config(
-        vocab_size=tokenizer.vocab_size, n_layer=1, n_head=2, n_embd=16, n_positions=48,
+        vocab_size=tokenizer.vocab_size, n_layer=1, n_head=2, n_embd=16, n_positions=context,
         initializer_range=0.25, eos_token_id=0, bos_token_id=0,
     )  # fmt: skip
     GPT2LMHeadModel(config).save_pretrained(folder)
@@ -101,3 +101,19 @@ class TestInTexts:
         assert self.text(model_dir, antiexpert_model=str(family)) != plain
         alone = self.text(model_dir, expert_model=str(family), antiexpert_model=str(family))
         assert alone == plain  # the two pull against each other
+
+
+@pytest.mark.parametrize("of_family", [True, False], ids=["family", "stranger"])
+def test_a_draft_that_sees_less_than_the_text_is_refused(model_dir, tmp_path, of_family):
+    if of_family:
+        tokenizer = AutoTokenizer.from_pretrained(model_dir)
+        tokenizer.save_pretrained(tmp_path)
+    else:
+        tokenizer = train_tokenizer(iter(VERSES * 2), vocab_size=270, min_frequency=2)
+        save_tokenizer(tokenizer, tmp_path, model_max_length=12)
+    make(tmp_path, tokenizer, seed=7, context=12)
+    given = {"assistant_model": str(tmp_path), "max_new_tokens": 30, "min_new_tokens": 30}
+    settings = resolve_settings(given)
+    writer = load_writer(str(model_dir), settings=settings, use_cpu=True)
+    with pytest.raises(ConfigError, match="assistant_model"):
+        generate(writer, ["Мороз"], settings=settings)

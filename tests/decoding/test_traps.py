@@ -522,7 +522,7 @@ class TestStreaming:
             write(writer, on_text=pieces.append, suppress_tokens=unreadable)
         assert pieces[0] == PROMPT
         assert len(pieces) == 4  # and what was written before the error
-        assert threading.active_count() == before
+        assert threading.active_count() <= before  # others of the process may have ended
 
     def test_an_error_of_the_reader_ends_it(self, writer):
         def closed(piece):
@@ -531,7 +531,7 @@ class TestStreaming:
         before = threading.active_count()
         with pytest.raises(BrokenPipeError):
             write(writer, on_text=closed)
-        assert threading.active_count() == before
+        assert threading.active_count() <= before  # others of the process may have ended
 
 
 class TestCacheImplementation:
