@@ -4,6 +4,7 @@
 # make faults       runs killed, hindered and damaged by the hundred: ten minutes
 # make bench-startup  seconds from command to answer
 # make bench-prepare  text -> blocks beside other pipelines: speed, memory; minutes
+# make bench-tokens    counting a corpus beside bare fastokens; a minute
 # make bench-generate  gptft generate beside a bare model.generate; two minutes
 # make bench-checkpoints  a save and a resume beside the stock Trainer's; two minutes
 # make check        what .ci/run runs: tests, lint, types
@@ -12,7 +13,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test test-slow faults bench-startup bench-prepare bench-generate bench-checkpoints lint types check clean
+.PHONY: quickstart test test-slow faults bench-startup bench-prepare bench-tokens bench-generate bench-checkpoints lint types check clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/gptft train configs/quickstart.yaml --overwrite
@@ -31,6 +32,9 @@ bench-startup: $(VENV)/.installed
 
 bench-prepare: $(VENV)/.installed
 	$(BIN)/python benchmarks/prepare.py
+
+bench-tokens: $(VENV)/.installed
+	$(BIN)/python benchmarks/count_tokens.py
 
 bench-generate: $(VENV)/.installed
 	$(BIN)/python benchmarks/generate.py

@@ -31,7 +31,7 @@ def commands(folder: Path) -> dict[str, tuple[list[str], float]]:
     return {
         BASE: ([sys.executable, "-c", IMPORTS], float("inf")),
         "gptft --help": ([*gptft, "--help"], 0.5),
-        "gptft tokenize": ([*gptft, "tokenize", "Токенизируй меня"], 0.5),
+        "gptft tokenize": ([*gptft, "tokenize", "Токенизируй меня"], 0.35),
         "gptft config check": ([*gptft, "config", "check", str(config)], 1.0),
     }
 

@@ -1,5 +1,6 @@
 """The command line: one module a command, each a thin layer over one stage."""
 
+import gc
 import os
 import sys
 
@@ -12,6 +13,7 @@ def main() -> None:
 
     The code is a `GptftError`'s own, and 1 for what we didn't foresee, a full disk for one.
     """
+    gc.disable()  # nearly all that is made while starting stays; app.py turns it on again
     # Nobody extends our configs through pydantic's plugins; looking for them takes a moment.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     from gptft.cli.app import app

@@ -1,25 +1,56 @@
-"""The Typer app that holds every command."""
+"""The Typer app that holds every command, each loaded when it is asked for."""
 
-from typing import Annotated
+import gc
+from importlib import import_module
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
+from typer.main import get_command, get_group
 
 from gptft import __version__
-from gptft.cli import (
-    config,
-    generate,
-    novelty,
-    predict,
-    prepare,
-    runs,
-    score,
-    strategies,
-    tokenize,
-    train,
-)
 from gptft.console import result
 
+# In the order --help lists them; a module of several commands has an `app`, others a function.
+_COMMANDS = (
+    "tokenize", "tokenizer", "prepare", "train", "generate", "strategies", "predict", "score",
+    "novelty", "runs", "config",
+)  # fmt: skip
+
+
+class _Commands(TyperGroup):
+    """Commands by the name of their module, imported at first use: each takes milliseconds."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Their names, in order."""
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command of that name, or None."""
+        if cmd_name in _COMMANDS and cmd_name not in self.commands:
+            self.commands[cmd_name] = _load(cmd_name)
+        elif cmd_name not in _COMMANDS:  # what it was meant to be is looked for among all
+            self.commands.update({name: _load(name) for name in _COMMANDS})
+        return self.commands.get(cmd_name)
+
+
+def _load(name: str) -> Any:
+    if name != "tokenize":  # which is done before there is anything to collect
+        gc.enable()
+    module = import_module(f"gptft.cli.{name}")
+    own = getattr(module, "app", None)
+    if own is None:
+        own = typer.Typer(add_completion=False)
+        own.command(name)(getattr(module, name))
+        command = get_command(own)
+    else:
+        command = get_group(own)
+    command.name = name
+    return command
+
+
 app = typer.Typer(
+    cls=_Commands,
     name="gptft",
     help="Fine-tune a GPT on your own text and see what it learned.",
     no_args_is_help=True,
@@ -43,15 +74,3 @@ def _gptft(
     ] = False,
 ) -> None:
     """Fine-tune a GPT on your own text and see what it learned."""
-
-
-app.command()(tokenize.tokenize)
-app.command()(prepare.prepare)
-app.command()(train.train)
-app.command()(generate.generate)
-app.command()(strategies.strategies)
-app.command()(predict.predict)
-app.command()(score.score)
-app.command()(novelty.novelty)
-app.add_typer(runs.app, name="runs")
-app.add_typer(config.app, name="config")

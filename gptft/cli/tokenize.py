@@ -1,68 +1,250 @@
-"""`gptft tokenize`: a text, piece by piece, and what it costs."""
+"""`gptft tokenize`: what a tokenizer makes of a text, of a corpus, and what it is itself."""
 
+import gc
 import sys
-from collections.abc import Iterator, Sequence
-from itertools import islice, zip_longest
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gptft.cli.options import AsJson
+from gptft.cli.options import AsJson, progress_bar
 
 if TYPE_CHECKING:
-    from rich.text import Text
+    from gptft.corpus.measure import MeasuredText
 
-    from gptft.corpus.pieces import Piece, TextCost
+_SHOWN_BYTES = 100_000  # of a file; a longer one is counted, not shown
 
-_GAP = "  "
-_LINES_AT_ONCE = 1000  # printed with one call: rich is slow line by line
+Words = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="TEXT", help="Words, joined with a space.", show_default=False),
+]
+Files = Annotated[
+    list[Path],
+    typer.Option(
+        "--file",
+        "-f",
+        metavar="PATH",
+        help="A text file, shown piece by piece up to 100 kB. A larger one, several (repeat -f), a "
+        "folder, a glob or hub:NAME are counted as a corpus.",
+    ),
+]
+ModelName = Annotated[
+    str, typer.Option("--model", metavar="NAME", help="pico, a folder, a run or a hub id.")
+]
+Compared = Annotated[
+    list[str],
+    typer.Option("--compare", metavar="MODEL", help="Set it beside --model; repeatable."),
+]
+Html = Annotated[
+    Path | None, typer.Option("--html", metavar="FILE", help="Write the pieces as a page, too.")
+]
+AsBytes = Annotated[
+    bool, typer.Option("--bytes", help="A line a token: bytes, offsets in bytes and characters.")
+]
+Merges = Annotated[
+    bool, typer.Option("--merges", help="How each word of TEXT comes to be, merge by merge.")
+]
+Vocabulary = Annotated[bool, typer.Option("--vocab", help="What the vocabulary holds.")]
+Search = Annotated[
+    str | None, typer.Option("--search", metavar="TEXT", help="Entries of it that hold TEXT.")
+]
+TokenId = Annotated[int | None, typer.Option("--id", metavar="N", help="Its entry N.")]
+Regex = Annotated[
+    str | None, typer.Option("--regex", metavar="RE", help="Entries of it that RE matches.")
+]
+Limit = Annotated[int, typer.Option("--limit", metavar="N", min=1, help="Entries shown at most.")]
+Audit = Annotated[
+    bool,
+    typer.Option("--audit", help="Look for faults of the tokenizer; exit code 1 if there are any."),
+]
 
 
 def tokenize(
-    text: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="TEXT", help="Words, joined with a space.", show_default=False),
-    ] = None,
-    file: Annotated[
-        Path | None, typer.Option("--file", "-f", metavar="PATH", help="A UTF-8 file.")
-    ] = None,
-    model: Annotated[
-        str, typer.Option("--model", metavar="NAME", help="pico, a folder, a run or a hub id.")
-    ] = "pico",
+    text: Words = None,
+    files: Files = [],
+    model: ModelName = "pico",
+    compare: Compared = [],
+    as_bytes: AsBytes = False,
+    html: Html = None,
+    merges: Merges = False,
+    vocab: Vocabulary = False,
+    search: Search = None,
+    token_id: TokenId = None,
+    regex: Regex = None,
+    limit: Limit = 20,
+    audit: Audit = False,
     as_json: AsJson = False,
 ) -> None:
     """Show what a model sees of TEXT: every token, its bytes, and what a word costs.
 
-    Without TEXT and --file the text comes from standard input.
+    Without TEXT and --file the text comes from standard input; on a terminal, line by line.
     """
-    from gptft.console import notice, result_json
-    from gptft.corpus.pieces import is_lossless, split_pieces, text_cost
+    looked_up = {"--search": search, "--id": token_id, "--regex": regex}
+    asked = [name for name, value in looked_up.items() if value is not None]
+    views = {"--bytes": as_bytes, "--html": html, "--compare": compare}
+    _check_flags(
+        text=text,
+        files=files,
+        alone={"--merges": merges, "--vocab": vocab or asked, "--audit": audit},
+        views=views,
+    )
+    if audit:
+        _audit(model, as_json=as_json)
+    elif vocab or asked:
+        search_for = {"text": search, "token_id": token_id, "regex": regex, "limit": limit}
+        _vocabulary(model, search_for if asked else None, as_json=as_json)
+    elif _is_corpus(files, [name for name, on in {**views, "--merges": merges}.items() if on]):
+        _count(files, [model, *compare], as_json=as_json)
+    else:
+        _texts(
+            text or [],
+            files,
+            [model, *compare],
+            show=_show_merges if merges else _show_bytes if as_bytes else _show_pieces,
+            html=html,
+            as_json=as_json,
+        )
+
+
+def _check_flags(
+    *, text: Words, files: Files, alone: dict[str, Any], views: dict[str, Any]
+) -> None:
+    """Refuse flags that don't go together, all of them at once."""
+    from gptft.errors import ConfigError
+
+    given = [name for name, value in alone.items() if value]
+    shown = [name for name, value in views.items() if value]
+    problems = []
+    if text and files:
+        problems.append(
+            "TEXT and --file are both given. Give one of them; --file takes one path and may be "
+            "repeated."
+        )
+    if len(given) > 1:
+        problems.append(f"{' and '.join(given)} answer different questions. Give one of them.")
+    if given and shown:
+        problems.append(f"{given[0]} doesn't go with {', '.join(shown)}. Leave that out.")
+    if given and given[0] != "--merges" and (text or files):
+        problems.append(
+            f"{given[0]} is about the tokenizer and takes no text. Leave TEXT and --file out."
+        )
+    if views["--bytes"] and views["--compare"]:
+        problems.append("--bytes shows one tokenizer, --compare several. Give one of them.")
+    if problems:
+        raise ConfigError(*problems)
+
+
+def _is_corpus(files: Sequence[Path], shown: Sequence[str]) -> bool:
+    """Whether the files are too much to be shown piece by piece.
+
+    Args:
+        files: what --file names.
+        shown: flags given that show pieces.
+    """
+    from gptft.errors import ConfigError
+
+    if not files:
+        return False
+    several = len(files) > 1 or files[0].is_dir() or str(files[0]).startswith("hub:")
+    if not several and (files[0].exists() or not {*"*?["} & {*str(files[0])}):
+        size = files[0].stat().st_size if files[0].is_file() else 0
+        if size <= _SHOWN_BYTES and files[0].suffix.lower() not in (".parquet", ".gz", ".zst"):
+            return False
+        what = f"{files[0]} has {size:,} bytes"
+    else:
+        many = f"These are {len(files):,} paths"
+        what = many if len(files) > 1 else f"{files[0]} may hold many texts"
+    flags = [name for name in shown if name != "--compare"]
+    if flags:
+        raise ConfigError(
+            f"{what}; {flags[0]} takes one file of up to {_SHOWN_BYTES:,} bytes. Give one, or "
+            f"leave {flags[0]} out: then the tokens are counted."
+        )
+    return True
+
+
+def _audit(model: str, *, as_json: bool) -> None:
+    from gptft.console import result, result_json
+    from gptft.corpus.audit import audit_tokenizer
+
+    found = audit_tokenizer(model)
+    if as_json:
+        result_json(found.to_dict())
+    else:
+        result(found.render())
+    if found.has_faults:
+        raise typer.Exit(1)
+
+
+def _vocabulary(model: str, search_for: dict[str, Any] | None, *, as_json: bool) -> None:
+    from gptft.console import result, result_json
+    from gptft.corpus.tokenizer import load_tokenizer
+    from gptft.corpus.vocabulary import search_vocabulary, survey_vocabulary
+
+    tokenizer = load_tokenizer(model)
+    found = (
+        survey_vocabulary(tokenizer)
+        if search_for is None
+        else search_vocabulary(tokenizer, **search_for)
+    )
+    if as_json:
+        result_json(found.to_dict())
+    else:
+        result(found.render())
+
+
+def _count(files: Sequence[Path], models: Sequence[str], *, as_json: bool) -> None:
+    """Count the tokens of whole files, by each tokenizer."""
+    gc.enable()  # this takes long
+    from gptft.console import notice, result, result_json
+    from gptft.corpus.counting import count_tokens
     from gptft.corpus.tokenizer import load_tokenizer
 
-    content = _read(text or [], file)
-    pieces = split_pieces(load_tokenizer(model), content)
-    cost = text_cost(content, num_tokens=len(pieces))
-    lossless = is_lossless(pieces, content)
-    if not lossless:
-        notice(
-            f"The tokenizer of {model} doesn't keep this text byte for byte. "
-            "Shown is what its tokens spell."
-        )
+    tokenizers = [load_tokenizer(name) for name in models]  # a wrong name is told first
+    paths = [str(path) for path in files]
+    counts = []
+    for tokenizer in tokenizers:
+        with progress_bar() as progress:
+            counts.append(count_tokens(paths, tokenizer, progress=progress, notify=notice))
     if as_json:
-        tokens = [piece.to_dict() for piece in pieces]
-        result_json({"model": model, "tokens": tokens, **cost.to_dict(), "lossless": lossless})
+        found = [count.to_dict() for count in counts]
+        result_json({"comparison": found} if len(found) > 1 else found[0])
         return
-    _print_pieces(pieces)
-    _print_cost(cost)
+    for name, count in zip(models, counts, strict=True):
+        if len(models) > 1:
+            result(name)
+        result(count.render())
+
+
+def _texts(
+    words: Sequence[str],
+    files: Sequence[Path],
+    models: Sequence[str],
+    *,
+    show: Callable[..., None],
+    html: Path | None,
+    as_json: bool,
+) -> None:
+    """Show the one text that is given, or each line a person types."""
+    from gptft.errors import ConfigError
+
+    is_typed = not (words or files) and sys.stdin is not None and sys.stdin.isatty()
+    if is_typed and html:
+        raise ConfigError("--html needs the text at once: give TEXT or --file.")
+    content = None if is_typed else _read(words, files[0] if files else None)
+
+    from gptft.corpus.tokenizer import load_tokenizer
+
+    tokenizers = [load_tokenizer(name) for name in models]
+    if content is None:
+        _converse(lambda line: show(tokenizers, line, html=None, as_json=as_json), models)
+    else:
+        show(tokenizers, content, html=html, as_json=as_json)
 
 
 def _read(words: Sequence[str], file: Path | None) -> str:
     """The text to tokenize, from the one place that gives one."""
-    from gptft.errors import ConfigError
-
-    if words and file:
-        raise ConfigError("TEXT and --file are both given. Give one of them.")
     if words:
         return " ".join(words)
     if file:
@@ -70,18 +252,13 @@ def _read(words: Sequence[str], file: Path | None) -> str:
 
         facts = examine_text(file, encoding="auto")
         return "".join(read_chunks(file, facts, line_ends="keep"))
-    if sys.stdin is None or sys.stdin.isatty():
-        raise ConfigError(
-            'There is no text. Give one (gptft tokenize "Мороз и солнце"), name a file with '
-            "--file, or send one to standard input."
-        )
     return _read_stdin()
 
 
 def _read_stdin() -> str:
     from gptft.errors import DataError
 
-    raw = sys.stdin.buffer.read()
+    raw = sys.stdin.buffer.read() if sys.stdin is not None else b""
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -91,73 +268,101 @@ def _read_stdin() -> str:
         ) from None
 
 
-def _print_pieces(pieces: Sequence["Piece"]) -> None:
-    """Print id, text and bytes of every piece: in columns on a terminal, else a line a piece."""
-    rows = list(_rows(pieces))
-    if not sys.stdout.isatty():
-        sys.stdout.writelines("\t".join(row) + "\n" for row in rows)
-        return
-    from rich.text import Text
+def _converse(show: Callable[[str], None], models: Sequence[str]) -> None:
+    """Show each line that is typed, until an empty one or the end of input."""
+    import signal
 
-    from gptft.console import result, stdout
+    from gptft.console import error, notice
+    from gptft.errors import ConfigError, Interrupted
 
-    lines = _layout(rows, width=stdout().width)
-    while chunk := list(islice(lines, _LINES_AT_ONCE)):
-        result(Text("\n").join(chunk))
-
-
-def _rows(pieces: Sequence["Piece"]) -> Iterator[tuple[str, str, str]]:
-    """Id, visible text and bytes by piece; pieces of one character are bracketed together."""
-    from gptft.corpus.pieces import hexadecimal, split_characters, visible
-
-    for group in split_characters(pieces):
-        last = len(group) - 1
-        for number, piece in enumerate(group):
-            shown = visible(piece.bytes) or piece.token
-            if last:
-                mark = "┌" if number == 0 else "└" if number == last else "│"
-                shown = f"{mark} {shown}"
-            if last and number == last:
-                shown += f" = {visible(b''.join(part.bytes for part in group))}"
-            yield str(piece.id), shown, hexadecimal(piece.bytes)
+    names = ", ".join(models)
+    choice = "" if len(models) > 1 else " (--model takes another)"
+    notice(f"{names}{choice}. Type a text; an empty line ends.")
+    try:
+        while line := _ask():
+            try:
+                show(line)
+            except ConfigError as problem:
+                error(str(problem))
+    except KeyboardInterrupt:
+        raise Interrupted("Stopped.", signum=signal.SIGINT) from None
 
 
-def _layout(rows: Sequence[tuple[str, str, str]], *, width: int) -> Iterator["Text"]:
-    """Set rows in three columns of a terminal; what is too long goes on below, in its column."""
-    from rich.cells import cell_len, chop_cells, set_cell_size
-    from rich.text import Text
+def _ask() -> str:
+    """A line from a person, who sees the prompt even if the results go elsewhere."""
+    if sys.stdout.isatty():
+        import readline  # noqa: F401  # lines can be edited and called back
 
-    id_width = max((len(row[0]) for row in rows), default=0)
-    room = max(width - id_width - 2 * len(_GAP), 8)
-    text_width = min(max((cell_len(row[1]) for row in rows), default=0), room // 2)
-    bytes_width = max(room - text_width, 2)
-    for token_id, shown, raw in rows:
-        texts = chop_cells(shown, text_width)
-        per_line = (bytes_width + 1) // 3 * 3
-        raws = [raw[at : at + per_line].rstrip() for at in range(0, len(raw), per_line)]
-        for number, (text, pairs) in enumerate(zip_longest(texts, raws, fillvalue="")):
-            yield Text.assemble(
-                (f"{'' if number else token_id:>{id_width}}{_GAP}", "dim"),
-                set_cell_size(text, text_width),
-                (f"{_GAP}{pairs}", "dim"),
+        try:
+            return input("> ")
+        except EOFError:
+            sys.stdout.write("\n")
+            return ""
+    sys.stderr.write("> ")
+    sys.stderr.flush()
+    return sys.stdin.readline().removesuffix("\n")
+
+
+def _measure(tokenizers: Sequence[Any], text: str, *, html: Path | None) -> "list[MeasuredText]":
+    """Measure a text, say what isn't kept of it, and write the page if one is asked for."""
+    from gptft.console import notice
+    from gptft.corpus.measure import measure_text
+
+    measured = [measure_text(tokenizer, text) for tokenizer in tokenizers]
+    for one in measured:
+        if not one.lossless:
+            notice(
+                f"The tokenizer of {one.model} doesn't keep this text byte for byte. "
+                "Shown is what its tokens spell."
             )
+    if html is not None:
+        from gptft.report.run import write_whole
+        from gptft.report.tokens import tokens_html
+
+        write_whole(html, tokens_html(measured))
+        notice(f"Written: {html}")
+    return measured
 
 
-def _print_cost(cost: "TextCost") -> None:
-    from gptft.console import result
+def _show_pieces(tokenizers: Sequence[Any], text: str, *, html: Path | None, as_json: bool) -> None:
+    from gptft.console import result, result_json
+    from gptft.corpus.measure_view import comparison_view
+    from gptft.corpus.piece_view import text_view
 
-    rows = [
-        ("tokens", cost.num_tokens, ""),
-        ("words", cost.num_words, _rate(cost.tokens_per_word, "tokens each")),
-        ("characters", cost.num_characters, _rate(cost.tokens_per_character, "tokens each")),
-        ("bytes", cost.num_bytes, _rate(cost.bytes_per_token, "a token")),
-    ]
-    digits = max(len(f"{count:,}") for _, count, _ in rows)
-    if cost.num_tokens:
+    measured = _measure(tokenizers, text, html=html)
+    if len(measured) == 1:
+        _show_one(measured[0], text_view, as_json=as_json)
+    elif as_json:
+        result_json({"comparison": [one.to_dict() for one in measured]})
+    else:
+        result(comparison_view(measured))
+
+
+def _show_bytes(tokenizers: Sequence[Any], text: str, *, html: Path | None, as_json: bool) -> None:
+    from gptft.corpus.piece_view import byte_view
+
+    _show_one(_measure(tokenizers, text, html=html)[0], byte_view, as_json=as_json)
+
+
+def _show_one(one: "MeasuredText", view: Callable[..., Any], *, as_json: bool) -> None:
+    from gptft.console import result, result_json
+    from gptft.corpus.measure_view import cost_view
+
+    if as_json:
+        result_json(one.to_dict())
+        return
+    result(view(one))
+    if one.pieces:
         result("")
-    for name, count, rate in rows:
-        result(f"{name:<10}{_GAP}{count:>{digits},}{_GAP}{rate}".rstrip())
+    result(cost_view(one))
 
 
-def _rate(rate: float | None, unit: str) -> str:
-    return "" if rate is None else f"{rate:.2f} {unit}"
+def _show_merges(tokenizers: Sequence[Any], text: str, *, html: Path | None, as_json: bool) -> None:
+    from gptft.console import result, result_json
+    from gptft.corpus.merges import trace_merges
+
+    trace = trace_merges(tokenizers[0], text)
+    if as_json:
+        result_json(trace.to_dict())
+    else:
+        result(trace.render())

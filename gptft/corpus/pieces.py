@@ -1,28 +1,28 @@
 """A text -> its tokens, each with the bytes it spells and its place in the text.
 
 In: a `TextTokenizer` and a text. Out: pieces, and what the text costs in tokens. A token's bytes
-come from its vocabulary entry, read the way its tokenizer writes bytes: GPT-2's byte alphabet,
-SentencePiece's `▁` and `<0xE2>`, WordPiece's `##`. Knows nothing of files, terminals or models, and
+come from its vocabulary entry (see `spelling`). Knows nothing of files, terminals or models, and
 must not import torch or transformers.
 """
 
 import codecs
-import json
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache, lru_cache
+from functools import lru_cache
 from itertools import accumulate, pairwise
 from typing import Any
 
-from tokenizers import Tokenizer
-
+from gptft.corpus.spelling import Spelling as Spelling
+from gptft.corpus.spelling import drop_first_space as drop_first_space
+from gptft.corpus.spelling import spell as spell
+from gptft.corpus.spelling import spelling_of as spelling_of
 from gptft.corpus.tokenizer import TextTokenizer
 from gptft.errors import ConfigError
 
-_BYTE_TOKEN = re.compile(r"<0x([0-9A-F]{2})>")
 _BROKEN = re.compile("[\udc80-\udcff]+")  # what `surrogateescape` makes of bytes it can't decode
+_LATER_BYTES = bytes(range(0x80, 0xC0))  # in UTF-8, all of a character but its first
 _VISIBLE_SPACE = {" ": "·", "\n": "↵", "\t": "→"}
 
 
@@ -38,6 +38,8 @@ class Piece:
         text: `bytes` as text; None where they aren't whole characters.
         start: byte offset in the text where what it stands for begins.
         end: byte offset one past that.
+        start_character: offset, in code points, of the character that byte `start` is in.
+        end_character: offset one past the last character it has a byte of.
     """
 
     id: int
@@ -46,6 +48,8 @@ class Piece:
     text: str | None
     start: int
     end: int
+    start_character: int = 0
+    end_character: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON has it: without `token`, the bytes in hexadecimal."""
@@ -55,6 +59,8 @@ class Piece:
             "bytes": self.bytes.hex(),
             "start": self.start,
             "end": self.end,
+            "start_character": self.start_character,
+            "end_character": self.end_character,
         }
 
 
@@ -89,36 +95,25 @@ class TextCost:
         """None for a text without tokens."""
         return self.num_bytes / self.num_tokens if self.num_tokens else None
 
+    @property
+    def characters_per_word(self) -> float | None:
+        """White space counted; None for a text without words."""
+        return self.num_characters / self.num_words if self.num_words else None
+
+    @property
+    def bytes_per_word(self) -> float | None:
+        """White space counted; None for a text without words."""
+        return self.num_bytes / self.num_words if self.num_words else None
+
     def to_dict(self) -> dict[str, Any]:
         """Counts and rates by name."""
         return asdict(self) | {
             "tokens_per_word": self.tokens_per_word,
             "tokens_per_character": self.tokens_per_character,
             "bytes_per_token": self.bytes_per_token,
+            "characters_per_word": self.characters_per_word,
+            "bytes_per_word": self.bytes_per_word,
         }
-
-
-@dataclass(frozen=True)
-class Spelling:
-    """How one tokenizer's vocabulary writes bytes.
-
-    Attributes:
-        literals: text by id, of added tokens, which are matched in the text as they stand.
-        byte_level: entries are in GPT-2's byte alphabet.
-        byte_tokens: `<0xE2>` is the byte E2.
-        space: the mark that stands for a space, or "".
-        drops_first_space: decoding takes a space off the front, as SentencePiece puts one there.
-        prefix: begins an entry that goes on with a word, or "".
-        suffix: ends an entry that ends a word, or "".
-    """
-
-    literals: Mapping[int, str]
-    byte_level: bool
-    byte_tokens: bool
-    space: str
-    drops_first_space: bool
-    prefix: str
-    suffix: str
 
 
 def split_pieces(tokenizer: TextTokenizer, text: str) -> list[Piece]:
@@ -148,9 +143,10 @@ def split_pieces(tokenizer: TextTokenizer, text: str) -> list[Piece]:
     else:
         places = _found_places(spelled, encoding.offsets, text)
     texts = {raw: _whole_text(raw) for raw in {*spelled}}
+    characters = _characters_of(places, data)
     return [
-        Piece(i, tokens[i], raw, texts[raw], start, end)
-        for i, raw, (start, end) in zip(ids, spelled, places, strict=True)
+        Piece(i, tokens[i], raw, texts[raw], *place, *counted)
+        for i, raw, place, counted in zip(ids, spelled, places, characters, strict=True)
     ]
 
 
@@ -257,91 +253,6 @@ def _encode(text: str) -> bytes:
         ) from None
 
 
-@cache
-def _byte_alphabet() -> dict[str, int]:
-    """GPT-2's byte alphabet: the byte of every character.
-
-    A byte that is a printable character of Latin-1 stands for itself; the other 68 are, in order,
-    the characters from U+0100 on. Source: Radford et al. 2019, section 2.2, and the published code
-    of that model.
-    """
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    hidden = sorted({*range(0x100)}.difference(printable))
-    own = {chr(byte): byte for byte in printable}
-    return own | {chr(0x100 + n): byte for n, byte in enumerate(hidden)}
-
-
-def spelling_of(backend: Tokenizer) -> Spelling:
-    """Read off a tokenizer's parts how its vocabulary writes bytes."""
-    decoders = _parts(backend.decoder)
-    parts = [*_parts(backend.normalizer), *_parts(backend.pre_tokenizer), *decoders]
-    kinds = {part["type"] for part in parts}
-    spaces = [part["replacement"] for part in parts if part["type"] == "Metaspace"]
-    spaces += [
-        part["pattern"].get("String", "")
-        for part in decoders
-        if part["type"] == "Replace" and part["content"] == " "
-    ]
-    model = backend.model
-    return Spelling(
-        literals={
-            i: added.content
-            for i, added in backend.get_added_tokens_decoder().items()
-            if not added.special
-        },
-        byte_level="ByteLevel" in kinds,
-        byte_tokens="ByteFallback" in kinds or bool(getattr(model, "byte_fallback", False)),
-        space=spaces[0] if spaces else "",
-        drops_first_space=any(_drops_space(part) for part in decoders),
-        prefix=getattr(model, "continuing_subword_prefix", None) or "",
-        suffix=getattr(model, "end_of_word_suffix", None) or "",
-    )
-
-
-def _parts(component: Any) -> list[dict[str, Any]]:
-    """A normalizer, pre-tokenizer or decoder as tokenizer.json has it, sequences laid flat."""
-    if component is None:
-        return []
-    waiting = [json.loads(component.__getstate__())]
-    flat = []
-    while waiting:
-        part = waiting.pop(0)
-        if part["type"] == "Sequence":
-            waiting = [*next(v for v in part.values() if isinstance(v, list)), *waiting]
-        else:
-            flat.append(part)
-    return flat
-
-
-def spell(token_id: int, token: str, spelling: Spelling) -> bytes:
-    """The bytes one vocabulary entry stands for."""
-    literal = spelling.literals.get(token_id)
-    if literal is not None:
-        return literal.encode()
-    token = token.removeprefix(spelling.prefix).removesuffix(spelling.suffix)
-    if spelling.byte_level:
-        alphabet = _byte_alphabet()
-        if all(character in alphabet for character in token):
-            return bytes(alphabet[character] for character in token)
-    if spelling.byte_tokens and (match := _BYTE_TOKEN.fullmatch(token)):
-        return bytes.fromhex(match.group(1))
-    return (token.replace(spelling.space, " ") if spelling.space else token).encode()
-
-
-def _drops_space(decoder: Mapping[str, Any]) -> bool:
-    if decoder["type"] == "Metaspace":
-        return bool(decoder["prepend_scheme"] != "never")
-    strips = decoder["type"] == "Strip" and decoder["content"] == " "
-    return strips and int(decoder["start"]) > 0
-
-
-def drop_first_space(spelled: list[bytes]) -> None:
-    """Take the first space off, in place, if the pieces begin with one."""
-    first = next((number for number, raw in enumerate(spelled) if raw), None)
-    if first is not None:
-        spelled[first] = spelled[first].removeprefix(b" ")
-
-
 def _joined_places(spelled: Sequence[bytes], *, start: int = 0) -> list[tuple[int, int]]:
     """Where pieces lie that follow each other without a gap, from byte `start` on."""
     ends = list(accumulate((len(raw) for raw in spelled), initial=start))
@@ -379,6 +290,29 @@ def _found_places(
             places += [(max(cursor, s), max(cursor, e)) for s, e in byte_spans[first:last]]
         cursor = places[-1][1]
     return places
+
+
+def _characters_of(places: Sequence[tuple[int, int]], data: bytes) -> Iterator[tuple[int, int]]:
+    """Offsets in characters for offsets in bytes; a character is in as soon as a byte of it is.
+
+    Args:
+        places: first byte and one past the last, in order of both.
+        data: the text as UTF-8.
+    """
+    starts = _begun_before([start for start, _ in places], data)
+    ends = _begun_before([end for _, end in places], data)
+    for (start, _), first, last in zip(places, starts, ends, strict=True):
+        is_inside = start < len(data) and data[start] in _LATER_BYTES
+        yield first - is_inside, last
+
+
+def _begun_before(offsets: Sequence[int], data: bytes) -> Iterator[int]:
+    """How many characters begin before each of these bytes, which are in order."""
+    counted, count = 0, 0
+    for offset in offsets:
+        count += len(data[counted:offset].translate(None, _LATER_BYTES))
+        counted = offset
+        yield count
 
 
 def _shared(spans: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:

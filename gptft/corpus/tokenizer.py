@@ -7,6 +7,7 @@ tokenizer takes milliseconds, importing those takes seconds.
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,12 +16,14 @@ from typing import Any
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from gptft.corpus.tokenizer_files import GGUF_SUFFIX, open_gguf
 from gptft.errors import ModelError
 from gptft.models.hub import local_folder
 from gptft.models.source import context_length, read_json
 
 END_OF_TEXT = "<|endoftext|>"  # GPT-2's own EOS (Radford et al. 2019)
 _SPECIAL_NAMES = ("eos_token", "bos_token", "pad_token", "unk_token")
+_HAS_PREFIX = re.compile(rb'"continuing_subword_prefix"\s*:\s*"')
 _MAX_IDS = 2**32  # what `tokenizers` counts with
 
 
@@ -76,7 +79,10 @@ class TextTokenizer:
 def load_tokenizer(
     name: str, *, revision: str | None = None, config_overrides: Mapping[str, Any] | None = None
 ) -> TextTokenizer:
-    """Open the tokenizer of a bundled model, a model or run folder, a tokenizer.json or a hub id.
+    """Open the tokenizer that a name stands for.
+
+    That is a bundled model, a model or run folder, a folder of vocab.json and merges.txt, a
+    tokenizer.json, a .gguf file or a hub id.
 
     Args:
         name: what a person calls the model.
@@ -86,27 +92,50 @@ def load_tokenizer(
     Raises:
         ModelError: there is none, or it can't be read.
     """
+    if name.lower().endswith(GGUF_SUFFIX) and not Path(name).is_dir():
+        return _open_gguf(name)
     path = local_folder(name, revision=revision, with_weights=False)
+    if path.name == "vocab.json" and (path.parent / "merges.txt").is_file():
+        path = path.parent
     folder, backend = (path.parent, _open(path)) if path.is_file() else (path, _open_folder(path))
     config = {**read_json(folder / "config.json"), **(config_overrides or {})}
     special = _special_tokens(folder, config, backend)
-    backend.no_truncation()
-    backend.no_padding()
-    backend.add_special_tokens([AddedToken(t, special=True) for t in special.values()])
-    backend.encode_special_tokens = True
+    _read_as_text(backend, special)
     num_embeddings = config.get("vocab_size")
     if not isinstance(num_embeddings, int):
         num_embeddings = None
     return TextTokenizer(backend, special, context_length(config), name, num_embeddings)
 
 
-def train_tokenizer(texts: Iterator[str], *, vocab_size: int, min_frequency: int) -> TextTokenizer:
+def _open_gguf(name: str) -> TextTokenizer:
+    path = Path(name).expanduser()
+    if not path.is_file():
+        raise ModelError(f"{name}: no such file. Give the path of a .gguf file that is here.")
+    opened = open_gguf(path)
+    _read_as_text(opened.backend, opened.special_tokens)
+    return TextTokenizer(
+        opened.backend, opened.special_tokens, opened.context, name, opened.num_embeddings
+    )
+
+
+def _read_as_text(backend: Tokenizer, special: Mapping[str, str]) -> None:
+    """Keep a tokenizer from cutting, filling up, and reading a special token out of a text."""
+    backend.no_truncation()
+    backend.no_padding()
+    backend.add_special_tokens([AddedToken(t, special=True) for t in special.values()])
+    backend.encode_special_tokens = True
+
+
+def train_tokenizer(
+    texts: Iterator[str], *, vocab_size: int, min_frequency: int, special: Sequence[str] = ()
+) -> TextTokenizer:
     """Train a byte-level BPE tokenizer like GPT-2's, with `<|endoftext|>` as id 0.
 
     Args:
         texts: the training documents.
         vocab_size: ids in all: 256 bytes, EOS and the merges; a small text may give fewer.
         min_frequency: a pair seen fewer times is not merged.
+        special: further special tokens, which have the ids from 1 on.
 
     Source: Sennrich et al. 2016 (1508.07909); bytes as in Radford et al. 2019, section 2.2.
     """
@@ -116,7 +145,7 @@ def train_tokenizer(texts: Iterator[str], *, vocab_size: int, min_frequency: int
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
         min_frequency=min_frequency,
-        special_tokens=[END_OF_TEXT],
+        special_tokens=[END_OF_TEXT, *special],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
@@ -154,14 +183,49 @@ def _open_folder(folder: Path) -> Tokenizer:
     prefix = bool(read_json(folder / "tokenizer_config.json").get("add_prefix_space", False))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefix)
     backend.decoder = decoders.ByteLevel()
+    _add_tokens(backend, folder / "added_tokens.json")
     return backend
+
+
+def _add_tokens(backend: Tokenizer, path: Path) -> None:
+    """Add the tokens that older folders keep in a file of their own, text -> id."""
+    numbered = read_json(path)
+    if not all(isinstance(number, int) for number in numbered.values()):
+        raise ModelError(f"{path} doesn't give every token a number.")
+    for token, number in sorted(numbered.items(), key=lambda item: item[1]):
+        backend.add_tokens([AddedToken(token, normalized=False)])
+        if (given := backend.token_to_id(token)) != number:
+            raise ModelError(
+                f"{path} gives {token!r} the id {number:,}, and the vocabulary has {given} for it."
+            )
 
 
 def _open(path: Path) -> Tokenizer:
     try:
+        raw = path.read_bytes()
+        if _HAS_PREFIX.search(raw) and breaks_library(json.loads(raw)):
+            raise ValueError("a merge's right side lacks the continuing_subword_prefix")
         return Tokenizer.from_file(str(path))
     except Exception as error:  # tokenizers raises bare Exception
         raise ModelError(f"{path} is not a tokenizer.json: {error}.") from None
+
+
+def breaks_library(document: Mapping[str, Any]) -> bool:
+    """Whether opening a tokenizer.json would end the process, which no exception can tell.
+
+    The library cuts as many bytes off a merge's right side as the prefix has, without looking.
+    """
+    model = document.get("model")
+    model = model if isinstance(model, Mapping) else {}
+    prefix, merges = model.get("continuing_subword_prefix"), model.get("merges")
+    if not isinstance(prefix, str) or not isinstance(merges, list):
+        return False
+    pairs = (merge.split(" ") if isinstance(merge, str) else merge for merge in merges)
+    return any(
+        not str(pair[1]).startswith(prefix)
+        for pair in pairs
+        if isinstance(pair, list) and len(pair) == 2
+    )
 
 
 def _special_tokens(folder: Path, config: dict[str, Any], backend: Tokenizer) -> dict[str, str]:
@@ -194,4 +258,6 @@ def _token_text(value: Any) -> str | None:
     """
     if isinstance(value, dict):
         value = value.get("content")
-    return value if isinstance(value, str) else None
+    if not isinstance(value, str) or any("\ud800" <= char <= "\udfff" for char in value):
+        return None  # half of a surrogate pair is no token of any text
+    return value

@@ -1,6 +1,8 @@
 """Pieces spell the text back byte for byte, or say that their tokenizer doesn't keep it."""
 
 import re
+from bisect import bisect_left, bisect_right
+from itertools import accumulate
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -30,7 +32,15 @@ from tests.conftest import SENTENCES
 
 # A busy machine is no fault of the code.
 patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-UNICODE = st.text(st.characters(exclude_categories=["Cs"]))
+ANY_PLANE = st.integers(0, 16).flatmap(
+    lambda plane: st.integers(plane << 16, (plane << 16) + 0xFFFF).map(chr)
+)
+MARKED = st.text("аеиIeЙй\u0300\u0301\u0306\u0308\u0327\u20dd\u3099\u200d\ufe0f👩🏽 ")
+UNICODE = (
+    st.text(st.characters(exclude_categories=["Cs"]))
+    | st.text(ANY_PLANE.filter(lambda character: not "\ud800" <= character <= "\udfff"))
+    | MARKED
+)
 RUSSIAN = st.text("абвгдеё АБВ\n\t.,<|endoftext|>")
 
 
@@ -102,6 +112,11 @@ def check_exact(tokenizer: TextTokenizer, text: str) -> None:
     assert [piece.start for piece in pieces] == ends[:-1]
     assert ends[-1] == len(data)
     assert all(data[piece.start : piece.end] == piece.bytes for piece in pieces)
+    # The character a byte is in, counted from where each character of the text begins.
+    begins = [0, *accumulate(len(character.encode()) for character in text)]
+    for piece in pieces:
+        assert piece.start_character == bisect_right(begins, piece.start) - 1
+        assert piece.end_character == bisect_left(begins, piece.end)
     assert all(piece.text is None or piece.text.encode() == piece.bytes for piece in pieces)
 
 
@@ -115,6 +130,17 @@ def test_a_byte_level_tokenizer_gives_the_text_back(text: str) -> None:
 @given(UNICODE | RUSSIAN)
 def test_the_bundled_model_gives_the_text_back(text: str) -> None:
     check_exact(PICO, text)
+
+
+@pytest.mark.parametrize("tokenizer", [BYTE_LEVEL, LLAMA], ids=["byte_level", "byte_fallback"])
+@settings(patient, max_examples=50)
+@given(text=(UNICODE | RUSSIAN).filter(lambda text: "▁" not in text))
+def test_character_offsets_are_those_of_tokenizers(tokenizer: TextTokenizer, text: str) -> None:
+    pieces = split_pieces(tokenizer, text)
+    theirs = tokenizer.backend.encode(text, add_special_tokens=False).offsets
+    ours = [(piece.start_character, piece.end_character) for piece in pieces]
+    spelled = [number for number, piece in enumerate(pieces) if piece.bytes]
+    assert [ours[number] for number in spelled] == [theirs[number] for number in spelled]
 
 
 @patient
@@ -183,7 +209,12 @@ def test_pieces_that_can_be_counted_by_hand() -> None:
         "bytes": "61",
         "start": 0,
         "end": 1,
+        "start_character": 0,
+        "end_character": 1,
     }
+    # Both halves are of the second character.
+    spans = [(piece.start_character, piece.end_character) for piece in pieces]
+    assert spans == [(0, 1), (1, 2), (1, 2)]
 
 
 def test_no_text_has_no_pieces() -> None:
@@ -227,6 +258,9 @@ def test_a_normalizer_that_changes_the_text_is_owned_up_to() -> None:
     assert not is_lossless(pieces, f"x{taken_apart} y")
     assert summary(pieces)[0] == ("x", 0, 1)
     assert summary(pieces)[-2:] == [(" ", 5, 6), ("y", 6, 7)]
+    # й was two characters of the text, which are placed where they stood.
+    spans = [(piece.start_character, piece.end_character) for piece in pieces]
+    assert (spans[0], spans[-2:]) == ((0, 1), [(3, 4), (4, 5)])
 
 
 @pytest.mark.parametrize("metaspace", [False, True])
@@ -281,6 +315,13 @@ def test_a_lone_surrogate_is_a_user_error() -> None:
         split_pieces(BYTE_LEVEL, "ab\udcff")
     assert "\n" not in str(caught.value)
     str(caught.value).encode()  # can be printed
+
+
+@patient
+@given(UNICODE, st.integers(0xD800, 0xDFFF).map(chr), UNICODE)
+def test_half_of_a_surrogate_pair_is_refused_wherever_it_is(a: str, half: str, b: str) -> None:
+    with pytest.raises(ConfigError, match=f"Character {len(a) + 1:,} .* U\\+{ord(half):04X}"):
+        split_pieces(BYTE_LEVEL, a + half + b)
 
 
 def test_pieces_of_one_character_are_grouped() -> None:
@@ -346,10 +387,13 @@ def test_the_cost_of_a_text() -> None:
         "tokens_per_word": 2.0,
         "tokens_per_character": 0.4,
         "bytes_per_token": 4.5,
+        "characters_per_word": 5.0,
+        "bytes_per_word": 9.0,
     }
 
 
 def test_no_text_costs_nothing_a_word() -> None:
     cost = text_cost("", num_tokens=0).to_dict()
-    rates = ("tokens_per_word", "tokens_per_character", "bytes_per_token")
-    assert [cost[rate] for rate in rates] == [None, None, None]
+    rates = [name for name in cost if "_per_" in name]
+    assert len(rates) == 5
+    assert [cost[rate] for rate in rates] == [None] * 5

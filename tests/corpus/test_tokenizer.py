@@ -119,6 +119,47 @@ def test_a_legacy_folder_as_rugpt3_ships_it(config: dict[str, Any] | None, tmp_p
     assert word.startswith("Ġ") == (config or {}).get("add_prefix_space", False)
 
 
+def test_a_legacy_folder_with_added_tokens(tmp_path: Path) -> None:
+    added = {"<second>": 321, "<first>": 320}
+    folder = write_legacy(tmp_path, special_tokens_map=RU_GPT3_NAMES, added_tokens=added)
+    ours, theirs = check_same(folder)
+    text = "вихри <first>снежные<second>"
+    ids = ours.backend.encode(text, add_special_tokens=False).ids
+    assert ids == theirs(text, add_special_tokens=False)["input_ids"]
+    assert {320, 321} <= {*ids}
+
+
+@pytest.mark.parametrize(
+    ("added", "message"),
+    [
+        ({"<far>": 400}, "gives '<far>' the id 400, and the vocabulary has 320 for it"),
+        ({"<a>": "320"}, "doesn't give every token a number"),
+    ],
+)
+def test_added_tokens_that_do_not_fit_are_refused(
+    added: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    folder = write_legacy(tmp_path, added_tokens=added)
+    with pytest.raises(ModelError, match=message) as caught:
+        load_tokenizer(str(folder))
+    assert str(folder) in str(caught.value)
+
+
+def test_a_vocab_json_named_itself(tmp_path: Path) -> None:
+    folder = write_legacy(tmp_path, special_tokens_map=RU_GPT3_NAMES)
+    named, whole = load_tokenizer(str(folder / "vocab.json")), load_tokenizer(str(folder))
+    assert named.digest == whole.digest
+
+
+def test_special_tokens_have_the_first_ids() -> None:
+    tokenizer = train_tokenizer(
+        iter(SENTENCES), vocab_size=300, min_frequency=2, special=["<user>", "<bot>"]
+    )
+    ids = [tokenizer.backend.token_to_id(token) for token in (END_OF_TEXT, "<user>", "<bot>")]
+    assert ids == [0, 1, 2]
+    assert tokenizer.backend.decode(tokenizer.backend.encode("<user>").ids) == "<user>"
+
+
 def test_tokenizer_json_alone_in_its_folder(tmp_path: Path) -> None:
     trained((END_OF_TEXT,)).save(str(tmp_path / "tokenizer.json"))
     ours, _ = check_same(tmp_path)
@@ -316,3 +357,17 @@ def test_the_digest_follows_what_decides_ids() -> None:
 
     assert digest(300, "a") == digest(300, "a")
     assert len({digest(300, "a"), digest(270, "a"), digest(300, "b")}) == 3
+
+
+def test_a_file_that_would_end_the_process_is_refused(tmp_path):
+    """The library cuts a prefix off each merge's right side, and dies where it is longer."""
+    model = {
+        "type": "BPE",
+        "vocab": {"a": 0, "b": 1, "ab": 2},
+        "merges": ["a b"],
+        "continuing_subword_prefix": "####",
+    }
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps({"version": "1.0", "model": model}), encoding="utf-8")
+    with pytest.raises(ModelError, match=r"is not a tokenizer\.json: a merge's right side lacks"):
+        load_tokenizer(str(path))

@@ -1,0 +1,320 @@
+"""A GGUF file -> its tokenizer, read from the header alone.
+
+In: a .gguf file. Out: a tokenizer that gives the ids of the one the file was made from, its special
+tokens, and what the header says of the model. Tensors are never read. What can't be rebuilt exactly
+with the `tokenizers` library is refused by name. Must not import torch or transformers.
+
+Source: the GGUF specification, versions 2 and 3, of the ggml project.
+"""
+
+import struct
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+
+from gptft.errors import ModelError
+
+GGUF_SUFFIX = ".gguf"
+_MAGIC = b"GGUF"
+_VERSIONS = (2, 3)  # the first has other widths and was given up within weeks
+_MAX_KEY = 65_535  # bytes, says the specification
+_NUMBERS = {0: "B", 1: "b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 10: "<Q", 11: "<q"}
+_NUMBERS[12] = "<d"
+_BOOL, _STRING, _ARRAY = 7, 8, 9
+_CONTROL, _USER_DEFINED = 3, 4  # kinds of token; 1 normal, 2 unknown, 5 unused, 6 byte
+_NORMAL = 1
+_SPACE = "▁"
+
+# How the tokenizers of three families split a text into words before they merge.
+_LLAMA3 = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|"
+    r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+_QWEN2 = _LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")
+_SPLITS = {"gpt-2": None, "llama-bpe": _LLAMA3, "qwen2": _QWEN2}
+
+
+@dataclass(frozen=True)
+class FileTokenizer:
+    """A tokenizer, and what its file says besides.
+
+    Attributes:
+        backend: text -> ids.
+        special_tokens: token text by name, of eos_token, bos_token, pad_token, unk_token.
+        context: the most tokens the model sees at once; None where the file doesn't say.
+        num_embeddings: ids the model knows.
+    """
+
+    backend: Tokenizer
+    special_tokens: dict[str, str]
+    context: int | None
+    num_embeddings: int
+
+
+class _DamagedError(Exception):
+    """What is wrong with a header, in words that go on from the file's name."""
+
+
+def open_gguf(path: Path) -> FileTokenizer:
+    """Rebuild the tokenizer of a GGUF file: byte-level BPE, or SentencePiece's BPE.
+
+    Raises:
+        ModelError: it isn't a GGUF file of version 2 or 3, is damaged, or holds a tokenizer that
+            can't be rebuilt exactly.
+    """
+    try:
+        return _rebuild(read_gguf_header(path), path)
+    except _DamagedError as error:
+        raise ModelError(f"{path} {error}.") from None
+
+
+def read_gguf_header(path: Path) -> dict[str, Any]:
+    """The key-value pairs of a GGUF file; arrays of numbers are lists.
+
+    Raises:
+        ModelError: it isn't a GGUF file of version 2 or 3, or is damaged.
+    """
+    try:
+        with path.open("rb") as file:
+            return _Reader(file, path.stat().st_size).header()
+    except OSError as error:
+        raise ModelError(f"{path} can't be read: {error.strerror}.") from None
+    except _DamagedError as error:
+        raise ModelError(f"{path} {error}.") from None
+
+
+class _Reader:
+    """Takes values off a file, never more than it holds."""
+
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        self._file, self._left = file, size
+
+    def header(self) -> dict[str, Any]:
+        if self._left < len(_MAGIC) or self._take(len(_MAGIC)) != _MAGIC:
+            raise _DamagedError("is not a GGUF file: it doesn't begin with GGUF")
+        version = self._number("<I")
+        if version not in _VERSIONS:
+            if int.from_bytes(version.to_bytes(4, "little"), "big") in _VERSIONS:
+                raise _DamagedError("is a big-endian GGUF file. Convert it to little-endian")
+            raise _DamagedError(f"is GGUF version {version:,}; only 2 and 3 can be read")
+        self._number("<Q")  # tensors
+        pairs: dict[str, Any] = {}
+        for _ in range(self._number("<Q")):
+            key = self._string(at_most=_MAX_KEY)
+            if key in pairs:
+                raise _DamagedError(f"is damaged: its header has {key!r} twice")
+            pairs[key] = self._value(self._number("<I"))
+        return pairs
+
+    def _value(self, kind: int) -> Any:
+        if kind == _STRING:
+            return self._string()
+        if kind == _BOOL:
+            return self._bool()
+        if kind == _ARRAY:
+            return self._array()
+        return self._number(_number_format(kind))
+
+    def _array(self) -> list[Any]:
+        kind, length = self._number("<I"), self._number("<Q")
+        if kind == _ARRAY:
+            raise _DamagedError("has an array of arrays in its header, which no tokenizer needs")
+        if kind == _STRING:
+            return [self._string() for _ in range(length)]
+        if kind == _BOOL:
+            return [bool(value) for value in self._take(length)]
+        code = _number_format(kind)
+        raw = self._take(length * struct.calcsize(code))
+        return [value for (value,) in struct.iter_unpack(code, raw)]
+
+    def _bool(self) -> bool:
+        value = self._take(1)[0]
+        if value > 1:
+            raise _DamagedError(f"is damaged: its header has {value} for true or false")
+        return bool(value)
+
+    def _string(self, *, at_most: int | None = None) -> str:
+        length = self._number("<Q")
+        if at_most is not None and length > at_most:
+            raise _DamagedError(f"is damaged: its header has a name of {length:,} bytes")
+        try:
+            return self._take(length).decode()
+        except UnicodeDecodeError:
+            raise _DamagedError("is damaged: its header has a text that isn't UTF-8") from None
+
+    def _number(self, code: str) -> Any:
+        return struct.unpack(code, self._take(struct.calcsize(code)))[0]
+
+    def _take(self, length: int) -> bytes:
+        if length > self._left:
+            raise _DamagedError("is damaged or cut off: it ends within its header")
+        self._left -= length
+        return self._file.read(length)
+
+
+def _number_format(kind: int) -> str:
+    if kind not in _NUMBERS:
+        raise _DamagedError(f"is damaged: its header has a value of the unknown type {kind:,}")
+    return _NUMBERS[kind]
+
+
+def _rebuild(pairs: Mapping[str, Any], path: Path) -> FileTokenizer:
+    kind = pairs.get("tokenizer.ggml.model")
+    if kind is None:
+        raise _DamagedError("holds no tokenizer: tokenizer.ggml.model is not in its header")
+    if not isinstance(kind, str) or kind not in _REBUILT:
+        raise _DamagedError(
+            f"holds a tokenizer of the kind {kind!r}, which can't be rebuilt exactly; only "
+            f"{' and '.join(map(repr, _REBUILT))} can. Use the model's tokenizer.json"
+        )
+    tokens = _strings(pairs, "tokens")
+    if len({*tokens}) != len(tokens):
+        raise _DamagedError("is damaged: a token is twice in its vocabulary")
+    kinds = pairs.get("tokenizer.ggml.token_type", [_NORMAL] * len(tokens))
+    if not isinstance(kinds, list) or len(kinds) != len(tokens):
+        raise _DamagedError(f"is damaged: it has {len(tokens):,} tokens, and kinds for others")
+    try:
+        backend = _REBUILT[kind](pairs, tokens, kinds)
+    except _DamagedError:
+        raise
+    except Exception as error:  # tokenizers raises bare Exception
+        raise _DamagedError(f"holds a tokenizer that can't be rebuilt: {error}") from None
+    # Apart: `add_tokens` takes a token for a special one that was added as such before.
+    added = [(token, kind) for token, kind in zip(tokens, kinds, strict=True) if token]
+    backend.add_special_tokens([AddedToken(t, special=True) for t, k in added if k == _CONTROL])
+    backend.add_tokens([AddedToken(t, normalized=False) for t, k in added if k == _USER_DEFINED])
+    return FileTokenizer(backend, _named(pairs, tokens), _context(pairs), len(tokens))
+
+
+def _strings(pairs: Mapping[str, Any], name: str) -> list[str]:
+    values = pairs.get(f"tokenizer.ggml.{name}")
+    if not (isinstance(values, list) and values and all(isinstance(v, str) for v in values)):
+        raise _DamagedError(f"is damaged: tokenizer.ggml.{name} is missing or is no list of texts")
+    return values
+
+
+def _byte_level(pairs: Mapping[str, Any], tokens: Sequence[str], kinds: Sequence[int]) -> Tokenizer:
+    """GPT-2's kind, with the merges as they stand in the file."""
+    split = _pre_tokenizer_name(pairs)
+    if split not in _SPLITS:
+        raise _DamagedError(
+            f"holds a tokenizer that splits words in the way {split!r}, which can't be rebuilt "
+            f"exactly; only {', '.join(_SPLITS)} can. Use the model's tokenizer.json"
+        )
+    merges = [merge.split(" ") for merge in _merges(pairs)]
+    if any(len(pair) != 2 for pair in merges):
+        raise _DamagedError("is damaged: a merge isn't two tokens with a space between them")
+    backend = Tokenizer(
+        models.BPE(
+            vocab={token: i for i, token in enumerate(tokens)},
+            merges=[(left, right) for left, right in merges],
+            ignore_merges=split == "llama-bpe",
+        )
+    )
+    pattern = _SPLITS[split]
+    prefix = bool(pairs.get("tokenizer.ggml.add_space_prefix", False))
+    if pattern is None:
+        backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefix)
+    else:
+        words = pre_tokenizers.Split(Regex(pattern), "isolated")
+        letters = pre_tokenizers.ByteLevel(add_prefix_space=prefix, use_regex=False)
+        backend.pre_tokenizer = pre_tokenizers.Sequence([words, letters])
+    if split == "qwen2":
+        backend.normalizer = normalizers.NFC()
+    backend.decoder = decoders.ByteLevel()
+    return backend
+
+
+def _pre_tokenizer_name(pairs: Mapping[str, Any]) -> Any:
+    """How words are split; files older than the field are GPT-2's own where they say so."""
+    if (name := pairs.get("tokenizer.ggml.pre")) is not None:
+        return name
+    return "gpt-2" if pairs.get("general.architecture") == "gpt2" else None
+
+
+def _merges(pairs: Mapping[str, Any]) -> list[str]:
+    """The merges; an empty list has no texts, and is one all the same."""
+    return [] if pairs.get("tokenizer.ggml.merges") == [] else _strings(pairs, "merges")
+
+
+def _sentencepiece(
+    pairs: Mapping[str, Any], tokens: Sequence[str], kinds: Sequence[int]
+) -> Tokenizer:
+    """SentencePiece's BPE: a pair is merged that makes the token with the best score.
+
+    The pairs that make one token stand in the order transformers gives them, longest first part
+    first; SentencePiece itself takes the leftmost of them.
+
+    Source: Kudo & Richardson 2018 (1808.06226), section 3.1.
+    """
+    scores = pairs.get("tokenizer.ggml.scores")
+    if not isinstance(scores, list) or len(scores) != len(tokens):
+        raise _DamagedError(f"is damaged: it has {len(tokens):,} tokens, and scores for others")
+    vocab = {token: i for i, token in enumerate(tokens)}
+    ranked: list[tuple[float, int, str, str]] = []
+    scored: dict[float, str] = {}
+    for token, score, kind in zip(tokens, scores, kinds, strict=True):
+        if kind != _NORMAL:
+            continue
+        splits = [(token[:at], token[at:]) for at in range(1, len(token))]
+        splits = [(left, right) for left, right in splits if left in vocab and right in vocab]
+        if splits and scored.setdefault(score, token) != token:
+            raise _DamagedError(
+                f"gives {scored[score]!r} and {token!r} the same score, so its merges have no "
+                "order. Use the model's tokenizer.json"
+            )
+        ranked += [(-score, -len(left), left, right) for left, right in splits]
+    unknown = _token_at(pairs, tokens, "unknown_token_id")
+    backend = Tokenizer(
+        models.BPE(
+            vocab=vocab,
+            merges=[(left, right) for *_, left, right in sorted(ranked)],
+            unk_token=unknown,
+            fuse_unk=True,
+            byte_fallback=True,
+        )
+    )
+    spaces = normalizers.Replace(" ", _SPACE)
+    parts = [decoders.Replace(_SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
+    if pairs.get("tokenizer.ggml.add_space_prefix", True):
+        backend.normalizer = normalizers.Sequence([normalizers.Prepend(_SPACE), spaces])
+        parts.append(decoders.Strip(" ", 1, 0))
+    else:
+        backend.normalizer = spaces
+    backend.decoder = decoders.Sequence(parts)
+    return backend
+
+
+def _named(pairs: Mapping[str, Any], tokens: Sequence[str]) -> dict[str, str]:
+    """Special tokens by the names that the rest of gptft has for them."""
+    keys = {
+        "eos_token": "eos_token_id",
+        "bos_token": "bos_token_id",
+        "pad_token": "padding_token_id",
+        "unk_token": "unknown_token_id",
+    }
+    found = {name: _token_at(pairs, tokens, key) for name, key in keys.items()}
+    return {name: token for name, token in found.items() if token}
+
+
+def _token_at(pairs: Mapping[str, Any], tokens: Sequence[str], key: str) -> str | None:
+    number = pairs.get(f"tokenizer.ggml.{key}")
+    if number is None:
+        return None
+    if not isinstance(number, int) or not 0 <= number < len(tokens):
+        raise _DamagedError(f"is damaged: tokenizer.ggml.{key} is {number}, which is no token")
+    return tokens[number]
+
+
+def _context(pairs: Mapping[str, Any]) -> int | None:
+    length = pairs.get(f"{pairs.get('general.architecture')}.context_length")
+    return length if isinstance(length, int) and length > 0 else None
+
+
+_REBUILT: dict[str, Callable[[Mapping[str, Any], Sequence[str], Sequence[int]], Tokenizer]] = {
+    "gpt2": _byte_level,
+    "llama": _sentencepiece,
+}

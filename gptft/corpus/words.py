@@ -1,0 +1,176 @@
+"""Texts -> how their words are split, in a sample; characters -> their scripts.
+
+In: texts, a tokenizer, and how often each character occurs. Out: words with what they cost in
+tokens, and characters by script. Must not import torch or transformers.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import regex
+from tokenizers import Tokenizer
+
+SAMPLE_CHARACTERS = 100_000  # of a corpus: a few hundredths of a second, 10,000 distinct words
+_MOST_CHARACTERS = 4 * SAMPLE_CHARACTERS  # where the size of a corpus isn't known beforehand
+_STRETCH = 1000  # characters that are sampled in one place
+_WORST_SHARE = 20  # one in so many distinct words is among those split worst
+
+# Scripts that write no spaces between words are left out: a run of letters is a sentence there.
+_WORD = regex.compile(
+    r"(?V1)[[\p{L}\p{M}]--[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]]+"
+)
+
+# All of Unicode 16 but those that no text in use is written in; the rest is counted as "Other".
+_SCRIPTS = """
+    Latin Cyrillic Greek Armenian Hebrew Arabic Syriac Thaana Devanagari Bengali Gurmukhi
+    Gujarati Oriya Tamil Telugu Kannada Malayalam Sinhala Thai Lao Tibetan Myanmar Georgian
+    Hangul Ethiopic Cherokee Canadian_Aboriginal Ogham Runic Khmer Mongolian Hiragana Katakana
+    Bopomofo Han Yi Gothic Glagolitic Coptic Tifinagh Braille Javanese Balinese Sundanese
+    Tagalog Nko Vai Cuneiform Egyptian_Hieroglyphs Adlam Common Inherited
+"""
+
+
+@dataclass(frozen=True)
+class SampledWord:
+    """A word of the sample: a run of letters.
+
+    Attributes:
+        text: the word.
+        count: how often the sample has it.
+        tokens_per_word: tokens that have a part of it, on average.
+    """
+
+    text: str
+    count: int
+    tokens_per_word: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """By name."""
+        return {"text": self.text, "count": self.count, "tokens_per_word": self.tokens_per_word}
+
+
+@dataclass
+class WordSample:
+    """Words met in stretches of a corpus.
+
+    Attributes:
+        num_characters: characters of the stretches.
+        found: how often each word occurs, and how many tokens it cost, all times taken together.
+    """
+
+    num_characters: int = 0
+    found: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls, texts: Sequence[str], backend: Tokenizer, *, start: int, every: int
+    ) -> "WordSample":
+        """Sample some texts.
+
+        Args:
+            texts: the texts.
+            backend: what encodes them.
+            start: how many characters of the corpus come before them.
+            every: one character in so many is sampled, a stretch of them at a time.
+        """
+        stretches = [*_stretches(texts, start=start, every=every)]
+        sample = cls(num_characters=sum(map(len, stretches)))
+        for stretch in stretches:
+            encoding = backend.encode(stretch, add_special_tokens=False)
+            words = [match.span() for match in _WORD.finditer(stretch)]
+            costs = _costs(np.array(words).reshape(-1, 2), encoding.offsets)
+            for (begin, end), cost in zip(words, costs.tolist(), strict=True):
+                sample._put(stretch[begin:end], 1, cost)
+        return sample
+
+    def add(self, other: "WordSample") -> None:
+        """Take in another sample, unless this one is large as it is."""
+        if self.num_characters >= _MOST_CHARACTERS:
+            return
+        self.num_characters += other.num_characters
+        for word, (count, tokens) in other.found.items():
+            self._put(word, count, tokens)
+
+    @property
+    def num_words(self) -> int:
+        """Distinct words."""
+        return len(self.found)
+
+    def worst(self, at_most: int) -> tuple[SampledWord, ...]:
+        """The most frequent of those that are split most: of one distinct word in twenty."""
+        words = [SampledWord(w, count, tokens / count) for w, (count, tokens) in self.found.items()]
+        words.sort(key=lambda word: (-word.tokens_per_word, -word.count, word.text))
+        worst = words[: max(len(words) // _WORST_SHARE, at_most)]
+        split = [word for word in worst if word.tokens_per_word > 1]
+        split.sort(key=lambda word: (-word.count, -word.tokens_per_word, word.text))
+        return tuple(split[:at_most])
+
+    def _put(self, word: str, count: int, tokens: int) -> None:
+        before, tokens_before = self.found.get(word, (0, 0))
+        self.found[word] = before + count, tokens_before + tokens
+
+
+def _stretches(texts: Sequence[str], *, start: int, every: int) -> Iterator[str]:
+    """Stretches that begin and end at white space, one for each so many characters of a corpus."""
+    step = _STRETCH * every
+    for text in texts:
+        window = start // step * step - start
+        while every > 1 and window < len(text):
+            begin, end = max(window, 0), min(max(window + _STRETCH, 0), len(text))
+            if begin:
+                begin = _next_space(text, begin, end)
+            if end < len(text):
+                end = max(text.rfind(mark, begin + 1, end) for mark in " \n")
+            if end > begin:
+                yield text[begin:end]
+            window += step
+        if every == 1:
+            yield text
+        start += len(text)
+
+
+def _next_space(text: str, start: int, stop: int) -> int:
+    places = [place for mark in " \n" if (place := text.find(mark, start, stop)) >= 0]
+    return min(places, default=stop)
+
+
+def _costs(words: npt.NDArray[np.int64], spans: Sequence[tuple[int, int]]) -> npt.NDArray[np.int64]:
+    """How many tokens have a part of each word.
+
+    Args:
+        words: shape (N, 2), first character and one past the last.
+        spans: the same of every token, in order.
+    """
+    places = np.array(spans, dtype=np.int64).reshape(-1, 2)
+    starts, ends = np.maximum.accumulate(places, axis=0).T
+    first = np.searchsorted(ends, words[:, 0], side="right")
+    last = np.searchsorted(starts, words[:, 1], side="left")
+    return np.asarray(np.maximum(last - first, 0), dtype=np.int64)
+
+
+def script_counts(characters: npt.NDArray[np.int64]) -> Mapping[str, int]:
+    """Characters by Unicode script, the most first.
+
+    Args:
+        characters: how often each code point occurs.
+    """
+    left = "".join(map(chr, np.flatnonzero(characters).tolist()))
+    found: dict[str, int] = {}
+    for script in _SCRIPTS.split():
+        if not left:
+            break
+        pattern = regex.compile(rf"\p{{Script={script}}}+")
+        own = "".join(pattern.findall(left))
+        if own:
+            left = pattern.sub("", left)
+            found[script.replace("_", " ")] = _sum(characters, own)
+    if left:
+        found["Other"] = _sum(characters, left)
+    return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _sum(characters: npt.NDArray[np.int64], points: str) -> int:
+    return int(characters[[ord(point) for point in points]].sum())
