@@ -25,7 +25,8 @@ ALLOWED = {
         "models.source",
         "corpus.ledger",
         *TOKEN_VIEWS,
-        "decoding.compare",
+        "decoding.comparison_rows",
+        "decoding.comparison_view",
         *DECODING_TABLES,
     },
     "cli": {
@@ -56,6 +57,9 @@ LIGHT_MODULES = (
             "prompts",
             "candidates",
             "measures",
+            "comparison_rows",
+            "comparison_entries",
+            "comparison_view",
         )
     ),
     "training/checkpoints.py",

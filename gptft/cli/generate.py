@@ -87,7 +87,7 @@ def generate(
     The texts go to stdout; the strategy and settings in force, the seed included, to stderr.
     """
     from gptft.console import notice
-    from gptft.decoding.compare import shared_settings
+    from gptft.decoding.comparison_entries import shared_settings
     from gptft.decoding.prompts import gather_prompts
     from gptft.decoding.settings import check_strategies, choose_settings, with_seed
     from gptft.decoding.templates import in_template
@@ -225,7 +225,9 @@ def _compare(
 ) -> None:
     """Write one prompt by many strategies, side by side."""
     from gptft.console import notice, result, result_json, stdout
-    from gptft.decoding.compare import compare, comparison_table, default_settings
+    from gptft.decoding.compare import compare
+    from gptft.decoding.comparison_entries import default_settings
+    from gptft.decoding.comparison_view import comparison_table
     from gptft.errors import ConfigError
     from gptft.novelty.training_text import base_model_of, training_text_of
 

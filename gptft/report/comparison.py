@@ -7,11 +7,9 @@ nothing. Must not import torch or transformers.
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from gptft.decoding.compare import (
-    Figure,
-    Row,
+from gptft.decoding.comparison_rows import Figure, Row, known_figures
+from gptft.decoding.comparison_view import (
     drafts_in_words,
-    known_figures,
     settings_in_words,
     stand_ins_in_words,
     without_line_ends,

@@ -11,16 +11,11 @@ from rich.console import Console
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from gptft.corpus.tokenizer import save_tokenizer, train_tokenizer
-from gptft.decoding import compare as module
 from gptft.decoding import others
-from gptft.decoding.compare import (
-    FIGURES,
-    Entry,
-    compare,
-    comparison_table,
-    default_settings,
-    stand_ins_in_words,
-)
+from gptft.decoding.compare import compare
+from gptft.decoding.comparison_entries import default_settings
+from gptft.decoding.comparison_rows import FIGURES, Entry, Row, Written
+from gptft.decoding.comparison_view import comparison_table, stand_ins_in_words
 from gptft.decoding.settings import resolve_settings
 from gptft.decoding.strategies import STRATEGIES
 from gptft.errors import ConfigError, ModelError
@@ -379,7 +374,7 @@ class TestTable:
     def test_why_one_is_left_out_stands_below(self):
         entry = Entry("draft", "assisted", None, left_out="no reason [at] all")
         written = Entry("greedy", "greedy", resolve_settings({"strategy": "greedy"}))
-        rows = [module.Row(entry, PROMPT, left_out=entry.left_out), module.Row(written, PROMPT)]
+        rows = [Row(entry, PROMPT, left_out=entry.left_out), Row(written, PROMPT)]
         assert "draft: no reason [at] all\n" in printed(rows, width=100).replace("  ", "")
 
 
@@ -387,8 +382,8 @@ class TestBest:
     def row(self, **values):
         settings = resolve_settings({"strategy": "greedy"})
         given = {"mean_logprob": None, "distinct": {}, "repetition": None, **values}
-        written = module.Written("x", 1, "eos", speed=None, **given)
-        return module.Row(Entry("greedy", "greedy", settings), PROMPT, written)
+        written = Written("x", 1, "eos", speed=None, **given)
+        return Row(Entry("greedy", "greedy", settings), PROMPT, written)
 
     def best(self, name, rows):
         (figure,) = [figure for figure in FIGURES if figure.name == name]
@@ -409,7 +404,8 @@ class TestBest:
 
 def test_choosing_what_to_compare_needs_no_torch():
     code = (
-        "import sys; from gptft.decoding.compare import default_settings; "
+        "import sys; from gptft.decoding.comparison_entries import default_settings; "
+        "import gptft.decoding.compare, gptft.decoding.comparison_view; "
         "import gptft.report.comparison; "
         "default_settings(None, own={}, shared={}, base_model=None, prompt='x'); "
         "sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
