@@ -98,7 +98,7 @@ class Counts:
         sampled_words: distinct words in the sample.
         sampled_characters: how many characters words were sampled from; the rest is counted whole.
         engine: what encoded the text.
-        seconds: from the first byte read to the last token counted.
+        seconds: from the first byte read to the last token counted; naming them is not in it.
     """
 
     model: str
@@ -227,6 +227,7 @@ def count_tokens(
         notify(reason_for_slow_engine(error))
         engine = TokenizersEngine(tokenizer)
         documents, figures = _count(texts, data, tokenizer, engine, progress)
+    seconds = time.perf_counter() - started
     vocab = tokenizer.backend.get_vocab(with_added_tokens=True)
     tokens = _spelled(tokenizer, vocab, figures.tokens)
     unknown = _unknown_id(tokenizer)
@@ -251,7 +252,7 @@ def count_tokens(
         sampled_words=figures.sample.num_words,
         sampled_characters=figures.sample.num_characters,
         engine=engine.name,
-        seconds=time.perf_counter() - started,
+        seconds=seconds,
     )
 
 
