@@ -1,25 +1,28 @@
 """What `gptft generate` costs beside a bare `model.generate`, and contrastive search beside greedy.
 
-    python benchmarks/generate.py [--model pico] [--tokens 200] [--runs 7]
+    python benchmarks/generate.py [--model pico] [--tokens 200] [--runs 15]
 
-Everything takes turns, each time as a fresh process that loads the model and writes one text of a
-fixed length: the command with `--speed`, and plain transformers with the same settings. Timed is
-the writing alone, from the prompt as text to the text; loading isn't. Each process has one thread:
-a model as small as pico gains nothing from two, and two wait for each other where a machine has
-other work. Prints medians and ratios, and exits with 1 where a limit is missed.
+Everything takes turns in one process, on one model loaded once: what the command does from the
+prompt as text to the text, as `--speed` times it, and plain transformers with the same settings.
+(As processes of their own the same two differ by a third from one run to the next.) One thread: a
+model as small as pico gains nothing from two, and two wait for each other where a machine has other
+work. Prints medians and ratios, and exits with 1 where a limit is missed.
 """
 
 import argparse
-import json
-import os
 import statistics
-import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Any
 
-from gptft.models.source import resolve_model
+import torch
+from transformers import GenerationConfig
+
+from gptft.decoding.engine import generate, load_writer
+from gptft.decoding.settings import resolve_settings
+from gptft.decoding.speed import SpeedMeter
+from gptft.decoding.writer import Writer
 
 PROMPT = "Мороз и солнце; день чудесный!"
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -30,54 +33,31 @@ MAX_COST = 1.05  # of a bare call's time
 MIN_CONTRASTIVE = 0.5  # of greedy's speed
 
 
-def through_the_command(strategy: str, *, model: str, tokens: int) -> float:
-    """Tokens a second of `gptft generate`."""
-    length = ["--max-new-tokens", str(tokens), "--min-new-tokens", str(tokens)]
-    command = [sys.executable, "-m", "gptft", "generate", model, "-p", PROMPT, "--cpu", *length]
-    command += ["--strategy", strategy, "--seed", "1", "--speed", "--json"]
-    (text,) = json.loads(run(command))
-    return float(text["speed"]["tokens_per_s"])
+def through_gptft(writer: Writer, strategy: str, *, tokens: int) -> float:
+    """Tokens a second of what the command does."""
+    length = {"max_new_tokens": tokens, "min_new_tokens": tokens}
+    settings = resolve_settings({"strategy": strategy, "seed": 1, **length})
+    with SpeedMeter(writer.model) as meter:
+        texts = generate(writer, [PROMPT], settings=settings)
+    return meter.speed(texts).tokens_per_s
 
 
-def bare(strategy: str, *, model: str, tokens: int) -> float:
-    """Tokens a second of plain transformers, in a process of its own."""
-    command = [sys.executable, __file__, "--bare", strategy, "--model", model]
-    return float(run([*command, "--tokens", str(tokens)]))
-
-
-def run(command: Sequence[str]) -> str:
-    """What a command prints; end with its errors where it fails."""
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    if done.returncode:
-        sys.exit(f"{done.stderr[-2000:]}\nfailed, exit code {done.returncode}: {command[:6]}")
-    return done.stdout
-
-
-def write_bare(strategy: str, *, model: str, tokens: int) -> None:
-    """Load, write, and print the tokens a second."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    folder = resolve_model(model) or model
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    loaded = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-    torch.manual_seed(1)
-    started = time.perf_counter()
-    inputs = tokenizer(PROMPT, return_tensors="pt")
+def bare(writer: Writer, strategy: str, *, tokens: int) -> float:
+    """Tokens a second of plain transformers."""
+    eos = list(writer.special.eos)
     config = GenerationConfig(
         max_new_tokens=tokens,
         min_new_tokens=tokens,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.eos_token_id,
+        eos_token_id=eos,
+        pad_token_id=writer.special.pad,
         **SETTINGS[strategy],
     )
-    output = loaded.generate(**inputs, generation_config=config)
-    tokenizer.decode(output[0], skip_special_tokens=True)
-    print(tokens / (time.perf_counter() - started))
+    torch.manual_seed(1)
+    started = time.perf_counter()
+    inputs = writer.tokenizer(PROMPT, return_tensors="pt")
+    output = writer.model.generate(**inputs, generation_config=config)
+    writer.tokenizer.decode(output[0], skip_special_tokens=True)
+    return tokens / (time.perf_counter() - started)
 
 
 def main() -> int:
@@ -85,19 +65,26 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="pico", help="a run folder, a model folder, or pico")
     parser.add_argument("--tokens", type=int, default=200, help="tokens a text")
-    parser.add_argument("--runs", type=int, default=7, help="texts each")
-    parser.add_argument("--bare", choices=SETTINGS, help=argparse.SUPPRESS)
+    parser.add_argument("--runs", type=int, default=15, help="texts each")
     arguments = parser.parse_args()
-    what = {"model": arguments.model, "tokens": arguments.tokens}
-    if arguments.bare:
-        write_bare(arguments.bare, **what)
-        return 0
-    taken: dict[str, list[float]] = {}
+    torch.set_num_threads(1)
+    greedy = resolve_settings({"strategy": "greedy"})
+    writer = load_writer(arguments.model, settings=greedy, use_cpu=True)
+    ways: dict[str, Callable[[], float]] = {}
+    for name in (*SETTINGS, "contrastive"):
+        ways[f"gptft, {name}"] = lambda name=name: through_gptft(
+            writer, name, tokens=arguments.tokens
+        )
+        if name in SETTINGS:
+            ways[f"transformers, {name}"] = lambda name=name: bare(
+                writer, name, tokens=arguments.tokens
+            )
+    for way in ways.values():  # a first text takes longer
+        way()
+    taken: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(arguments.runs):
-        for name in (*SETTINGS, "contrastive"):
-            taken.setdefault(f"gptft, {name}", []).append(through_the_command(name, **what))
-            if name in SETTINGS:
-                taken.setdefault(f"transformers, {name}", []).append(bare(name, **what))
+        for name, way in ways.items():
+            taken[name].append(way())
     print(f"{'tokens a second, median of ' + str(arguments.runs):34}{'':8} {'min-max':^17}")
     for name, speeds in taken.items():
         spread = f"{min(speeds):.1f}-{max(speeds):.1f}"

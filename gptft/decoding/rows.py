@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from transformers import (
     GenerationConfig,
+    LogitsProcessor,
     LogitsProcessorList,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -73,8 +74,7 @@ def write_rows(
     config = generation_config(_within_context(model, encoded, settings), special)
     rows_a_prompt = config.num_beams if settings.row.beams else config.num_return_sequences
     scene = scene_of(writer, encoded, rows=rows_a_prompt)
-    processors = LogitsProcessorList([_refuse_nan])
-    processors.extend(made for _, made in named_processors(settings, scene))
+    made = [processor for _, processor in named_processors(settings, scene)]
     criteria = StoppingCriteriaList()
     if texts := settings["stop_strings"]:
         length = scene.prompt_length
@@ -88,7 +88,7 @@ def write_rows(
                 scene.input_ids,
                 attention_mask=scene.attention_mask,
                 generation_config=config,
-                logits_processor=processors,
+                logits_processor=LogitsProcessorList([_InOneCall(made)]),
                 stopping_criteria=criteria,
                 streamer=streamer if settings.row.loop == "native" else None,
                 custom_generate=_loop(writer, settings, streamer),
@@ -252,7 +252,15 @@ def left_padded(encoded: Sequence[Sequence[int]], *, pad: int) -> tuple[torch.Te
     return input_ids, mask
 
 
-def _refuse_nan(input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-    """Pass logits of shape (B, V) on as they are, unless they are no numbers."""
-    check_logits(scores)
-    return scores
+class _InOneCall(LogitsProcessor):
+    """Several processors as one, which the library calls without asking each for its signature."""
+
+    def __init__(self, processors: Sequence[LogitsProcessor]) -> None:
+        self.processors = tuple(processors)
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        """Change logits of shape (B, V) that go on from `input_ids`, unless they are no numbers."""
+        check_logits(scores)
+        for processor in self.processors:
+            scores = processor(input_ids, scores)
+        return scores
