@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from gptft.cli.options import AsJson
+from gptft.cli.options import AsJson, read_stdin, read_whole
 
 
 def score(
@@ -65,26 +65,10 @@ def _read(words: Sequence[str], file: Path | None) -> str:
     if words:
         return " ".join(words)
     if file:
-        from gptft.corpus.encoding import examine_text, read_chunks
-
-        facts = examine_text(file, encoding="auto")
-        return "".join(read_chunks(file, facts, line_ends="keep"))
+        return read_whole(file)
     if sys.stdin is None or sys.stdin.isatty():
         raise ConfigError(
             'There is no text. Give one (gptft score pico "Мороз и солнце"), name a file with '
             "--file, or send one to standard input."
         )
-    return _read_stdin()
-
-
-def _read_stdin() -> str:
-    from gptft.errors import DataError
-
-    raw = sys.stdin.buffer.read()
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"Standard input is not text in UTF-8: byte 0x{error.object[error.start]:02x} at "
-            f"offset {error.start:,}. Convert it first (iconv -f WINDOWS-1251 -t UTF-8, say)."
-        ) from None
+    return read_stdin()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gptft.cli.options import AsJson, progress_bar
+from gptft.cli.options import AsJson, progress_bar, read_stdin, read_whole
 
 if TYPE_CHECKING:
     from gptft.corpus.measure import MeasuredText
@@ -248,24 +248,8 @@ def _read(words: Sequence[str], file: Path | None) -> str:
     if words:
         return " ".join(words)
     if file:
-        from gptft.corpus.encoding import examine_text, read_chunks
-
-        facts = examine_text(file, encoding="auto")
-        return "".join(read_chunks(file, facts, line_ends="keep"))
-    return _read_stdin()
-
-
-def _read_stdin() -> str:
-    from gptft.errors import DataError
-
-    raw = sys.stdin.buffer.read() if sys.stdin is not None else b""
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"Standard input is not text in UTF-8: byte 0x{error.object[error.start]:02x} at "
-            f"offset {error.start:,}. Convert it first (iconv -f WINDOWS-1251 -t UTF-8, say)."
-        ) from None
+        return read_whole(file)
+    return read_stdin()
 
 
 def _converse(show: Callable[[str], None], models: Sequence[str]) -> None:

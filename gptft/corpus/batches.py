@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeVar
 
 from gptft.config.sections import DataConfig
 from gptft.corpus.documents import read_documents
-from gptft.corpus.encoder import Engine, find_cut
+from gptft.corpus.encoder import Engine, find_first_cut
 from gptft.corpus.survey import SurveyedText
 
 _BATCH_DOCUMENTS = 4096
@@ -92,9 +92,7 @@ def _parts(text: SurveyedText, data: DataConfig, engine: Engine) -> Iterator[tup
         for at in range(0, len(piece), limit):  # a record may be as long as it likes
             held += piece[at : at + limit]
             while len(held) > limit:
-                place = find_cut(held, before=limit, engine=engine, name=name)
-                if place is None:  # a stretch without spaces; perhaps it has ended by now
-                    place = find_cut(held, before=len(held), engine=engine, name=name)
+                place = find_first_cut(held, engine=engine, name=name)
                 if place is None:
                     break
                 yield held[:place], False

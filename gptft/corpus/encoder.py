@@ -236,3 +236,15 @@ def find_cut(text: str, *, before: int, engine: Engine, name: str) -> int | None
             "Set data.document_separator, or leave it out with data.exclude."
         )
     return None
+
+
+def find_first_cut(text: str, *, engine: Engine, name: str) -> int | None:
+    """Where to cut a document too long for one call: near the engine's limit, else near its end.
+
+    Raises:
+        DataError: see `find_cut`.
+    """
+    place = find_cut(text, before=engine.cut_characters, engine=engine, name=name)
+    if place is None:  # a stretch without spaces; perhaps it has ended by now
+        place = find_cut(text, before=len(text), engine=engine, name=name)
+    return place

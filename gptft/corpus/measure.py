@@ -1,8 +1,8 @@
 """A text and tokenizers -> the text's pieces and what it costs, one result a tokenizer.
 
 In: an open tokenizer and a text of a size to be looked at. Out: numbers and pieces, which
-`piece_view` draws and `report.tokens` makes a page of. Whole corpora are for `counting`. Must not
-import torch or transformers.
+`piece_view` draws and `report.tokens` makes a page of. Whole corpora are for `counting`.
+Must not import torch or transformers.
 """
 
 from dataclasses import dataclass

@@ -25,7 +25,7 @@ from gptft.corpus.encoder import (
     EngineDisagreesError,
     Lengths,
     TokenizersEngine,
-    find_cut,
+    find_first_cut,
     reason_for_slow_engine,
 )
 from gptft.corpus.packing import TokenIds, token_dtype
@@ -183,9 +183,7 @@ class _Writer:
         text = "".join(self._long)
         limit, engine = self._engine.cut_characters, self._engine
         while len(text) > limit:
-            place = find_cut(text, before=limit, engine=engine, name=name)
-            if place is None:  # a stretch without spaces; perhaps it has ended by now
-                place = find_cut(text, before=len(text), engine=engine, name=name)
+            place = find_first_cut(text, engine=engine, name=name)
             if place is None:
                 break
             self._put(text[:place], ends=False)

@@ -187,7 +187,7 @@ class TestLongDocuments:
             made.append(find_cut(*args, **kwargs))
             return made[-1]
 
-        monkeypatch.setattr(module, "find_cut", noted)
+        monkeypatch.setattr(encoder, "find_cut", noted)
         return made
 
     @pytest.mark.parametrize(
