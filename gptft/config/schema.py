@@ -7,7 +7,7 @@ from typing import Any
 
 from gptft.config.generation_fields import PARAMETERS, field_schema
 from gptft.config.sections import Config
-from gptft.config.training_fields import OWN_FIELDS, known_fields
+from gptft.config.training_fields import all_fields
 
 _JSON_TYPES = {
     "bool": "boolean",
@@ -23,7 +23,7 @@ _JSON_TYPES = {
 def config_schema() -> dict[str, Any]:
     """The schema, as a plain dictionary (JSON Schema 2020-12)."""
     schema = Config.model_json_schema()
-    fields = {**known_fields()[1], **OWN_FIELDS}
+    fields = all_fields()
     schema["properties"]["training"] |= {
         "type": "object",
         "additionalProperties": False,

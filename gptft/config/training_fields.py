@@ -72,6 +72,10 @@ OWN_FIELDS: dict[str, dict[str, Any]] = {
     "auto_batch": {"types": ["bool"]},  # out of memory: halve the batch, double the accumulation
 }
 
+MUON = "muon"
+# Choices of gptft's own among those of the class.
+_OWN_CHOICES = {"optim": (MUON,)}
+
 # What the class takes without a word and then fails on, or silently trains wrongly with.
 _AT_LEAST = {
     "learning_rate": 0,
@@ -135,13 +139,22 @@ def snapshot_is_exact() -> bool:
         return True
 
 
+def all_fields() -> dict[str, dict[str, Any]]:
+    """The fields of the snapshot and gptft's own, with all their choices."""
+    fields = {**known_fields()[1], **OWN_FIELDS}
+    for name, choices in _OWN_CHOICES.items():
+        entry = fields[name]
+        fields[name] = {**entry, "choices": sorted([*entry["choices"], *choices])}
+    return fields
+
+
 def training_problems(values: dict[str, Any]) -> list[tuple[str, str]]:
     """What is wrong with a `training` section.
 
     Returns:
         (field, message) pairs; the message goes on from the field's full name.
     """
-    fields = {**known_fields()[1], **OWN_FIELDS}
+    fields = all_fields()
     problems = []
     for name, value in values.items():
         problem: str | None = None

@@ -26,6 +26,9 @@ from gptft.models.hub import local_folder
 from gptft.models.precision import DtypeName, inference_dtype, training_dtype
 from gptft.models.source import context_length, read_json
 
+_ATTENTION = "attn_implementation"  # a keyword of config classes that no config shows as a field
+_ATTENTION_FIELD = "_attn_implementation"
+
 
 def load_for_training(
     name: str,
@@ -195,11 +198,11 @@ def _load(folder: Path, *, config: PreTrainedConfig, dtype: torch.dtype) -> PreT
 def _override(config: PreTrainedConfig, overrides: Mapping[str, Any]) -> None:
     _check_fields(config, overrides, section="model.config_overrides")
     for name, value in overrides.items():
-        setattr(config, name, value)
+        setattr(config, _ATTENTION_FIELD if name == _ATTENTION else name, value)
 
 
 def _check_fields(config: PreTrainedConfig, fields: Mapping[str, Any], *, section: str) -> None:
-    known = [*config.to_dict(), *config.attribute_map]
+    known = [*config.to_dict(), *config.attribute_map, _ATTENTION]
     problems = [
         f"{section}.{name} is not a field of {type(config).__name__}. {did_you_mean(name, known)}"
         for name in fields

@@ -11,7 +11,7 @@ from typing import Any
 from transformers import TrainingArguments
 
 from gptft.config.suggest import did_you_mean
-from gptft.config.training_fields import OWN_FIELDS
+from gptft.config.training_fields import MUON, OWN_FIELDS
 from gptft.errors import ConfigError
 from gptft.models.precision import DtypeName, has_native_bfloat16, pick_device
 from gptft.training.fields import describe_fields
@@ -38,6 +38,10 @@ def training_arguments(
     _check_names(training)
     _check_evaluation(training, has_validation=has_validation)
     device = pick_device(use_cpu=bool(training.get("use_cpu", False)))
+    has_bfloat16 = has_native_bfloat16(device)
+    if device.type == "cpu" and training.get("bf16"):
+        _check_cpu_bfloat16(has_bfloat16)
+        training["use_cpu"] = True  # else transformers takes bf16 for a GPU's
     ours: dict[str, Any] = {
         "logging_steps": 1 / _LOGS_A_RUN,
         "logging_nan_inf_filter": False,
@@ -50,7 +54,7 @@ def training_arguments(
         "greater_is_better": False,
     }
     if device.type == "cuda" and dtype == "auto" and not training.get("fp16"):
-        ours["bf16"] = has_native_bfloat16(device)
+        ours["bf16"] = has_bfloat16
     fixed = {
         "output_dir": str(run_dir / "checkpoints"),
         "disable_tqdm": True,
@@ -58,11 +62,37 @@ def training_arguments(
         # Workers that live on would measure and train on the blocks of the epoch they began in.
         "dataloader_persistent_workers": False,
     }
+    is_muon = training.get("optim") == MUON
+    if is_muon:
+        _check_muon(training)
+        del training["optim"]
     try:
-        return TrainingArguments(**{**ours, **training, **fixed})
+        args = TrainingArguments(**{**ours, **training, **fixed})
     except (ValueError, TypeError, ImportError, KeyError) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"training: transformers refuses these settings: {reason}") from None
+    if is_muon:
+        args.optim = MUON  # not one of the class's own: `BlockTrainer.create_optimizer` makes it
+    return args
+
+
+def _check_cpu_bfloat16(is_native: bool) -> None:
+    if not is_native:
+        raise ConfigError(
+            "training.bf16: this CPU has no bfloat16 instructions, and would be 30 to 200 times "
+            "slower with it than in float32. Set training.bf16: false."
+        )
+
+
+def _check_muon(training: Mapping[str, Any]) -> None:
+    for name in ("fsdp", "deepspeed"):
+        if training.get(name):
+            raise ConfigError(
+                f"training.optim: muon needs whole matrices, and training.{name} cuts them into "
+                "shards. Take optim: adamw_torch."
+            )
+    if training.get("optim_args"):
+        raise ConfigError("training.optim_args has no effect with optim: muon. Leave it out.")
 
 
 def _check_names(training: Mapping[str, Any]) -> None:

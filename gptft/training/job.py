@@ -186,6 +186,7 @@ def fingerprint(config: Config, job: Job) -> dict[str, Any]:
     model_config = job.model.config.to_dict()
     volatile = ("_name_or_path", "transformers_version", "use_cache", "dtype", "torch_dtype")
     sizes = {name: value for name, value in model_config.items() if name not in volatile}
+    sizes["attn_implementation"] = job.model.config._attn_implementation
     facts = run_folder.versions()
     values = {
         **training,

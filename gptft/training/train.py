@@ -23,6 +23,7 @@ from gptft.errors import ConfigError, Interrupted, RunError
 from gptft.training import run_folder
 from gptft.training.checkpoints import Checkpoint, clear_leftovers, newest_valid
 from gptft.training.disk import means_full
+from gptft.training.heap import keep_freed_memory
 from gptft.training.interrupts import Interrupts
 from gptft.training.job import assemble, fingerprint, save_model
 from gptft.training.progress import RunLog
@@ -145,6 +146,7 @@ def train_model(
         Interrupted: a signal ended it; what was trained is saved.
     """
     _quiet_libraries()
+    keep_freed_memory()
     interrupts = Interrupts()
     with interrupts.listen(), run_folder.hold(run_dir):
         earlier = run_folder.read_facts(run_dir) if resume else None

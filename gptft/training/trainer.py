@@ -16,6 +16,7 @@ from torch.utils.data import Dataset
 from transformers import PreTrainedModel, Trainer
 from transformers.trainer_callback import TrainerState
 
+from gptft.config.training_fields import MUON
 from gptft.errors import RunError
 from gptft.training import disk
 from gptft.training.checkpoints import (
@@ -27,6 +28,8 @@ from gptft.training.checkpoints import (
 )
 from gptft.training.dataset import IGNORED, count_tokens
 from gptft.training.interrupts import Interrupts
+from gptft.training.loss import use_fast_loss
+from gptft.training.muon import muon_for
 
 _STATE = "trainer_state.json"
 
@@ -80,6 +83,7 @@ class BlockTrainer(Trainer):
         """Take what `Trainer` takes, and who listens to signals."""
         if getattr(model, "loss_type", None) is None:
             model.loss_type = "ForCausalLM"
+        use_fast_loss(model)
         super().__init__(model=model, **kwargs)
         self.num_tokens_seen = torch.zeros((), dtype=torch.int64, device=self.args.device)
         self.last_checkpoint: Checkpoint | None = None
@@ -99,6 +103,21 @@ class BlockTrainer(Trainer):
         self._evaluation_due = False
         self._is_ending = False
         self._at_step_end: tuple[torch.Tensor, torch.Tensor] | None = None
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """The stock optimizer, or Muon, which the stock Trainer doesn't have."""
+        if self.optimizer is None and self.args.optim == MUON:
+            chosen: Any = self.model if model is None else model
+            self.optimizer = muon_for(
+                chosen,
+                lr=self.args.learning_rate,
+                weight_decay=self.args.weight_decay,
+                decay_names=self.get_decay_parameter_names(chosen),
+                betas=(self.args.adam_beta1, self.args.adam_beta2),
+                eps=self.args.adam_epsilon,
+            )
+        optimizer: torch.optim.Optimizer = super().create_optimizer(model)
+        return optimizer
 
     def training_step(
         self, model: torch.nn.Module, inputs: dict[str, torch.Tensor], *args: Any, **kwargs: Any

@@ -195,3 +195,21 @@ def test_missing_weights_are_never_made_up(tiny_model_dir: Path, tmp_path: Path)
         load_for_training(str(folder))
     with pytest.raises(ModelError, match=r"model\.config_overrides changes its sizes"):
         load_for_training(str(tiny_model_dir), config_overrides={"n_layer": 3})
+
+
+def test_the_way_attention_is_computed_can_be_chosen(tiny_model_dir: Path):
+    sizes = {"model_type": "llama", "hidden_size": 16, "num_attention_heads": 2}
+    new = new_model(
+        {**sizes, "intermediate_size": 16, "attn_implementation": "eager"},
+        vocab_size=20,
+        eos_token_id=0,
+        seed=0,
+    )
+    assert new.config._attn_implementation == "eager"
+    loaded = load_for_training(
+        str(tiny_model_dir), config_overrides={"attn_implementation": "eager"}
+    )
+    assert loaded.config._attn_implementation == "eager"
+    assert load_for_training(str(tiny_model_dir)).config._attn_implementation == "sdpa"
+    with pytest.raises(ConfigError, match="egaer"):
+        new_model({**sizes, "attn_implementation": "egaer"}, vocab_size=20, eos_token_id=0, seed=0)

@@ -1,0 +1,27 @@
+"""What the `training` section becomes on a CPU."""
+
+from pathlib import Path
+
+import pytest
+
+from gptft.errors import ConfigError
+from gptft.models import precision
+from gptft.training import arguments
+from gptft.training.arguments import training_arguments
+
+
+@pytest.mark.skipif(precision.pick_device().type != "cpu", reason="this machine has an accelerator")
+def test_bfloat16_on_a_cpu_is_taken_where_it_is_fast_and_refused_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def arguments_for_bf16() -> tuple[bool, bool]:
+        args = training_arguments(
+            {"bf16": True}, run_dir=tmp_path, has_validation=False, dtype="auto"
+        )
+        return args.bf16, args.use_cpu
+
+    monkeypatch.setattr(arguments, "has_native_bfloat16", lambda device: True)
+    assert arguments_for_bf16() == (True, True)
+    monkeypatch.setattr(arguments, "has_native_bfloat16", lambda device: False)
+    with pytest.raises(ConfigError, match=r"no bfloat16 instructions.*training\.bf16: false"):
+        arguments_for_bf16()
