@@ -52,7 +52,9 @@ def load_for_training(
     folder = local_folder(name, revision=revision)
     config = _load_config(folder)
     _override(config, config_overrides or {})
-    return _load(folder, config=config, dtype=training_dtype(dtype))
+    model = _load(folder, config=config, dtype=training_dtype(dtype))
+    _let_padding_learn(model)
+    return model
 
 
 def load_for_inference(
@@ -150,7 +152,27 @@ def new_model(
     except Exception as error:  # each architecture checks its sizes in its own way
         reason = " ".join(str(error).split())
         raise ConfigError(f"model.from_scratch: {model_type} refuses it: {reason}") from None
+    place = _let_padding_learn(model)
+    if place is not None:  # it began at zero; an average token is as good a place as any other
+        weight: torch.Tensor = model.get_input_embeddings().weight.data  # type: ignore[assignment]
+        weight[place] = weight.mean(dim=0)
     return model
+
+
+def _let_padding_learn(model: PreTrainedModel) -> int | None:
+    """Train the embedding of the padding token like any other: mostly it is EOS as well.
+
+    Llama and its kin look it up by `padding_idx`, which begins at zero and gets no gradient from
+    what it is read as. Blocks are padded where nothing looks, so that nothing is kept out.
+
+    Returns:
+        the token's id, where it was kept from learning.
+    """
+    embeddings: Any = model.get_input_embeddings()
+    place: int | None = getattr(embeddings, "padding_idx", None)
+    if place is not None:
+        embeddings.padding_idx = None
+    return place
 
 
 def context_of(model: PreTrainedModel) -> int | None:

@@ -213,3 +213,25 @@ def test_the_way_attention_is_computed_can_be_chosen(tiny_model_dir: Path):
     assert load_for_training(str(tiny_model_dir)).config._attn_implementation == "sdpa"
     with pytest.raises(ConfigError, match="egaer"):
         new_model({**sizes, "attn_implementation": "egaer"}, vocab_size=20, eos_token_id=0, seed=0)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_an_end_of_text_that_is_padding_too_is_learned_as_an_input(tied: bool):
+    model = new_model(
+        {
+            "model_type": "llama",
+            "hidden_size": 16,
+            "num_attention_heads": 2,
+            "intermediate_size": 16,
+            "num_hidden_layers": 1,
+            "tie_word_embeddings": tied,
+        },
+        vocab_size=20,
+        eos_token_id=3,
+        seed=0,
+    )
+    assert model.config.pad_token_id == 3
+    embeddings = model.get_input_embeddings().weight
+    assert embeddings[3].detach().any()
+    model(input_ids=torch.tensor([[3, 5]])).logits[0, 1, 7].backward()
+    assert embeddings.grad[3].any()
