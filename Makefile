@@ -7,13 +7,15 @@
 # make bench-tokens    counting a corpus beside bare fastokens; a minute
 # make bench-generate  gptft generate beside a bare model.generate; two minutes
 # make bench-checkpoints  a save and a resume beside the stock Trainer's; two minutes
+# make bench-train    a training step on a CPU beside the stock one; a minute
+# make bench-pico   the bundled model beside compressors, and what it writes; needs CORPUS=PATH
 # make check        what .ci/run runs: tests, lint, types
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test test-slow faults bench-startup bench-prepare bench-tokens bench-generate bench-checkpoints lint types check clean
+.PHONY: quickstart test test-slow faults bench-startup bench-prepare bench-tokens bench-generate bench-checkpoints bench-train bench-pico lint types check clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/gptft train configs/quickstart.yaml --overwrite
@@ -41,6 +43,15 @@ bench-generate: $(VENV)/.installed
 
 bench-checkpoints: $(VENV)/.installed
 	$(BIN)/python benchmarks/checkpoints.py
+
+bench-train: $(VENV)/.installed
+	$(BIN)/python benchmarks/train_step.py
+
+CORPUS ?= corpus/ru-classics
+
+bench-pico: $(VENV)/.installed
+	$(BIN)/python benchmarks/held_out.py --corpus $(CORPUS)
+	$(BIN)/python benchmarks/writing.py --corpus $(CORPUS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -19,8 +19,8 @@ from gptft.config.training_fields import known_fields, shown, training_problems
 from gptft.errors import ConfigError
 
 # How a text is trained on where no config says otherwise: by TrainingArguments' own defaults a poem
-# gets three steps of 5e-5, which change nothing. The figures are quickstart's, which
-# tests/test_quickstart.py holds to what it promises.
+# gets three steps of 5e-5, which change nothing. These learn it by heart, which
+# tests/test_quickstart.py holds them to.
 TEXT_RECIPE: dict[str, Any] = {
     "num_train_epochs": 40,
     "per_device_train_batch_size": 1,

@@ -20,6 +20,7 @@ from transformers.utils import logging as transformers_logging
 from gptft.config.sections import Config
 from gptft.config.source import dump_yaml
 from gptft.errors import ConfigError, Interrupted, RunError
+from gptft.models.precision import pick_device
 from gptft.training import run_folder
 from gptft.training.checkpoints import Checkpoint, clear_leftovers, newest_valid
 from gptft.training.disk import means_full
@@ -146,7 +147,8 @@ def train_model(
         Interrupted: a signal ended it; what was trained is saved.
     """
     _quiet_libraries()
-    keep_freed_memory()
+    if pick_device(use_cpu=bool(config.training.get("use_cpu"))).type == "cpu":
+        keep_freed_memory()
     interrupts = Interrupts()
     with interrupts.listen(), run_folder.hold(run_dir):
         earlier = run_folder.read_facts(run_dir) if resume else None

@@ -1,0 +1,121 @@
+"""What the bundled model writes unprompted: are its words words, and does it repeat itself?
+
+    python benchmarks/writing.py [--model pico] [--config configs/pretrain-pico.yaml]
+        [--corpus PATH/TO/ru-classics] [--texts 20] [--tokens 200] [--show 3]
+
+Texts begin after EOS, nucleus 0.9 at temperature 0.8, seeds 1, 2, 3 and so on. A word is a run of
+letters; it counts where the corpus has it, in any case. The word that the last token cuts is left
+off. Repetition is the share of four-token sequences that stood in the text before, beside that of
+held-out text cut into pieces of as many tokens. Also prints greedy tokens a second. Exits with 1
+where a limit is missed.
+"""
+
+import argparse
+import re
+import statistics
+import sys
+from pathlib import Path
+
+from held_out import CORPUS, data_of, read_parts
+
+from gptft.decoding.engine import generate, load_writer
+from gptft.decoding.measures import seq_rep_n
+from gptft.decoding.settings import resolve_settings
+from gptft.decoding.speed import SpeedMeter
+from gptft.decoding.writer import Writer
+
+_WORD = re.compile(r"[^\W\d_]+")
+MIN_WORDS = 0.90
+MAX_REPETITION = 1.3  # of held-out text's
+MIN_SPEED = 100.0  # tokens a second
+
+
+def words(text: str) -> list[str]:
+    """The words of a text, in lower case.
+
+    >>> words("Мороз и солнце; день чудесный!")
+    ['мороз', 'и', 'солнце', 'день', 'чудесный']
+    """
+    return [word.lower() for word in _WORD.findall(text)]
+
+
+def unprompted(writer: Writer, *, texts: int, tokens: int) -> list[str]:
+    """Texts that begin after EOS, each of `tokens` tokens."""
+    written = []
+    for seed in range(1, texts + 1):
+        settings = resolve_settings(
+            {
+                "strategy": "nucleus",
+                "top_p": 0.9,
+                "temperature": 0.8,
+                "seed": seed,
+                "max_new_tokens": tokens,
+                "min_new_tokens": tokens,
+            }
+        )
+        written.append(generate(writer, [""], settings=settings)[0].text)
+    return written
+
+
+def repetition(writer: Writer, texts: list[str], *, tokens: int) -> float:
+    """The mean share of repeated four-token sequences over pieces of `tokens` tokens."""
+    shares = []
+    for text in texts:
+        ids = writer.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        pieces = [ids[start : start + tokens] for start in range(0, len(ids), tokens)]
+        shares += [seq_rep_n(piece) for piece in pieces if len(piece) > tokens // 2]
+    return statistics.fmean(share for share in shares if share is not None)
+
+
+def greedy_speed(writer: Writer, *, tokens: int, runs: int = 5) -> float:
+    """Tokens a second of one greedy text at a time, once the model is loaded; the median."""
+    length = {"max_new_tokens": tokens, "min_new_tokens": tokens}
+    settings = resolve_settings({"strategy": "greedy", **length})
+    speeds = []
+    for _ in range(runs):
+        with SpeedMeter(writer.model) as meter:
+            texts = generate(writer, ["Мороз и солнце"], settings=settings)
+        speeds.append(meter.speed(texts).tokens_per_s)
+    return statistics.median(speeds)
+
+
+def main() -> int:
+    """Measure, print, and tell whether every limit is kept."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="pico", help="a run folder, a model folder, or pico")
+    parser.add_argument("--config", type=Path, default=Path("configs/pretrain-pico.yaml"))
+    parser.add_argument("--corpus", default=CORPUS, help="where the corpus is")
+    parser.add_argument("--texts", type=int, default=20)
+    parser.add_argument("--tokens", type=int, default=200)
+    parser.add_argument("--show", type=int, default=3, help="texts to print")
+    arguments = parser.parse_args()
+    train, held_out = read_parts(data_of(arguments.config, corpus=arguments.corpus))
+    known = {word for text in (*train, *held_out.values()) for word in words(text)}
+    writer = load_writer(
+        arguments.model, settings=resolve_settings({"strategy": "nucleus"}), use_cpu=True
+    )
+    texts = unprompted(writer, texts=arguments.texts, tokens=arguments.tokens)
+    for text in texts[: arguments.show]:
+        print(f"{text.strip()}\n{'-' * 20}")
+    said = [word for text in texts for word in words(text)[:-1]]
+    invented = [word for word in said if word not in known]
+    share = 1 - len(invented) / len(said)
+    own = repetition(writer, texts, tokens=arguments.tokens)
+    theirs = repetition(writer, list(held_out.values()), tokens=arguments.tokens)
+    speed = greedy_speed(writer, tokens=arguments.tokens)
+    print(f"not in the corpus: {', '.join(invented[:12])}")
+    checks = (
+        (share >= MIN_WORDS, f"{share:.1%} of {len(said):,} words are words (at least 90 %)"),
+        (
+            own <= MAX_REPETITION * theirs,
+            f"repetition {own:.4f}, held-out text {theirs:.4f}: {own / theirs:.2f} (at most 1.3)",
+        ),
+        (speed >= MIN_SPEED, f"{speed:.0f} tokens a second, greedy (at least 100)"),
+    )
+    for kept, sentence in checks:
+        print(f"{'ok' if kept else 'MISSED':7} {sentence}")
+    return 0 if all(kept for kept, _ in checks) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
