@@ -52,15 +52,14 @@ def read_parts(data: DataConfig) -> tuple[list[str], dict[str, str]]:
 
 def model_bits(name: str, works: dict[str, str]) -> dict[str, float]:
     """Bits a model needs for each work, read through a window of its context that moves by half."""
-    from gptft.decoding.scoring import open_model, sequence_logprobs
+    from gptft.decoding.scoring import open_model, sequence_logprobs, split_start
 
     model, tokenizer = open_model(name)
-    start = int(tokenizer.eos_token_id)
     bits = {}
     for work, text in works.items():
-        ids = tokenizer(text, split_special_tokens=True, add_special_tokens=False, verbose=False)
-        row = [start, *ids["input_ids"]]
-        bits[work] = -sequence_logprobs(model, [row], starts=[1])[0] / math.log(2)
+        before, ids = split_start(model, tokenizer, text)
+        logprob = sequence_logprobs(model, [[*before, *ids]], starts=[max(len(before), 1)])[0]
+        bits[work] = -logprob / math.log(2)
     return bits
 
 
@@ -69,7 +68,6 @@ def grown_by(command: Callable[[Path, Path], list[str]], folder: Path) -> tuple[
     sizes = []
     for name in ("train.txt", "both.txt"):
         packed = folder / f"{name}.packed"
-        packed.unlink(missing_ok=True)
         subprocess.run(
             command(folder / name, packed), check=True, stdout=subprocess.DEVNULL, cwd=folder
         )
@@ -222,21 +220,22 @@ def show_others(rows: Sequence[str], train: str, held_out: str) -> dict[str, flo
     num_bytes = size_of([held_out])
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        texts = {"train.txt": train, "held.txt": held_out, "both.txt": train + held_out}
-        for file, text in texts.items():
-            (folder / file).write_text(text, encoding="utf-8", newline="")
         ways: list[tuple[str, str, Callable[[], tuple[float, str]]]] = [
-            ("xz", "xz -9e", lambda: xz_row(folder)),
-            ("zstd", "zstd -19 --ultra", lambda: zstd_row(folder)),
+            ("xz", "xz -9e", partial(xz_row, folder)),
+            ("zstd", "zstd -19 --ultra", partial(zstd_row, folder)),
             *(
                 ("ppmd", f"PPMd, order {order}", partial(ppmd_row, folder, order=order))
                 for order in _PPMD_ORDERS
             ),
         ]
-        for row, title, way in ways:
-            if row in rows:
-                bits, command = way()
-                found[title] = show(title, bits, num_bytes, command)
+        asked = [(title, way) for row, title, way in ways if row in rows]
+        if asked:
+            texts = {"train.txt": train, "held.txt": held_out, "both.txt": train + held_out}
+            for file, text in texts.items():
+                (folder / file).write_text(text, encoding="utf-8", newline="")
+        for title, way in asked:
+            bits, command = way()
+            found[title] = show(title, bits, num_bytes, command)
     if "kneser-ney" in rows:
         title = f"{_ORDER}-gram Kneser-Ney, characters"
         found[title] = show(title, kneser_ney_bits(train, held_out, order=_ORDER), num_bytes, "")

@@ -16,18 +16,19 @@ import statistics
 import sys
 from pathlib import Path
 
+from generate import through_gptft
 from held_out import CORPUS, data_of, read_parts
 
 from gptft.decoding.engine import generate, load_writer
 from gptft.decoding.measures import seq_rep_n
 from gptft.decoding.settings import resolve_settings
-from gptft.decoding.speed import SpeedMeter
 from gptft.decoding.writer import Writer
 
 _WORD = re.compile(r"[^\W\d_]+")
 MIN_WORDS = 0.90
 MAX_REPETITION = 1.3  # of held-out text's
 MIN_SPEED = 100.0  # tokens a second
+_SPEED_RUNS = 5
 
 
 def words(text: str) -> list[str]:
@@ -67,18 +68,6 @@ def repetition(writer: Writer, texts: list[str], *, tokens: int) -> float:
     return statistics.fmean(share for share in shares if share is not None)
 
 
-def greedy_speed(writer: Writer, *, tokens: int, runs: int = 5) -> float:
-    """Tokens a second of one greedy text at a time, once the model is loaded; the median."""
-    length = {"max_new_tokens": tokens, "min_new_tokens": tokens}
-    settings = resolve_settings({"strategy": "greedy", **length})
-    speeds = []
-    for _ in range(runs):
-        with SpeedMeter(writer.model) as meter:
-            texts = generate(writer, ["Мороз и солнце"], settings=settings)
-        speeds.append(meter.speed(texts).tokens_per_s)
-    return statistics.median(speeds)
-
-
 def main() -> int:
     """Measure, print, and tell whether every limit is kept."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -102,7 +91,9 @@ def main() -> int:
     share = 1 - len(invented) / len(said)
     own = repetition(writer, texts, tokens=arguments.tokens)
     theirs = repetition(writer, list(held_out.values()), tokens=arguments.tokens)
-    speed = greedy_speed(writer, tokens=arguments.tokens)
+    speed = statistics.median(
+        through_gptft(writer, "greedy", tokens=arguments.tokens) for _ in range(_SPEED_RUNS)
+    )
     print(f"not in the corpus: {', '.join(invented[:12])}")
     checks = (
         (share >= MIN_WORDS, f"{share:.1%} of {len(said):,} words are words (at least 90 %)"),

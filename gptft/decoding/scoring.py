@@ -162,7 +162,7 @@ def text_score(
     if not text:
         raise ConfigError("The text is empty. Give one of at least a character.")
     model, tokenizer = open_model(model_name, dtype=dtype, revision=revision, use_cpu=use_cpu)
-    before, ids = _split_start(model, tokenizer, text)
+    before, ids = split_start(model, tokenizer, text)
     everything = [*before, *ids]
     check_ids(model, [everything])
     if len(everything) < 2:
@@ -323,10 +323,13 @@ def _encoded(text: str) -> bytes:
         ) from None
 
 
-def _split_start(
+def split_start(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, text: str
 ) -> tuple[list[int], list[int]]:
-    """What stands before a text, maybe nothing, and the ids of the text itself."""
+    """What stands before a text, maybe nothing, and the ids of the text itself.
+
+    Before it stands what its tokenizer puts there, else BOS or EOS, else nothing.
+    """
     encoding = tokenizer(text, split_special_tokens=True, add_special_tokens=False, verbose=False)
     ids = list(encoding["input_ids"])
     whole = encode_prompt(tokenizer, text)

@@ -1,8 +1,8 @@
 """Logits and labels -> the causal loss, and its gradient in the same pass.
 
 In: what a model of transformers hands to its `loss_function`. Out: the very loss the stock function
-gives, in less time and memory: no copy of all logits in float32 is ever made. On a CPU the rows at
-work fit its cache.
+gives, in less time and memory: it makes no copy of all logits in float32. On a CPU the rows at work
+fit its cache.
 """
 
 from typing import Any

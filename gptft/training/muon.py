@@ -156,11 +156,12 @@ def muon_for(
         eps: of AdamW.
     """
     decaying = set(decay_names)
+    head = model.get_output_embeddings()
     apart = {
         id(weight)
-        for module in [*model.modules(), model.get_output_embeddings()]
-        if isinstance(module, nn.Embedding) or module is model.get_output_embeddings()
-        for weight in (module.parameters(recurse=False) if module is not None else ())
+        for module in model.modules()
+        if module is head or isinstance(module, nn.Embedding)
+        for weight in module.parameters(recurse=False)
     }
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():

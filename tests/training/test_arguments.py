@@ -3,14 +3,13 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from gptft.errors import ConfigError
-from gptft.models import precision
 from gptft.training import arguments
 from gptft.training.arguments import training_arguments
 
 
-@pytest.mark.skipif(precision.pick_device().type != "cpu", reason="this machine has an accelerator")
 def test_bfloat16_on_a_cpu_is_taken_where_it_is_fast_and_refused_elsewhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -20,6 +19,7 @@ def test_bfloat16_on_a_cpu_is_taken_where_it_is_fast_and_refused_elsewhere(
         )
         return args.bf16, args.use_cpu
 
+    monkeypatch.setattr(arguments, "pick_device", lambda **kwargs: torch.device("cpu"))
     monkeypatch.setattr(arguments, "has_native_bfloat16", lambda device: True)
     assert arguments_for_bf16() == (True, True)
     monkeypatch.setattr(arguments, "has_native_bfloat16", lambda device: False)
