@@ -5,6 +5,7 @@ names of `TrainingArguments` fields only through the snapshot beside it: must no
 transformers or torch.
 """
 
+import re
 from string import Formatter
 from typing import Annotated, Any, Literal
 
@@ -64,6 +65,15 @@ def _known_template(value: str) -> str:
             )
     if not names:
         raise ValueError("data.template names no field; write {text}, say")
+    return value
+
+
+def _regular_expression(value: str) -> str:
+    """A pattern that Python's `re` takes."""
+    try:
+        re.compile(value)
+    except re.error as error:
+        raise ValueError(f"data.document_heading is not a regular expression: {error}") from None
     return value
 
 
@@ -217,6 +227,12 @@ class DataConfig(Section):
         min_length=1,
         description="The text between two documents of one file; without it a file is a document.",
     )
+    document_heading: Annotated[str, AfterValidator(_regular_expression)] | None = Field(
+        default=None,
+        min_length=1,
+        description="A regular expression: in a text file, a line that it matches whole, below a "
+        "blank line, begins a document, and stays in it.",
+    )
     block_size: Annotated[int, Field(ge=2)] | None = Field(
         default=None,
         description="Tokens a block; 1,024, or the model's context where that is shorter.",
@@ -238,9 +254,13 @@ class DataConfig(Section):
     )
 
     @model_validator(mode="after")
-    def _one_way_to_read_records(self) -> "DataConfig":
+    def _one_way_to_read_a_text(self) -> "DataConfig":
         if self.template is not None and "text_field" in self.model_fields_set:
             raise ValueError("data.template and data.text_field can't both be given")
+        if self.document_separator is not None and self.document_heading is not None:
+            raise ValueError(
+                "data.document_separator and data.document_heading can't both be given"
+            )
         return self
 
     @property

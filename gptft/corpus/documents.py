@@ -5,6 +5,7 @@ document ends with it, so that memory stays flat however long a document is. Kno
 tokens.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ from gptft.corpus.formats import RECORD_SUFFIXES, RecordText, read_parquet, read
 from gptft.corpus.survey import SurveyedText
 
 _CHUNK_BYTES = 1_000_000  # more holds more memory, and is no faster
+_LONGEST_HEADING = 1_000  # characters; a longer line is text, so that it need not be held whole
 
 
 class Piece(NamedTuple):
@@ -51,6 +53,13 @@ def _fragments(text: SurveyedText, data: DataConfig) -> Iterator[Piece]:
         name = text.source.name
         records = read_records(chunks, suffix=suffix, name=name, record_text=record_text)
         return (Piece(record, True) for record in records)
+    return cut_text(chunks, data)
+
+
+def cut_text(chunks: Iterable[str], data: DataConfig) -> Iterator[Piece]:
+    """Cut a text file into documents as `data` says: at headings, at separators, or not at all."""
+    if data.document_heading is not None:
+        return split_at_headings(chunks, heading=re.compile(data.document_heading))
     return split_documents(chunks, separator=data.document_separator)
 
 
@@ -83,6 +92,53 @@ def split_documents(chunks: Iterable[str], *, separator: str | None) -> Iterator
             yield Piece(rest[:cut], False)
             rest = rest[cut:]
     yield Piece(rest, True)
+
+
+def split_at_headings(chunks: Iterable[str], *, heading: re.Pattern[str]) -> Iterator[Piece]:
+    r"""Cut a text where its chapters begin. Nothing is left out: the documents joined are the text.
+
+    Args:
+        chunks: the text in stretches of any length.
+        heading: matches a whole heading, without the white space around it. A heading is a line of
+            at most 1,000 characters that stands at the start of the text or after a blank line.
+            Several with only blank lines between them begin one document.
+
+    >>> [*split_at_headings(["I\n\nОдин.\n\nII\n\nДва."], heading=re.compile("[IVX]+"))]
+    [Piece(text='I\n\nОдин.\n\n', ends=True), Piece(text='II\n\nДва.', ends=True)]
+    """
+    held: list[str] = []  # what was read of the document since the last piece
+    has_text = False  # whether the document has more than headings so far
+    rest, is_long = "", False  # a line that isn't over yet, and whether its beginning was handed on
+    after_blank = True
+    for chunk in chunks:
+        if held:
+            yield Piece("".join(held), False)
+            held = []
+        *lines, rest = (rest + chunk).split("\n")
+        for line in lines:
+            if after_blank and not is_long and _is_heading(line, heading):
+                if has_text:
+                    yield Piece("".join(held), True)
+                    held, has_text = [], False
+                after_blank = False
+            else:
+                is_blank = not line.strip()
+                has_text = has_text or not is_blank
+                after_blank = is_blank and not is_long and len(line) <= _LONGEST_HEADING
+            held.append(f"{line}\n")
+            is_long = False
+        if len(rest) > _LONGEST_HEADING:
+            held.append(rest)
+            has_text, is_long, rest = has_text or not rest.isspace(), True, ""
+    if has_text and after_blank and not is_long and _is_heading(rest, heading):
+        yield Piece("".join(held), True)
+        held = []
+    yield Piece("".join([*held, rest]), True)
+
+
+def _is_heading(line: str, heading: re.Pattern[str]) -> bool:
+    text = line.strip()
+    return bool(text) and len(line) <= _LONGEST_HEADING and heading.fullmatch(text) is not None
 
 
 def _without_blanks(fragments: Iterable[Piece]) -> Iterator[Piece]:

@@ -233,7 +233,8 @@ def find_cut(text: str, *, before: int, engine: Engine, name: str) -> int | None
         raise DataError(
             f"{name}: {len(text):,} characters without a place to cut them for encoding, more than "
             f"the {_LONGEST_UNCUT:,} that can be encoded at once. Is it a text? "
-            "Set data.document_separator, or leave it out with data.exclude."
+            "Set data.document_separator or data.document_heading, or leave it out with "
+            "data.exclude."
         )
     return None
 

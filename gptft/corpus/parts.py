@@ -291,8 +291,8 @@ def draw_validation(num_documents: int, data: DataConfig, *, fraction: float) ->
     if num_documents < 2:
         raise DataError(
             f"data.validation: {fraction:g} needs at least 2 documents, and "
-            f"{data.train_names} is 1. Set data.document_separator to cut it into documents, "
-            "name a validation file, or leave data.validation out."
+            f"{data.train_names} is 1. Set data.document_separator or data.document_heading to cut "
+            "it into documents, name a validation file, or leave data.validation out."
         )
     wanted = min(max(1, round(num_documents * fraction)), num_documents - 1)
     held_out = np.zeros(num_documents, dtype=bool)

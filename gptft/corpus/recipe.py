@@ -177,4 +177,6 @@ def reading_of(text: SurveyedText) -> tuple[str, str]:
 
 def how_read(data: DataConfig) -> list[str | None]:
     """The settings that decide which documents a text gives."""
-    return [data.document_separator, data.line_ends, data.text_field, data.template]
+    read = [data.document_separator, data.line_ends, data.text_field, data.template]
+    # Named only where it is set, so that stores made before it existed are still found.
+    return read if data.document_heading is None else [*read, data.document_heading]

@@ -26,7 +26,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from gptft.config.sections import Config, DataConfig
-from gptft.corpus.documents import Piece, read_documents, split_documents
+from gptft.corpus.documents import Piece, cut_text, read_documents
 from gptft.corpus.encoding import content_suffix, read_chunks
 from gptft.corpus.formats import RECORD_SUFFIXES
 from gptft.corpus.parts import Mask, draw_validation
@@ -561,5 +561,4 @@ def _pieces(text: SurveyedText, data: DataConfig) -> tuple[Iterator[Piece], str 
         return read_documents(text, data), None
     text.check_unchanged()
     chunks = read_chunks(path, text.facts, line_ends=data.line_ends, chunk_bytes=_CHUNK_BYTES)
-    separator = data.document_separator
-    return split_documents(chunks, separator=separator), separator or ""
+    return cut_text(chunks, data), data.document_separator or ""

@@ -142,6 +142,15 @@ def problems(path: Path, *overrides: str) -> list[str]:
             f"my.yaml:1:1  data.train is missing. {SOURCES}",
         ),
         (
+            "data:\n  train: a.txt\n  document_heading: '[IVX'\n",
+            "my.yaml:3:3  data.document_heading is not a regular expression: unterminated "
+            "character set at position 0.",
+        ),
+        (
+            "data:\n  train: a.txt\n  document_separator: '%'\n  document_heading: I\n",
+            "my.yaml:3:3  data.document_separator and data.document_heading can't both be given.",
+        ),
+        (
             "model:\n  name: pico\n  from_scratch: {model_type: gpt2}\n",
             "my.yaml:2:3  model.name and model.from_scratch can't both be given.",
         ),

@@ -1,5 +1,6 @@
 import gzip
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -7,8 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gptft.config.sections import DataConfig
-from gptft.corpus.documents import Piece, _without_blanks, read_documents, split_documents
+from gptft.corpus.documents import (
+    Piece,
+    _without_blanks,
+    read_documents,
+    split_at_headings,
+    split_documents,
+)
 from gptft.errors import DataError
+from tests.conftest import SHARED_CORPUS
 from tests.corpus.reference import survey, write_files
 
 
@@ -55,6 +63,88 @@ class TestSplit:
     def test_a_separator_may_lie_across_many_stretches(self):
         assert whole([*split_documents("a<|end|>b", separator="<|end|>")]) == ["a", "b"]
         assert whole([*split_documents("aaaaa", separator="aa")]) == ["", "", "a"]
+
+
+HEADING = re.compile(r"[IVX]+\.?|Глава .*")
+
+
+def cut_whole(text: str) -> list[str]:
+    """What `split_at_headings` is to give, of a text in one string, by numbers of lines."""
+    lines = text.split("\n")
+    blank = [not line.strip() for line in lines]
+    headings = {
+        n
+        for n, line in enumerate(lines)
+        if not blank[n]
+        and len(line) <= 1000
+        and HEADING.fullmatch(line.strip())
+        and (n == 0 or (blank[n - 1] and len(lines[n - 1]) <= 1000))
+    }
+    text_lines = [n for n in range(len(lines)) if not blank[n] and n not in headings]
+    begins = [0]
+    for n in sorted(headings):
+        if any(begins[-1] <= at < n for at in text_lines):
+            begins.append(n)
+    ends = [*begins[1:], len(lines)]
+    cut = ["\n".join(lines[a:b]) for a, b in zip(begins, ends, strict=True)]
+    return [document + "\n" for document in cut[:-1]] + cut[-1:]
+
+
+class TestHeadings:
+    """A text is cut where its chapters begin, and nothing of it is lost."""
+
+    @settings(max_examples=500, deadline=None)
+    @given(
+        lines=st.lists(
+            st.sampled_from(["", " ", "I", " IV. ", "Глава 1", "да", "I да", "\r", " " * 1001]),
+            max_size=12,
+        ),
+        data=st.data(),
+    )
+    def test_in_stretches_of_any_length_as_in_one(self, lines: list[str], data: st.DataObject):
+        text = "\n".join(lines)
+        cuts = data.draw(st.lists(st.integers(0, len(text)), max_size=6).map(sorted))
+        bounds = zip([0, *cuts], [*cuts, len(text)], strict=True)
+        pieces = [*split_at_headings([text[a:b] for a, b in bounds], heading=HEADING)]
+        assert whole(pieces) == cut_whole(text)
+        assert "".join(whole(pieces)) == text
+
+    @pytest.mark.parametrize(
+        ("text", "documents"),
+        [
+            ("Анна\n\nI\n\nВсе.\n\nII\n\nДом.", ["Анна\n\n", "I\n\nВсе.\n\n", "II\n\nДом."]),
+            ("Глава первая\n\nI\n\nВсе.\n", ["Глава первая\n\nI\n\nВсе.\n"]),  # one beginning
+            ("Пушкин\nI\nПришёл.\n", ["Пушкин\nI\nПришёл.\n"]),  # no blank line above
+            ("Да.\r\n\r\nI.\r\nНет.", ["Да.\r\n\r\n", "I.\r\nНет."]),
+            ("Да.\n\nIграл", ["Да.\n\nIграл"]),  # the whole line, or none
+            ("Да.\n\nII", ["Да.\n\n", "II"]),
+            ("Да.\n\nГлава " + "а" * 1000, ["Да.\n\nГлава " + "а" * 1000]),
+            ("", [""]),
+        ],
+    )
+    def test_begin_documents(self, text: str, documents: list[str], tmp_path: Path):
+        write_files(tmp_path, {"a.txt": text})
+        assert read(tmp_path, document_heading=HEADING.pattern) == documents
+        assert cut_whole(text) == documents
+
+    def test_a_text_without_line_ends_is_handed_on_as_it_comes(self):
+        pieces = split_at_headings(["a" * 900] * 3, heading=HEADING)
+        assert [len(piece.text) for piece in pieces] == [1800, 900]
+
+    def test_are_not_looked_for_in_records(self, tmp_path: Path):
+        write_files(tmp_path, {"a.jsonl": '{"text": "да\\n\\nI\\n\\nнет"}\n'})
+        assert read(tmp_path, document_heading="I") == ["да\n\nI\n\nнет"]
+
+    @pytest.mark.skipif(not SHARED_CORPUS.is_dir(), reason="needs the corpus ru-classics")
+    def test_cut_a_novel_into_its_chapters(self, tmp_path: Path):
+        """«Отцы и дети» has 28, numbered with Roman numbers; the title page stands above."""
+        novel = SHARED_CORPUS / "prose" / "Turgenev" / "Отцы и дети.txt"
+        data = DataConfig(train=[str(novel)], document_heading="[IVX]+")
+        (surveyed,) = survey(data, cache_dir=tmp_path)
+        documents = whole([*read_documents(surveyed, data)])
+        assert len(documents) == 29
+        assert [document.split()[0] for document in documents[1::9]] == ["I", "X", "XIX", "XXVIII"]
+        assert "".join(documents) == novel.read_text(encoding="utf-8-sig")
 
 
 @pytest.mark.parametrize(

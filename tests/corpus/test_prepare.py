@@ -156,6 +156,17 @@ def test_empty_documents_are_left_out_and_counted(tiny_model_dir: Path, tmp_path
         prepare(tiny_model_dir, train=str(path))
 
 
+def test_chapters_are_documents_and_a_store_of_its_own(tiny_model_dir: Path, tmp_path: Path):
+    path = tmp_path / "novel.txt"
+    path.write_text("Роман\n\nI\n\nодин\n\nII\n\nдва", encoding="utf-8")
+    whole = prepare(tiny_model_dir, train=str(path))
+    cut = prepare(tiny_model_dir, train=str(path), document_heading="[IVX]+")
+    assert (whole.ledger.documents, cut.ledger.documents) == (1, 3)
+    assert whole.path != cut.path
+    assert cut.path != prepare(tiny_model_dir, train=str(path), document_heading="[IV]+").path
+    assert cut.ledger.num_eos == 3
+
+
 @pytest.mark.parametrize(
     ("asked", "context", "block_size"),
     [(None, None, 1024), (None, 512, 512), (None, 4096, 1024), (64, 64, 64), (2048, None, 2048)],

@@ -273,6 +273,14 @@ class TestPlaces:
         line = next(n for n, row in enumerate(text.split("\n"), 1) if PLANTED in row)
         assert str(made.measure(PLANTED).place) == f"{made.texts / 'a.txt'}:{line}"
 
+    def test_lines_are_the_files_own_in_chapters(self, made: MadeRun):
+        chapters = [verse(1, 3), verse(2, 4), verse(3, 2) + PLANTED + "\n"]
+        text = "".join(f"\nГлава {n}\n\n{chapter}" for n, chapter in enumerate(chapters, 1))
+        made.write("a.txt", text)
+        made.make(document_heading="Глава [0-9]+")
+        line = next(n for n, row in enumerate(text.split("\n"), 1) if PLANTED in row)
+        assert str(made.measure(PLANTED).place) == f"{made.texts / 'a.txt'}:{line}"
+
     @pytest.mark.parametrize(
         ("codec", "newline", "line_ends"),
         [
