@@ -3,6 +3,7 @@
 import hashlib
 import math
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from gptft.models.load import context_of
 from gptft.models.source import resolve_model
 from tests.conftest import ROOT
 
-RECIPES = ("pretrain-pico", "pretrain-pico-context")
+RECIPES = ("pretrain-pico", "pretrain-pico-chapters", "pretrain-pico-context")
 POEMS = sorted((ROOT / "data" / "pushkin").glob("*.txt"))
 
 
@@ -57,23 +58,31 @@ def test_it_is_what_its_card_says(pico, folder: Path):
 
 
 def test_its_recipes_make_a_model_of_its_shape(pico):
-    """The first recipe's sizes, and the second goes on from the first; both hold out the same."""
+    """The first recipe has its sizes; each of the others goes on from the one before it."""
     model, _ = pico
-    first, second = (load_config(ROOT / "configs" / f"{name}.yaml") for name in RECIPES)
-    sizes = first.model.from_scratch
+    recipes = [load_config(ROOT / "configs" / f"{name}.yaml") for name in RECIPES]
+    sizes = recipes[0].model.from_scratch
     assert sizes is not None
     for name, size in sizes.items():
         if name != "attn_implementation":
             assert getattr(model.config, name) == size
-    assert second.model.name == first.training["output_dir"]
-    assert first.data is not None
-    assert second.data is not None
-    for name in ("train", "validation", "exclude"):
-        assert getattr(first.data, name) == getattr(second.data, name)
+    for before, after in pairwise(recipes):
+        assert after.model.name == before.training["output_dir"]
+    assert recipes[-1].data is not None
+    assert recipes[-1].data.block_size == context_of(model)
+
+
+def test_its_recipes_hold_out_the_same_works():
+    parts = []
+    for name in RECIPES:
+        data = load_config(ROOT / "configs" / f"{name}.yaml").data
+        assert data is not None
+        parts.append(([source.path for source in data.train], data.validation, data.exclude))
+    assert parts[0] == parts[1] == parts[2]
 
 
 def test_it_predicts_pushkin_it_has_never_seen(pico):
-    """Bits a byte over the twelve poems: 1.193 when it was trained; an untrained one needs 2.9."""
+    """Bits a byte over the twelve poems: 1.168 when it was trained; an untrained one needs 2.9."""
     model, tokenizer = pico
     nats = num_bytes = 0.0
     for poem in POEMS:
@@ -84,7 +93,7 @@ def test_it_predicts_pushkin_it_has_never_seen(pico):
             nats += float(model(input_ids=ids, labels=ids).loss) * (ids.shape[1] - 1)
         num_bytes += len(text.encode())
     print(f"{nats / math.log(2) / num_bytes:.3f} bits a byte")
-    assert nats / math.log(2) / num_bytes < 1.20
+    assert nats / math.log(2) / num_bytes < 1.175
 
 
 def test_it_does_not_know_the_poems_that_quickstart_teaches(pico):
