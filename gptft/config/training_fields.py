@@ -70,7 +70,11 @@ WITHOUT_EFFECT = {
 # Settings of gptft's own, which stand beside those of the class.
 OWN_FIELDS: dict[str, dict[str, Any]] = {
     "auto_batch": {"types": ["bool"]},  # out of memory: halve the batch, double the accumulation
+    "unlikelihood_weight": {"types": ["float"]},  # of repetitions, beside cross-entropy
+    "unlikelihood_ngram_size": {"types": ["int"]},  # tokens of a repetition
 }
+
+DEFAULT_NGRAM_SIZE = 3  # tokens of a repetition; at equal cost it does more than 4
 
 MUON = "muon"
 # Choices of gptft's own among those of the class.
@@ -91,6 +95,8 @@ _AT_LEAST = {
     "seed": 0,
     "data_seed": 0,
     "max_steps": -1,
+    "unlikelihood_weight": 0,
+    "unlikelihood_ngram_size": 1,
 }
 _AT_MOST = {"seed": 2**32 - 1, "data_seed": 2**32 - 1}
 _BELOW = {"adam_beta1": 1, "adam_beta2": 1}
@@ -102,6 +108,13 @@ _REFUSED: dict[str, dict[int | str, str]] = {
     },
 }
 _ABOVE = {"num_train_epochs": 0, "eval_steps": 0, "save_steps": 0, "adam_epsilon": 0}
+
+# What takes the loss out of gptft's hands.
+_OTHER_LOSSES = {
+    "fp16": "its loss is scaled, and bf16's is not.",
+    "label_smoothing_factor": "it puts a loss of its own in place.",
+    "use_liger_kernel": "it puts a loss of its own in place.",
+}
 
 _PYTHON_TYPES: dict[str, type | tuple[type, ...]] = {
     "bool": bool,
@@ -170,7 +183,21 @@ def training_problems(values: dict[str, Any]) -> list[tuple[str, str]]:
             problem = f"is not a setting. {did_you_mean(name, fields, prefix='training.')}".rstrip()
         if problem:
             problems.append((name, problem))
-    return problems
+    return problems or _unlikelihood_problems(values)
+
+
+def _unlikelihood_problems(values: dict[str, Any]) -> list[tuple[str, str]]:
+    """Where the loss is none that an unlikelihood could be added to, or there is none to add."""
+    if not values.get("unlikelihood_weight"):
+        if "unlikelihood_ngram_size" in values:
+            why = "has no effect without training.unlikelihood_weight. Set that, or leave it out."
+            return [("unlikelihood_ngram_size", why)]
+        return []
+    return [
+        (name, f"can't go together with training.unlikelihood_weight: {why} Leave one of them out.")
+        for name, why in _OTHER_LOSSES.items()
+        if values.get(name)
+    ]
 
 
 def _value_problem(name: str, value: Any, entry: dict[str, Any]) -> str | None:

@@ -20,6 +20,7 @@ from transformers.trainer_callback import PrinterCallback
 
 from gptft import __version__
 from gptft.config.sections import Config
+from gptft.config.training_fields import DEFAULT_NGRAM_SIZE
 from gptft.corpus.store import BlockStore, read_ledger, sync_folder
 from gptft.errors import ConfigError, DataError, ModelError
 from gptft.models.load import context_of, load_auto_tokenizer, load_for_training, new_model
@@ -38,6 +39,7 @@ from gptft.training.interrupts import Interrupts
 from gptft.training.isolation import check_isolation
 from gptft.training.resume import decides
 from gptft.training.trainer import BlockTrainer, Measured
+from gptft.training.unlikelihood import Unlikelihood
 
 _FIT_BLOCKS = 64  # training blocks measured before and after: enough to see fit, quick at any size
 
@@ -108,6 +110,7 @@ def assemble(config: Config, *, store_dir: Path, run_dir: Path, interrupts: Inte
     trainer = BlockTrainer(
         model=model,
         interrupts=interrupts,
+        unlikelihood=_unlikelihood(config.training, eos_token_id=eos),
         args=args,
         data_collator=partial(collate_isolated, eos_token_id=eos) if isolates else collate_blocks,
         train_dataset=shifted if shifts else BlockDataset(store),
@@ -147,6 +150,14 @@ def _load(
     return model, tokenizer
 
 
+def _unlikelihood(training: Mapping[str, Any], *, eos_token_id: int) -> Unlikelihood | None:
+    """What a repetition costs, where it costs anything."""
+    if not (weight := training.get("unlikelihood_weight")):
+        return None
+    ngram_size = training.get("unlikelihood_ngram_size", DEFAULT_NGRAM_SIZE)
+    return Unlikelihood(weight, ngram_size, eos_token_id)
+
+
 def _learn_eos(model: PreTrainedModel, eos_token_id: int) -> None:
     """Let generation stop at the very token that ends documents in the blocks."""
     generation = model.generation_config
@@ -182,6 +193,9 @@ def fingerprint(config: Config, job: Job) -> dict[str, Any]:
     training = {
         f"training.{name}": value for name, value in args.to_dict().items() if decides(name)
     }
+    if unlikelihood := job.trainer.unlikelihood:
+        training["training.unlikelihood_weight"] = unlikelihood.weight
+        training["training.unlikelihood_ngram_size"] = unlikelihood.ngram_size
     data = config.data
     model_config = job.model.config.to_dict()
     volatile = ("_name_or_path", "transformers_version", "use_cache", "dtype", "torch_dtype")

@@ -2,9 +2,10 @@
 
 In: what a model of transformers hands to its `loss_function`. Out: the very loss the stock function
 gives, in less time and memory: it makes no copy of all logits in float32. On a CPU the rows at work
-fit its cache.
+fit its cache. The unlikelihood of repetitions is added where it is asked for.
 """
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,8 +13,38 @@ from torch.nn.functional import pad
 from transformers import PreTrainedModel
 from transformers.loss.loss_utils import ForCausalLMLoss
 
+from gptft.errors import ModelError
+from gptft.training.unlikelihood import Unlikelihood, repetitions
+
 _ROWS_ON_CPU = 2**21  # logits at a time: 8 MiB as float32, which stay in a cache
 _ROWS_ELSEWHERE = 2**27  # enough for an accelerator to be busy
+_LEAST = 1e-5  # of 1 - p, below which rounding would be all of its logarithm
+
+
+class _Unwanted:
+    """Tokens to be made less likely, by the rows of logits that could give them."""
+
+    def __init__(self, places: torch.Tensor, tokens: torch.Tensor, *, weight: float) -> None:
+        """Take rows, rising, and tokens, both of shape (C,)."""
+        self._places, self._tokens, self._weight = places, tokens, weight
+
+    def add_to(self, probabilities: torch.Tensor, *, start: int) -> torch.Tensor:
+        """The loss of a part of the rows, -weight * log(1 - p) for each unwanted token there.
+
+        Args:
+            probabilities: shape (rows, V); becomes what they and the loss give to the gradient.
+            start: the first row's place among all.
+        """
+        bounds = torch.tensor([start, start + len(probabilities)], device=self._places.device)
+        low, high = torch.searchsorted(self._places, bounds).tolist()
+        rows, tokens = self._places[low:high] - start, self._tokens[low:high]
+        p = probabilities[rows, tokens]
+        rest = (1 - p).clamp(min=_LEAST)
+        pull = self._weight * p / rest
+        taken = torch.zeros_like(probabilities[:, 0]).index_add_(0, rows, pull)
+        probabilities.mul_((1 - taken)[:, None])
+        probabilities.index_put_((rows, tokens), pull, accumulate=True)
+        return -self._weight * rest.log().sum()
 
 
 class _CrossEntropy(torch.autograd.Function):
@@ -21,7 +52,12 @@ class _CrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, logits: torch.Tensor, targets: torch.Tensor, divisor: torch.Tensor, ignored: int
+        ctx: Any,
+        logits: torch.Tensor,
+        targets: torch.Tensor,
+        divisor: torch.Tensor,
+        ignored: int,
+        unwanted: _Unwanted | None,
     ) -> torch.Tensor:
         """Scalar, float32, from logits of shape (N, V) and targets of shape (N,)."""
         at_once = _ROWS_ON_CPU if logits.device.type == "cpu" else _ROWS_ELSEWHERE
@@ -36,19 +72,22 @@ class _CrossEntropy(torch.autograd.Function):
             normalizer = part.logsumexp(dim=1, keepdim=True)
             losses = normalizer - part.gather(1, wanted)
             total += losses[:, 0].where(counts, 0).sum()
+            if gradient is None and unwanted is None:
+                continue
+            part.sub_(normalizer).exp_()  # probabilities
+            if unwanted is not None:
+                total += unwanted.add_to(part, start=start)
             if gradient is not None:
-                scale = counts[:, None] / divisor
-                part.sub_(normalizer).exp_()
                 part.scatter_add_(1, wanted, -torch.ones_like(normalizer))
-                gradient[start : start + rows] = part.mul_(scale)
+                gradient[start : start + rows] = part.mul_(counts[:, None] / divisor)
         ctx.save_for_backward(gradient)
         return total / divisor
 
     @staticmethod
-    def backward(ctx: Any, *outer: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
+    def backward(ctx: Any, *outer: torch.Tensor) -> tuple[torch.Tensor, None, None, None, None]:
         """The gradient that is there already, times the one from outside."""
         (gradient,) = ctx.saved_tensors
-        return gradient * outer[0].to(gradient.dtype), None, None, None
+        return gradient * outer[0].to(gradient.dtype), None, None, None, None
 
 
 def causal_loss(
@@ -58,6 +97,8 @@ def causal_loss(
     num_items_in_batch: torch.Tensor | int | None = None,
     ignore_index: int = -100,
     shift_labels: torch.Tensor | None = None,
+    *,
+    unlikelihood: Unlikelihood | None = None,
     **kwargs: Any,
 ) -> torch.Tensor:
     """What transformers' `ForCausalLMLoss` gives, with its arguments.
@@ -69,26 +110,56 @@ def causal_loss(
         num_items_in_batch: what the sum is divided by; the predicted tokens where None.
         ignore_index: the label that isn't predicted.
         shift_labels: labels moved by one already.
+        unlikelihood: of repetitions among the predicted tokens, added to the sum.
         kwargs: of `cross_entropy`; then, and in float16, whose gradients a scaler has to lift
             before they are rounded, the stock function is used.
+
+    Raises:
+        ModelError: an unlikelihood, and the stock function has to be used.
     """
     if kwargs or logits.dtype == torch.float16:
+        if unlikelihood is not None:
+            raise ModelError(
+                "training.unlikelihood_weight: float16 logits need a loss that is scaled. "
+                "Use bf16, or model.dtype: float32."
+            )
         divisor: Any = num_items_in_batch
         return ForCausalLMLoss(
             logits, labels, vocab_size, divisor, ignore_index, shift_labels, **kwargs
         )
     if shift_labels is None:
         shift_labels = pad(labels, (0, 1), value=ignore_index)[..., 1:]
-    targets = shift_labels.reshape(-1).to(logits.device)
+    shift_labels = shift_labels.to(logits.device)
+    targets = shift_labels.reshape(-1)
     if num_items_in_batch is None:
         num_items_in_batch = (targets != ignore_index).sum()
     divisor = torch.as_tensor(num_items_in_batch, dtype=torch.float32, device=logits.device)
+    unwanted = None
+    if unlikelihood is not None:
+        places, tokens = repetitions(
+            shift_labels,
+            ngram_size=unlikelihood.ngram_size,
+            eos_token_id=unlikelihood.eos_token_id,
+            ignored=ignore_index,
+        )
+        unwanted = _Unwanted(places, tokens, weight=unlikelihood.weight)
     rows = logits.reshape(-1, vocab_size)
-    loss: torch.Tensor = _CrossEntropy.apply(rows, targets, divisor, ignore_index)  # type: ignore[no-untyped-call]
+    loss: torch.Tensor = _CrossEntropy.apply(rows, targets, divisor, ignore_index, unwanted)  # type: ignore[no-untyped-call]
     return loss
 
 
-def use_fast_loss(model: PreTrainedModel) -> None:
-    """Let `model` compute its loss by `causal_loss`, where its own is the stock function."""
+def use_fast_loss(model: PreTrainedModel, *, unlikelihood: Unlikelihood | None = None) -> None:
+    """Let `model` compute its loss by `causal_loss`, where its own is the stock function.
+
+    Raises:
+        ModelError: an unlikelihood, and the model has a loss of its own.
+    """
     if model.loss_function is ForCausalLMLoss:
-        model.loss_function = causal_loss
+        model.loss_function = (
+            causal_loss if unlikelihood is None else partial(causal_loss, unlikelihood=unlikelihood)
+        )
+    elif unlikelihood is not None:
+        raise ModelError(
+            f"training.unlikelihood_weight: {model.config.model_type} computes a loss of its own, "
+            "to which nothing can be added. Leave it out."
+        )

@@ -30,6 +30,7 @@ from gptft.training.dataset import IGNORED, count_tokens
 from gptft.training.interrupts import Interrupts
 from gptft.training.loss import use_fast_loss
 from gptft.training.muon import muon_for
+from gptft.training.unlikelihood import Unlikelihood
 
 _STATE = "trainer_state.json"
 
@@ -75,16 +76,28 @@ class BlockTrainer(Trainer):
         last_checkpoint: the newest one known to be whole, or None.
         in_optimizer_step: whether the weights may be half updated.
         seconds_before: trained until the checkpoint this process goes on from.
+        unlikelihood: what a repetition costs in training, or None. It is in the loss of a step,
+            never in what `measure` gives.
     """
 
     def __init__(
-        self, *, model: PreTrainedModel, interrupts: Interrupts | None = None, **kwargs: Any
+        self,
+        *,
+        model: PreTrainedModel,
+        interrupts: Interrupts | None = None,
+        unlikelihood: Unlikelihood | None = None,
+        **kwargs: Any,
     ) -> None:
-        """Take what `Trainer` takes, and who listens to signals."""
+        """Take what `Trainer` takes, who listens to signals, and what a repetition costs.
+
+        Raises:
+            ModelError: an unlikelihood, and the model computes a loss of its own.
+        """
         if getattr(model, "loss_type", None) is None:
             model.loss_type = "ForCausalLM"
-        use_fast_loss(model)
+        use_fast_loss(model, unlikelihood=unlikelihood)
         super().__init__(model=model, **kwargs)
+        self.unlikelihood = unlikelihood
         self.num_tokens_seen = torch.zeros((), dtype=torch.int64, device=self.args.device)
         self.last_checkpoint: Checkpoint | None = None
         self._interrupts = interrupts or Interrupts()

@@ -1,0 +1,83 @@
+"""Labels -> the tokens that would repeat an n-gram, for training to make them less likely.
+
+In: token ids as a batch holds them. Out: places, and at each a token that would end an n-gram the
+document has already. After Welleck et al., "Neural Text Generation with Unlikelihood Training"
+(2020): their token-level objective is n-grams of one token, where every token seen is a candidate.
+Longer ones leave single words alone and cost the likelihood of other text less.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True)
+class Unlikelihood:
+    """How much a repetition costs, and what is one.
+
+    Attributes:
+        weight: of the unlikelihood beside cross-entropy; the paper's alpha.
+        ngram_size: how many tokens make a repetition, the candidate being the last.
+        eos_token_id: ends a document; another document's n-grams are no repetition. None where the
+            rows are one document each.
+    """
+
+    weight: float
+    ngram_size: int
+    eos_token_id: int | None
+
+
+def repetitions(
+    tokens: torch.Tensor, *, ngram_size: int, eos_token_id: int | None, ignored: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Every token that would end an n-gram its document had before, and isn't what comes.
+
+    Args:
+        tokens: int64 of shape (B, T).
+        ngram_size: at least 1.
+        eos_token_id: the last token of a document.
+        ignored: stands where there is no token.
+
+    Returns:
+        Places in the flattened tokens, rising, and the candidates there; int64, both of shape (C,).
+        A place comes once for each of its candidates.
+
+    >>> a, b, c, d = 1, 2, 3, 4
+    >>> repetitions(
+    ...     torch.tensor([[a, b, a, c, a, d]]), ngram_size=2, eos_token_id=0, ignored=-100
+    ... )
+    (tensor([3, 5, 5]), tensor([2, 2, 3]))
+    """
+    length = tokens.shape[1]
+    none = tokens.new_empty(0)
+    if length < ngram_size:
+        return none, none
+    rows = torch.arange(len(tokens), device=tokens.device)[:, None].expand_as(tokens)
+    ends = tokens == (ignored if eos_token_id is None else eos_token_id)
+    documents = ends.cumsum(dim=1) - ends.long()  # EOS belongs to what it ends
+    ngrams = tokens.unfold(1, ngram_size, 1)  # (B, T - n + 1, n)
+    first, last = documents[:, : length - ngram_size + 1], documents[:, ngram_size - 1 :]
+    is_whole = (ngrams != ignored).all(dim=2) & (first == last)
+    places = torch.arange(tokens.numel(), device=tokens.device).view_as(tokens)
+    places = places[:, ngram_size - 1 :][is_whole]  # (N,), of the n-grams' last tokens
+    if not len(places):
+        return none, none
+    wholes = ngrams[is_whole]
+    beginnings = torch.cat(
+        [rows[:, ngram_size - 1 :][is_whole][:, None], last[is_whole][:, None], wholes[:, :-1]],
+        dim=1,
+    )
+    _, begins_with = beginnings.unique(dim=0, return_inverse=True)  # (N,)
+    endings = wholes[:, -1]
+    kinds, kind_of = torch.stack([begins_with, endings], dim=1).unique(dim=0, return_inverse=True)
+    first_place = torch.full_like(kinds[:, 0], tokens.numel())
+    first_place = first_place.scatter_reduce(0, kind_of, places, "amin")
+    # The kinds stand sorted by their beginnings: each n-gram meets a run of them.
+    counts = kinds[:, 0].bincount()
+    starts = counts.cumsum(dim=0) - counts
+    met = counts[begins_with]
+    ngram = torch.arange(len(places), device=tokens.device).repeat_interleave(met)
+    within = torch.arange(len(ngram), device=tokens.device) - (met.cumsum(dim=0) - met)[ngram]
+    kind = starts[begins_with][ngram] + within
+    chosen = (first_place[kind] < places[ngram]) & (kinds[kind, 1] != endings[ngram])
+    return places[ngram[chosen]], kinds[kind[chosen], 1]

@@ -1,0 +1,197 @@
+"""Unlikelihood of repetitions: candidates by plain loops, loss and gradient by torch's autograd."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from gptft.config.training_fields import training_problems
+from gptft.errors import ConfigError, ModelError
+from gptft.training import loss as loss_module
+from gptft.training.loss import causal_loss, use_fast_loss
+from gptft.training.train import Resume, TrainResult
+from gptft.training.unlikelihood import Unlikelihood, repetitions
+from tests.training.conftest import Run
+
+EOS, IGNORED, VOCAB = 0, -100, 5
+
+
+def by_loops(tokens: torch.Tensor, *, n: int, eos: int | None) -> list[tuple[int, int]]:
+    """(place, candidate) pairs, each document read alone, n-gram by n-gram."""
+    found = set()
+    for row, line in enumerate(tokens.tolist()):
+        document: list[int] = []
+        for at, token in enumerate(line):
+            if token == IGNORED:
+                document = []
+                continue
+            document.append(token)
+            seen = [tuple(document[i : i + n]) for i in range(len(document) - n)]
+            beginning = tuple(document[-n:-1]) if n > 1 else ()
+            if len(document) >= n:
+                found |= {
+                    (row * len(line) + at, ngram[-1])
+                    for ngram in seen
+                    if ngram[:-1] == beginning and ngram[-1] != token
+                }
+            if token == eos:
+                document = []
+    return sorted(found)
+
+
+@pytest.mark.parametrize("eos", [EOS, None])
+@pytest.mark.parametrize("n", [1, 2, 3, 4])
+def test_candidates_are_those_that_plain_loops_find(n: int, eos: int | None):
+    torch.manual_seed(n)
+    tokens = torch.randint(4, (6, 400))
+    tokens[2, 250:] = IGNORED
+    tokens[3] = IGNORED
+    places, candidates = repetitions(tokens, ngram_size=n, eos_token_id=eos, ignored=IGNORED)
+    expected = by_loops(tokens, n=n, eos=eos)
+    assert len(expected) > 20
+    assert sorted(zip(places.tolist(), candidates.tolist(), strict=True)) == expected
+    assert places.tolist() == sorted(places.tolist())
+
+
+@pytest.mark.parametrize("tokens", [[[1, 2]], [[1, 2, 3, 4, 1, 2, 3]], [[IGNORED] * 8]])
+def test_where_nothing_repeats_there_is_no_candidate(tokens: list[list[int]]):
+    found = repetitions(torch.tensor(tokens), ngram_size=3, eos_token_id=EOS, ignored=IGNORED)
+    assert [len(part) for part in found] == [0, 0]
+
+
+def logits_and_labels(scale: float = 3.0) -> tuple[torch.Tensor, torch.Tensor]:
+    torch.manual_seed(0)
+    labels = torch.randint(VOCAB, (3, 25))
+    labels[1, 14:] = IGNORED
+    return (scale * torch.randn(3, 25, VOCAB)).requires_grad_(), labels
+
+
+def by_autograd(
+    logits: torch.Tensor, labels: torch.Tensor, *, weight: float, n: int, divisor: int | None
+) -> torch.Tensor:
+    """The definition: cross-entropy - weight * sum of log(1 - p), over a divisor."""
+    targets = torch.nn.functional.pad(labels, (0, 1), value=IGNORED)[:, 1:]
+    pairs = by_loops(targets, n=n, eos=EOS)
+    assert len(pairs) > 10
+    p = logits.reshape(-1, VOCAB).double().softmax(dim=1)
+    unlikely = sum(torch.log(1 - p[place, token]) for place, token in pairs)
+    counts = targets.reshape(-1) != IGNORED
+    rows = torch.arange(len(p))[counts]
+    nll = -p[rows, targets.reshape(-1)[counts]].log().sum()
+    return (nll - weight * unlikely) / (divisor or int(counts.sum()))
+
+
+@pytest.mark.parametrize("rows_at_once", [4, 1000])
+@pytest.mark.parametrize("divisor", [None, 7])
+@pytest.mark.parametrize("n", [1, 2])
+def test_loss_and_gradient_are_those_of_the_definition(
+    monkeypatch: pytest.MonkeyPatch, n: int, divisor: int | None, rows_at_once: int
+):
+    monkeypatch.setattr(loss_module, "_ROWS_ON_CPU", rows_at_once * VOCAB)
+    ours, labels = logits_and_labels()
+    theirs = ours.detach().clone().requires_grad_()
+    loss = causal_loss(ours, labels, VOCAB, divisor, unlikelihood=Unlikelihood(1.7, n, EOS))
+    expected = by_autograd(theirs, labels, weight=1.7, n=n, divisor=divisor)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    (loss / 4).backward()
+    (expected / 4).backward()
+    assert ours.grad is not None
+    torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-4, atol=1e-5)
+    with torch.no_grad():
+        again = causal_loss(ours, labels, VOCAB, divisor, unlikelihood=Unlikelihood(1.7, n, EOS))
+    assert again.item() == loss.item()
+
+
+def test_a_model_that_is_sure_of_a_repetition_gets_finite_gradients():
+    logits, labels = logits_and_labels(scale=300.0)
+    loss = causal_loss(logits, labels, VOCAB, unlikelihood=Unlikelihood(10.0, 1, EOS))
+    loss.backward()
+    assert logits.grad is not None
+    assert torch.isfinite(loss)
+    assert torch.isfinite(logits.grad).all()
+    # weight * p draws at a candidate, whatever 1 / (1 - p) would be.
+    assert logits.grad.abs().max() <= 10.0 * VOCAB / int((labels[:, 1:] != IGNORED).sum()) + 1
+
+
+def test_in_bfloat16_it_is_the_same_to_its_precision():
+    logits, labels = logits_and_labels()
+    rounded = logits.detach().to(torch.bfloat16).requires_grad_()
+    loss = causal_loss(rounded, labels, VOCAB, unlikelihood=Unlikelihood(1.0, 2, EOS))
+    exact = rounded.detach().float().requires_grad_()
+    expected = by_autograd(exact, labels, weight=1.0, n=2, divisor=None)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    loss.backward()
+    expected.backward()
+    assert rounded.grad is not None
+    assert exact.grad is not None
+    torch.testing.assert_close(rounded.grad.float(), exact.grad, rtol=1e-2, atol=1e-4)
+
+
+def test_where_the_loss_is_another_it_is_refused(tiny_model_dir: Path):
+    cost = Unlikelihood(1.0, 4, EOS)
+    with pytest.raises(ModelError, match=r"unlikelihood_weight.*float16"):
+        causal_loss(
+            torch.zeros(1, 4, VOCAB, dtype=torch.float16),
+            torch.zeros(1, 4, dtype=torch.int64),
+            VOCAB,
+            unlikelihood=cost,
+        )
+    model = AutoModelForCausalLM.from_pretrained(tiny_model_dir)
+    model.loss_function = lambda *args, **kwargs: None
+    with pytest.raises(ModelError, match=r"unlikelihood_weight.*gpt2 computes a loss of its own"):
+        use_fast_loss(model, unlikelihood=cost)
+
+
+def test_the_config_knows_it_and_what_it_cannot_do():
+    assert training_problems({"unlikelihood_weight": 0.5, "unlikelihood_ngram_size": 3}) == []
+    for values, said in (
+        ({"unlikelihood_weight": -1.0}, "must be at least 0"),
+        ({"unlikelihood_weight": "1"}, "must be a number"),
+        ({"unlikelihood_weight": 1, "unlikelihood_ngram_size": 0}, "must be at least 1"),
+        ({"unlikelihood_weight": 1, "unlikelihood_ngram_size": 2.5}, "must be a whole number"),
+        ({"unlikelihood_ngram_size": 3}, "no effect without training.unlikelihood_weight"),
+        ({"unlikelihood_weight": 0, "unlikelihood_ngram_size": 3}, "no effect without"),
+        ({"unlikelihood_weight": 1, "fp16": True}, "can't go together"),
+        ({"unlikelihood_weight": 1, "label_smoothing_factor": 0.1}, "can't go together"),
+        ({"unlikelihood_weight": 1, "use_liger_kernel": True}, "can't go together"),
+    ):
+        [(_, problem)] = training_problems(values)
+        assert said in problem
+    [(_, problem)] = training_problems({"unlikelyhood_weight": 1})
+    assert "training.unlikelihood_weight" in problem
+
+
+def test_a_run_learns_not_to_repeat_and_remembers_that_it_did(
+    run: Run, tiny_model_dir: Path, corpus_dir: Path
+):
+    base: dict[str, Any] = {"max_steps": 40, "learning_rate": 3e-3}
+    plain = run("plain", training=base)
+    tuned = run("tuned", training={**base, "unlikelihood_weight": 5, "unlikelihood_ngram_size": 1})
+    assert tuned.train.before.loss == plain.train.before.loss  # measured without it
+    assert tuned.train.after.loss > plain.train.after.loss
+    text = "".join(path.read_text(encoding="utf-8") for path in sorted(corpus_dir.glob("*.txt")))
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model_dir)
+    ids = tokenizer(text, return_tensors="pt", verbose=False).input_ids[:, :32]
+
+    def unlikelihood_of(result: TrainResult) -> float:
+        """What repetitions add to the loss of the text that both were trained on."""
+        model = AutoModelForCausalLM.from_pretrained(result.run_dir / "model")
+        with torch.no_grad():
+            logits = model(input_ids=ids).logits
+        size = logits.shape[-1]
+        both = causal_loss(logits, ids, size, unlikelihood=Unlikelihood(1.0, 1, EOS))
+        return float(both - causal_loss(logits, ids, size))
+
+    assert unlikelihood_of(tuned) < 0.9 * unlikelihood_of(plain)
+    marks = [
+        json.loads((result.run_dir / "run.json").read_text(encoding="utf-8"))["fingerprint"]
+        for result in (plain, tuned)
+    ]
+    assert "training.unlikelihood_weight" not in marks[0]
+    assert marks[1]["training.unlikelihood_weight"] == 5
+    assert marks[1]["training.unlikelihood_ngram_size"] == 1
+    with pytest.raises(ConfigError, match=r"training\.unlikelihood_weight was 5 and is"):
+        run("tuned", training={**base, "max_steps": 44}, resume=Resume(extend=True))
