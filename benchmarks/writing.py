@@ -6,11 +6,12 @@
 Texts begin after EOS, nucleus 0.9 at temperature 0.8, seeds 1, 2, 3 and so on. A word is a run of
 letters; it counts where the corpus has it, in any case. The word that the last token cuts is left
 off. Repetition is the share of four-token sequences that stood in the text before, beside that of
-held-out text cut into pieces of as many tokens. Also prints greedy tokens a second. Exits with 1
-where a limit is missed.
+held-out text cut into pieces of as many tokens; ± is a standard error. Also prints greedy tokens a
+second. Exits with 1 where a limit is missed.
 """
 
 import argparse
+import math
 import re
 import statistics
 import sys
@@ -58,14 +59,16 @@ def unprompted(writer: Writer, *, texts: int, tokens: int) -> list[str]:
     return written
 
 
-def repetition(writer: Writer, texts: list[str], *, tokens: int) -> float:
-    """The mean share of repeated four-token sequences over pieces of `tokens` tokens."""
-    shares = []
+def repetition(writer: Writer, texts: list[str], *, tokens: int) -> tuple[float, float]:
+    """The share of repeated four-token sequences in pieces of `tokens` tokens, and its error."""
+    shares: list[float] = []
     for text in texts:
         ids = writer.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
         pieces = [ids[start : start + tokens] for start in range(0, len(ids), tokens)]
-        shares += [seq_rep_n(piece) for piece in pieces if len(piece) > tokens // 2]
-    return statistics.fmean(share for share in shares if share is not None)
+        found = (seq_rep_n(piece) for piece in pieces if len(piece) > tokens // 2)
+        shares += [share for share in found if share is not None]
+    error = statistics.stdev(shares) / len(shares) ** 0.5 if len(shares) > 1 else math.nan
+    return statistics.fmean(shares), error
 
 
 def main() -> int:
@@ -89,8 +92,8 @@ def main() -> int:
     said = [word for text in texts for word in words(text)[:-1]]
     invented = [word for word in said if word not in known]
     share = 1 - len(invented) / len(said)
-    own = repetition(writer, texts, tokens=arguments.tokens)
-    theirs = repetition(writer, list(held_out.values()), tokens=arguments.tokens)
+    own, own_error = repetition(writer, texts, tokens=arguments.tokens)
+    theirs, error = repetition(writer, list(held_out.values()), tokens=arguments.tokens)
     speed = statistics.median(
         through_gptft(writer, "greedy", tokens=arguments.tokens) for _ in range(_SPEED_RUNS)
     )
@@ -99,7 +102,8 @@ def main() -> int:
         (share >= MIN_WORDS, f"{share:.1%} of {len(said):,} words are words (at least 90 %)"),
         (
             own <= MAX_REPETITION * theirs,
-            f"repetition {own:.4f}, held-out text {theirs:.4f}: {own / theirs:.2f} (at most 1.3)",
+            f"repetition {own:.4f} ± {own_error:.4f}, held-out text {theirs:.4f} ± {error:.4f}: "
+            f"{own / theirs:.2f} (at most 1.3)",
         ),
         (speed >= MIN_SPEED, f"{speed:.0f} tokens a second, greedy (at least 100)"),
     )

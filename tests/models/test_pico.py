@@ -15,7 +15,12 @@ from gptft.models.load import context_of
 from gptft.models.source import resolve_model
 from tests.conftest import ROOT
 
-RECIPES = ("pretrain-pico", "pretrain-pico-chapters", "pretrain-pico-context")
+RECIPES = (
+    "pretrain-pico",
+    "pretrain-pico-chapters",
+    "pretrain-pico-longer",
+    "pretrain-pico-context",
+)
 POEMS = sorted((ROOT / "data" / "pushkin").glob("*.txt"))
 
 
@@ -78,11 +83,11 @@ def test_its_recipes_hold_out_the_same_works():
         data = load_config(ROOT / "configs" / f"{name}.yaml").data
         assert data is not None
         parts.append(([source.path for source in data.train], data.validation, data.exclude))
-    assert parts[0] == parts[1] == parts[2]
+    assert all(part == parts[0] for part in parts)
 
 
 def test_it_predicts_pushkin_it_has_never_seen(pico):
-    """Bits a byte over the twelve poems: 1.168 when it was trained; an untrained one needs 2.9."""
+    """Bits a byte over the twelve poems: 1.172 when it was trained; an untrained one needs 2.9."""
     model, tokenizer = pico
     nats = num_bytes = 0.0
     for poem in POEMS:
@@ -93,7 +98,7 @@ def test_it_predicts_pushkin_it_has_never_seen(pico):
             nats += float(model(input_ids=ids, labels=ids).loss) * (ids.shape[1] - 1)
         num_bytes += len(text.encode())
     print(f"{nats / math.log(2) / num_bytes:.3f} bits a byte")
-    assert nats / math.log(2) / num_bytes < 1.175
+    assert nats / math.log(2) / num_bytes < 1.18
 
 
 def test_it_does_not_know_the_poems_that_quickstart_teaches(pico):
