@@ -18,17 +18,16 @@ class Unlikelihood:
     Attributes:
         weight: of the unlikelihood beside cross-entropy; the paper's alpha.
         ngram_size: how many tokens make a repetition, the candidate being the last.
-        eos_token_id: ends a document; another document's n-grams are no repetition. None where the
-            rows are one document each.
+        eos_token_id: ends a document; another document's n-grams are no repetition.
     """
 
     weight: float
     ngram_size: int
-    eos_token_id: int | None
+    eos_token_id: int
 
 
 def repetitions(
-    tokens: torch.Tensor, *, ngram_size: int, eos_token_id: int | None, ignored: int
+    tokens: torch.Tensor, *, ngram_size: int, eos_token_id: int, ignored: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Every token that would end an n-gram its document had before, and isn't what comes.
 
@@ -52,21 +51,18 @@ def repetitions(
     none = tokens.new_empty(0)
     if length < ngram_size:
         return none, none
-    rows = torch.arange(len(tokens), device=tokens.device)[:, None].expand_as(tokens)
-    ends = tokens == (ignored if eos_token_id is None else eos_token_id)
-    documents = ends.cumsum(dim=1) - ends.long()  # EOS belongs to what it ends
+    places = torch.arange(tokens.numel(), device=tokens.device).view_as(tokens)
+    ends = tokens == eos_token_id
+    # Numbered through the batch; EOS belongs to what it ends.
+    documents = places[:, :1] + ends.cumsum(dim=1) - ends.long()
     ngrams = tokens.unfold(1, ngram_size, 1)  # (B, T - n + 1, n)
     first, last = documents[:, : length - ngram_size + 1], documents[:, ngram_size - 1 :]
     is_whole = (ngrams != ignored).all(dim=2) & (first == last)
-    places = torch.arange(tokens.numel(), device=tokens.device).view_as(tokens)
     places = places[:, ngram_size - 1 :][is_whole]  # (N,), of the n-grams' last tokens
     if not len(places):
         return none, none
     wholes = ngrams[is_whole]
-    beginnings = torch.cat(
-        [rows[:, ngram_size - 1 :][is_whole][:, None], last[is_whole][:, None], wholes[:, :-1]],
-        dim=1,
-    )
+    beginnings = torch.cat([last[is_whole][:, None], wholes[:, :-1]], dim=1)
     _, begins_with = beginnings.unique(dim=0, return_inverse=True)  # (N,)
     endings = wholes[:, -1]
     kinds, kind_of = torch.stack([begins_with, endings], dim=1).unique(dim=0, return_inverse=True)
