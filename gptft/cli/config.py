@@ -14,7 +14,7 @@ def check(config_file: ConfigFile, overrides: Overrides = []) -> None:
     All problems of the settings are named at once.
     """
     from gptft.console import result
-    from gptft.corpus.recipe import recipe_of
+    from gptft.corpus.recipe import check_average, recipe_of
     from gptft.corpus.sources import find_texts
     from gptft.decoding.settings import check_strategies, resolve_settings
     from gptft.models.source import resolve_model
@@ -24,9 +24,12 @@ def check(config_file: ConfigFile, overrides: Overrides = []) -> None:
     check_strategies(config.strategies)
     found = ""
     if config.data is not None:
-        name = config.model.name if config.model.from_scratch is None else config.tokenizer.name
-        if name is None or resolve_model(name) is not None:  # a hub id may need the network
+        names = [config.tokenizer.name] if config.tokenizer.name else []
+        if config.model.from_scratch is None:
+            names = [config.model.name, *config.model.average_with]
+        if all(resolve_model(name) is not None for name in names):  # a hub id may need the network
             recipe_of(config)
+            check_average(config.model)
         texts = find_texts(config.data)
         num_train, num_validation = texts.num_train, len(texts.texts) - texts.num_train
         found = f" Files to train on: {num_train:,}, to validate on: {num_validation:,}."

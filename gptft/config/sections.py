@@ -103,6 +103,10 @@ class ModelConfig(Section):
         default_factory=dict,
         description="Fields of the loaded model's config to change, resid_pdrop: 0.0 for one.",
     )
+    average_with: list[Annotated[str, Field(min_length=1)]] = Field(
+        default_factory=list,
+        description="Models of the same shape: training begins at the mean of all their weights.",
+    )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         default="auto",
         description="What weights are held in; auto is what the device computes well in.",
@@ -121,6 +125,8 @@ class ModelConfig(Section):
                 raise ValueError("model.from_scratch needs a model_type, such as gpt2 or llama")
             if self.config_overrides:
                 raise ValueError("model.from_scratch takes its sizes itself, not config_overrides")
+            if self.average_with:
+                raise ValueError("model.average_with needs a model.name, not model.from_scratch")
         return self
 
 

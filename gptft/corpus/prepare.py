@@ -18,7 +18,7 @@ from gptft.corpus.encoder import Engine, choose_engine
 from gptft.corpus.ledger import NAMED, Ledger
 from gptft.corpus.packing import token_dtype
 from gptft.corpus.parts import Parts, draw_validation
-from gptft.corpus.recipe import Recipe, recipe_of, store_path
+from gptft.corpus.recipe import Recipe, check_average, recipe_of, store_path
 from gptft.corpus.sources import VALIDATION, find_texts
 from gptft.corpus.spool import Spool, write_spool
 from gptft.corpus.store import (
@@ -92,8 +92,10 @@ def prepare_config(
     progress: Progress | None = None,
     notify: Notify = lambda sentence: None,
 ) -> Prepared:
-    """Prepare the blocks of a whole config; see `prepare_blocks` and `recipe_of`."""
-    return prepare_blocks(recipe_of(config, cache_dir=cache_dir), progress=progress, notify=notify)
+    """Prepare the blocks of a whole config; see `prepare_blocks`, `recipe_of`, `check_average`."""
+    recipe = recipe_of(config, cache_dir=cache_dir)
+    check_average(config.model)
+    return prepare_blocks(recipe, progress=progress, notify=notify)
 
 
 def prepare_blocks(

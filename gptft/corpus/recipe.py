@@ -7,16 +7,17 @@ the store it makes of given texts. Must not import torch or transformers.
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gptft.config.sections import Config, DataConfig, TokenizerTrainConfig
+from gptft.config.sections import Config, DataConfig, ModelConfig, TokenizerTrainConfig
 from gptft.corpus.encoding import content_suffix
 from gptft.corpus.sources import VALIDATION
 from gptft.corpus.survey import SurveyedText
 from gptft.corpus.tokenizer import TextTokenizer, load_tokenizer
 from gptft.errors import ConfigError, ModelError
+from gptft.models.hub import has_tokenizer, local_folder
 from gptft.models.source import context_length
 
 DEFAULT_BLOCK_SIZE = 1024
@@ -142,6 +143,35 @@ def recipe_of(config: Config, *, cache_dir: Path | None = None) -> Recipe:
     )
     recipe.check()
     return recipe
+
+
+def check_average(model: ModelConfig) -> None:
+    """Refuse models to be averaged that aren't there, or whose tokenizer has other tokens.
+
+    A folder without a tokenizer, such as a checkpoint, is taken for what it is named as.
+
+    Raises:
+        ModelError: as said.
+    """
+    vocabulary = None
+    for name in model.average_with:
+        folder = local_folder(name, with_weights=False)
+        if not has_tokenizer(folder):
+            continue
+        if vocabulary is None:
+            vocabulary = load_tokenizer(model.name, revision=model.revision).backend.get_vocab()
+        own = load_tokenizer(name).backend.get_vocab()
+        if own != vocabulary:
+            _, token = min((place, text) for text, place in own.items() ^ vocabulary.items())
+            raise ModelError(
+                f"{name} can't be averaged with {model.name}: its tokenizer is another one, "
+                f"{token!r} is {_place(own, token)} there and {_place(vocabulary, token)} here. "
+                "Leave it out of model.average_with."
+            )
+
+
+def _place(vocabulary: Mapping[str, int], token: str) -> str:
+    return f"id {vocabulary[token]:,}" if token in vocabulary else "no token"
 
 
 def store_path(recipe: Recipe, texts: Sequence[SurveyedText]) -> Path:

@@ -44,7 +44,7 @@ def local_folder(name: str, *, revision: str | None = None, with_weights: bool =
         except Exception as error:  # the hub's client raises a dozen unrelated types
             problem = error
             continue
-        if (_has_weights if with_weights else _has_tokenizer)(folder):
+        if (_has_weights if with_weights else has_tokenizer)(folder):
             return folder
         missing = "safetensors files, or not all of them" if with_weights else "tokenizer"
         problem = ModelError(f"it has no {missing}")
@@ -62,7 +62,8 @@ def _has_weights(folder: Path) -> bool:
     return bool(present) and named <= present
 
 
-def _has_tokenizer(folder: Path) -> bool:
+def has_tokenizer(folder: Path) -> bool:
+    """Whether one of the files is there that a tokenizer is kept in."""
     return any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json"))
 
 

@@ -5,7 +5,7 @@ ever run; a hub id becomes a local folder first, so that loading itself asks not
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from transformers import (
 
 from gptft.config.suggest import did_you_mean
 from gptft.errors import ConfigError, ModelError
+from gptft.models.average import average_weights, first_difference
 from gptft.models.hub import local_folder
 from gptft.models.precision import DtypeName, inference_dtype, training_dtype
 from gptft.models.source import context_length, read_json
@@ -36,6 +37,7 @@ def load_for_training(
     dtype: DtypeName = "auto",
     revision: str | None = None,
     config_overrides: Mapping[str, Any] | None = None,
+    average_with: Sequence[str] = (),
 ) -> PreTrainedModel:
     """Load a base model to be trained on, on the CPU; `Trainer` moves it.
 
@@ -44,15 +46,21 @@ def load_for_training(
         dtype: of the weights; auto is float32.
         revision: of a hub model.
         config_overrides: fields of its config to change.
+        average_with: models of the same config; the mean of all their weights is what is loaded.
 
     Raises:
-        ModelError: it can't be found or read.
+        ModelError: it can't be found or read, or isn't of one kind with one of `average_with`.
         ConfigError: an override names no field of its config.
     """
     folder = local_folder(name, revision=revision)
     config = _load_config(folder)
+    stored = config.to_dict()
     _override(config, config_overrides or {})
-    model = _load(folder, config=config, dtype=training_dtype(dtype))
+    weights_dtype = training_dtype(dtype)
+    model = _load(folder, config=config, dtype=weights_dtype)
+    if average_with:
+        others = [_config_like(stored, name=other, of=name) for other in average_with]
+        average_weights(model, (_load(at, config=own, dtype=weights_dtype) for at, own in others))
     _let_padding_learn(model)
     return model
 
@@ -188,6 +196,19 @@ def _load_config(folder: Path) -> PreTrainedConfig:
     except Exception as error:  # as above
         raise _unreadable(folder, "config", error) from None
     return config
+
+
+def _config_like(stored: Mapping[str, Any], *, name: str, of: str) -> tuple[Path, PreTrainedConfig]:
+    """The folder of a model to be averaged, and its config, which is that of the first model."""
+    folder = local_folder(name)
+    config = _load_config(folder)
+    own = config.to_dict()
+    if field := first_difference(stored, own):
+        raise ModelError(
+            f"{name} can't be averaged with {of}: {field} is {own.get(field)} there and "
+            f"{stored.get(field)} here. Leave it out of model.average_with."
+        )
+    return folder, config
 
 
 def _load(folder: Path, *, config: PreTrainedConfig, dtype: torch.dtype) -> PreTrainedModel:

@@ -127,6 +127,10 @@ def _base(run: Run) -> str:
     if isinstance(changed, dict) and changed:
         settings = (f"{code(name)} {code(words.plain(value))}" for name, value in changed.items())
         base += f"; changed in its config: {', '.join(settings)}"
+    averaged = run.section("model").get("average_with")
+    if isinstance(averaged, list) and averaged:
+        names = ", ".join(code(words.model_name(str(name))) for name in averaged)
+        base += f"; training began at the mean of its weights and those of {names}"
     return f"Base model: {base}."
 
 

@@ -56,15 +56,29 @@ def origin(run: Run) -> Origin | None:
         return None
     if name in BUNDLED_MODELS:
         return Origin("bundled", name)
-    try:
-        is_hub_id = resolve_model(name) is None
-    except ModelError:
-        is_hub_id = False
-    if not is_hub_id:
-        path = Path(name)
-        return Origin("folder", (path.parent if path.name == "model" else path).name or name)
+    if not _is_hub_id(name):
+        return Origin("folder", model_name(name))
     revision = model.get("revision")
     return Origin("hub", name, revision if isinstance(revision, str) else None)
+
+
+def model_name(name: str) -> str:
+    """What a model is called without saying where it lies.
+
+    >>> model_name("/home/somebody/runs/pushkin/model"), model_name("openai-community/gpt2")
+    ('pushkin', 'openai-community/gpt2')
+    """
+    if _is_hub_id(name):
+        return name
+    path = Path(name)
+    return (path.parent if path.name == "model" else path).name or name
+
+
+def _is_hub_id(name: str) -> bool:
+    try:
+        return resolve_model(name) is None
+    except ModelError:
+        return False
 
 
 def summary(run: Run) -> str:

@@ -133,6 +133,7 @@ def _load(
             dtype=config.model.dtype,
             revision=config.model.revision,
             config_overrides=config.model.config_overrides,
+            average_with=config.model.average_with,
         )
         tokenizer = load_auto_tokenizer(config.model.name, revision=config.model.revision)
     else:
@@ -196,6 +197,8 @@ def fingerprint(config: Config, job: Job) -> dict[str, Any]:
     if unlikelihood := job.trainer.unlikelihood:
         training["training.unlikelihood_weight"] = unlikelihood.weight
         training["training.unlikelihood_ngram_size"] = unlikelihood.ngram_size
+    if config.model.average_with:
+        training["model.average_with"] = config.model.average_with
     data = config.data
     model_config = job.model.config.to_dict()
     volatile = ("_name_or_path", "transformers_version", "use_cache", "dtype", "torch_dtype")

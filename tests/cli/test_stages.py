@@ -121,6 +121,10 @@ def _bad_configs(folder: Path) -> dict[str, tuple[str, str]]:
         "binary": ("data: {train: binary}\n", "is not a text file in UTF-8"),
         "block": ("data: {train: poem.txt, block_size: 2048}\n", "context of 1,024"),
         "model": ("data: {train: poem.txt}\nmodel: {name: ./none}\n", "no such folder"),
+        "average": (
+            "data: {train: poem.txt}\nmodel: {average_with: [pico, ./none]}\n",
+            "no such folder",
+        ),
         "nothing": ("training: {seed: 1}\n", "no data section"),
         "strategy": ("data: {train: poem.txt}\ngeneration: {strategy: gready}\n", "Did you mean"),
     }

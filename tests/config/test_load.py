@@ -155,6 +155,10 @@ def problems(path: Path, *overrides: str) -> list[str]:
             "my.yaml:2:3  model.name and model.from_scratch can't both be given.",
         ),
         (
+            "model:\n  from_scratch: {model_type: gpt2}\n  average_with: [pico]\n",
+            "my.yaml:3:3  model.average_with needs a model.name, not model.from_scratch.",
+        ),
+        (
             "model:\n  from_scratch: {model_type: gpt2}\n",
             "my.yaml:2:3  model.from_scratch needs tokenizer.name or tokenizer.train.",
         ),

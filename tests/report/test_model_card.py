@@ -75,6 +75,16 @@ def test_a_hub_model_is_named_in_the_front_matter(make_run: MakeRun):
     assert f"{link}, revision `` v`1` ``; changed in its config: `p` `0.0`." in body
 
 
+def test_averaged_models_are_named_without_their_paths(make_run: MakeRun):
+    others = ["/home/somebody/runs/second/model", "runs/third", "openai-community/gpt2"]
+    _, body = card(make_run(config={"model": {"name": "pico", "average_with": others}}))
+    assert (
+        "Base model: `pico`, bundled with gptft; training began at the mean of its weights and "
+        "those of `second`, `third`, `openai-community/gpt2`." in body
+    )
+    assert "somebody" not in body
+
+
 def test_a_model_from_scratch_has_no_base(make_run: MakeRun):
     front, body = card(make_run(config={"model": {"from_scratch": {"model_type": "llama"}}}))
     assert "base_model" not in front

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingArguments, set_seed
 
 from gptft.config.load import load_config
@@ -15,6 +16,7 @@ from gptft.corpus.recipe import default_cache_dir
 from gptft.corpus.store import BlockStore
 from gptft.errors import ConfigError, ModelError
 from gptft.training.dataset import collate_blocks
+from gptft.training.train import Resume
 from gptft.training.trainer import BlockTrainer
 from tests.conftest import SENTENCES
 from tests.training.conftest import Run
@@ -350,3 +352,23 @@ def test_tokens_are_counted_without_padding(run: Run):
     steps_an_epoch = -(-dataset_len // 4)
     assert 4 % steps_an_epoch == 0
     assert result.num_tokens == epoch * 4 // steps_an_epoch
+
+
+def test_a_run_begins_at_the_mean_of_earlier_ones_and_remembers_them(run: Run):
+    runs = [str(run(name, training={"seed": seed}).run_dir) for name, seed in (("a", 1), ("b", 2))]
+    stored = [load_file(Path(name) / "model" / "model.safetensors") for name in runs]
+    model = {"name": runs[0], "average_with": [runs[1]]}
+    still = run("mean", model=model, training={"learning_rate": 0.0})
+    mean = load_file(still.run_dir / "model" / "model.safetensors")
+    for name, tensor in mean.items():
+        torch.testing.assert_close(tensor, (stored[0][name] + stored[1][name]) / 2)
+        assert not torch.equal(stored[0][name], stored[1][name])
+    alone = run("alone", model={"name": runs[0]})
+    marks = [
+        json.loads((result.run_dir / "run.json").read_text(encoding="utf-8"))["fingerprint"]
+        for result in (alone, still)
+    ]
+    assert "model.average_with" not in marks[0]  # so that older runs can be gone on with
+    assert marks[1]["model.average_with"] == [runs[1]]
+    with pytest.raises(ConfigError, match=r"model\.average_with was .* and is not set now"):
+        run("mean", model={"name": runs[0]}, training={"learning_rate": 0.0}, resume=Resume())
