@@ -17,7 +17,7 @@ def check(config_file: ConfigFile, overrides: Overrides = []) -> None:
     from gptft.corpus.recipe import check_average, recipe_of
     from gptft.corpus.sources import find_texts
     from gptft.decoding.settings import check_strategies, resolve_settings
-    from gptft.models.source import resolve_model
+    from gptft.models.source import expand_models, resolve_model
 
     config = read_config(config_file, overrides)
     resolve_settings(config.generation)
@@ -26,7 +26,7 @@ def check(config_file: ConfigFile, overrides: Overrides = []) -> None:
     if config.data is not None:
         names = [config.tokenizer.name] if config.tokenizer.name else []
         if config.model.from_scratch is None:
-            names = [config.model.name, *config.model.average_with]
+            names = [config.model.name, *expand_models(config.model.average_with)]
         if all(resolve_model(name) is not None for name in names):  # a hub id may need the network
             recipe_of(config)
             check_average(config.model)

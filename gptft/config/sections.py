@@ -105,7 +105,8 @@ class ModelConfig(Section):
     )
     average_with: list[Annotated[str, Field(min_length=1)]] = Field(
         default_factory=list,
-        description="Models of the same shape: training begins at the mean of all their weights.",
+        description="Models of the same shape, or globs of their folders (runs/my/checkpoints/*): "
+        "training begins at the mean of all weights.",
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         default="auto",

@@ -18,7 +18,7 @@ from gptft.corpus.survey import SurveyedText
 from gptft.corpus.tokenizer import TextTokenizer, load_tokenizer
 from gptft.errors import ConfigError, ModelError
 from gptft.models.hub import has_tokenizer, local_folder
-from gptft.models.source import context_length
+from gptft.models.source import context_length, expand_models
 
 DEFAULT_BLOCK_SIZE = 1024
 _FORMAT = 2  # of the store; part of its address, so that an older gptft's store is never misread
@@ -154,7 +154,7 @@ def check_average(model: ModelConfig) -> None:
         ModelError: as said.
     """
     vocabulary = None
-    for name in model.average_with:
+    for name in expand_models(model.average_with):
         folder = local_folder(name, with_weights=False)
         if not has_tokenizer(folder):
             continue

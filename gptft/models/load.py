@@ -25,7 +25,7 @@ from gptft.errors import ConfigError, ModelError
 from gptft.models.average import average_weights, first_difference
 from gptft.models.hub import local_folder
 from gptft.models.precision import DtypeName, inference_dtype, training_dtype
-from gptft.models.source import context_length, read_json
+from gptft.models.source import context_length, expand_models, read_json
 
 _ATTENTION = "attn_implementation"  # a keyword of config classes that no config shows as a field
 _ATTENTION_FIELD = "_attn_implementation"
@@ -46,7 +46,8 @@ def load_for_training(
         dtype: of the weights; auto is float32.
         revision: of a hub model.
         config_overrides: fields of its config to change.
-        average_with: models of the same config; the mean of all their weights is what is loaded.
+        average_with: models of the same config, or globs of their folders; the mean of all weights
+            is what is loaded.
 
     Raises:
         ModelError: it can't be found or read, or isn't of one kind with one of `average_with`.
@@ -59,7 +60,9 @@ def load_for_training(
     weights_dtype = training_dtype(dtype)
     model = _load(folder, config=config, dtype=weights_dtype)
     if average_with:
-        others = [_config_like(stored, name=other, of=name) for other in average_with]
+        others = [
+            _config_like(stored, name=other, of=name) for other in expand_models(average_with)
+        ]
         average_weights(model, (_load(at, config=own, dtype=weights_dtype) for at, own in others))
     _let_padding_learn(model)
     return model

@@ -7,6 +7,8 @@ huggingface_hub, and never asks the network whether a hub id exists.
 
 import json
 import re
+from collections.abc import Iterable
+from glob import glob, has_magic
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -58,6 +60,25 @@ def resolve_model(name: str) -> Path | None:
         f"Give a model folder, a run folder, owner/name, or a bundled model: "
         f"{', '.join(BUNDLED_MODELS)}."
     )
+
+
+def expand_models(names: Iterable[str]) -> list[str]:
+    """Each name as it is, a glob such as `runs/my/checkpoints/*` as the folders it matches, sorted.
+
+    Raises:
+        ModelError: a glob matches no folder.
+    """
+    found = []
+    for name in names:
+        pattern = str(Path(name).expanduser())
+        if not has_magic(name) or Path(pattern).is_dir():
+            found.append(name)
+            continue
+        folders = [path for path in sorted(glob(pattern)) if Path(path).is_dir()]
+        if not folders:
+            raise ModelError(f"{name} matches no folder. Check the pattern.")
+        found.extend(folders)
+    return found
 
 
 def _model_dir(path: Path) -> Path:

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from gptft.errors import ModelError
-from gptft.models.source import context_length, read_json, resolve_model
+from gptft.models.source import context_length, expand_models, read_json, resolve_model
 
 
 def test_a_bundled_name_comes_before_a_folder_of_that_name(in_tmp: Path):
@@ -72,3 +72,14 @@ def test_a_broken_json_is_named(tmp_path: Path):
     path.write_text(json.dumps([1]), encoding="utf-8")
     with pytest.raises(ModelError, match="holds a JSON list"):
         read_json(path)
+
+
+def test_a_glob_of_models_is_the_folders_it_matches(in_tmp: Path):
+    for name in ("b", "a", ".staging", "[odd]"):
+        (in_tmp / "checkpoints" / name).mkdir(parents=True)
+    (in_tmp / "checkpoints" / "file").touch()
+    matched = ["checkpoints/[odd]", "checkpoints/a", "checkpoints/b"]
+    assert expand_models(["pico", "checkpoints/*", "a/b"]) == ["pico", *matched, "a/b"]
+    assert expand_models(["checkpoints/[odd]", "checkpoints/[ab]"]) == matched
+    with pytest.raises(ModelError, match=r"checkpoints/\*\.pt matches no folder"):
+        expand_models(["checkpoints/*.pt"])
