@@ -103,7 +103,7 @@ class ModelConfig(Section):
         default_factory=dict,
         description="Fields of the loaded model's config to change, resid_pdrop: 0.0 for one.",
     )
-    average_with: list[Annotated[str, Field(min_length=1)]] = Field(
+    average_with: Annotated[list[Name], BeforeValidator(_as_list)] = Field(
         default_factory=list,
         description="Models of the same shape, or globs of their folders (runs/my/checkpoints/*): "
         "training begins at the mean of all weights.",
