@@ -20,6 +20,9 @@ RECIPES = (
     "pretrain-pico-chapters",
     "pretrain-pico-longer",
     "pretrain-pico-context",
+    "pretrain-pico-averaged",
+    "pretrain-pico-context-2",
+    "pretrain-pico-final",
 )
 POEMS = sorted((ROOT / "data" / "pushkin").glob("*.txt"))
 
@@ -63,7 +66,7 @@ def test_it_is_what_its_card_says(pico, folder: Path):
 
 
 def test_its_recipes_make_a_model_of_its_shape(pico):
-    """The first recipe has its sizes; each of the others goes on from the one before it."""
+    """The first recipe has its sizes; each of the others goes on from runs before it."""
     model, _ = pico
     recipes = [load_config(ROOT / "configs" / f"{name}.yaml") for name in RECIPES]
     sizes = recipes[0].model.from_scratch
@@ -71,8 +74,11 @@ def test_its_recipes_make_a_model_of_its_shape(pico):
     for name, size in sizes.items():
         if name != "attn_implementation":
             assert getattr(model.config, name) == size
+    made = {"runs/pretrain-pico-context-10"}  # by the fourth recipe and a --set, as its head says
     for before, after in pairwise(recipes):
-        assert after.model.name == before.training["output_dir"]
+        made.add(before.training["output_dir"])
+        begins_at = {after.model.name, *after.model.average_with}
+        assert {name.partition("/checkpoints/")[0] for name in begins_at} <= made
     assert recipes[-1].data is not None
     assert recipes[-1].data.block_size == context_of(model)
 
@@ -87,7 +93,7 @@ def test_its_recipes_hold_out_the_same_works():
 
 
 def test_it_predicts_pushkin_it_has_never_seen(pico):
-    """Bits a byte over the twelve poems: 1.172 when it was trained; an untrained one needs 2.9."""
+    """Bits a byte over the twelve poems: 1.161 when it was trained; an untrained one needs 2.9."""
     model, tokenizer = pico
     nats = num_bytes = 0.0
     for poem in POEMS:
@@ -98,7 +104,7 @@ def test_it_predicts_pushkin_it_has_never_seen(pico):
             nats += float(model(input_ids=ids, labels=ids).loss) * (ids.shape[1] - 1)
         num_bytes += len(text.encode())
     print(f"{nats / math.log(2) / num_bytes:.3f} bits a byte")
-    assert nats / math.log(2) / num_bytes < 1.18
+    assert nats / math.log(2) / num_bytes < 1.17
 
 
 def test_it_does_not_know_the_poems_that_quickstart_teaches(pico):
