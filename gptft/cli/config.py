@@ -28,8 +28,7 @@ def check(config_file: ConfigFile, overrides: Overrides = []) -> None:
         if config.model.from_scratch is None:
             names = [config.model.name, *expand_models(config.model.average_with)]
         if all(resolve_model(name) is not None for name in names):  # a hub id may need the network
-            recipe_of(config)
-            check_average(config.model)
+            check_average(config.model, recipe_of(config).tokenizer)
         texts = find_texts(config.data)
         num_train, num_validation = texts.num_train, len(texts.texts) - texts.num_train
         found = f" Files to train on: {num_train:,}, to validate on: {num_validation:,}."

@@ -94,7 +94,7 @@ def prepare_config(
 ) -> Prepared:
     """Prepare the blocks of a whole config; see `prepare_blocks`, `recipe_of`, `check_average`."""
     recipe = recipe_of(config, cache_dir=cache_dir)
-    check_average(config.model)
+    check_average(config.model, recipe.tokenizer)
     return prepare_blocks(recipe, progress=progress, notify=notify)
 
 

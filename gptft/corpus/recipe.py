@@ -145,21 +145,23 @@ def recipe_of(config: Config, *, cache_dir: Path | None = None) -> Recipe:
     return recipe
 
 
-def check_average(model: ModelConfig) -> None:
+def check_average(model: ModelConfig, tokenizer: TextTokenizer | None) -> None:
     """Refuse models to be averaged that aren't there, or whose tokenizer has other tokens.
 
     A folder without a tokenizer, such as a checkpoint, is taken for what it is named as.
 
+    Args:
+        model: the config's model section.
+        tokenizer: of its `name`; None where it makes a new model, which is averaged with nothing.
+
     Raises:
         ModelError: as said.
     """
-    vocabulary = None
+    vocabulary = tokenizer.backend.get_vocab() if tokenizer and model.average_with else {}
     for name in expand_models(model.average_with):
         folder = local_folder(name, with_weights=False)
         if not has_tokenizer(folder):
             continue
-        if vocabulary is None:
-            vocabulary = load_tokenizer(model.name, revision=model.revision).backend.get_vocab()
         own = load_tokenizer(name).backend.get_vocab()
         if own != vocabulary:
             _, token = min((place, text) for text, place in own.items() ^ vocabulary.items())

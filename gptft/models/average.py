@@ -14,21 +14,16 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
+from gptft.models.source import VOLATILE_FIELDS
+
 # What a config says besides what its model computes; and dropout, which takes no part in a weight.
-_NO_PART = frozenset(
-    {
-        "_name_or_path",
-        "architectures",
-        "bos_token_id",
-        "dtype",
-        "eos_token_id",
-        "initializer_range",
-        "pad_token_id",
-        "torch_dtype",
-        "transformers_version",
-        "use_cache",
-    }
-)
+_NO_PART = VOLATILE_FIELDS | {
+    "architectures",
+    "bos_token_id",
+    "eos_token_id",
+    "initializer_range",
+    "pad_token_id",
+}
 _NO_PART_WORDS = ("drop", "summary_")
 
 

@@ -19,6 +19,10 @@ BUNDLED_MODELS = ("pico",)
 
 # Names under which the architectures keep their context length, in the order they are looked up.
 _CONTEXT_KEYS = ("n_positions", "max_position_embeddings", "n_ctx", "max_seq_len", "seq_length")
+# Fields of a config.json that say nothing of what the model computes.
+VOLATILE_FIELDS = frozenset(
+    {"_name_or_path", "dtype", "torch_dtype", "transformers_version", "use_cache"}
+)
 _MAX_NAME = 4096  # bytes of a path on Linux; a longer one can't even be asked about
 _HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 

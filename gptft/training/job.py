@@ -25,6 +25,7 @@ from gptft.corpus.store import BlockStore, read_ledger, sync_folder
 from gptft.errors import ConfigError, DataError, ModelError
 from gptft.models.load import context_of, load_auto_tokenizer, load_for_training, new_model
 from gptft.models.precision import named_dtype
+from gptft.models.source import VOLATILE_FIELDS
 from gptft.training import run_folder
 from gptft.training.arguments import training_arguments
 from gptft.training.dataset import (
@@ -201,8 +202,7 @@ def fingerprint(config: Config, job: Job) -> dict[str, Any]:
         training["model.average_with"] = config.model.average_with
     data = config.data
     model_config = job.model.config.to_dict()
-    volatile = ("_name_or_path", "transformers_version", "use_cache", "dtype", "torch_dtype")
-    sizes = {name: value for name, value in model_config.items() if name not in volatile}
+    sizes = {name: value for name, value in model_config.items() if name not in VOLATILE_FIELDS}
     sizes["attn_implementation"] = job.model.config._attn_implementation
     facts = run_folder.versions()
     values = {

@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM
 
 from gptft.config.sections import ModelConfig
 from gptft.corpus.recipe import check_average
+from gptft.corpus.tokenizer import load_tokenizer
 from gptft.errors import ModelError
 from gptft.models.load import load_for_training, new_model
 
@@ -94,13 +95,14 @@ def test_a_checkpoint_without_a_tokenizer_can_be_averaged(three: list[Path]):
     for path in three[1].glob("*token*"):
         path.unlink()
     names = ModelConfig(name=str(three[0]), average_with=[str(three[1])])
-    check_average(names)
+    check_average(names, load_tokenizer(names.name))
     load_for_training(names.name, average_with=names.average_with)
 
 
 def test_the_models_of_a_glob_are_averaged(three: list[Path]):
     pattern = str(three[0].parent / "m[23]")
-    check_average(ModelConfig.model_validate({"name": str(three[0]), "average_with": pattern}))
+    names = ModelConfig.model_validate({"name": str(three[0]), "average_with": pattern})
+    check_average(names, load_tokenizer(names.name))
     globbed = load_for_training(str(three[0]), average_with=[pattern])
     named = load_for_training(str(three[0]), average_with=[str(folder) for folder in three[1:]])
     for one, other in zip(globbed.parameters(), named.parameters(), strict=True):
@@ -147,7 +149,7 @@ def test_another_tokenizer_is_refused_before_any_text_is_read(tiny_model_dir: Pa
     path.write_text(json.dumps(content), encoding="utf-8")
     model = ModelConfig(name=str(tiny_model_dir), average_with=[str(tiny_model_dir), str(other)])
     with pytest.raises(ModelError, match=r"another one, '.' is id \d+ there and id \d+ here\."):
-        check_average(model)
+        check_average(model, load_tokenizer(model.name))
     missing = ModelConfig(name=str(tiny_model_dir), average_with=[str(tmp_path / "missing")])
     with pytest.raises(ModelError, match="no such folder"):
-        check_average(missing)
+        check_average(missing, load_tokenizer(missing.name))
