@@ -22,6 +22,9 @@ RECIPES = (
     "pretrain-pico-context",
     "pretrain-pico-averaged",
     "pretrain-pico-context-2",
+    "pretrain-pico-decayed",
+    "pretrain-pico-decayed-2",
+    "pretrain-pico-decayed-3",
     "pretrain-pico-final",
 )
 POEMS = sorted((ROOT / "data" / "pushkin").glob("*.txt"))
@@ -93,7 +96,7 @@ def test_its_recipes_hold_out_the_same_works():
 
 
 def test_it_predicts_pushkin_it_has_never_seen(pico):
-    """Bits a byte over the twelve poems: 1.161 when it was trained; an untrained one needs 2.9."""
+    """Bits a byte over the twelve poems: 1.136 when it was trained; an untrained one needs 2.9."""
     model, tokenizer = pico
     nats = num_bytes = 0.0
     for poem in POEMS:
@@ -104,7 +107,7 @@ def test_it_predicts_pushkin_it_has_never_seen(pico):
             nats += float(model(input_ids=ids, labels=ids).loss) * (ids.shape[1] - 1)
         num_bytes += len(text.encode())
     print(f"{nats / math.log(2) / num_bytes:.3f} bits a byte")
-    assert nats / math.log(2) / num_bytes < 1.17
+    assert nats / math.log(2) / num_bytes < 1.145
 
 
 def test_it_does_not_know_the_poems_that_quickstart_teaches(pico):
