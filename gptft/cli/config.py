@@ -26,7 +26,8 @@ def check(config_file: ConfigFile, overrides: Overrides = []) -> None:
     if config.data is not None:
         names = [config.tokenizer.name] if config.tokenizer.name else []
         if config.model.from_scratch is None:
-            names = [config.model.name, *expand_models(config.model.average_with)]
+            others = (one.name for one in config.model.average_with)
+            names = [config.model.name, *expand_models(others)]
         if all(resolve_model(name) is not None for name in names):  # a hub id may need the network
             check_average(config.model, recipe_of(config).tokenizer)
         texts = find_texts(config.data)

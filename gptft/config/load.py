@@ -206,6 +206,8 @@ def _wanted(error: ErrorDetails, path: KeyPath) -> str:
     wanted = words.get(error["type"], error["msg"])
     if path[:-1] == ("data", "train"):
         wanted = "must be a path, or a path with a weight"
+    if path[:-1] == ("model", "average_with"):
+        wanted = "must be a name, or a name with a weight"
     if path == ("data", "validation"):
         wanted = "must be a share between 0 and 1, a path, or a list of paths"
     return f"{wanted}, not {shown(value)}. {_meaning(path)}".rstrip()

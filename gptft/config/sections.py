@@ -6,6 +6,7 @@ transformers or torch.
 """
 
 import re
+from collections.abc import Callable
 from string import Formatter
 from typing import Annotated, Any, Literal
 
@@ -31,6 +32,29 @@ class Section(BaseModel):
 def _as_list(value: Any) -> Any:
     """A single string stands for a list of one."""
     return [value] if isinstance(value, str) else value
+
+
+def _as_section_list(value: Any) -> Any:
+    """A single string or mapping stands for a list of one."""
+    return [value] if isinstance(value, str | dict) else value
+
+
+def _as_field(name: str) -> Callable[[Any], Any]:
+    """A string alone stands for a mapping that sets this one field."""
+    return lambda value: {name: value} if isinstance(value, str) else value
+
+
+def _bare_with_weight_1(self: Any, dump: SerializerFunctionWrapHandler) -> Any:
+    """A section of one field and a weight, written as that field alone where the weight is 1."""
+    values = dump(self)
+    (field,) = values.keys() - {"weight"}
+    return values[field] if self.weight == 1.0 else values
+
+
+def _listed(section: type[Section]) -> dict[str, Any]:
+    """The JSON Schema of a list of such sections or strings, or of one without its list."""
+    one = [{"type": "string"}, section.model_json_schema(mode="validation")]
+    return {"anyOf": [*one, {"type": "array", "items": {"anyOf": one}}]}
 
 
 def _as_float(value: Any) -> Any:
@@ -82,6 +106,28 @@ Texts = Annotated[list[Name], BeforeValidator(_as_list), Field(min_length=1)]
 Fraction = Annotated[float, BeforeValidator(_as_float), Field(gt=0.0, lt=1.0)]
 Positive = Annotated[int, Field(ge=1)]
 Number = Annotated[float, BeforeValidator(_as_float)]
+Weight = Annotated[Number, Field(gt=0.0, le=1000.0, allow_inf_nan=False)]
+
+
+class AveragedModel(Section):
+    """A model, or those a glob matches, and how much their weights count in a mean."""
+
+    name: Name = Field(
+        description="pico, a model folder, a run folder, a hub id, or a glob of folders."
+    )
+    weight: Weight = Field(
+        default=1.0,
+        description="How much each of them counts beside model.name, which counts as 1.",
+    )
+
+    _short = model_serializer(mode="wrap")(_bare_with_weight_1)
+
+
+AveragedModels = Annotated[
+    list[Annotated[AveragedModel, BeforeValidator(_as_field("name"))]],
+    BeforeValidator(_as_section_list),
+    WithJsonSchema(_listed(AveragedModel)),
+]
 
 
 class ModelConfig(Section):
@@ -103,10 +149,10 @@ class ModelConfig(Section):
         default_factory=dict,
         description="Fields of the loaded model's config to change, resid_pdrop: 0.0 for one.",
     )
-    average_with: Annotated[list[Name], BeforeValidator(_as_list)] = Field(
+    average_with: AveragedModels = Field(
         default_factory=list,
-        description="Models of the same shape, or globs of their folders (runs/my/checkpoints/*): "
-        "training begins at the mean of all weights.",
+        description="Models of the same shape, or globs of their folders (runs/my/checkpoints/*), "
+        "each perhaps with a weight: training begins at the mean of all weights.",
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         default="auto",
@@ -165,33 +211,20 @@ class TextSource(Section):
     path: Name = Field(
         description="A file, a folder, a glob, or hub:NAME[:config][:split] for a dataset."
     )
-    weight: Annotated[Number, Field(gt=0.0, le=1000.0, allow_inf_nan=False)] = Field(
+    weight: Weight = Field(
         default=1.0,
         description="How often its training documents stand in the blocks: 2 for twice, 0.5 for "
         "half of them, drawn by data.seed.",
     )
 
-    @model_serializer(mode="wrap")
-    def _short(self, dump: SerializerFunctionWrapHandler) -> Any:
-        """A source of weight 1 is written as its path alone."""
-        return self.path if self.weight == 1.0 else dump(self)
+    _short = model_serializer(mode="wrap")(_bare_with_weight_1)
 
 
-def _as_source(value: Any) -> Any:
-    return {"path": value} if isinstance(value, str) else value
-
-
-def _as_source_list(value: Any) -> Any:
-    return [value] if isinstance(value, str | dict) else value
-
-
-_SOURCE_SCHEMA = {"anyOf": [{"type": "string"}, TextSource.model_json_schema(mode="validation")]}
-_SOURCES_SCHEMA = {"anyOf": [*_SOURCE_SCHEMA["anyOf"], {"type": "array", "items": _SOURCE_SCHEMA}]}
 Sources = Annotated[
-    list[Annotated[TextSource, BeforeValidator(_as_source)]],
-    BeforeValidator(_as_source_list),
+    list[Annotated[TextSource, BeforeValidator(_as_field("path"))]],
+    BeforeValidator(_as_section_list),
     Field(min_length=1),
-    WithJsonSchema(_SOURCES_SCHEMA),
+    WithJsonSchema(_listed(TextSource)),
 ]
 
 

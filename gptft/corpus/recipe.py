@@ -158,7 +158,7 @@ def check_average(model: ModelConfig, tokenizer: TextTokenizer | None) -> None:
         ModelError: as said.
     """
     vocabulary = tokenizer.backend.get_vocab() if tokenizer and model.average_with else {}
-    for name in dict.fromkeys(expand_models(model.average_with)):  # twice: for its weight
+    for name in dict.fromkeys(expand_models(one.name for one in model.average_with)):
         folder = local_folder(name, with_weights=False)
         if not has_tokenizer(folder):
             continue

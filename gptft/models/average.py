@@ -5,7 +5,7 @@ one another, or from the same model, mostly lie in one basin of the loss, and th
 better on new text than its rim. Knows no names of folders and no configs of ours.
 
 Source: Izmailov et al. 2018, "Averaging weights leads to wider optima and better generalization"
-(1803.05407); Wortsman et al. 2022, "Model soups" (2203.05482), section 2, the uniform soup.
+(1803.05407); Wortsman et al. 2022, "Model soups" (2203.05482), section 2.
 """
 
 from collections.abc import Iterable, Mapping
@@ -27,22 +27,25 @@ _NO_PART = VOLATILE_FIELDS | {
 _NO_PART_WORDS = ("drop", "summary_")
 
 
-def average_weights(model: PreTrainedModel, others: Iterable[PreTrainedModel]) -> None:
-    """Give `model` the mean of its own weights and those of `others`, each counted once.
+def average_weights(
+    model: PreTrainedModel, others: Iterable[tuple[PreTrainedModel, float]]
+) -> None:
+    """Give `model` the mean of its own weights and those of `others`.
 
     Args:
-        model: changed in place; its dtype stays, the mean is made in float32.
-        others: with parameters of the same names and shapes; one is held at a time.
+        model: changed in place, and counted as 1; its dtype stays, the mean is made in float32.
+        others: with parameters of the same names and shapes, and how much each counts, above 0;
+            one is held at a time.
     """
     sums = {name: weight.detach().float().clone() for name, weight in model.named_parameters()}
-    num_models = 1
-    for other in others:
-        num_models += 1
+    total = 1.0
+    for other, share in others:
+        total += share
         for name, weight in other.named_parameters():
-            sums[name] += weight.detach()
+            sums[name] += weight.detach().float() * share
     with torch.no_grad():
         for name, weight in model.named_parameters():
-            weight.copy_(sums[name] / num_models)
+            weight.copy_(sums[name] / total)
 
 
 def first_difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str | None:

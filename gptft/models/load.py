@@ -5,7 +5,7 @@ ever run; a hub id becomes a local folder first, so that loading itself asks not
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ def load_for_training(
     dtype: DtypeName = "auto",
     revision: str | None = None,
     config_overrides: Mapping[str, Any] | None = None,
-    average_with: Sequence[str] = (),
+    average_with: Iterable[tuple[str, float]] = (),
 ) -> PreTrainedModel:
     """Load a base model to be trained on, on the CPU; `Trainer` moves it.
 
@@ -46,8 +46,8 @@ def load_for_training(
         dtype: of the weights; auto is float32.
         revision: of a hub model.
         config_overrides: fields of its config to change.
-        average_with: models of the same config, or globs of their folders; the mean of all weights
-            is what is loaded.
+        average_with: models of the same config, or globs of their folders, each with how much it
+            counts beside `name`, which counts as 1; the mean of all weights is what is loaded.
 
     Raises:
         ModelError: it can't be found or read, or isn't of one kind with one of `average_with`.
@@ -59,11 +59,14 @@ def load_for_training(
     _override(config, config_overrides or {})
     weights_dtype = training_dtype(dtype)
     model = _load(folder, config=config, dtype=weights_dtype)
-    if average_with:
-        others = [
-            _config_like(stored, name=other, of=name) for other in expand_models(average_with)
-        ]
-        average_weights(model, (_load(at, config=own, dtype=weights_dtype) for at, own in others))
+    others = [
+        (*_config_like(stored, name=other, of=name), share)
+        for pattern, share in average_with
+        for other in expand_models([pattern])
+    ]
+    if others:
+        loaded = ((_load(at, config=own, dtype=weights_dtype), share) for at, own, share in others)
+        average_weights(model, loaded)
     _let_padding_learn(model)
     return model
 

@@ -129,9 +129,17 @@ def _base(run: Run) -> str:
         base += f"; changed in its config: {', '.join(settings)}"
     averaged = run.section("model").get("average_with")
     if isinstance(averaged, list) and averaged:
-        names = ", ".join(code(words.model_name(str(name))) for name in averaged)
+        names = ", ".join(map(_averaged, averaged))
         base += f"; training began at the mean of its weights and those of {names}"
     return f"Base model: {base}."
+
+
+def _averaged(model: object) -> str:
+    """A model that took part in a mean, and how much it counted where that isn't 1."""
+    if not isinstance(model, dict):
+        return code(words.model_name(str(model)))
+    name, weight = model.get("name"), words.plain(model.get("weight"))
+    return f"{code(words.model_name(str(name)))} (weight {weight})"
 
 
 def _usage(run: Run) -> str:

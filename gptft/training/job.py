@@ -134,7 +134,7 @@ def _load(
             dtype=config.model.dtype,
             revision=config.model.revision,
             config_overrides=config.model.config_overrides,
-            average_with=config.model.average_with,
+            average_with=[(one.name, one.weight) for one in config.model.average_with],
         )
         tokenizer = load_auto_tokenizer(config.model.name, revision=config.model.revision)
     else:
@@ -199,7 +199,7 @@ def fingerprint(config: Config, job: Job) -> dict[str, Any]:
         training["training.unlikelihood_weight"] = unlikelihood.weight
         training["training.unlikelihood_ngram_size"] = unlikelihood.ngram_size
     if config.model.average_with:
-        training["model.average_with"] = config.model.average_with
+        training["model.average_with"] = config.model.model_dump()["average_with"]
     data = config.data
     model_config = job.model.config.to_dict()
     sizes = {name: value for name, value in model_config.items() if name not in VOLATILE_FIELDS}

@@ -155,6 +155,17 @@ def problems(path: Path, *overrides: str) -> list[str]:
             "my.yaml:2:3  model.name and model.from_scratch can't both be given.",
         ),
         (
+            "model:\n  average_with: [pico, 7]\n",
+            "my.yaml:2:24  model.average_with.1 must be a name, or a name with a weight, not 7. "
+            "Models of the same shape, or globs of their folders (runs/my/checkpoints/*), each "
+            "perhaps with a weight: training begins at the mean of all weights.",
+        ),
+        (
+            "model:\n  average_with: {name: runs/my, weight: 0}\n",
+            "my.yaml:2:3  model.average_with.0.weight must be above 0, not 0. "
+            "How much each of them counts beside model.name, which counts as 1.",
+        ),
+        (
             "model:\n  from_scratch: {model_type: gpt2}\n  average_with: [pico]\n",
             "my.yaml:3:3  model.average_with needs a model.name, not model.from_scratch.",
         ),

@@ -38,21 +38,32 @@ def changed(base: Path, folder: Path, **fields: Any) -> Path:
     return folder
 
 
+def averaged(model: Path, *, with_: list[Any]) -> ModelConfig:
+    """A config's model section, as YAML gives it."""
+    return ModelConfig.model_validate({"name": str(model), "average_with": with_})
+
+
 @pytest.fixture
 def three(tiny_model_dir: Path, tmp_path: Path) -> list[Path]:
     """Three models of one shape, no two weights alike."""
     return [perturbed(tiny_model_dir, tmp_path / f"m{seed}", seed=seed) for seed in (1, 2, 3)]
 
 
-def test_each_weight_is_the_mean_and_one_named_twice_counts_twice(three: list[Path]):
+def counted(*folders: Path, share: float = 1.0) -> list[tuple[str, float]]:
+    """Models as load_for_training takes them."""
+    return [(str(folder), share) for folder in folders]
+
+
+def test_each_weight_is_the_mean_by_how_much_each_model_counts(three: list[Path]):
     first, second, third = three
-    model = load_for_training(str(first), average_with=[str(second), str(third), str(third)])
+    others = [*counted(second), *counted(third, share=2.5)]
+    model = load_for_training(str(first), average_with=others)
     stored = [load_file(folder / "model.safetensors") for folder in three]
     learned = dict(model.named_parameters())
     assert len(learned) == len(stored[0])
     for name, weight in learned.items():
         one, two, three_ = (tensors[name] for tensors in stored)
-        torch.testing.assert_close(weight.detach(), (one + two + 2 * three_) / 4)
+        torch.testing.assert_close(weight.detach(), (one + two + 2.5 * three_) / 4.5)
     tied = model.get_output_embeddings().weight
     assert tied.data_ptr() == model.get_input_embeddings().weight.data_ptr()
     alone = load_for_training(str(first)).state_dict()
@@ -61,9 +72,7 @@ def test_each_weight_is_the_mean_and_one_named_twice_counts_twice(three: list[Pa
 
 
 def test_the_mean_of_rounded_weights_is_rounded_once(three: list[Path]):
-    model = load_for_training(
-        str(three[0]), dtype="bfloat16", average_with=[str(folder) for folder in three[1:]]
-    )
+    model = load_for_training(str(three[0]), dtype="bfloat16", average_with=counted(*three[1:]))
     for name, weight in model.named_parameters():
         assert weight.dtype == torch.bfloat16
         rounded = [load_file(at / "model.safetensors")[name].bfloat16().double() for at in three]
@@ -82,7 +91,7 @@ def test_a_model_with_padding_of_its_own_is_averaged_too(tmp_path: Path):
     for seed in (1, 2):
         made = new_model(sizes, vocab_size=20, eos_token_id=3, seed=seed)
         made.save_pretrained(tmp_path / str(seed))
-    model = load_for_training(str(tmp_path / "1"), average_with=[str(tmp_path / "2")])
+    model = load_for_training(str(tmp_path / "1"), average_with=counted(tmp_path / "2"))
     stored = [load_file(tmp_path / name / "model.safetensors") for name in ("1", "2")]
     name = "model.embed_tokens.weight"
     torch.testing.assert_close(
@@ -94,19 +103,21 @@ def test_a_model_with_padding_of_its_own_is_averaged_too(tmp_path: Path):
 def test_a_checkpoint_without_a_tokenizer_can_be_averaged(three: list[Path]):
     for path in three[1].glob("*token*"):
         path.unlink()
-    names = ModelConfig(name=str(three[0]), average_with=[str(three[1])])
-    check_average(names, load_tokenizer(names.name))
-    load_for_training(names.name, average_with=names.average_with)
+    check_average(averaged(three[0], with_=[str(three[1])]), load_tokenizer(str(three[0])))
+    load_for_training(str(three[0]), average_with=counted(three[1]))
 
 
-def test_the_models_of_a_glob_are_averaged(three: list[Path]):
+def test_the_models_of_a_glob_are_averaged_each_with_its_weight(three: list[Path]):
     pattern = str(three[0].parent / "m[23]")
-    names = ModelConfig.model_validate({"name": str(three[0]), "average_with": pattern})
-    check_average(names, load_tokenizer(names.name))
-    globbed = load_for_training(str(three[0]), average_with=[pattern])
-    named = load_for_training(str(three[0]), average_with=[str(folder) for folder in three[1:]])
+    model = averaged(three[0], with_=[pattern, {"name": str(three[1]), "weight": 0.5}])
+    check_average(model, load_tokenizer(model.name))
+    others = [(one.name, one.weight) for one in model.average_with]
+    assert others == [(pattern, 1.0), (str(three[1]), 0.5)]
+    globbed = load_for_training(str(three[0]), average_with=others)
+    summed = [*counted(three[1], share=1.5), *counted(three[2])]
+    named = load_for_training(str(three[0]), average_with=summed)
     for one, other in zip(globbed.parameters(), named.parameters(), strict=True):
-        assert torch.equal(one, other)
+        torch.testing.assert_close(one, other)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +134,7 @@ def test_models_of_another_kind_are_refused(
 ):
     other = changed(tiny_model_dir, tmp_path / "other", **fields)
     with pytest.raises(ModelError, match=said) as caught:
-        load_for_training(str(tiny_model_dir), average_with=[str(other)])
+        load_for_training(str(tiny_model_dir), average_with=counted(other))
     assert "\n" not in str(caught.value)
     assert "Leave it out of model.average_with." in str(caught.value)
 
@@ -133,10 +144,10 @@ def test_dropout_and_other_words_of_a_config_are_no_difference(
 ):
     other = changed(tiny_model_dir, tmp_path / "other", resid_pdrop=0.3, eos_token_id=5, x="y")
     with pytest.raises(ModelError, match="x is y there and None here"):
-        load_for_training(str(tiny_model_dir), average_with=[str(other)])
+        load_for_training(str(tiny_model_dir), average_with=counted(other))
     shutil.rmtree(other)
     changed(tiny_model_dir, other, resid_pdrop=0.3, eos_token_id=5)
-    load_for_training(str(tiny_model_dir), average_with=[str(other)])
+    load_for_training(str(tiny_model_dir), average_with=counted(other))
 
 
 def test_another_tokenizer_is_refused_before_any_text_is_read(tiny_model_dir: Path, tmp_path: Path):
@@ -147,9 +158,9 @@ def test_another_tokenizer_is_refused_before_any_text_is_read(tiny_model_dir: Pa
     vocabulary = content["model"]["vocab"]
     vocabulary["!"], vocabulary['"'] = vocabulary['"'], vocabulary["!"]
     path.write_text(json.dumps(content), encoding="utf-8")
-    model = ModelConfig(name=str(tiny_model_dir), average_with=[str(tiny_model_dir), str(other)])
+    model = averaged(tiny_model_dir, with_=[str(tiny_model_dir), str(other)])
     with pytest.raises(ModelError, match=r"another one, '.' is id \d+ there and id \d+ here\."):
         check_average(model, load_tokenizer(model.name))
-    missing = ModelConfig(name=str(tiny_model_dir), average_with=[str(tmp_path / "missing")])
+    missing = averaged(tiny_model_dir, with_=[str(tmp_path / "missing")])
     with pytest.raises(ModelError, match="no such folder"):
         check_average(missing, load_tokenizer(missing.name))

@@ -80,7 +80,7 @@ def test_its_recipes_make_a_model_of_its_shape(pico):
     made = {"runs/pretrain-pico-context-10"}  # by the fourth recipe and a --set, as its head says
     for before, after in pairwise(recipes):
         made.add(before.training["output_dir"])
-        begins_at = {after.model.name, *after.model.average_with}
+        begins_at = {after.model.name, *(one.name for one in after.model.average_with)}
         assert {name.partition("/checkpoints/")[0] for name in begins_at} <= made
     assert recipes[-1].data is not None
     assert recipes[-1].data.block_size == context_of(model)

@@ -76,11 +76,12 @@ def test_a_hub_model_is_named_in_the_front_matter(make_run: MakeRun):
 
 
 def test_averaged_models_are_named_without_their_paths(make_run: MakeRun):
-    others = ["/home/somebody/runs/second/model", "./runs/third", "openai-community/gpt2"]
+    third = {"name": "./runs/third", "weight": 2.5}
+    others = ["/home/somebody/runs/second/model", third, "openai-community/gpt2"]
     _, body = card(make_run(config={"model": {"name": "pico", "average_with": others}}))
     assert (
         "Base model: `pico`, bundled with gptft; training began at the mean of its weights and "
-        "those of `second`, `third`, `openai-community/gpt2`." in body
+        "those of `second`, `third` (weight 2.5), `openai-community/gpt2`." in body
     )
     assert "somebody" not in body
 
