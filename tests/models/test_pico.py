@@ -25,8 +25,13 @@ RECIPES = (
     "pretrain-pico-decayed",
     "pretrain-pico-decayed-2",
     "pretrain-pico-decayed-3",
+    "pretrain-pico-middle",
+    "pretrain-pico-decayed-4",
+    "pretrain-pico-decayed-5",
+    "pretrain-pico-authors",
     "pretrain-pico-final",
 )
+CORPUS = "corpus/ru-classics"
 POEMS = sorted((ROOT / "data" / "pushkin").glob("*.txt"))
 
 
@@ -91,12 +96,13 @@ def test_its_recipes_hold_out_the_same_works():
     for name in RECIPES:
         data = load_config(ROOT / "configs" / f"{name}.yaml").data
         assert data is not None
-        parts.append(([source.path for source in data.train], data.validation, data.exclude))
+        assert {"/".join(source.path.split("/")[:2]) for source in data.train} == {CORPUS}
+        parts.append((data.validation, data.exclude))
     assert all(part == parts[0] for part in parts)
 
 
 def test_it_predicts_pushkin_it_has_never_seen(pico):
-    """Bits a byte over the twelve poems: 1.136 when it was trained; an untrained one needs 2.9."""
+    """Bits a byte over the twelve poems: 1.130 when it was trained; an untrained one needs 2.9."""
     model, tokenizer = pico
     nats = num_bytes = 0.0
     for poem in POEMS:
@@ -107,7 +113,7 @@ def test_it_predicts_pushkin_it_has_never_seen(pico):
             nats += float(model(input_ids=ids, labels=ids).loss) * (ids.shape[1] - 1)
         num_bytes += len(text.encode())
     print(f"{nats / math.log(2) / num_bytes:.3f} bits a byte")
-    assert nats / math.log(2) / num_bytes < 1.145
+    assert nats / math.log(2) / num_bytes < 1.14
 
 
 def test_it_does_not_know_the_poems_that_quickstart_teaches(pico):
