@@ -357,11 +357,12 @@ def test_tokens_are_counted_without_padding(run: Run):
 def test_a_run_begins_at_the_mean_of_earlier_ones_and_remembers_them(run: Run):
     runs = [str(run(name, training={"seed": seed}).run_dir) for name, seed in (("a", 1), ("b", 2))]
     stored = [load_file(Path(name) / "model" / "model.safetensors") for name in runs]
-    model = {"name": runs[0], "average_with": [runs[1]]}
+    heavier = {"name": runs[1], "weight": 2.0}
+    model = {"name": runs[0], "average_with": [runs[1], heavier]}
     still = run("mean", model=model, training={"learning_rate": 0.0})
     mean = load_file(still.run_dir / "model" / "model.safetensors")
     for name, tensor in mean.items():
-        torch.testing.assert_close(tensor, (stored[0][name] + stored[1][name]) / 2)
+        torch.testing.assert_close(tensor, (stored[0][name] + 3 * stored[1][name]) / 4)
         assert not torch.equal(stored[0][name], stored[1][name])
     alone = run("alone", model={"name": runs[0]})
     marks = [
@@ -369,6 +370,6 @@ def test_a_run_begins_at_the_mean_of_earlier_ones_and_remembers_them(run: Run):
         for result in (alone, still)
     ]
     assert "model.average_with" not in marks[0]  # so that older runs can be gone on with
-    assert marks[1]["model.average_with"] == [runs[1]]
+    assert marks[1]["model.average_with"] == [runs[1], heavier]
     with pytest.raises(ConfigError, match=r"model\.average_with was .* and is not set now"):
         run("mean", model={"name": runs[0]}, training={"learning_rate": 0.0}, resume=Resume())
