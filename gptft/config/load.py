@@ -32,6 +32,8 @@ TEXT_RECIPE: dict[str, Any] = {
 
 Problem = tuple[tuple[int, int], str]  # line and column, message
 _LAST = (10**9, 0)  # where a problem without a line is sorted
+# Sections that may be written as one field alone: where, and which.
+_WEIGHTED: dict[KeyPath, str] = {("data", "train"): "path", ("model", "average_with"): "name"}
 
 
 def load_config(path: Path, *, overrides: Sequence[str] = ()) -> Config:
@@ -204,10 +206,8 @@ def _wanted(error: ErrorDetails, path: KeyPath) -> str:
         "finite_number": "must be finite",
     }
     wanted = words.get(error["type"], error["msg"])
-    if path[:-1] == ("data", "train"):
-        wanted = "must be a path, or a path with a weight"
-    if path[:-1] == ("model", "average_with"):
-        wanted = "must be a name, or a name with a weight"
+    if field := _WEIGHTED.get(path[:-1]):
+        wanted = f"must be a {field}, or a {field} with a weight"
     if path == ("data", "validation"):
         wanted = "must be a share between 0 and 1, a path, or a list of paths"
     return f"{wanted}, not {shown(value)}. {_meaning(path)}".rstrip()

@@ -42,7 +42,7 @@ def average_weights(
     for other, share in others:
         total += share
         for name, weight in other.named_parameters():
-            sums[name] += weight.detach().float() * share
+            sums[name].add_(weight.detach(), alpha=share)
     with torch.no_grad():
         for name, weight in model.named_parameters():
             weight.copy_(sums[name] / total)

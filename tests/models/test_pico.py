@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from gptft.config.load import load_config
 from gptft.models.load import context_of
 from gptft.models.source import resolve_model
-from tests.conftest import ROOT
+from tests.conftest import ROOT, SHARED_CORPUS
 
 RECIPES = (
     "pretrain-pico",
@@ -31,7 +31,7 @@ RECIPES = (
     "pretrain-pico-authors",
     "pretrain-pico-final",
 )
-CORPUS = "corpus/ru-classics"
+BY_AUTHOR = "pretrain-pico-authors"
 POEMS = sorted((ROOT / "data" / "pushkin").glob("*.txt"))
 
 
@@ -96,9 +96,22 @@ def test_its_recipes_hold_out_the_same_works():
     for name in RECIPES:
         data = load_config(ROOT / "configs" / f"{name}.yaml").data
         assert data is not None
-        assert {"/".join(source.path.split("/")[:2]) for source in data.train} == {CORPUS}
-        parts.append((data.validation, data.exclude))
+        paths = [source.path for source in data.train]
+        if name == BY_AUTHOR:
+            paths = list(dict.fromkeys("/".join(path.split("/")[:3]) for path in paths))
+        parts.append((paths, data.validation, data.exclude))
     assert all(part == parts[0] for part in parts)
+
+
+@pytest.mark.skipif(not SHARED_CORPUS.is_dir(), reason="no corpus beside the project")
+def test_the_recipe_by_author_leaves_none_out():
+    data = load_config(ROOT / "configs" / f"{BY_AUTHOR}.yaml").data
+    assert data is not None
+    authors = [
+        f"corpus/ru-classics/prose/{folder.name}" for folder in (SHARED_CORPUS / "prose").iterdir()
+    ]
+    named = [source.path for source in data.train if "/prose/" in source.path]
+    assert sorted(named) == sorted(authors)
 
 
 def test_it_predicts_pushkin_it_has_never_seen(pico):
