@@ -21,7 +21,7 @@ quickstart: $(VENV)/.installed
 	$(BIN)/gptft train configs/quickstart.yaml --overwrite
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-slow: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m slow
@@ -45,7 +45,7 @@ bench-checkpoints: $(VENV)/.installed
 	$(BIN)/python benchmarks/checkpoints.py
 
 bench-train: $(VENV)/.installed
-	$(BIN)/python benchmarks/train_step.py
+	$(BIN)/python benchmarks/train.py
 
 CORPUS ?= corpus/ru-classics
 

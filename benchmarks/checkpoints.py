@@ -111,7 +111,7 @@ def resume_seconds(folder: Path, *, steps: tuple[int, int], runs: int) -> list[f
     """Seconds from `train` to the first new step after so many steps, medians, in turns."""
     from transformers import TrainerCallback
 
-    from gptft.training.checkpoints import newest_valid
+    from gptft.runs.checkpoints import newest_valid
 
     class Clock(TrainerCallback):
         def on_step_end(self, args, state, control, **kwargs):

@@ -3,7 +3,7 @@
     python benchmarks/count_tokens.py [--corpus FOLDER] [--tokenizer FOLDER] [--runs 5] [--large]
 
 All figures come from one run, in which everything takes turns, each time as a fresh process:
-`gptft.corpus.counting.count_tokens` with an empty cache, which reads the files twice, and again
+`gptft.inspection.counts.count_tokens` with an empty cache, which reads the files twice, and again
 with the cache it left; and fastokens alone, reading the same files and counting nothing, in each of
 the ways that are fastest. Both use one tokenizer, the bundled model's unless another is named. MB
 are 10^6 bytes of UTF-8 text. Prints medians and the ratio, and exits with 1 where a limit is
@@ -42,8 +42,8 @@ CACHED = "gptft count_tokens, surveyed"
 
 def count(folder: Path, cache: Path, model: Path) -> None:
     """Count a corpus, and print the time and the tokens; runs in a process of its own."""
-    from gptft.corpus.counting import count_tokens
-    from gptft.corpus.tokenizer import load_tokenizer
+    from gptft.inspection.counts import count_tokens
+    from gptft.tokenization.tokenizer import load_tokenizer
 
     counts = count_tokens([str(folder)], load_tokenizer(str(model)), cache_dir=cache)
     said = {"seconds": counts.seconds, "tokens": counts.tokens, "engine": counts.engine}

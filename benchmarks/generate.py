@@ -19,10 +19,10 @@ from typing import Any
 import torch
 from transformers import GenerationConfig
 
-from gptft.decoding.engine import generate, load_writer
+from gptft.decoding.engine import generate, load_model
+from gptft.decoding.loaded_model import LoadedModel
 from gptft.decoding.settings import resolve_settings
 from gptft.decoding.speed import SpeedMeter
-from gptft.decoding.writer import Writer
 
 PROMPT = "Мороз и солнце; день чудесный!"
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -33,30 +33,30 @@ MAX_COST = 1.05  # of a bare call's time
 MIN_CONTRASTIVE = 0.5  # of greedy's speed
 
 
-def through_gptft(writer: Writer, strategy: str, *, tokens: int) -> float:
+def through_gptft(loaded: LoadedModel, strategy: str, *, tokens: int) -> float:
     """Tokens a second of what the command does."""
     length = {"max_new_tokens": tokens, "min_new_tokens": tokens}
     settings = resolve_settings({"strategy": strategy, "seed": 1, **length})
-    with SpeedMeter(writer.model) as meter:
-        texts = generate(writer, [PROMPT], settings=settings)
+    with SpeedMeter(loaded.model) as meter:
+        texts = generate(loaded, [PROMPT], settings=settings)
     return meter.speed(texts).tokens_per_s
 
 
-def bare(writer: Writer, strategy: str, *, tokens: int) -> float:
+def bare(loaded: LoadedModel, strategy: str, *, tokens: int) -> float:
     """Tokens a second of plain transformers."""
-    eos = list(writer.special.eos)
+    eos = list(loaded.special.eos)
     config = GenerationConfig(
         max_new_tokens=tokens,
         min_new_tokens=tokens,
         eos_token_id=eos,
-        pad_token_id=writer.special.pad,
+        pad_token_id=loaded.special.pad,
         **SETTINGS[strategy],
     )
     torch.manual_seed(1)
     started = time.perf_counter()
-    inputs = writer.tokenizer(PROMPT, return_tensors="pt")
-    output = writer.model.generate(**inputs, generation_config=config)
-    writer.tokenizer.decode(output[0], skip_special_tokens=True)
+    inputs = loaded.tokenizer(PROMPT, return_tensors="pt")
+    output = loaded.model.generate(**inputs, generation_config=config)
+    loaded.tokenizer.decode(output[0], skip_special_tokens=True)
     return tokens / (time.perf_counter() - started)
 
 
@@ -69,15 +69,15 @@ def main() -> int:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     greedy = resolve_settings({"strategy": "greedy"})
-    writer = load_writer(arguments.model, settings=greedy, use_cpu=True)
+    loaded = load_model(arguments.model, settings=greedy, use_cpu=True)
     ways: dict[str, Callable[[], float]] = {}
     for name in (*SETTINGS, "contrastive"):
         ways[f"gptft, {name}"] = lambda name=name: through_gptft(
-            writer, name, tokens=arguments.tokens
+            loaded, name, tokens=arguments.tokens
         )
         if name in SETTINGS:
             ways[f"transformers, {name}"] = lambda name=name: bare(
-                writer, name, tokens=arguments.tokens
+                loaded, name, tokens=arguments.tokens
             )
     for way in ways.values():  # a first text takes longer
         way()

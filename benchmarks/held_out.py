@@ -25,10 +25,10 @@ import numpy as np
 
 from gptft.config.load import load_config
 from gptft.config.sections import Config, DataConfig
-from gptft.corpus.documents import read_documents
-from gptft.corpus.recipe import default_cache_dir
-from gptft.corpus.sources import VALIDATION, find_texts
-from gptft.corpus.survey import survey_texts
+from gptft.documents.read import read_documents
+from gptft.documents.scan import scan_texts
+from gptft.documents.sources import VALIDATION, find_texts
+from gptft.files import default_cache_dir
 
 CORPUS = "corpus/ru-classics"  # what the shipped config calls it
 _PPMD_ORDERS = (6, 8, 16)
@@ -38,10 +38,10 @@ _ORDER = 5  # of the n-gram model: four characters, and the one to come
 def read_parts(data: DataConfig) -> tuple[list[str], dict[str, str]]:
     """The training documents, and the held-out ones by the name of their file."""
     found = find_texts(data)
-    surveyed = survey_texts(found.texts, data, cache_dir=default_cache_dir())
+    scanned = scan_texts(found.texts, data, cache_dir=default_cache_dir())
     train: list[str] = []
     held_out: dict[str, str] = {}
-    for text in surveyed:
+    for text in scanned:
         whole = "".join(piece.text for piece in read_documents(text, data))
         if text.source.number == VALIDATION:
             held_out[text.source.name] = whole
@@ -52,7 +52,8 @@ def read_parts(data: DataConfig) -> tuple[list[str], dict[str, str]]:
 
 def model_bits(name: str, works: dict[str, str]) -> dict[str, float]:
     """Bits a model needs for each work, read through a window of its context that moves by half."""
-    from gptft.decoding.scoring import open_model, sequence_logprobs, split_start
+    from gptft.analysis.score import open_model, split_start
+    from gptft.decoding.logprobs import sequence_logprobs
 
     model, tokenizer = open_model(name)
     bits = {}

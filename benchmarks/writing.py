@@ -20,10 +20,10 @@ from pathlib import Path
 from generate import through_gptft
 from held_out import CORPUS, data_of, read_parts
 
-from gptft.decoding.engine import generate, load_writer
-from gptft.decoding.measures import seq_rep_n
+from gptft.decoding.compare.diversity import seq_rep_n
+from gptft.decoding.engine import generate, load_model
+from gptft.decoding.loaded_model import LoadedModel
 from gptft.decoding.settings import resolve_settings
-from gptft.decoding.writer import Writer
 
 _WORD = re.compile(r"[^\W\d_]+")
 MIN_WORDS = 0.90
@@ -41,7 +41,7 @@ def words(text: str) -> list[str]:
     return [word.lower() for word in _WORD.findall(text)]
 
 
-def unprompted(writer: Writer, *, texts: int, tokens: int) -> list[str]:
+def unprompted(loaded: LoadedModel, *, texts: int, tokens: int) -> list[str]:
     """Texts that begin after EOS, each of `tokens` tokens."""
     written = []
     for seed in range(1, texts + 1):
@@ -55,15 +55,15 @@ def unprompted(writer: Writer, *, texts: int, tokens: int) -> list[str]:
                 "min_new_tokens": tokens,
             }
         )
-        written.append(generate(writer, [""], settings=settings)[0].text)
+        written.append(generate(loaded, [""], settings=settings)[0].text)
     return written
 
 
-def repetition(writer: Writer, texts: list[str], *, tokens: int) -> tuple[float, float]:
+def repetition(loaded: LoadedModel, texts: list[str], *, tokens: int) -> tuple[float, float]:
     """The share of repeated four-token sequences in pieces of `tokens` tokens, and its error."""
     shares: list[float] = []
     for text in texts:
-        ids = writer.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        ids = loaded.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
         pieces = [ids[start : start + tokens] for start in range(0, len(ids), tokens)]
         found = (seq_rep_n(piece) for piece in pieces if len(piece) > tokens // 2)
         shares += [share for share in found if share is not None]
@@ -83,19 +83,19 @@ def main() -> int:
     arguments = parser.parse_args()
     train, held_out = read_parts(data_of(arguments.config, corpus=arguments.corpus))
     known = {word for text in (*train, *held_out.values()) for word in words(text)}
-    writer = load_writer(
+    loaded = load_model(
         arguments.model, settings=resolve_settings({"strategy": "nucleus"}), use_cpu=True
     )
-    texts = unprompted(writer, texts=arguments.texts, tokens=arguments.tokens)
+    texts = unprompted(loaded, texts=arguments.texts, tokens=arguments.tokens)
     for text in texts[: arguments.show]:
         print(f"{text.strip()}\n{'-' * 20}")
     said = [word for text in texts for word in words(text)[:-1]]
     invented = [word for word in said if word not in known]
     share = 1 - len(invented) / len(said)
-    own, own_error = repetition(writer, texts, tokens=arguments.tokens)
-    theirs, error = repetition(writer, list(held_out.values()), tokens=arguments.tokens)
+    own, own_error = repetition(loaded, texts, tokens=arguments.tokens)
+    theirs, error = repetition(loaded, list(held_out.values()), tokens=arguments.tokens)
     speed = statistics.median(
-        through_gptft(writer, "greedy", tokens=arguments.tokens) for _ in range(_SPEED_RUNS)
+        through_gptft(loaded, "greedy", tokens=arguments.tokens) for _ in range(_SPEED_RUNS)
     )
     print(f"not in the corpus: {', '.join(invented[:12])}")
     checks = (

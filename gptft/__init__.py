@@ -1,3 +1,1 @@
 """gptft fine-tunes a GPT on your own text and shows what it learned."""
-
-__version__ = "0.1.0"

@@ -38,7 +38,7 @@ def tiny_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    from gptft.corpus.tokenizer import save_tokenizer, train_tokenizer
+    from gptft.tokenization.tokenizer import save_tokenizer, train_tokenizer
 
     folder = tmp_path_factory.mktemp("tiny")
     tokenizer = train_tokenizer(iter(SENTENCES * 4), vocab_size=320, min_frequency=2)

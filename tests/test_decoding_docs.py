@@ -17,9 +17,9 @@ from typer.testing import CliRunner
 
 from gptft.cli.app import app
 from gptft.config.load import load_config
+from gptft.decoding.prompts.templates import TEMPLATES
 from gptft.decoding.settings import check_strategies, resolve_settings
 from gptft.decoding.strategies import STRATEGIES, WARPERS
-from gptft.decoding.templates import TEMPLATES
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "decoding.md"
@@ -162,9 +162,9 @@ def test_what_it_names_in_code_is_there():
 
 
 def test_settings_act_in_the_order_it_says(tiny_model_dir: Path):
-    from gptft.decoding.engine import load_writer
+    from gptft.decoding.batch import batch_context
+    from gptft.decoding.engine import load_model
     from gptft.decoding.processors import named_processors
-    from gptft.decoding.rows import scene_of
 
     said = re.findall(r"`(\w+)`", part("order"))
     common = {
@@ -196,9 +196,9 @@ def test_settings_act_in_the_order_it_says(tiny_model_dir: Path):
     seen = set()
     for given in asked:
         settings = resolve_settings(given)
-        writer = load_writer(str(tiny_model_dir), settings=settings, use_cpu=True)
-        scene = scene_of(writer, [[5, 6, 7]], rows=1)
-        names = [name for name, _ in named_processors(settings, scene)]
+        loaded = load_model(str(tiny_model_dir), settings=settings, use_cpu=True)
+        batch = batch_context(loaded, [[5, 6, 7]], rows=1)
+        names = [name for name, _ in named_processors(settings, batch)]
         assert names == [name for name in said if name in names]
         seen.update(names)
     assert seen == set(said)

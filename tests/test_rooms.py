@@ -1,6 +1,10 @@
-"""The rooms of docs/design.md: who may import whom, read off the source."""
+"""The rooms of docs/design.md: imports point to lower rooms alone, no circles, torch by room."""
 
 import ast
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,108 +14,185 @@ from tests.conftest import ROOT
 PACKAGE = ROOT / "gptft"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-TOKEN_VIEWS = ("corpus.measure", "corpus.measure_view", "corpus.piece_view", "corpus.pieces")
-DECODING_TABLES = ("decoding.strategies", "decoding.settings")
-# Room -> what it may import of the others, wherever the import stands.
-ALLOWED = {
-    "config": {"config"},
-    "corpus": {"corpus", "config", "models.source", "models.hub"},
-    "models": {"models", "config.suggest"},
-    "training": {"training", "models", "config", "corpus.store", "corpus.ledger"},
-    "decoding": {"decoding", "models", "config", "corpus.pieces"},
-    "novelty": {"novelty", "corpus", "config", "models.source", "training.run_folder"},
-    "report": {
-        "report",
-        "models.source",
-        "corpus.ledger",
-        *TOKEN_VIEWS,
-        "decoding.comparison_rows",
-        "decoding.comparison_view",
-        *DECODING_TABLES,
-    },
-    "cli": {
-        "cli",
-        "config",
-        "corpus",
-        "models",
-        "training",
-        "decoding",
-        "novelty",
-        "report",
-        "console",
-    },
-}
-MAY_IMPORT_DATASETS = "corpus/hub_texts.py"  # inside functions, for hub: sources alone
+# From the ground floor up; docs/design.md draws the same list.
+ROOMS = (
+    "version",
+    "errors",
+    "console",
+    "files",
+    "text",
+    "terminal",
+    "config",
+    "models",
+    "documents",
+    "tokenization",
+    "inspection",
+    "data",
+    "runs",
+    "training",
+    "decoding",
+    "analysis",
+    "report",
+    "api",
+    "cli",
+)
+# Modules of the root that start the program; nothing imports them.
+ENTRIES = {"__init__", "__main__"}
 HEAVY = {"torch", "transformers", "accelerate", "datasets", "peft"}
-LIGHT = ("config", "corpus", "novelty", "report")
-LIGHT_MODULES = (
-    "models/source.py",
-    "models/hub.py",
-    *(
-        f"decoding/{name}.py"
-        for name in (
-            "strategies",
-            "settings",
-            "strategy_view",
-            "templates",
-            "prompts",
-            "candidates",
-            "measures",
-            "comparison_rows",
-            "comparison_entries",
-            "comparison_view",
-        )
-    ),
-    "training/checkpoints.py",
-    "training/run_folder.py",
-    "training/runs.py",
+MAY_LOAD_TORCH = {"models", "training", "decoding", "analysis"}
+COMMANDS_WITHOUT_TORCH = (
+    ["--help"],
+    ["--version"],
+    ["tokenize", "--help"],
+    ["tokenize", "Мороз"],
+    ["tokenizer", "--help"],
+    ["prepare", "--help"],
+    ["config", "check", "configs/quickstart.yaml"],
+    ["config", "schema"],
+    ["runs", "."],
+    ["strategies"],
+    ["generate", "--help"],
+    ["train", "--help"],
 )
 
 
-def imported(path: Path, *, top_level: bool = False) -> set[str]:
-    """Names of the modules a file imports; those of its top level alone, if asked."""
+def name_of(path: Path) -> str:
+    """`gptft/data/store.py` -> `data.store`; a package's `__init__` has the package's name."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if len(parts) > 1 and parts[-1] == "__init__" else parts)
+
+
+NAMES = {name_of(path): path for path in MODULES}
+
+
+def imports(path: Path, *, top_level: bool = False) -> Iterator[tuple[str, str | None]]:
+    """What a file imports: a module, and the name taken from it, if any."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    nodes = tree.body if top_level else list(ast.walk(tree))
-    names: set[str] = set()
-    for node in nodes:
+    for node in tree.body if top_level else ast.walk(tree):
         if isinstance(node, ast.Import):
-            names.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names.add(node.module)
-            names.update(f"{node.module}.{alias.name}" for alias in node.names)
-    return names
+            yield from ((alias.name, None) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path}: a relative import"
+            assert node.module
+            yield from ((node.module, alias.name) for alias in node.names)
+
+
+def own_imports(path: Path, *, top_level: bool = False) -> set[str]:
+    """The modules of gptft that a file imports; wherever the import stands, unless told."""
+    found = set()
+    for module, name in imports(path, top_level=top_level):
+        if module.split(".")[0] != "gptft":
+            continue
+        inside = module.removeprefix("gptft").removeprefix(".")
+        deeper = f"{inside}.{name}".removeprefix(".")
+        found.add(deeper if deeper in NAMES else inside or "__init__")
+    return found - {name_of(path)}
+
+
+def room_of(name: str) -> str:
+    return name.split(".")[0]
+
+
+def test_every_module_is_in_a_room_of_the_list():
+    assert {room_of(name) for name in NAMES} <= {*ROOMS, *ENTRIES}
 
 
 def test_there_is_no_utils_and_no_common():
     assert not [path for path in MODULES if path.stem in ("utils", "common", "helpers", "misc")]
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_a_room_imports_only_what_it_may(path: Path):
-    room = path.relative_to(PACKAGE).parts[0]
-    if room not in ALLOWED:
+@pytest.mark.parametrize("name", sorted(NAMES))
+def test_a_room_imports_only_rooms_below_it(name: str):
+    if room_of(name) in ENTRIES:
         return
-    inside = {name.removeprefix("gptft.") for name in imported(path) if name.startswith("gptft.")}
-    rooms = {name for name in inside if name.split(".")[0] in ALLOWED or name == "console"}
-    wrong = {
-        name
-        for name in rooms
-        if not any(
-            name == ok or name.startswith(f"{ok}.") or ok.startswith(f"{name}.")
-            for ok in ALLOWED[room]
-        )
-    }
-    assert not wrong
+    height = ROOMS.index(room_of(name))
+    others = {room_of(other) for other in own_imports(NAMES[name])} - {room_of(name)}
+    assert others <= set(ROOMS[:height])
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_light_rooms_never_import_torch_and_commands_only_inside_functions(path: Path):
-    name = path.relative_to(PACKAGE).as_posix()
-    if name.split("/")[0] in LIGHT or name in LIGHT_MODULES:
-        allowed = {"datasets"} if name == MAY_IMPORT_DATASETS else set()
-        assert not {module.split(".")[0] for module in imported(path)} & HEAVY - allowed
-    if name.startswith("cli/"):
-        top = {module for module in imported(path, top_level=True) if module.startswith("gptft.")}
-        light = ("gptft.cli", "gptft.errors", "gptft.console", "gptft.__version__")
-        light += ("gptft.config.generation_fields",)  # options are made of it; it loads no library
-        assert all(module.startswith(light) for module in top)
+def circles() -> list[list[str]]:
+    """Import circles, also inside a room, also for types alone (Tarjan's components)."""
+    edges = {name: own_imports(path) & set(NAMES) for name, path in NAMES.items()}
+    index: dict[str, int] = {}
+    low: dict[str, int] = {}
+    stack: list[str] = []
+    found = []
+
+    def visit(name: str) -> None:
+        index[name] = low[name] = len(index)
+        stack.append(name)
+        for other in edges[name]:
+            if other not in index:
+                visit(other)
+                low[name] = min(low[name], low[other])
+            elif other in stack:
+                low[name] = min(low[name], index[other])
+        if low[name] == index[name]:
+            at = stack.index(name)
+            circle, stack[at:] = stack[at:], []
+            if len(circle) > 1:
+                found.append(sorted(circle))
+
+    for name in edges:
+        if name not in index:
+            visit(name)
+    return found
+
+
+def test_no_module_imports_itself_around_a_circle():
+    assert circles() == []
+
+
+def test_no_room_holds_more_than_a_quarter_of_the_lines():
+    lines: dict[str, int] = {}
+    for name, path in NAMES.items():
+        count = path.read_text(encoding="utf-8").count("\n")
+        lines[room_of(name)] = lines.get(room_of(name), 0) + count
+    assert max(lines.values()) <= sum(lines.values()) / 4
+
+
+@pytest.mark.parametrize("name", sorted(NAMES))
+def test_torch_is_imported_only_where_it_may(name: str):
+    top = {module.split(".")[0] for module, _ in imports(NAMES[name], top_level=True)}
+    if room_of(name) not in MAY_LOAD_TORCH:
+        assert not top & HEAVY
+
+
+@pytest.mark.parametrize("name", sorted(name for name in NAMES if room_of(name) == "cli"))
+def test_a_command_loads_its_work_when_it_is_called(name: str):
+    light = {"cli", "errors", "console", "version"}
+    light.add("config.generation_fields")  # options are made of it; it loads no library
+    top = own_imports(NAMES[name], top_level=True)
+    assert {other for other in top if not {other, room_of(other)} & light} == set()
+
+
+@pytest.mark.parametrize("command", COMMANDS_WITHOUT_TORCH, ids=" ".join)
+def test_light_commands_never_load_torch(command: list[str]):
+    script = (
+        "import sys; from gptft.cli import main\n"
+        f"sys.argv = ['gptft', *{command!r}]\n"
+        "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code, end.code\n"
+        "loaded = {'torch', 'transformers', 'accelerate'} & set(sys.modules)\n"
+        "sys.exit(f'loaded {loaded}' if loaded else 0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_wheel_has_every_module_that_git_tracks(tmp_path: Path):
+    """A line in .gitignore that is too wide would leave a room out of both."""
+    tracked = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "gptft/*.py"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+    on_disk = {path.relative_to(ROOT).as_posix() for path in MODULES}
+    assert set(tracked) == on_disk
+    hatchling = pytest.importorskip("hatchling.builders.wheel", reason="hatchling isn't installed")
+    built = next(hatchling.WheelBuilder(str(ROOT)).build(directory=str(tmp_path)))
+    with zipfile.ZipFile(built) as wheel:
+        assert {name for name in wheel.namelist() if name.endswith(".py")} == set(tracked)

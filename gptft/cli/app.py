@@ -8,8 +8,8 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command, get_group
 
-from gptft import __version__
 from gptft.console import result
+from gptft.version import __version__
 
 # In the order --help lists them; a module of several commands has an `app`, others a function.
 _COMMANDS = (

@@ -14,9 +14,9 @@ def check(config_file: ConfigFile, overrides: Overrides = []) -> None:
     All problems of the settings are named at once.
     """
     from gptft.console import result
-    from gptft.corpus.recipe import check_average, recipe_of
-    from gptft.corpus.sources import find_texts
+    from gptft.data.plan import check_average, plan_packing
     from gptft.decoding.settings import check_strategies, resolve_settings
+    from gptft.documents.sources import find_texts
     from gptft.models.source import expand_models, resolve_model
 
     config = read_config(config_file, overrides)
@@ -29,7 +29,7 @@ def check(config_file: ConfigFile, overrides: Overrides = []) -> None:
             others = (one.name for one in config.model.average_with)
             names = [config.model.name, *expand_models(others)]
         if all(resolve_model(name) is not None for name in names):  # a hub id may need the network
-            check_average(config.model, recipe_of(config).tokenizer)
+            check_average(config.model, plan_packing(config).tokenizer)
         texts = find_texts(config.data)
         num_train, num_validation = texts.num_train, len(texts.texts) - texts.num_train
         found = f" Files to train on: {num_train:,}, to validate on: {num_validation:,}."

@@ -21,9 +21,9 @@ from gptft.cli.settings_options import given_settings, with_settings
 if TYPE_CHECKING:
     from gptft.config.sections import Config
     from gptft.decoding.engine import Generated
+    from gptft.decoding.loaded_model import LoadedModel
     from gptft.decoding.settings import Settings
     from gptft.decoding.speed import Speed
-    from gptft.decoding.writer import Writer
 
 ModelName = Annotated[
     str | None,
@@ -87,10 +87,10 @@ def generate(
     The texts go to stdout; the strategy and settings in force, the seed included, to stderr.
     """
     from gptft.console import notice
-    from gptft.decoding.comparison_entries import shared_settings
-    from gptft.decoding.prompts import gather_prompts
+    from gptft.decoding.compare.entries import shared_settings
+    from gptft.decoding.prompts.gather import gather_prompts
+    from gptft.decoding.prompts.templates import in_template
     from gptft.decoding.settings import check_strategies, choose_settings, with_seed
-    from gptft.decoding.templates import in_template
 
     _check_flags(
         compare=compare,
@@ -131,13 +131,13 @@ def generate(
 
     from gptft.decoding import engine
 
-    writer = engine.load_writer(name, settings=chosen, **loading)
-    if suggested := engine.unused_suggestions(writer):
+    loaded = engine.load_model(name, settings=chosen, **loading)
+    if suggested := engine.unused_suggestions(loaded):
         notice(suggested)
 
     def run(on_text: Callable[[str], None] | None = None) -> "list[Generated]":
         return engine.generate(
-            writer, texts, settings=chosen, window=window, chat=chat, on_text=on_text
+            loaded, texts, settings=chosen, window=window, chat=chat, on_text=on_text
         )
 
     if streaming:
@@ -145,11 +145,11 @@ def generate(
     elif speed:
         from gptft.decoding.speed import SpeedMeter
 
-        with SpeedMeter(writer.model) as meter:
+        with SpeedMeter(loaded.model) as meter:
             generated = run()
-        _show(writer, generated, why=why, as_json=as_json, speed=meter.speed(generated))
+        _show(loaded, generated, why=why, as_json=as_json, speed=meter.speed(generated))
     else:
-        _show(writer, run(), why=why, as_json=as_json)
+        _show(loaded, run(), why=why, as_json=as_json)
 
 
 def _check_flags(
@@ -178,7 +178,7 @@ def _check_flags(
 
 
 def _show(
-    writer: "Writer",
+    loaded: "LoadedModel",
     generated: "list[Generated]",
     *,
     why: bool,
@@ -190,9 +190,9 @@ def _show(
 
     tokens: list[Any] = [None] * len(generated)
     if why:
-        from gptft.decoding.why import explain
+        from gptft.analysis.why import explain
 
-        tokens = list(explain(writer, generated))
+        tokens = list(explain(loaded, generated))
     if as_json:
         rows = [text.to_dict() for text in generated]
         for row, pieces in zip(rows, tokens, strict=True):
@@ -201,7 +201,7 @@ def _show(
         result_json(rows)
         return
     if why:
-        from gptft.decoding.token_view import why_view
+        from gptft.analysis.views import why_view
 
         for pieces in tokens:
             result(why_view(pieces))
@@ -224,12 +224,12 @@ def _compare(
     loading: dict[str, Any],
 ) -> None:
     """Write one prompt by many strategies, side by side."""
+    from gptft.analysis.memorization import base_model_of, training_text_of
     from gptft.console import notice, result, result_json, stdout
-    from gptft.decoding.compare import compare
-    from gptft.decoding.comparison_entries import default_settings
-    from gptft.decoding.comparison_view import comparison_table
+    from gptft.decoding.compare.entries import default_settings
+    from gptft.decoding.compare.run import compare
+    from gptft.decoding.compare.view import comparison_table
     from gptft.errors import ConfigError
-    from gptft.novelty.training_text import base_model_of, training_text_of
 
     if len(prompts) != 1:
         raise ConfigError(f"--compare takes one prompt, and there are {len(prompts)}.")
@@ -248,7 +248,7 @@ def _compare(
     )
     if html is not None:
         from gptft.report.comparison import comparison_html
-        from gptft.report.run import write_whole
+        from gptft.runs.read import write_whole
 
         write_whole(html, comparison_html(rows, model=name, prompt=prompts[0]))
         notice(f"Written: {html}")

@@ -10,7 +10,7 @@ import typer
 from gptft.cli.options import AsJson
 
 if TYPE_CHECKING:
-    from gptft.novelty.training_text import Novelty, Summary, TextNovelty, WrittenText
+    from gptft.analysis.memorization import Novelty, Summary, TextNovelty, WrittenText
 
 _QUOTED = 400  # characters of a span that are shown; the middle of a longer one is left out
 _PROMPT = 40  # characters of a prompt
@@ -43,7 +43,7 @@ def novelty(
         raise ConfigError(_not_a_run(run))
     texts = [text for name in files for text in _read_texts(name)] if files else _samples(run)
 
-    from gptft.novelty.training_text import measure_novelty
+    from gptft.analysis.memorization import measure_novelty
 
     measured = measure_novelty(run, texts, notify=notice)
     if measured.why_no_files:
@@ -66,10 +66,10 @@ def _not_a_run(path: Path) -> str:
 
 def _samples(run: Path) -> list["WrittenText"]:
     """The last texts that the run itself wrote."""
+    from gptft.analysis.memorization import WrittenText
     from gptft.console import notice
     from gptft.errors import ConfigError
-    from gptft.novelty.training_text import WrittenText
-    from gptft.report.run import read_run
+    from gptft.runs.read import read_run
 
     rounds = read_run(run).rounds
     if not rounds:
@@ -83,8 +83,8 @@ def _samples(run: Path) -> list["WrittenText"]:
 
 def _read_texts(name: str) -> list["WrittenText"]:
     """The texts of a file, or of standard input for `-`: JSON, JSON lines, or one plain text."""
+    from gptft.analysis.memorization import WrittenText
     from gptft.errors import ConfigError
-    from gptft.novelty.training_text import WrittenText
 
     content, shown = _read(name)
     if not content.strip():
@@ -152,8 +152,8 @@ def _parse(content: str, shown: str) -> list[Any]:
 
 def _text_of(row: Any, where: str) -> "WrittenText":
     """A string, or an object with continuation and perhaps prompt, or with text."""
+    from gptft.analysis.memorization import WrittenText
     from gptft.errors import ConfigError
-    from gptft.novelty.training_text import WrittenText
 
     if isinstance(row, str):
         return WrittenText("", _whole(row))

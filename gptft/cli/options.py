@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
     from gptft.config.sections import Config
-    from gptft.corpus.prepare import Prepared
-    from gptft.corpus.survey import Progress
+    from gptft.data.prepare import Prepared
+    from gptft.documents.scan import Progress
 
 ConfigFile = Annotated[
     Path, typer.Argument(metavar="CONFIG", help="A YAML config, or a text file or folder.")
@@ -66,7 +66,7 @@ def read_generation_config(path: Path | None, overrides: Sequence[str]) -> "Conf
 
 def read_whole(file: Path) -> str:
     """A text file of a size to be looked at, its encoding detected, its line ends kept."""
-    from gptft.corpus.encoding import examine_text, read_chunks
+    from gptft.text.encoding import examine_text, read_chunks
 
     facts = examine_text(file, encoding="auto")
     return "".join(read_chunks(file, facts, line_ends="keep"))
@@ -93,7 +93,7 @@ def read_stdin() -> str:
 def prepare_with_progress(config: "Config") -> "Prepared":
     """Prepare the blocks of a config, with a bar on a terminal's stderr."""
     from gptft.console import notice
-    from gptft.corpus.prepare import prepare_config
+    from gptft.data.prepare import prepare_config
 
     with progress_bar() as progress:
         return prepare_config(config, progress=progress, notify=notice)

@@ -62,8 +62,8 @@ def predict(
         if name is not None:
             resolve_model(name)  # before the seconds that loading takes
 
-    from gptft.decoding import next_token
-    from gptft.decoding.token_view import prediction_view
+    from gptft.analysis import predict as next_token
+    from gptft.analysis.views import prediction_view
 
     prediction = next_token.predict(
         model,

@@ -32,17 +32,17 @@ def prepare(
 ) -> None:
     """Read, tokenize and pack the texts of CONFIG, and print where every token went."""
     from gptft.console import notice, result, result_json
-    from gptft.corpus.recipe import recipe_of
-    from gptft.corpus.shards import Shard, merge_shards, prepare_shard
+    from gptft.data.plan import plan_packing
+    from gptft.data.shards import Shard, merge_shards, prepare_shard
     from gptft.errors import ConfigError
 
     if shard is not None and (merge or preview is not None):
         raise ConfigError("--shard goes with neither --merge nor --preview. Give it alone.")
     config = read_config(config_file, overrides)
     if shard is not None:
-        recipe = recipe_of(config)
+        plan = plan_packing(config)
         with progress_bar() as progress:
-            part = prepare_shard(recipe, Shard.parse(shard), progress=progress, notify=notice)
+            part = prepare_shard(plan, Shard.parse(shard), progress=progress, notify=notice)
         if as_json:
             result_json(part.to_dict())
             return
@@ -51,12 +51,12 @@ def prepare(
         notice(f"When all are there: gptft prepare {config_file} --merge")
         return
     if merge:
-        prepared = merge_shards(recipe_of(config), notify=notice)
+        prepared = merge_shards(plan_packing(config), notify=notice)
     else:
         prepared = prepare_with_progress(config)
     block = None
     if preview is not None:
-        from gptft.corpus.preview import preview_block
+        from gptft.data.preview import preview_block
 
         block = preview_block(config, prepared, preview)
     if as_json:

@@ -10,7 +10,7 @@ from typer.core import TyperGroup
 from gptft.cli.options import AsJson
 
 if TYPE_CHECKING:
-    from gptft.training.runs import Listing, RunStatus, Verified
+    from gptft.runs.status import Listing, RunStatus, Verified
 
 _NARROW = 72  # columns: below, the newest checkpoint isn't shown
 _COLOURS = {
@@ -51,7 +51,7 @@ def list_(
     A run is running, done, stopped, failed, or damaged as far as its files' sizes tell.
     """
     from gptft.console import notice, result, result_json, stdout
-    from gptft.training.runs import list_runs
+    from gptft.runs.status import list_runs
 
     listing = list_runs(folder)
     if as_json:
@@ -74,7 +74,7 @@ def verify(
 ) -> None:
     """Read every byte of every checkpoint of RUN; exit 1 if any file isn't what was written."""
     from gptft.console import notice, result, result_json
-    from gptft.training.runs import verify_runs
+    from gptft.runs.status import verify_runs
 
     looked_at: list[Verified] = []
     for verified in verify_runs(runs):

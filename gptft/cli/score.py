@@ -39,8 +39,8 @@ def score(
     resolve_model(model)  # before the text is read and the seconds that loading takes
     content = _read(text or [], file)
 
-    from gptft.decoding.scoring import text_score
-    from gptft.decoding.token_view import text_score_summary, text_view
+    from gptft.analysis.score import text_score
+    from gptft.analysis.views import text_score_summary, text_view
 
     scored = text_score(model, content, dtype=dtype, use_cpu=use_cpu)
     if not scored.lossless:

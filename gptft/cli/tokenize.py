@@ -11,7 +11,7 @@ import typer
 from gptft.cli.options import AsJson, progress_bar, read_stdin, read_whole
 
 if TYPE_CHECKING:
-    from gptft.corpus.measure import MeasuredText
+    from gptft.inspection.cost import MeasuredText
 
 _SHOWN_BYTES = 100_000  # of a file; a longer one is counted, not shown
 
@@ -101,7 +101,7 @@ def tokenize(
             text or [],
             files,
             [model, *compare],
-            show=_show_merges if merges else _show_bytes if as_bytes else _show_pieces,
+            show=_show_merges if merges else _show_bytes if as_bytes else _show_tokens,
             html=html,
             as_json=as_json,
         )
@@ -166,7 +166,7 @@ def _is_corpus(files: Sequence[Path], shown: Sequence[str]) -> bool:
 
 def _audit(model: str, *, as_json: bool) -> None:
     from gptft.console import result, result_json
-    from gptft.corpus.audit import audit_tokenizer
+    from gptft.inspection.audit import audit_tokenizer
 
     found = audit_tokenizer(model)
     if as_json:
@@ -179,12 +179,12 @@ def _audit(model: str, *, as_json: bool) -> None:
 
 def _vocabulary(model: str, search_for: dict[str, Any] | None, *, as_json: bool) -> None:
     from gptft.console import result, result_json
-    from gptft.corpus.tokenizer import load_tokenizer
-    from gptft.corpus.vocabulary import search_vocabulary, survey_vocabulary
+    from gptft.inspection.vocabulary import search_vocabulary, summarize_vocabulary
+    from gptft.tokenization.tokenizer import load_tokenizer
 
     tokenizer = load_tokenizer(model)
     found = (
-        survey_vocabulary(tokenizer)
+        summarize_vocabulary(tokenizer)
         if search_for is None
         else search_vocabulary(tokenizer, **search_for)
     )
@@ -198,8 +198,9 @@ def _count(files: Sequence[Path], models: Sequence[str], *, as_json: bool) -> No
     """Count the tokens of whole files, by each tokenizer."""
     gc.enable()  # this takes long
     from gptft.console import notice, result, result_json
-    from gptft.corpus.counting import count_tokens
-    from gptft.corpus.tokenizer import load_tokenizer
+    from gptft.inspection.counts import count_tokens
+    from gptft.inspection.counts_view import render_counts
+    from gptft.tokenization.tokenizer import load_tokenizer
 
     tokenizers = [load_tokenizer(name) for name in models]  # a wrong name is told first
     paths = [str(path) for path in files]
@@ -214,7 +215,7 @@ def _count(files: Sequence[Path], models: Sequence[str], *, as_json: bool) -> No
     for name, count in zip(models, counts, strict=True):
         if len(models) > 1:
             result(name)
-        result(count.render())
+        result(render_counts(count))
 
 
 def _texts(
@@ -234,7 +235,7 @@ def _texts(
         raise ConfigError("--html needs the text at once: give TEXT or --file.")
     content = None if is_typed else _read(words, files[0] if files else None)
 
-    from gptft.corpus.tokenizer import load_tokenizer
+    from gptft.tokenization.tokenizer import load_tokenizer
 
     tokenizers = [load_tokenizer(name) for name in models]
     if content is None:
@@ -290,7 +291,7 @@ def _ask() -> str:
 def _measure(tokenizers: Sequence[Any], text: str, *, html: Path | None) -> "list[MeasuredText]":
     """Measure a text, say what isn't kept of it, and write the page if one is asked for."""
     from gptft.console import notice
-    from gptft.corpus.measure import measure_text
+    from gptft.inspection.cost import measure_text
 
     measured = [measure_text(tokenizer, text) for tokenizer in tokenizers]
     for one in measured:
@@ -300,18 +301,18 @@ def _measure(tokenizers: Sequence[Any], text: str, *, html: Path | None) -> "lis
                 "Shown is what its tokens spell."
             )
     if html is not None:
-        from gptft.report.run import write_whole
         from gptft.report.tokens import tokens_html
+        from gptft.runs.read import write_whole
 
         write_whole(html, tokens_html(measured))
         notice(f"Written: {html}")
     return measured
 
 
-def _show_pieces(tokenizers: Sequence[Any], text: str, *, html: Path | None, as_json: bool) -> None:
+def _show_tokens(tokenizers: Sequence[Any], text: str, *, html: Path | None, as_json: bool) -> None:
     from gptft.console import result, result_json
-    from gptft.corpus.measure_view import comparison_view
-    from gptft.corpus.piece_view import text_view
+    from gptft.inspection.cost_view import comparison_view
+    from gptft.inspection.token_view import text_view
 
     measured = _measure(tokenizers, text, html=html)
     if len(measured) == 1:
@@ -323,14 +324,14 @@ def _show_pieces(tokenizers: Sequence[Any], text: str, *, html: Path | None, as_
 
 
 def _show_bytes(tokenizers: Sequence[Any], text: str, *, html: Path | None, as_json: bool) -> None:
-    from gptft.corpus.piece_view import byte_view
+    from gptft.inspection.token_view import byte_view
 
     _show_one(_measure(tokenizers, text, html=html)[0], byte_view, as_json=as_json)
 
 
 def _show_one(one: "MeasuredText", view: Callable[..., Any], *, as_json: bool) -> None:
     from gptft.console import result, result_json
-    from gptft.corpus.measure_view import cost_view
+    from gptft.inspection.cost_view import cost_view
 
     if as_json:
         result_json(one.to_dict())
@@ -343,7 +344,7 @@ def _show_one(one: "MeasuredText", view: Callable[..., Any], *, as_json: bool) -
 
 def _show_merges(tokenizers: Sequence[Any], text: str, *, html: Path | None, as_json: bool) -> None:
     from gptft.console import result, result_json
-    from gptft.corpus.merges import trace_merges
+    from gptft.inspection.merges import trace_merges
 
     trace = trace_merges(tokenizers[0], text)
     if as_json:

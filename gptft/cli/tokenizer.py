@@ -62,7 +62,7 @@ def train(
     <|endoftext|>.
     """
     from gptft.console import result, result_json
-    from gptft.corpus.tokenizer_training import train_on_corpus
+    from gptft.tokenization.training import train_on_corpus
 
     with progress_bar() as progress:
         trained = train_on_corpus(
@@ -117,7 +117,7 @@ def extend(
     costs before and after.
     """
     from gptft.console import result, result_json
-    from gptft.corpus.tokenizer_extension import extend_tokenizer, read_tokens
+    from gptft.tokenization.extension import extend_tokenizer, read_tokens
 
     with progress_bar() as progress:
         extended = extend_tokenizer(

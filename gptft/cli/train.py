@@ -46,7 +46,7 @@ def train(
     from gptft.console import is_first_process, notice, result, result_json, stderr
     from gptft.decoding.settings import resolve_settings
     from gptft.errors import ConfigError
-    from gptft.training.run_folder import check_free, read_facts
+    from gptft.runs.run_folder import check_free, read_facts
 
     if (allow_change or extend) and not resume:
         raise ConfigError("--allow-change and --extend go with --resume. Add it.")

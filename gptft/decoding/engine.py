@@ -16,17 +16,17 @@ from transformers.utils import logging as transformers_logging
 
 from gptft.config.generation_fields import PARAMETERS
 from gptft.decoding import candidates
-from gptft.decoding.healing import heal
-from gptft.decoding.others import Others, load_others
-from gptft.decoding.rows import write_rows
-from gptft.decoding.scoring import sequence_logprobs
+from gptft.decoding.auxiliary_models import AuxiliaryModels, load_auxiliary_models
+from gptft.decoding.batch import generate_batch
+from gptft.decoding.encoding import continuation, encode_bare, encode_prompt
+from gptft.decoding.loaded_model import LoadedModel
+from gptft.decoding.logprobs import sequence_logprobs
+from gptft.decoding.prompts.healing import heal
 from gptft.decoding.settings import Settings, shown, why_not_streamed, with_seed
-from gptft.decoding.special import check_context, check_ids, special_tokens
+from gptft.decoding.sliding_window import generate_windows
+from gptft.decoding.special_tokens import check_context, check_ids, special_tokens
 from gptft.decoding.stopping import cut_at
-from gptft.decoding.stream import PieceStreamer
-from gptft.decoding.text import continuation, encode_piece, encode_prompt
-from gptft.decoding.window import write_windows
-from gptft.decoding.writer import Writer
+from gptft.decoding.stream import TextStreamer
 from gptft.errors import ConfigError
 from gptft.models.load import context_of, load_auto_tokenizer, load_for_inference
 from gptft.models.precision import DtypeName, pick_device
@@ -94,14 +94,14 @@ class Generated:
         }
 
 
-def load_writer(
+def load_model(
     model_name: str,
     *,
     settings: Settings,
     dtype: DtypeName = "auto",
     revision: str | None = None,
     use_cpu: bool = False,
-) -> Writer:
+) -> LoadedModel:
     """Load a model with its tokenizer, and every other model that `settings` name.
 
     Args:
@@ -120,12 +120,12 @@ def load_writer(
     tokenizer = load_auto_tokenizer(model_name, revision=revision)
     device = pick_device(use_cpu=use_cpu)
     model = load_for_inference(model_name, device=device, dtype=dtype, revision=revision)
-    others = load_others(settings, tokenizer, device=device, dtype=dtype)
-    return Writer(model, tokenizer, special_tokens(model, tokenizer), others)
+    others = load_auxiliary_models(settings, tokenizer, device=device, dtype=dtype)
+    return LoadedModel(model, tokenizer, special_tokens(model, tokenizer), others)
 
 
 def generate(
-    writer: Writer,
+    loaded: LoadedModel,
     prompts: Sequence[str],
     *,
     settings: Settings,
@@ -139,7 +139,7 @@ def generate(
     the others; elsewhere prompts of similar length run together.
 
     Args:
-        writer: see `load_writer`.
+        loaded: see `load_model`.
         prompts: plain texts; an empty one begins with BOS, or EOS.
         settings: see `resolve_settings`; a missing seed is drawn.
         window: let the model forget the beginning of what doesn't fit its context, instead of
@@ -159,17 +159,17 @@ def generate(
     settings = with_seed(settings)
     if chat and settings["context"]:
         raise ConfigError("context doesn't go with a chat template. Put it into the prompt.")
-    encoded = encode_chat(writer, prompts) if chat else encode_all(writer, prompts, settings)
-    check_ids(writer.model, encoded)
+    encoded = encode_chat(loaded, prompts) if chat else encode_all(loaded, prompts, settings)
+    check_ids(loaded.model, encoded)
     given = encoded
     if settings["token_healing"]:
-        encoded = [heal(writer, ids) for ids in encoded]
+        encoded = [heal(loaded, ids) for ids in encoded]
     slides = [False] * len(prompts)
     if window:
-        slides = [_is_beyond(writer.model, ids, settings) for ids in encoded]
+        slides = [_is_beyond(loaded.model, ids, settings) for ids in encoded]
     else:
         most = settings["max_new_tokens"]
-        check_context(writer.model, encoded, prompts=prompts, max_new_tokens=most)
+        check_context(loaded.model, encoded, prompts=prompts, max_new_tokens=most)
     reason = why_not_streamed(settings, num_prompts=len(prompts)) if on_text else None
     if on_text and any(slides):
         reason = "a window slides over it"
@@ -177,9 +177,9 @@ def generate(
         raise ConfigError(f"This can't be streamed: {reason}.")
     streamer = None
     if on_text is not None:
-        eos = writer.special.eos
-        streamer = PieceStreamer(
-            writer.tokenizer, prompt=prompts[0], eos_token_ids=eos, on_text=on_text
+        eos = loaded.special.eos
+        streamer = TextStreamer(
+            loaded.tokenizer, prompt=prompts[0], eos_token_ids=eos, on_text=on_text
         )
     texts: dict[int, list[Generated]] = {}
     for batch in _batches([len(ids) for ids in encoded], settings, slides=slides):
@@ -187,15 +187,15 @@ def generate(
         if settings.do_sample:
             torch.manual_seed(settings.seed or 0)
         if slides[batch[0]]:
-            rows = write_windows(writer, chosen[0], settings=settings)
+            rows = generate_windows(loaded, chosen[0], settings=settings)
         else:
-            rows = write_rows(writer, chosen, settings=settings, streamer=streamer)
+            rows = generate_batch(loaded, chosen, settings=settings, streamer=streamer)
         for i, new_rows in zip(batch, _split(rows, len(batch)), strict=True):
             drawn = [
-                _generated(writer, prompts[i], encoded[i], row, settings=settings, given=given[i])
+                _generated(loaded, prompts[i], encoded[i], row, settings=settings, given=given[i])
                 for row in new_rows
             ]
-            texts[i] = _pick(writer, drawn, settings)
+            texts[i] = _pick(loaded, drawn, settings)
     return [text for i in range(len(prompts)) for text in texts[i]]
 
 
@@ -208,28 +208,30 @@ def make_sampler(settings: Settings) -> Sampler:
     if "num_return_sequences" in settings.values:
         settings = settings.changed(num_return_sequences=1)
     settings = replace(settings, seed=settings.seed or 0)
-    others: dict[torch.device, Others] = {}
+    others: dict[torch.device, AuxiliaryModels] = {}
 
     def sample(
         model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str]
     ) -> list[str]:
         if model.device not in others:
-            loaded = load_others(settings, tokenizer, device=model.device, dtype="auto")
-            others[model.device] = loaded
+            auxiliary = load_auxiliary_models(
+                settings, tokenizer, device=model.device, dtype="auto"
+            )
+            others[model.device] = auxiliary
         special = special_tokens(model, tokenizer)
-        writer = Writer(model, tokenizer, special, others[model.device])
-        return [text.continuation for text in generate(writer, prompts, settings=settings)]
+        loaded = LoadedModel(model, tokenizer, special, others[model.device])
+        return [text.continuation for text in generate(loaded, prompts, settings=settings)]
 
     return sample
 
 
-def encode_chat(writer: Writer, prompts: Sequence[str]) -> list[list[int]]:
+def encode_chat(loaded: LoadedModel, prompts: Sequence[str]) -> list[list[int]]:
     """The ids of a conversation that each prompt opens, up to where the answer begins.
 
     Raises:
         ConfigError: the tokenizer has no chat template.
     """
-    tokenizer = writer.tokenizer
+    tokenizer = loaded.tokenizer
     if not getattr(tokenizer, "chat_template", None):
         raise ConfigError(
             "This model's tokenizer has no chat template: it was never tuned to hold a "
@@ -245,13 +247,13 @@ def encode_chat(writer: Writer, prompts: Sequence[str]) -> list[list[int]]:
     return encoded
 
 
-def unused_suggestions(writer: Writer) -> str | None:
+def unused_suggestions(loaded: LoadedModel) -> str | None:
     """What the model's own generation_config.json suggests, none of which is in force.
 
     Returns:
         a sentence that says how to have it, or None where there is nothing.
     """
-    own = writer.model.generation_config
+    own = loaded.model.generation_config
     values = own.to_diff_dict() if own is not None else {}
     known = {name: value for name, value in values.items() if name in PARAMETERS}
     if not known:
@@ -263,13 +265,13 @@ def unused_suggestions(writer: Writer) -> str | None:
     )
 
 
-def encode_all(writer: Writer, prompts: Sequence[str], settings: Settings) -> list[list[int]]:
+def encode_all(loaded: LoadedModel, prompts: Sequence[str], settings: Settings) -> list[list[int]]:
     """The ids of each prompt, after the context where there is one."""
-    tokenizer = writer.tokenizer
+    tokenizer = loaded.tokenizer
     if context := settings["context"]:
         head = encode_prompt(tokenizer, context)
-        return [[*head, *encode_piece(tokenizer, prompt)] for prompt in prompts]
-    return [encode_prompt(tokenizer, prompt) or writer.special.first() for prompt in prompts]
+        return [[*head, *encode_bare(tokenizer, prompt)] for prompt in prompts]
+    return [encode_prompt(tokenizer, prompt) or loaded.special.first() for prompt in prompts]
 
 
 def _is_beyond(model: PreTrainedModel, ids: Sequence[int], settings: Settings) -> bool:
@@ -302,7 +304,7 @@ def _split(rows: Sequence[list[int]], num_parts: int) -> Iterator[Sequence[list[
 
 
 def _generated(
-    writer: Writer,
+    loaded: LoadedModel,
     prompt: str,
     prompt_ids: Sequence[int],
     row: Sequence[int],
@@ -317,11 +319,11 @@ def _generated(
 
     def read(ids: Sequence[int]) -> str:
         if list(prompt_ids) == list(given):
-            return continuation(writer.tokenizer, prompt_ids, ids)
-        healed = continuation(writer.tokenizer, given[:-1], [prompt_ids[-1], *ids])
-        return healed[_length_of_last(writer, given) :]
+            return continuation(loaded.tokenizer, prompt_ids, ids)
+        healed = continuation(loaded.tokenizer, given[:-1], [prompt_ids[-1], *ids])
+        return healed[_length_of_last(loaded, given) :]
 
-    end = next((i for i, token in enumerate(row) if token in writer.special.eos), None)
+    end = next((i for i, token in enumerate(row) if token in loaded.special.eos), None)
     new_ids = row[:end]
     text = read(new_ids)
     cut = cut_at(text, stops := settings["stop_strings"])
@@ -339,17 +341,17 @@ def _generated(
     )
 
 
-def _length_of_last(writer: Writer, ids: Sequence[int]) -> int:
+def _length_of_last(loaded: LoadedModel, ids: Sequence[int]) -> int:
     """Characters that the last token adds to a prompt."""
-    return len(continuation(writer.tokenizer, ids[:-1], ids[-1:]))
+    return len(continuation(loaded.tokenizer, ids[:-1], ids[-1:]))
 
 
-def _pick(writer: Writer, drawn: list[Generated], settings: Settings) -> list[Generated]:
+def _pick(loaded: LoadedModel, drawn: list[Generated], settings: Settings) -> list[Generated]:
     """The texts to return of those drawn for a prompt."""
     number, texts = settings["num_return_sequences"], [text.continuation for text in drawn]
     if settings.row.pick == "best_of_n":
         sums = sequence_logprobs(
-            writer.model,
+            loaded.model,
             [[*text.prompt_ids, *text.new_ids] for text in drawn],
             starts=[len(text.prompt_ids) for text in drawn],
         )

@@ -40,7 +40,7 @@ from transformers.generation.logits_process import (
 )
 
 from gptft.decoding import warpers
-from gptft.decoding.companions import (
+from gptft.decoding.auxiliary_processors import (
     AmateurProcessor,
     Companion,
     DExpertsProcessor,
@@ -48,26 +48,26 @@ from gptft.decoding.companions import (
 )
 from gptft.decoding.constraints import TextConstraint, allowed_by_choices, allowed_by_regex
 from gptft.decoding.early_exit import first_layers
+from gptft.decoding.encoding import encode_bare, encode_prompt
+from gptft.decoding.loaded_model import LoadedModel
 from gptft.decoding.settings import Settings, shown
-from gptft.decoding.text import encode_piece, encode_prompt
-from gptft.decoding.writer import Writer
 from gptft.errors import ConfigError
 
 Named = tuple[str, LogitsProcessor]
 
 
 @dataclass(frozen=True)
-class Scene:
+class BatchContext:
     """What processors are made for.
 
     Attributes:
-        writer: the model that writes.
+        loaded: the model that writes.
         input_ids: prompts of shape (B, T), left-padded.
         attention_mask: 1 for their tokens, shape (B, T).
         rows: rows a prompt, beams or texts.
     """
 
-    writer: Writer
+    loaded: LoadedModel
     input_ids: torch.Tensor
     attention_mask: torch.Tensor
     rows: int = 1
@@ -75,22 +75,22 @@ class Scene:
     @property
     def model(self) -> PreTrainedModel:
         """The one that writes."""
-        return self.writer.model
+        return self.loaded.model
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """Its tokenizer."""
-        return self.writer.tokenizer
+        return self.loaded.tokenizer
 
     @property
     def eos(self) -> tuple[int, ...]:
         """The ids that end a text."""
-        return self.writer.special.eos
+        return self.loaded.special.eos
 
     @property
     def others(self) -> Mapping[str, PreTrainedModel]:
         """Models that settings name, by setting."""
-        return self.writer.others.models
+        return self.loaded.others.models
 
     @property
     def vocab_size(self) -> int:
@@ -103,28 +103,28 @@ class Scene:
         return int(self.input_ids.shape[1])
 
 
-def named_processors(settings: Settings, scene: Scene) -> list[Named]:
+def named_processors(settings: Settings, batch: BatchContext) -> list[Named]:
     """Everything that changes the logits, in order.
 
     Raises:
         ConfigError: an id or a text that the tokenizer doesn't have, a pattern that is none.
     """
-    made = [*_companions(settings, scene), *_penalties(settings, scene), *_form(settings, scene)]
+    made = [*_companions(settings, batch), *_penalties(settings, batch), *_form(settings, batch)]
     if settings.do_sample:
-        made += _warpers(settings, scene)
-    return [*made, *_marks(settings, scene)]
+        made += _warpers(settings, batch)
+    return [*made, *_marks(settings, batch)]
 
 
-def _companions(settings: Settings, scene: Scene) -> Iterator[Named]:
+def _companions(settings: Settings, batch: BatchContext) -> Iterator[Named]:
     made: LogitsProcessor
 
     def beside(model: PreTrainedModel, name: str) -> Companion:
-        return Companion(model, scene.input_ids, scene.attention_mask, name=name)
+        return Companion(model, batch.input_ids, batch.attention_mask, name=name)
 
-    length = scene.prompt_length
+    length = batch.prompt_length
     if settings.strategy == "contrastive_decoding":
         layers = settings["amateur_layers"]
-        amateur = first_layers(scene.model, layers) if layers else scene.others["amateur_model"]
+        amateur = first_layers(batch.model, layers) if layers else batch.others["amateur_model"]
         yield (
             "amateur",
             AmateurProcessor(
@@ -137,43 +137,43 @@ def _companions(settings: Settings, scene: Scene) -> Iterator[Named]:
         )
     if settings.strategy == "dexperts":
         expert, antiexpert = (
-            beside(scene.others[name], name) if name in scene.others else None
+            beside(batch.others[name], name) if name in batch.others else None
             for name in ("expert_model", "antiexpert_model")
         )
         alpha = settings["dexperts_alpha"]
         made = DExpertsProcessor(expert, antiexpert, prompt_length=length, dexperts_alpha=alpha)
         yield "dexperts", made
     if settings.strategy == "guidance" and settings.is_on("guidance_scale"):
-        other = _negative(settings, scene)
-        yield "guidance_scale", _away_from(other, scene, settings["guidance_scale"])
+        other = _negative(settings, batch)
+        yield "guidance_scale", _away_from(other, batch, settings["guidance_scale"])
     if settings.strategy == "context_aware":
-        other = _without_context(settings, scene)
+        other = _without_context(settings, batch)
         scale = 1 + settings["context_alpha"]
-        yield "context_alpha", _away_from(other, scene, scale)
+        yield "context_alpha", _away_from(other, batch, scale)
 
 
-def _away_from(other: Companion, scene: Scene, scale: float) -> LogitsProcessor:
-    return GuidanceProcessor(other, prompt_length=scene.prompt_length, guidance_scale=scale)
+def _away_from(other: Companion, batch: BatchContext, scale: float) -> LogitsProcessor:
+    return GuidanceProcessor(other, prompt_length=batch.prompt_length, guidance_scale=scale)
 
 
-def _negative(settings: Settings, scene: Scene) -> Companion:
+def _negative(settings: Settings, batch: BatchContext) -> Companion:
     """The model going on from the negative prompt, or from the last token of each prompt."""
     if settings["negative_prompt"] is None:
-        last = scene.input_ids[:, -1:]
-        return Companion(scene.model, last, torch.ones_like(last), name="guidance_scale")
-    ids = encode_prompt(scene.tokenizer, settings["negative_prompt"])
-    rows = torch.tensor([ids] * len(scene.input_ids), device=scene.input_ids.device)
-    return Companion(scene.model, rows, torch.ones_like(rows), name="negative_prompt")
+        last = batch.input_ids[:, -1:]
+        return Companion(batch.model, last, torch.ones_like(last), name="guidance_scale")
+    ids = encode_prompt(batch.tokenizer, settings["negative_prompt"])
+    rows = torch.tensor([ids] * len(batch.input_ids), device=batch.input_ids.device)
+    return Companion(batch.model, rows, torch.ones_like(rows), name="negative_prompt")
 
 
-def _without_context(settings: Settings, scene: Scene) -> Companion:
+def _without_context(settings: Settings, batch: BatchContext) -> Companion:
     """The model going on from the prompts alone; the scene's have the context before them."""
-    head = len(encode_prompt(scene.tokenizer, settings["context"]))
-    lengths = scene.attention_mask.sum(dim=1)
+    head = len(encode_prompt(batch.tokenizer, settings["context"]))
+    lengths = batch.attention_mask.sum(dim=1)
     longest = int(lengths.max())
     kept = max(longest - head, 1)
     mask = _last(lengths - head, kept)
-    return Companion(scene.model, scene.input_ids[:, -kept:], mask, name="context")
+    return Companion(batch.model, batch.input_ids[:, -kept:], mask, name="context")
 
 
 def _last(lengths: torch.Tensor, width: int) -> torch.Tensor:
@@ -182,21 +182,21 @@ def _last(lengths: torch.Tensor, width: int) -> torch.Tensor:
     return (places[None] <= lengths.clamp(min=1)[:, None]).long()
 
 
-def _penalties(settings: Settings, scene: Scene) -> Iterator[Named]:
+def _penalties(settings: Settings, batch: BatchContext) -> Iterator[Named]:
     made: LogitsProcessor
-    length, tokenizer = scene.prompt_length, scene.tokenizer
+    length, tokenizer = batch.prompt_length, batch.tokenizer
     if weights := settings["sequence_bias"]:
         biases = [
             [ids, weight]
             for text, weight in weights.items()
-            for ids in _spellings(scene, text, setting="sequence_bias")
+            for ids in _spellings(batch, text, setting="sequence_bias")
         ]
         yield "sequence_bias", SequenceBiasLogitsProcessor(biases)
     if weights := settings["logit_bias"]:
-        by_id = {_one_id(scene, key): weight for key, weight in weights.items()}
+        by_id = {_one_id(batch, key): weight for key, weight in weights.items()}
         yield "logit_bias", warpers.LogitBias(by_id)
     if settings.is_on("encoder_repetition_penalty"):
-        prompts = scene.input_ids.repeat_interleave(scene.rows, dim=0)
+        prompts = batch.input_ids.repeat_interleave(batch.rows, dim=0)
         penalty = settings["encoder_repetition_penalty"]
         made = EncoderRepetitionPenaltyLogitsProcessor(penalty, prompts)  # type: ignore[arg-type]
         yield "encoder_repetition_penalty", made
@@ -214,7 +214,7 @@ def _penalties(settings: Settings, scene: Scene) -> Iterator[Named]:
         )
     if settings.is_on("dry_multiplier"):
         breakers = {
-            i for text in settings["dry_sequence_breakers"] for i in encode_piece(tokenizer, text)
+            i for text in settings["dry_sequence_breakers"] for i in encode_bare(tokenizer, text)
         }
         yield (
             "dry_multiplier",
@@ -229,37 +229,37 @@ def _penalties(settings: Settings, scene: Scene) -> Iterator[Named]:
     if size := settings["no_repeat_ngram_size"]:
         yield "no_repeat_ngram_size", NoRepeatNGramLogitsProcessor(size)
     if size := settings["encoder_no_repeat_ngram_size"]:
-        made = EncoderNoRepeatNGramLogitsProcessor(size, scene.input_ids)  # type: ignore[arg-type]
+        made = EncoderNoRepeatNGramLogitsProcessor(size, batch.input_ids)  # type: ignore[arg-type]
         yield "encoder_no_repeat_ngram_size", made
-    yield from _bans(settings, scene)
+    yield from _bans(settings, batch)
 
 
-def _bans(settings: Settings, scene: Scene) -> Iterator[Named]:
+def _bans(settings: Settings, batch: BatchContext) -> Iterator[Named]:
     made: LogitsProcessor
-    device = str(scene.input_ids.device)
+    device = str(batch.input_ids.device)
     if words := settings["bad_words"]:
-        banned = [ids for word in words for ids in _spellings(scene, word, setting="bad_words")]
-        yield "bad_words", NoBadWordsLogitsProcessor(banned, list(scene.eos) or None)
+        banned = [ids for word in words for ids in _spellings(batch, word, setting="bad_words")]
+        yield "bad_words", NoBadWordsLogitsProcessor(banned, list(batch.eos) or None)
     if words := settings["allowed_words"]:
         spelled = (
-            ids for word in words for ids in _spellings(scene, word, setting="allowed_words")
+            ids for word in words for ids in _spellings(batch, word, setting="allowed_words")
         )
-        allowed = {i for ids in spelled for i in ids} | set(scene.eos)
+        allowed = {i for ids in spelled for i in ids} | set(batch.eos)
         yield "allowed_words", warpers.AllowedTokens(allowed)
     if ids := settings["suppress_tokens"]:
-        _check_ids(scene, ids, setting="suppress_tokens")
+        _check_ids(batch, ids, setting="suppress_tokens")
         yield "suppress_tokens", SuppressTokensLogitsProcessor(ids, device=device)
     if ids := settings["begin_suppress_tokens"]:
-        _check_ids(scene, ids, setting="begin_suppress_tokens")
-        begin = scene.prompt_length
+        _check_ids(batch, ids, setting="begin_suppress_tokens")
+        begin = batch.prompt_length
         made = SuppressTokensAtBeginLogitsProcessor(ids, begin, device=device)
         yield "begin_suppress_tokens", made
 
 
-def _form(settings: Settings, scene: Scene) -> Iterator[Named]:
+def _form(settings: Settings, batch: BatchContext) -> Iterator[Named]:
     """What holds a text to a length or a form."""
     made: LogitsProcessor
-    length, eos, device = scene.prompt_length, list(scene.eos), str(scene.input_ids.device)
+    length, eos, device = batch.prompt_length, list(batch.eos), str(batch.input_ids.device)
     if settings["min_new_tokens"] and eos:
         least = settings["min_new_tokens"]
         made = MinNewTokensLengthLogitsProcessor(length, least, eos, device=device)
@@ -273,19 +273,19 @@ def _form(settings: Settings, scene: Scene) -> Iterator[Named]:
     elif settings["regex"] is not None:
         matcher = allowed_by_regex(settings["regex"])
     if matcher is not None:
-        made = TextConstraint(scene.tokenizer, matcher, prompt_length=length, eos_token_ids=eos)
+        made = TextConstraint(batch.tokenizer, matcher, prompt_length=length, eos_token_ids=eos)
         yield settings.strategy, made
     if ids := settings["forced_eos_token_id"]:
-        _check_ids(scene, ids, setting="forced_eos_token_id")
+        _check_ids(batch, ids, setting="forced_eos_token_id")
         most = length + settings["max_new_tokens"]
         yield "forced_eos_token_id", ForcedEOSTokenLogitsProcessor(most, ids, device=device)
 
 
-def _warpers(settings: Settings, scene: Scene) -> Iterator[Named]:
+def _warpers(settings: Settings, batch: BatchContext) -> Iterator[Named]:
     """What cuts or bends the distribution, for settings that are on."""
     made: LogitsProcessor
-    keep = max(len(scene.eos), 1) + 1 if settings.row.beams else 1  # beams need one to go on with
-    device = str(scene.input_ids.device)
+    keep = max(len(batch.eos), 1) + 1 if settings.row.beams else 1  # beams need one to go on with
+    device = str(batch.input_ids.device)
     temperature = settings["temperature"]
     if settings.is_on("dynatemp_range"):
         spread, exponent = settings["dynatemp_range"], settings["dynatemp_exponent"]
@@ -316,7 +316,7 @@ def _warpers(settings: Settings, scene: Scene) -> Iterator[Named]:
             yield name, make(settings[name])
     if settings.is_on("xtc_probability"):
         chance, threshold = settings["xtc_probability"], settings["xtc_threshold"]
-        kept = {*scene.eos, *encode_piece(scene.tokenizer, "\n")}
+        kept = {*batch.eos, *encode_bare(batch.tokenizer, "\n")}
         made = warpers.XTCWarper(xtc_probability=chance, xtc_threshold=threshold, keep_ids=kept)
         yield "xtc_probability", made
     tau, eta = settings["mirostat_tau"], settings["mirostat_eta"]
@@ -329,8 +329,8 @@ def _warpers(settings: Settings, scene: Scene) -> Iterator[Named]:
         yield "mirostat_tau", made
 
 
-def _marks(settings: Settings, scene: Scene) -> Iterator[Named]:
-    device = scene.input_ids.device
+def _marks(settings: Settings, batch: BatchContext) -> Iterator[Named]:
+    device = batch.input_ids.device
     if settings.strategy == "watermark":
         config = WatermarkingConfig(
             greenlist_ratio=settings["greenlist_ratio"],
@@ -339,33 +339,33 @@ def _marks(settings: Settings, scene: Scene) -> Iterator[Named]:
             seeding_scheme=settings["seeding_scheme"],
             context_width=settings["context_width"],
         )
-        yield "watermark", config.construct_processor(scene.vocab_size, device)
+        yield "watermark", config.construct_processor(batch.vocab_size, device)
     if settings.strategy == "synthid":
         keys, length = settings["synthid_keys"], settings["synthid_ngram_len"]
         marked = SynthIDTextWatermarkingConfig(ngram_len=length, keys=keys)
-        yield "synthid", marked.construct_processor(scene.vocab_size, device)
+        yield "synthid", marked.construct_processor(batch.vocab_size, device)
 
 
-def _spellings(scene: Scene, text: str, *, setting: str) -> list[list[int]]:
+def _spellings(batch: BatchContext, text: str, *, setting: str) -> list[list[int]]:
     """The ids of a word as it stands at the beginning of a text and after a space.
 
     Raises:
         ConfigError: the tokenizer has no ids for it that the model knows.
     """
     texts = [text] if text[0].isspace() else [text, f" {text}"]
-    spelled = {tuple(encode_piece(scene.tokenizer, text)): None for text in texts}
+    spelled = {tuple(encode_bare(batch.tokenizer, text)): None for text in texts}
     found = [list(ids) for ids in spelled if ids]
     if not found:
         raise ConfigError(f"{setting}: {text!r} has no tokens in this model's vocabulary.")
     return found
 
 
-def _one_id(scene: Scene, key: str) -> int:
+def _one_id(batch: BatchContext, key: str) -> int:
     """The id that a key of logit_bias names: by its number or its text."""
     if key.isdigit():
-        _check_ids(scene, [int(key)], setting="logit_bias")
+        _check_ids(batch, [int(key)], setting="logit_bias")
         return int(key)
-    ids = encode_piece(scene.tokenizer, key)
+    ids = encode_bare(batch.tokenizer, key)
     if len(ids) != 1:
         raise ConfigError(
             f"logit_bias: {key!r} is {len(ids)} tokens, {shown(ids)}, and a bias is for one. Name "
@@ -374,9 +374,9 @@ def _one_id(scene: Scene, key: str) -> int:
     return ids[0]
 
 
-def _check_ids(scene: Scene, ids: Sequence[int], *, setting: str) -> None:
+def _check_ids(batch: BatchContext, ids: Sequence[int], *, setting: str) -> None:
     highest = max(ids)
-    if highest >= scene.vocab_size:
+    if highest >= batch.vocab_size:
         raise ConfigError(
-            f"{setting}: there is no id {highest:,}; the model's go up to {scene.vocab_size - 1:,}."
+            f"{setting}: there is no id {highest:,}; the model's go up to {batch.vocab_size - 1:,}."
         )

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from transformers import PreTrainedTokenizerBase, StoppingCriteria
 
-from gptft.decoding.text import continuation
+from gptft.decoding.encoding import continuation
 
 
 class StopTexts(StoppingCriteria):

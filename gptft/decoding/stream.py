@@ -10,10 +10,10 @@ import torch
 from transformers import PreTrainedTokenizerBase
 from transformers.generation.streamers import BaseStreamer
 
-from gptft.decoding.text import continuation
+from gptft.decoding.encoding import continuation
 
 
-class PieceStreamer(BaseStreamer):
+class TextStreamer(BaseStreamer):
     """Hands on the prompt, then each piece of the continuation once its characters are whole."""
 
     def __init__(

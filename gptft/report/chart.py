@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from gptft.report.run import Point
+from gptft.runs.read import Point
 
 _SIZE = 1000  # of the SVG's own square; the page stretches it
 _HUGE = 1e100  # beyond it a value is drawn no more than an infinite one

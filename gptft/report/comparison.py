@@ -7,8 +7,8 @@ nothing. Must not import torch or transformers.
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from gptft.decoding.comparison_rows import Figure, Row, known_figures
-from gptft.decoding.comparison_view import (
+from gptft.decoding.compare.results import Figure, Row, known_figures
+from gptft.decoding.compare.view import (
     drafts_in_words,
     settings_in_words,
     stand_ins_in_words,

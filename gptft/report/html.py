@@ -9,11 +9,11 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 
-from gptft.corpus.ledger import Ledger
+from gptft.data.ledger import Ledger
 from gptft.report import words
 from gptft.report.chart import Line, line_chart, scientific, short_number
 from gptft.report.page import page
-from gptft.report.run import Point, Run, Sample, as_int, read_run, write_whole
+from gptft.runs.read import Point, Run, Sample, as_int, read_run, write_whole
 
 _MAX_PROMPTS = 20  # shown
 _MAX_ROUNDS = 4  # continuations shown of one prompt: before, some between, after

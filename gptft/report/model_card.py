@@ -12,12 +12,12 @@ import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
-from gptft.corpus.ledger import Ledger
+from gptft.data.ledger import Ledger
 from gptft.errors import RunError
 from gptft.models.source import context_length, read_json
 from gptft.report import words
 from gptft.report.markdown import code, code_block, escaped, table, yaml_string
-from gptft.report.run import Run, Sample, as_int, read_run, write_whole
+from gptft.runs.read import Run, Sample, as_int, read_run, write_whole
 
 _PLACEHOLDER = "path/to/model"  # in the examples: a card doesn't know where it will be read
 _PROMPT = "Once upon a time"  # in the examples, where the run has no short prompt of its own

@@ -8,12 +8,12 @@ pointed at. Must not import torch or transformers.
 from collections.abc import Iterator, Sequence
 from html import escape
 
-from gptft.corpus.measure import MeasuredText
-from gptft.corpus.measure_view import contexts_in_words, costs_instead
-from gptft.corpus.piece_view import shown_pieces
-from gptft.corpus.pieces import Piece, hexadecimal
+from gptft.inspection.cost import MeasuredText
+from gptft.inspection.cost_view import contexts_in_words, costs_instead
+from gptft.inspection.token_view import shown_tokens
 from gptft.report import words
 from gptft.report.page import page
+from gptft.tokenization.tokens import Token, hexadecimal
 
 # Hues in degrees, far apart for ids that follow each other.
 _HUES = (205, 95, 40, 340, 265, 20, 175)
@@ -87,9 +87,9 @@ def _section(one: MeasuredText) -> str:
     )
 
 
-def _pieces(pieces: Sequence[Piece]) -> Iterator[str]:
+def _pieces(pieces: Sequence[Token]) -> Iterator[str]:
     """The pieces; those of one character are added up in a group of their own."""
-    for group, whole in shown_pieces(pieces):
+    for group, whole in shown_tokens(pieces):
         spans = "<s>+</s>".join(_pill(label, piece) for label, piece in group)
         if whole:
             made = f'<bdi class="whole">{escape(whole)}</bdi>'
@@ -100,7 +100,7 @@ def _pieces(pieces: Sequence[Piece]) -> Iterator[str]:
             yield "<br>\n"
 
 
-def _pill(label: str, piece: Piece) -> str:
+def _pill(label: str, piece: Token) -> str:
     mark = "*" if piece.text is None else ""
     return (
         f'<span class="p c{piece.id % len(_HUES)}" title="{_about(piece)}">'
@@ -108,7 +108,7 @@ def _pill(label: str, piece: Piece) -> str:
     )
 
 
-def _about(piece: Piece) -> str:
+def _about(piece: Token) -> str:
     """What stands in a piece's title: its id, bytes and place."""
     return (
         f"id {piece.id}; bytes {hexadecimal(piece.bytes) or 'none'}; at bytes "

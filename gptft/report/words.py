@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from gptft.corpus.ledger import Ledger
+from gptft.data.ledger import Ledger
 from gptft.errors import ModelError
 from gptft.models.source import BUNDLED_MODELS, resolve_model
-from gptft.report.run import BeforeAfter, Run, as_float, as_int
+from gptft.runs.read import BeforeAfter, Run, as_float, as_int
 
 PERPLEXITY = (
     "Perplexity is e to the power of the loss: among how many equally likely next tokens the model "

@@ -14,8 +14,8 @@ import torch
 from torch.utils.data import Dataset
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from gptft.corpus.store import BlockStore
-from gptft.training.isolation import restarting_positions
+from gptft.data.store import BlockStore
+from gptft.training.document_masking import restarting_positions
 
 IGNORED = -100  # the label that torch's cross-entropy leaves out
 

@@ -21,15 +21,15 @@ from gptft.config.sections import Config
 from gptft.config.source import dump_yaml
 from gptft.errors import ConfigError, Interrupted, RunError
 from gptft.models.precision import pick_device
-from gptft.training import run_folder
-from gptft.training.checkpoints import Checkpoint, clear_leftovers, newest_valid
-from gptft.training.disk import means_full
-from gptft.training.heap import keep_freed_memory
-from gptft.training.interrupts import Interrupts
-from gptft.training.job import assemble, fingerprint, save_model
+from gptft.runs import run_folder
+from gptft.runs.checkpoints import Checkpoint, clear_leftovers, newest_valid
+from gptft.runs.disk import means_full
+from gptft.training.memory_allocator import keep_freed_memory
 from gptft.training.progress import RunLog
 from gptft.training.resume import agreed_changes
 from gptft.training.samples import SampleEvery, Sampler, SampleWriter
+from gptft.training.setup import assemble, fingerprint, save_model
+from gptft.training.signals import Interrupts
 from gptft.training.trainer import BlockTrainer, Measured, MeasuringStoppedError
 
 _BATCH_FIELDS = (

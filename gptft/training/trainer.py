@@ -18,8 +18,8 @@ from transformers.trainer_callback import TrainerState
 
 from gptft.config.training_fields import MUON
 from gptft.errors import RunError
-from gptft.training import disk
-from gptft.training.checkpoints import (
+from gptft.runs import disk
+from gptft.runs.checkpoints import (
     STAGING,
     Checkpoint,
     clear_leftovers,
@@ -27,9 +27,9 @@ from gptft.training.checkpoints import (
     rotate_checkpoints,
 )
 from gptft.training.dataset import IGNORED, count_tokens
-from gptft.training.interrupts import Interrupts
 from gptft.training.loss import use_fast_loss
-from gptft.training.muon import muon_for
+from gptft.training.optimizers.muon import muon_for
+from gptft.training.signals import Interrupts
 from gptft.training.unlikelihood import Unlikelihood
 
 _STATE = "trainer_state.json"

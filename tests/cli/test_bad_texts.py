@@ -14,8 +14,8 @@ import pytest
 from typer.testing import CliRunner
 
 from gptft.cli.app import app
-from gptft.corpus.recipe import default_cache_dir
 from gptft.errors import GptftError
+from gptft.files import default_cache_dir
 
 RUSSIAN = "Буря мглою небо кроет, вихри снежные крутя;\n"
 Make = Callable[[Path], None]

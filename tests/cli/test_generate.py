@@ -16,7 +16,7 @@ from gptft.cli import generate as command
 from gptft.cli.app import app
 from gptft.config.generation_fields import PARAMETERS
 from gptft.config.load import load_config
-from gptft.decoding.prompts import gather_prompts
+from gptft.decoding.prompts.gather import gather_prompts
 from gptft.decoding.settings import check_strategies, resolve_settings
 from gptft.decoding.strategies import STRATEGIES
 from gptft.errors import ConfigError, ModelError

@@ -16,10 +16,10 @@ from typer.testing import CliRunner, Result
 from gptft import console
 from gptft.cli.novelty import novelty
 from gptft.config.sections import Config
-from gptft.corpus.prepare import prepare_config
+from gptft.data.prepare import prepare_config
 from gptft.errors import ConfigError, RunError
 from gptft.training.train import train_model
-from tests.novelty.test_training_text import PLANTED, verse
+from tests.analysis.test_memorization import PLANTED, verse
 
 PROMPTS = ["Буря", "Выпьем с горя;"]
 SAID = [" завоет", " где же кружка? 42 раза"]  # what the run's model is made to say
@@ -145,7 +145,7 @@ class TestOutput:
     def test_without_held_out_text_it_says_what_is_missing(
         self, invoke: Invoke, tmp_path: Path, tiny_model_dir: Path
     ):
-        from tests.novelty.test_training_text import MadeRun
+        from tests.analysis.test_memorization import MadeRun
 
         made = MadeRun(tmp_path, tiny_model_dir)
         made.write("a.txt", verse(1, 9))

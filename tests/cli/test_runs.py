@@ -13,9 +13,9 @@ from typer.testing import CliRunner, Result
 from gptft import console
 from gptft.cli.app import app
 from gptft.errors import ConfigError
-from gptft.training.checkpoints import commit_checkpoint
+from gptft.runs.checkpoints import commit_checkpoint
 from tests.cli.test_imports import HEAVY, modules_of
-from tests.training.test_runs import add_checkpoint, flip_bit, make_run
+from tests.runs.test_status import add_checkpoint, flip_bit, make_run
 
 
 def invoke(*args: str) -> Result:

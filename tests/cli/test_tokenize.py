@@ -19,7 +19,7 @@ from rich.cells import cell_len
 
 import gptft.models
 from gptft.cli import main
-from gptft.corpus.tokenizer import load_tokenizer, save_tokenizer, train_tokenizer
+from gptft.tokenization.tokenizer import load_tokenizer, save_tokenizer, train_tokenizer
 from tests.conftest import SENTENCES
 
 EMOJI = "Да 😀"

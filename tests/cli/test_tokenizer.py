@@ -10,7 +10,7 @@ from rich.cells import cell_len
 
 from gptft import console
 from gptft.cli import main
-from gptft.corpus.tokenizer import load_tokenizer
+from gptft.tokenization.tokenizer import load_tokenizer
 from tests.conftest import SENTENCES
 
 

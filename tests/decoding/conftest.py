@@ -13,7 +13,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from gptft.corpus.tokenizer import save_tokenizer, train_tokenizer
+from gptft.tokenization.tokenizer import save_tokenizer, train_tokenizer
 
 VERSES = (
     "Мороз и солнце; день чудесный! Ещё ты дремлешь, друг прелестный.",

@@ -9,8 +9,8 @@ import pytest
 from transformers.utils import logging as transformers_logging
 
 from gptft.config.load import load_config
-from gptft.decoding.engine import Generated, generate, load_writer
-from gptft.decoding.rows import Writer
+from gptft.decoding.batch import LoadedModel
+from gptft.decoding.engine import Generated, generate, load_model
 from gptft.decoding.settings import Settings, check_strategies, choose_settings, resolve_settings
 from gptft.decoding.strategies import STRATEGIES
 from tests.conftest import ROOT
@@ -33,9 +33,9 @@ def settings_of(name: str, *, seed: int = 1) -> Settings:
 
 
 @pytest.fixture(scope="module")
-def pico() -> Writer:
+def pico() -> LoadedModel:
     greedy = resolve_settings({"strategy": "greedy"})
-    return load_writer("pico", settings=greedy, use_cpu=True)
+    return load_model("pico", settings=greedy, use_cpu=True)
 
 
 @contextmanager
@@ -54,9 +54,9 @@ def heard() -> Iterator[list[str]]:
         transformers_logging.set_verbosity(before)
 
 
-def writer_for(settings: Settings, pico: Writer) -> Writer:
+def loaded_for(settings: Settings, pico: LoadedModel) -> LoadedModel:
     if any(settings[name] for name in OTHER_MODELS):
-        return load_writer("pico", settings=settings, use_cpu=True)
+        return load_model("pico", settings=settings, use_cpu=True)
     return pico
 
 
@@ -89,15 +89,15 @@ def test_is_the_strategy_it_is_named_after(name: str):
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
-def test_a_batch_is_its_prompts_alone_and_a_seed_is_one_text(name: str, pico: Writer):
+def test_a_batch_is_its_prompts_alone_and_a_seed_is_one_text(name: str, pico: LoadedModel):
     settings = settings_of(name)
-    writer = writer_for(settings, pico)
+    loaded = loaded_for(settings, pico)
     with heard() as complaints:
-        batch = generate(writer, PROMPTS, settings=settings)
+        batch = generate(loaded, PROMPTS, settings=settings)
     if name in ("assisted", "early_exit"):  # its own code for drafts does what it complains of
         complaints = [said for said in complaints if "`generation_config` together" not in said]
     assert complaints == []
-    alone = [text for prompt in PROMPTS for text in generate(writer, [prompt], settings=settings)]
+    alone = [text for prompt in PROMPTS for text in generate(loaded, [prompt], settings=settings)]
     assert continuations(batch) == continuations(alone)
     assert [text.prompt for text in batch] == [text.prompt for text in alone]
     number = settings["num_return_sequences"]
@@ -106,21 +106,21 @@ def test_a_batch_is_its_prompts_alone_and_a_seed_is_one_text(name: str, pico: Wr
 
 
 @pytest.mark.parametrize("name", [n for n in STRATEGIES if settings_of(n).do_sample])
-def test_another_seed_is_another_text(name: str, pico: Writer):
-    writer = writer_for(settings_of(name), pico)
+def test_another_seed_is_another_text(name: str, pico: LoadedModel):
+    loaded = loaded_for(settings_of(name), pico)
     drawn = [
-        tuple(continuations(generate(writer, PROMPTS[:1], settings=settings_of(name, seed=seed))))
+        tuple(continuations(generate(loaded, PROMPTS[:1], settings=settings_of(name, seed=seed))))
         for seed in (1, 2, 3)
     ]
     assert len(set(drawn)) > 1
 
 
 @pytest.mark.parametrize("name", [n for n in STRATEGIES if not settings_of(n).do_sample])
-def test_without_draws_a_seed_changes_nothing(name: str, pico: Writer):
+def test_without_draws_a_seed_changes_nothing(name: str, pico: LoadedModel):
     settings = settings_of(name)
-    writer = writer_for(settings, pico)
-    first = generate(writer, PROMPTS[:1], settings=settings)
-    other = generate(writer, PROMPTS[:1], settings=settings_of(name, seed=2))
+    loaded = loaded_for(settings, pico)
+    first = generate(loaded, PROMPTS[:1], settings=settings)
+    other = generate(loaded, PROMPTS[:1], settings=settings_of(name, seed=2))
     assert continuations(first) == continuations(other)
 
 
@@ -139,7 +139,7 @@ class TestNamed:
         assert set(names) <= known
 
     @pytest.mark.parametrize("name", list(config.strategies))
-    def test_each_writes(self, name: str, pico: Writer):
+    def test_each_writes(self, name: str, pico: LoadedModel):
         given = {"strategy": name, "max_new_tokens": 8, "seed": 1}
         settings = choose_settings(self.config.generation, self.config.strategies, given=given)
         assert settings.strategy == self.config.strategies[name]["strategy"]

@@ -10,15 +10,15 @@ from rich.cells import cell_len
 from rich.console import Console
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
-from gptft.corpus.tokenizer import save_tokenizer, train_tokenizer
-from gptft.decoding import others
-from gptft.decoding.compare import compare
-from gptft.decoding.comparison_entries import default_settings
-from gptft.decoding.comparison_rows import FIGURES, Entry, Row, Written
-from gptft.decoding.comparison_view import comparison_table, stand_ins_in_words
+from gptft.decoding import auxiliary_models as others
+from gptft.decoding.compare.entries import default_settings
+from gptft.decoding.compare.results import FIGURES, Entry, Row, Written
+from gptft.decoding.compare.run import compare
+from gptft.decoding.compare.view import comparison_table, stand_ins_in_words
 from gptft.decoding.settings import resolve_settings
 from gptft.decoding.strategies import STRATEGIES
 from gptft.errors import ConfigError, ModelError
+from gptft.tokenization.tokenizer import save_tokenizer, train_tokenizer
 
 PROMPT = "frost and sun"
 
@@ -404,8 +404,8 @@ class TestBest:
 
 def test_choosing_what_to_compare_needs_no_torch():
     code = (
-        "import sys; from gptft.decoding.comparison_entries import default_settings; "
-        "import gptft.decoding.compare, gptft.decoding.comparison_view; "
+        "import sys; from gptft.decoding.compare.entries import default_settings; "
+        "import gptft.decoding.compare.run, gptft.decoding.compare.view; "
         "import gptft.report.comparison; "
         "default_settings(None, own={}, shared={}, base_model=None, prompt='x'); "
         "sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"

@@ -5,12 +5,12 @@ import torch
 from transformers import GenerationConfig as TransformersConfig
 
 from gptft.decoding import engine
+from gptft.decoding.batch import generation_config
 from gptft.decoding.engine import generate, make_sampler, unused_suggestions
-from gptft.decoding.rows import generation_config
+from gptft.decoding.loaded_model import LoadedModel
 from gptft.decoding.settings import Settings, resolve_settings, why_not_streamed
-from gptft.decoding.special import SpecialTokens, special_tokens
+from gptft.decoding.special_tokens import SpecialTokens, special_tokens
 from gptft.decoding.strategies import STRATEGIES
-from gptft.decoding.writer import Writer
 from gptft.errors import ConfigError, ModelError
 from tests.decoding.test_settings import NEEDED
 
@@ -21,13 +21,13 @@ def settings_of(**given):
     return resolve_settings({"max_new_tokens": 12, **given})
 
 
-def writer_of(model, tokenizer):
-    return Writer(model, tokenizer, special_tokens(model, tokenizer))
+def loaded_of(model, tokenizer):
+    return LoadedModel(model, tokenizer, special_tokens(model, tokenizer))
 
 
 def texts(model, tokenizer, prompts, *, seed=5, **given):
     settings = settings_of(seed=seed, **given)
-    return generate(writer_of(model, tokenizer), prompts, settings=settings)
+    return generate(loaded_of(model, tokenizer), prompts, settings=settings)
 
 
 def stock(model, tokenizer, prompt, **given):
@@ -299,8 +299,8 @@ class TestSampler:
 
 class TestFromAFolder:
     def from_folder(self, folder, prompts, *, settings, **more):
-        writer = engine.load_writer(str(folder), settings=settings, use_cpu=True)
-        return generate(writer, prompts, settings=settings, **more)
+        loaded = engine.load_model(str(folder), settings=settings, use_cpu=True)
+        return generate(loaded, prompts, settings=settings, **more)
 
     def test_streamed_pieces_are_the_whole_text(self, model_dir):
         for given in ({}, {"top_k": 30, "temperature": 1.5, "seed": 2}):
@@ -361,13 +361,13 @@ class TestEveryStrategy:
 
     def load(self, name, model_dir):
         settings = resolve_settings(self.given(name, model_dir))
-        return settings, engine.load_writer(str(model_dir), settings=settings, use_cpu=True)
+        return settings, engine.load_model(str(model_dir), settings=settings, use_cpu=True)
 
     @pytest.mark.parametrize("name", STRATEGIES)
     def test_a_prompt_goes_on_alike_alone_and_beside_others(self, name, model_dir):
-        settings, writer = self.load(name, model_dir)
-        alone = [generate(writer, [prompt], settings=settings)[0] for prompt in PROMPTS[:3]]
-        together = generate(writer, PROMPTS[:3], settings=settings)
+        settings, loaded = self.load(name, model_dir)
+        alone = [generate(loaded, [prompt], settings=settings)[0] for prompt in PROMPTS[:3]]
+        together = generate(loaded, PROMPTS[:3], settings=settings)
         assert [(t.prompt, t.new_ids, t.continuation) for t in together] == [
             (t.prompt, t.new_ids, t.continuation) for t in alone
         ]
@@ -376,14 +376,14 @@ class TestEveryStrategy:
 
     @pytest.mark.parametrize("name", STRATEGIES)
     def test_it_is_streamed_as_it_is_written_or_refused(self, name, model_dir):
-        settings, writer = self.load(name, model_dir)
+        settings, loaded = self.load(name, model_dir)
         pieces: list[str] = []
         if why_not_streamed(settings, num_prompts=1):
             with pytest.raises(ConfigError, match="can't be streamed"):
-                generate(writer, ["Мороз"], settings=settings, on_text=pieces.append)
+                generate(loaded, ["Мороз"], settings=settings, on_text=pieces.append)
             assert pieces == []
             return
-        (text,) = generate(writer, ["Мороз"], settings=settings, on_text=pieces.append)
+        (text,) = generate(loaded, ["Мороз"], settings=settings, on_text=pieces.append)
         assert "".join(pieces) == text.text
 
 
@@ -468,29 +468,29 @@ class TestChat:
         chatty = deepcopy(tokenizer)
         chatty.chat_template = self.TEMPLATE
         settings = settings_of()
-        (text,) = generate(writer_of(model, chatty), ["Мороз"], settings=settings, chat=True)
+        (text,) = generate(loaded_of(model, chatty), ["Мороз"], settings=settings, chat=True)
         (plain,) = texts(model, tokenizer, ["<user>Мороз<bot>"])
         assert (text.prompt, text.new_ids) == ("Мороз", plain.new_ids)
         assert text.continuation == plain.continuation
 
     def test_without_a_template_it_is_refused(self, model, tokenizer):
         with pytest.raises(ConfigError, match="has no chat template"):
-            generate(writer_of(model, tokenizer), ["x"], settings=settings_of(), chat=True)
+            generate(loaded_of(model, tokenizer), ["x"], settings=settings_of(), chat=True)
 
     def test_a_context_does_not_go_with_it(self, model, tokenizer):
         chatty = deepcopy(tokenizer)
         chatty.chat_template = self.TEMPLATE
         settings = settings_of(context="Буря")
         with pytest.raises(ConfigError, match="context doesn't go with a chat template"):
-            generate(writer_of(model, chatty), ["x"], settings=settings, chat=True)
+            generate(loaded_of(model, chatty), ["x"], settings=settings, chat=True)
 
 
 class TestSuggestions:
     def test_those_of_the_model_are_told_and_only_where_there_are_any(self, model, tokenizer):
-        writer = writer_of(model, tokenizer)
-        assert unused_suggestions(writer) is None
+        loaded = loaded_of(model, tokenizer)
+        assert unused_suggestions(loaded) is None
         model.generation_config = TransformersConfig(do_sample=True, top_p=0.8, eos_token_id=0)
-        assert unused_suggestions(writer) == (
+        assert unused_suggestions(loaded) == (
             "The model's own generation_config.json suggests do_sample true, top_p 0.8. It is not "
             "in force; give these settings to have them."
         )

@@ -2,15 +2,15 @@ import pytest
 import torch
 
 from gptft.decoding.engine import generate
-from gptft.decoding.healing import heal
+from gptft.decoding.loaded_model import LoadedModel
+from gptft.decoding.prompts.healing import heal
 from gptft.decoding.settings import resolve_settings
-from gptft.decoding.special import special_tokens
-from gptft.decoding.writer import Writer
+from gptft.decoding.special_tokens import special_tokens
 
 
 @pytest.fixture
-def writer(model, tokenizer):
-    return Writer(model, tokenizer, special_tokens(model, tokenizer))
+def loaded(model, tokenizer):
+    return LoadedModel(model, tokenizer, special_tokens(model, tokenizer))
 
 
 def spelled(tokenizer):
@@ -20,56 +20,56 @@ def spelled(tokenizer):
 
 
 @pytest.mark.parametrize("prompt", ["Мороз и с", "Буря мглою е", "день ч", "Мороз "])
-def test_the_last_token_becomes_the_likeliest_that_begins_with_its_text(writer, tokenizer, prompt):
+def test_the_last_token_becomes_the_likeliest_that_begins_with_its_text(loaded, tokenizer, prompt):
     ids = tokenizer(prompt)["input_ids"]
     texts = spelled(tokenizer)
     candidates = [i for i, text in texts.items() if text.startswith(texts[ids[-1]])]
     with torch.no_grad():
-        logits = writer.model(torch.tensor([ids[:-1]])).logits[0, -1]
+        logits = loaded.model(torch.tensor([ids[:-1]])).logits[0, -1]
     best = max(candidates, key=lambda i: float(logits[i]))
-    assert heal(writer, ids) == [*ids[:-1], best]
+    assert heal(loaded, ids) == [*ids[:-1], best]
 
 
-def test_some_prompt_is_changed_by_it(writer, tokenizer):
+def test_some_prompt_is_changed_by_it(loaded, tokenizer):
     texts = spelled(tokenizer)
     short = [i for i, text in texts.items() if text.isalpha() and len(text) == 1]
-    healed = [heal(writer, [7, 9, i]) for i in short]
+    healed = [heal(loaded, [7, 9, i]) for i in short]
     assert any(ids[-1] != i for ids, i in zip(healed, short, strict=True))
     for ids, i in zip(healed, short, strict=True):
         assert ids[:2] == [7, 9]
         assert texts[ids[-1]].startswith(texts[i])
 
 
-def test_what_has_nothing_before_it_or_ends_within_a_character_stays(writer, tokenizer):
-    assert heal(writer, tokenizer("с")["input_ids"][:1]) == tokenizer("с")["input_ids"][:1]
+def test_what_has_nothing_before_it_or_ends_within_a_character_stays(loaded, tokenizer):
+    assert heal(loaded, tokenizer("с")["input_ids"][:1]) == tokenizer("с")["input_ids"][:1]
     half = tokenizer("м")["input_ids"]
     assert len(half) == 2
     ids = [7, 9, half[0]]
-    assert heal(writer, ids) == ids
+    assert heal(loaded, ids) == ids
 
 
-def test_the_given_ids_are_not_changed(writer):
+def test_the_given_ids_are_not_changed(loaded):
     ids = [7, 9, 40]
-    heal(writer, ids)
+    heal(loaded, ids)
     assert ids == [7, 9, 40]
 
 
 class TestInTexts:
-    def healed(self, writer, tokenizer):
+    def healed(self, loaded, tokenizer):
         """A prompt whose last token is healed into a longer one."""
         texts = spelled(tokenizer)
         for head in ("x", "Мороз", "небо", "день", "и"):
             for i, text in texts.items():
                 ids = tokenizer(head + text)["input_ids"]
-                if len(text) == 1 and ids[-1] == i and len(ids) > 1 and heal(writer, ids) != ids:
+                if len(text) == 1 and ids[-1] == i and len(ids) > 1 and heal(loaded, ids) != ids:
                     return head + text, ids
         raise AssertionError
 
-    def test_the_prompt_is_kept_and_the_text_is_that_of_the_healed_ids(self, writer, tokenizer):
-        prompt, ids = self.healed(writer, tokenizer)
+    def test_the_prompt_is_kept_and_the_text_is_that_of_the_healed_ids(self, loaded, tokenizer):
+        prompt, ids = self.healed(loaded, tokenizer)
         settings = resolve_settings({"token_healing": True, "max_new_tokens": 8})
-        (text,) = generate(writer, [prompt], settings=settings)
-        healed = heal(writer, ids)
+        (text,) = generate(loaded, [prompt], settings=settings)
+        healed = heal(loaded, ids)
         assert text.prompt_ids == tuple(healed)
         assert text.prompt == prompt
         whole = tokenizer.decode([*healed, *text.new_ids]).rstrip("\ufffd")
@@ -77,16 +77,16 @@ class TestInTexts:
         assert text.text.startswith(prompt)
         assert len(tokenizer.decode(healed)) > len(prompt)
 
-    def test_stop_strings_cut_it_too(self, writer, tokenizer):
-        prompt, ids = self.healed(writer, tokenizer)
-        extra = tokenizer.decode(heal(writer, ids))[len(prompt) :]
+    def test_stop_strings_cut_it_too(self, loaded, tokenizer):
+        prompt, ids = self.healed(loaded, tokenizer)
+        extra = tokenizer.decode(heal(loaded, ids))[len(prompt) :]
         settings = resolve_settings(
             {"token_healing": True, "max_new_tokens": 8, "stop_strings": extra}
         )
-        (text,) = generate(writer, [prompt], settings=settings)
+        (text,) = generate(loaded, [prompt], settings=settings)
         assert (text.continuation, text.stopped) == ("", "stop_string")
 
-    def test_it_is_off_unless_asked_for(self, writer, tokenizer):
-        prompt, ids = self.healed(writer, tokenizer)
-        (text,) = generate(writer, [prompt], settings=resolve_settings({"max_new_tokens": 2}))
+    def test_it_is_off_unless_asked_for(self, loaded, tokenizer):
+        prompt, ids = self.healed(loaded, tokenizer)
+        (text,) = generate(loaded, [prompt], settings=resolve_settings({"max_new_tokens": 2}))
         assert text.prompt_ids == tuple(ids)

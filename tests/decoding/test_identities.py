@@ -19,15 +19,15 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from gptft.corpus.tokenizer import save_tokenizer, train_tokenizer
+from gptft.analysis.score import score_tokens
+from gptft.analysis.why import explain
+from gptft.decoding.auxiliary_models import AuxiliaryModels
 from gptft.decoding.engine import Generated, generate
-from gptft.decoding.others import Others
-from gptft.decoding.scoring import score_tokens
+from gptft.decoding.loaded_model import LoadedModel
 from gptft.decoding.settings import resolve_settings
-from gptft.decoding.special import special_tokens
+from gptft.decoding.special_tokens import special_tokens
 from gptft.decoding.strategies import STRATEGIES
-from gptft.decoding.why import explain
-from gptft.decoding.writer import Writer
+from gptft.tokenization.tokenizer import save_tokenizer, train_tokenizer
 
 PROMPTS = ("Буря мглою небо", "x", "день чудесный! Ещё ты дремлешь")
 ENGLISH = "The quick brown fox jumps over the lazy dog, and the dog sleeps on."
@@ -71,10 +71,14 @@ def llama(*, seed: int = 3, positions: int = 96, width: float = 0.25) -> PreTrai
     return LlamaForCausalLM(config).eval()
 
 
-def writer_of(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, **others: Any) -> Writer:
+def loaded_of(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, **others: Any
+) -> LoadedModel:
     """A writer; models besides the one that writes by the setting that names them."""
     theirs = others.pop("assistant_tokenizer", None)
-    return Writer(model, tokenizer, special_tokens(model, tokenizer), Others(others, theirs))
+    return LoadedModel(
+        model, tokenizer, special_tokens(model, tokenizer), AuxiliaryModels(others, theirs)
+    )
 
 
 @pytest.fixture(scope="module", params=["gpt2", "llama"])
@@ -83,8 +87,8 @@ def model(request: pytest.FixtureRequest) -> PreTrainedModel:
 
 
 @pytest.fixture(scope="module")
-def writer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Writer:
-    return writer_of(model, tokenizer)
+def loaded(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> LoadedModel:
+    return loaded_of(model, tokenizer)
 
 
 @pytest.fixture(scope="module")
@@ -96,9 +100,9 @@ def other_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> PreTrainedToken
     return AutoTokenizer.from_pretrained(folder)
 
 
-def write(writer: Writer, prompts: Sequence[str] = PROMPTS, **given: Any) -> list[Generated]:
+def write(loaded: LoadedModel, prompts: Sequence[str] = PROMPTS, **given: Any) -> list[Generated]:
     return generate(
-        writer, prompts, settings=resolve_settings({"max_new_tokens": 16, "seed": 5, **given})
+        loaded, prompts, settings=resolve_settings({"max_new_tokens": 16, "seed": 5, **given})
     )
 
 
@@ -140,44 +144,44 @@ GREEDY: dict[str, dict[str, Any]] = {
 
 class TestGreedy:
     @pytest.mark.parametrize("given", GREEDY.values(), ids=GREEDY)
-    def test_by_another_way(self, writer: Writer, given: dict[str, Any]):
-        assert new_ids(write(writer, **given)) == new_ids(write(writer))
+    def test_by_another_way(self, loaded: LoadedModel, given: dict[str, Any]):
+        assert new_ids(write(loaded, **given)) == new_ids(write(loaded))
 
     def test_drafts_of_another_model(
-        self, model: PreTrainedModel, writer: Writer, tokenizer: PreTrainedTokenizerBase
+        self, model: PreTrainedModel, loaded: LoadedModel, tokenizer: PreTrainedTokenizerBase
     ):
         """One that agrees now and then, and one that is the model itself."""
         for draft in (gpt2(layers=1), model):
-            assisted = writer_of(model, tokenizer, assistant_model=draft)
+            assisted = loaded_of(model, tokenizer, assistant_model=draft)
             texts = write(assisted, strategy="assisted", assistant_model="a draft")
-            assert new_ids(texts) == new_ids(write(writer))
+            assert new_ids(texts) == new_ids(write(loaded))
 
     def test_drafts_of_a_model_with_another_tokenizer(
         self,
         model: PreTrainedModel,
-        writer: Writer,
+        loaded: LoadedModel,
         tokenizer: PreTrainedTokenizerBase,
         other_tokenizer: PreTrainedTokenizerBase,
     ):
         assert other_tokenizer.get_vocab() != tokenizer.get_vocab()
         # A Russian text is about twice as long to it.
         draft = gpt2(layers=1, vocab_size=len(other_tokenizer), positions=256)
-        assisted = writer_of(
+        assisted = loaded_of(
             model, tokenizer, assistant_model=draft, assistant_tokenizer=other_tokenizer
         )
         texts = write(assisted, strategy="assisted", assistant_model="a draft")
-        assert new_ids(texts) == new_ids(write(writer))
+        assert new_ids(texts) == new_ids(write(loaded))
 
     def test_two_experts_that_are_one(
-        self, model: PreTrainedModel, writer: Writer, tokenizer: PreTrainedTokenizerBase
+        self, model: PreTrainedModel, loaded: LoadedModel, tokenizer: PreTrainedTokenizerBase
     ):
         expert = gpt2(seed=9)
-        pulled = writer_of(model, tokenizer, expert_model=expert, antiexpert_model=expert)
+        pulled = loaded_of(model, tokenizer, expert_model=expert, antiexpert_model=expert)
         texts = write(pulled, strategy="dexperts", expert_model="a", antiexpert_model="a")
-        assert new_ids(texts) == new_ids(write(writer))
+        assert new_ids(texts) == new_ids(write(loaded))
 
-    def test_these_texts_are_no_trifle(self, writer: Writer):
-        texts = new_ids(write(writer))
+    def test_these_texts_are_no_trifle(self, loaded: LoadedModel):
+        texts = new_ids(write(loaded))
         assert len(set(texts)) == len(PROMPTS)
         assert max(map(len, texts)) == 16
 
@@ -195,9 +199,9 @@ class TestDraws:
         ],
         ids=lambda given: given["strategy"],
     )
-    def test_a_cut_that_cuts_nothing(self, writer: Writer, given: dict[str, Any]):
-        plain = write(writer, strategy="temperature", temperature=1.5)
-        assert new_ids(write(writer, temperature=1.5, **given)) == new_ids(plain)
+    def test_a_cut_that_cuts_nothing(self, loaded: LoadedModel, given: dict[str, Any]):
+        plain = write(loaded, strategy="temperature", temperature=1.5)
+        assert new_ids(write(loaded, temperature=1.5, **given)) == new_ids(plain)
 
     @pytest.mark.parametrize(("make", "tau"), [(gpt2, 3.0), (llama, 5.0)], ids=["gpt2", "llama"])
     def test_mirostat_keeps_the_mean_surprise_at_tau(
@@ -205,11 +209,11 @@ class TestDraws:
     ):
         model = make(positions=600, width=0.15)
         settings = {"max_new_tokens": 500, "min_new_tokens": 500, "mirostat_tau": tau}
-        (text,) = write(writer_of(model, tokenizer), PROMPTS[:1], strategy="mirostat", **settings)
+        (text,) = write(loaded_of(model, tokenizer), PROMPTS[:1], strategy="mirostat", **settings)
         assert text.num_new_tokens == 500
         surprises = surprises_after_the_cut(model, text, tau=tau, eta=0.1)
         assert np.mean(surprises) == pytest.approx(tau, rel=0.1)
-        (free,) = write(writer_of(model, tokenizer), PROMPTS[:1], strategy="temperature",
+        (free,) = write(loaded_of(model, tokenizer), PROMPTS[:1], strategy="temperature",
                         max_new_tokens=100, min_new_tokens=100)  # fmt: skip
         assert np.mean(surprises_after_the_cut(model, free, tau=1e9, eta=0.0)) > 6
 
@@ -236,38 +240,38 @@ def surprises_after_the_cut(
 
 
 class TestBeams:
-    def test_one_group_without_a_penalty_is_beam_search(self, writer: Writer):
+    def test_one_group_without_a_penalty_is_beam_search(self, loaded: LoadedModel):
         given = {"num_beams": 4, "num_return_sequences": 3}
         groups = {"num_beam_groups": 1, "diversity_penalty": 0.0}
-        diverse = write(writer, strategy="diverse_beam", **groups, **given)
-        assert new_ids(diverse) == new_ids(write(writer, strategy="beam", **given))
+        diverse = write(loaded, strategy="diverse_beam", **groups, **given)
+        assert new_ids(diverse) == new_ids(write(loaded, strategy="beam", **given))
 
-    def test_beam_search_is_that_of_transformers(self, model: PreTrainedModel, writer: Writer):
-        for text in write(writer, strategy="beam", num_beams=4, length_penalty=0.5):
+    def test_beam_search_is_that_of_transformers(self, model: PreTrainedModel, loaded: LoadedModel):
+        for text in write(loaded, strategy="beam", num_beams=4, length_penalty=0.5):
             output = native(model, text, num_beams=4, length_penalty=0.5)
             assert output == list(text.new_ids)
 
-    def test_diverse_beams_share_fewer_tokens_than_beams(self, writer: Writer):
+    def test_diverse_beams_share_fewer_tokens_than_beams(self, loaded: LoadedModel):
         given = {"num_beams": 4, "num_return_sequences": 4, "min_new_tokens": 16}
-        beams = write(writer, strategy="beam", **given)
+        beams = write(loaded, strategy="beam", **given)
         groups = {"num_beam_groups": 4, "diversity_penalty": 5.0}
-        diverse = write(writer, strategy="diverse_beam", **groups, **given)
+        diverse = write(loaded, strategy="diverse_beam", **groups, **given)
         assert overlap(diverse) < overlap(beams)
 
-    def test_beams_differ(self, writer: Writer):
+    def test_beams_differ(self, loaded: LoadedModel):
         for strategy in ("beam", "diverse_beam", "stochastic_beam"):
             own = {"num_beam_groups": 2} if strategy == "diverse_beam" else {}
             texts = write(
-                writer, PROMPTS[:1], strategy=strategy, num_beams=4, num_return_sequences=4, **own
+                loaded, PROMPTS[:1], strategy=strategy, num_beams=4, num_return_sequences=4, **own
             )
             assert len(set(new_ids(texts))) == 4
 
     @pytest.mark.parametrize(
         "words", [["друг"], ["день", "небо"], [["fox", "dog"], "солнце"]], ids=str
     )
-    def test_words_are_there(self, writer: Writer, words: list[str | list[str]]):
+    def test_words_are_there(self, loaded: LoadedModel, words: list[str | list[str]]):
         for text in write(
-            writer, strategy="constrained_beam", force_words=words, num_beams=6, max_new_tokens=24
+            loaded, strategy="constrained_beam", force_words=words, num_beams=6, max_new_tokens=24
         ):
             for word in words:
                 alternatives = [word] if isinstance(word, str) else word
@@ -303,10 +307,10 @@ def test_a_row_of_a_batch_is_its_single_run(
     name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
 ):
     others = {"assistant_model": gpt2(layers=1), "antiexpert_model": gpt2(seed=9)}
-    writer = writer_of(model, tokenizer, **others)
+    loaded = loaded_of(model, tokenizer, **others)
     given = {"strategy": name, **NEEDED.get(name, {})}
-    batch = write(writer, **given)
-    alone = [text for prompt in PROMPTS for text in write(writer, [prompt], **given)]
+    batch = write(loaded, **given)
+    alone = [text for prompt in PROMPTS for text in write(loaded, [prompt], **given)]
     assert batch == alone
     assert all(text.prompt_ids for text in batch)
 
@@ -314,8 +318,8 @@ def test_a_row_of_a_batch_is_its_single_run(
 class TestNative:
     """The same numbers as transformers by itself."""
 
-    def test_log_probabilities_of_tokens(self, model: PreTrainedModel, writer: Writer):
-        for text in write(writer):
+    def test_log_probabilities_of_tokens(self, model: PreTrainedModel, loaded: LoadedModel):
+        for text in write(loaded):
             output = native(model, text, whole=True)
             ids = output.sequences[0].tolist()
             theirs = model.compute_transition_scores(
@@ -325,10 +329,10 @@ class TestNative:
             assert ids[len(text.prompt_ids) :][: text.num_new_tokens] == list(text.new_ids)
             assert [s.logprob for s in ours] == pytest.approx(theirs[0].tolist(), abs=1e-4)
 
-    def test_log_probabilities_after_processors(self, model: PreTrainedModel, writer: Writer):
+    def test_log_probabilities_after_processors(self, model: PreTrainedModel, loaded: LoadedModel):
         given = {"repetition_penalty": 1.5, "no_repeat_ngram_size": 2}
-        texts = write(writer, **given)
-        for text, pieces in zip(texts, explain(writer, texts), strict=True):
+        texts = write(loaded, **given)
+        for text, pieces in zip(texts, explain(loaded, texts), strict=True):
             output = native(model, text, whole=True, **given)
             theirs = model.compute_transition_scores(
                 output.sequences, output.scores, normalize_logits=True
@@ -338,24 +342,24 @@ class TestNative:
             assert ours == pytest.approx(theirs[: text.num_new_tokens], abs=1e-4)
 
     @pytest.mark.parametrize("scale", [1.5, 3.0])
-    def test_guidance(self, model: PreTrainedModel, writer: Writer, scale: float):
+    def test_guidance(self, model: PreTrainedModel, loaded: LoadedModel, scale: float):
         given = {"strategy": "guidance", "guidance_scale": scale}
         negative = "день чудесный"
-        negative_ids = writer.tokenizer(negative, return_tensors="pt")["input_ids"]
-        for text in write(writer, negative_prompt=negative, **given):
+        negative_ids = loaded.tokenizer(negative, return_tensors="pt")["input_ids"]
+        for text in write(loaded, negative_prompt=negative, **given):
             theirs = native(model, text, guidance_scale=scale, negative_prompt_ids=negative_ids)
             assert theirs == list(text.new_ids)
-        texts = write(writer, **given)
+        texts = write(loaded, **given)
         for text in texts:
             assert native(model, text, guidance_scale=scale) == list(text.new_ids)
-        assert new_ids(texts) != new_ids(write(writer))
+        assert new_ids(texts) != new_ids(write(loaded))
 
     def test_context_aware_decoding_is_guidance_without_the_context(
-        self, model: PreTrainedModel, writer: Writer
+        self, model: PreTrainedModel, loaded: LoadedModel
     ):
         given = {"strategy": "context_aware", "context": "Буря мглою. ", "context_alpha": 0.5}
-        for text in write(writer, **given):
-            ids = writer.tokenizer(text.prompt, return_tensors="pt")["input_ids"]
+        for text in write(loaded, **given):
+            ids = loaded.tokenizer(text.prompt, return_tensors="pt")["input_ids"]
             theirs = native(model, text, guidance_scale=1.5, negative_prompt_ids=ids)
             assert theirs == list(text.new_ids)
 
@@ -389,38 +393,38 @@ def native(model: PreTrainedModel, text: Generated, *, whole: bool = False, **gi
 
 
 class TestChosen:
-    def test_of_identical_candidates_it_is_that_one(self, writer: Writer):
-        (greedy,) = write(writer, PROMPTS[:1])
+    def test_of_identical_candidates_it_is_that_one(self, loaded: LoadedModel):
+        (greedy,) = write(loaded, PROMPTS[:1])
         for strategy in ("mbr", "best_of_n", "self_consistency"):
             given = {"strategy": strategy, "top_k": 1, "temperature": 1.0, "num_candidates": 4}
-            texts = write(writer, PROMPTS[:1], num_return_sequences=2, **given)
+            texts = write(loaded, PROMPTS[:1], num_return_sequences=2, **given)
             assert new_ids(texts) == [greedy.new_ids] * 2
 
-    def test_the_best_of_n_is_the_likeliest_of_those_drawn(self, writer: Writer):
+    def test_the_best_of_n_is_the_likeliest_of_those_drawn(self, loaded: LoadedModel):
         given = {"temperature": 1.5, "top_p": 1.0, "seed": 7}
-        drawn = write(writer, PROMPTS[:1], strategy="temperature", num_return_sequences=6, **given)
+        drawn = write(loaded, PROMPTS[:1], strategy="temperature", num_return_sequences=6, **given)
         means = []
         for text in drawn:
             ids = [*text.prompt_ids, *text.new_ids]
             with torch.no_grad():
-                logprobs = writer.model(torch.tensor([ids])).logits[0].log_softmax(-1)
+                logprobs = loaded.model(torch.tensor([ids])).logits[0].log_softmax(-1)
             places = range(len(text.prompt_ids) - 1, len(ids) - 1)
             means.append(np.mean([float(logprobs[i, ids[i + 1]]) for i in places]))
         best = drawn[int(np.argmax(means))]
-        (text,) = write(writer, PROMPTS[:1], strategy="best_of_n", num_candidates=6, **given)
+        (text,) = write(loaded, PROMPTS[:1], strategy="best_of_n", num_candidates=6, **given)
         assert text.new_ids == best.new_ids
         assert text.details["mean_logprob"] == pytest.approx(max(means), abs=1e-4)
 
 
-def test_a_healed_prompt_ends_in_the_likeliest_token_that_begins_as_it_did(writer: Writer):
+def test_a_healed_prompt_ends_in_the_likeliest_token_that_begins_as_it_did(loaded: LoadedModel):
     def spelled(token: int) -> str:
-        return str(writer.tokenizer.decode([token]))
+        return str(loaded.tokenizer.decode([token]))
 
     prompts = ("Буря мглою ", "день ", "ин")
-    for text in write(writer, prompts, token_healing=True):
-        *head, last = writer.tokenizer(text.prompt)["input_ids"]
+    for text in write(loaded, prompts, token_healing=True):
+        *head, last = loaded.tokenizer(text.prompt)["input_ids"]
         with torch.no_grad():
-            logits = writer.model(torch.tensor([head])).logits[0, -1].tolist()
+            logits = loaded.model(torch.tensor([head])).logits[0, -1].tolist()
         longer = [
             i
             for i in range(1, len(logits))

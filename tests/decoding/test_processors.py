@@ -2,20 +2,20 @@ import pytest
 import torch
 from transformers import GenerationConfig, LogitsProcessorList
 
+from gptft.decoding.batch import batch_context
 from gptft.decoding.engine import generate
+from gptft.decoding.loaded_model import LoadedModel
 from gptft.decoding.processors import named_processors
-from gptft.decoding.rows import scene_of
 from gptft.decoding.settings import resolve_settings
-from gptft.decoding.special import SpecialTokens, special_tokens
-from gptft.decoding.writer import Writer
+from gptft.decoding.special_tokens import SpecialTokens, special_tokens
 from gptft.errors import ConfigError
 
 PROMPT = "Мороз и солнце"
 
 
 @pytest.fixture
-def writer(model, tokenizer):
-    return Writer(model, tokenizer, special_tokens(model, tokenizer))
+def loaded(model, tokenizer):
+    return LoadedModel(model, tokenizer, special_tokens(model, tokenizer))
 
 
 @pytest.fixture
@@ -25,23 +25,23 @@ def unreadable(tokenizer):
     return [i for i in ids if "\ufffd" in tokenizer.decode([i])]
 
 
-def named(writer, prompts=(PROMPT,), rows=1, **given):
+def named(loaded, prompts=(PROMPT,), rows=1, **given):
     settings = resolve_settings({"max_new_tokens": 10, "seed": 1, **given})
-    encoded = [writer.tokenizer(prompt)["input_ids"] for prompt in prompts]
-    return named_processors(settings, scene_of(writer, encoded, rows=rows))
+    encoded = [loaded.tokenizer(prompt)["input_ids"] for prompt in prompts]
+    return named_processors(settings, batch_context(loaded, encoded, rows=rows))
 
 
-def ours(writer, prompts=(PROMPT,), **given):
+def ours(loaded, prompts=(PROMPT,), **given):
     """New ids of the texts, EOS left out."""
     settings = resolve_settings({"max_new_tokens": 10, "seed": 1, **given})
-    return [list(text.new_ids) for text in generate(writer, list(prompts), settings=settings)]
+    return [list(text.new_ids) for text in generate(loaded, list(prompts), settings=settings)]
 
 
-def stock(writer, prompt=PROMPT, **given):
+def stock(loaded, prompt=PROMPT, **given):
     """The same from plain transformers, whose own default cuts are turned off."""
-    model = writer.model
+    model = loaded.model
     own, model.generation_config = model.generation_config, GenerationConfig()
-    inputs = writer.tokenizer(prompt, return_tensors="pt")
+    inputs = loaded.tokenizer(prompt, return_tensors="pt")
     if given.get("do_sample"):
         given = {"top_k": 0, **given}
         torch.manual_seed(1)
@@ -70,16 +70,16 @@ class TestAgainstStock:
         ],
         ids=str,
     )
-    def test_without_a_draw(self, writer, given, kind):
-        (made,) = named(writer, **given)
+    def test_without_a_draw(self, loaded, given, kind):
+        (made,) = named(loaded, **given)
         assert type(made[1]).__name__ == kind
         assert made[0] == next(iter(given))
         native = {
             name: tuple(value) if name.startswith("expo") else value
             for name, value in given.items()
         }
-        assert ours(writer, **given) == stock(writer, **native)
-        assert ours(writer, **given) != stock(writer)
+        assert ours(loaded, **given) == stock(loaded, **native)
+        assert ours(loaded, **given) != stock(loaded)
 
     @pytest.mark.parametrize(
         ("given", "kind"),
@@ -91,25 +91,25 @@ class TestAgainstStock:
         ],
         ids=str,
     )
-    def test_settings_about_the_prompt(self, writer, unreadable, given, kind):
+    def test_settings_about_the_prompt(self, loaded, unreadable, given, kind):
         bans = {"suppress_tokens": unreadable}
-        prompt = PROMPT + writer.tokenizer.decode(stock(writer, **bans)[0])
-        (made,) = named(writer, [prompt], **given)
+        prompt = PROMPT + loaded.tokenizer.decode(stock(loaded, **bans)[0])
+        (made,) = named(loaded, [prompt], **given)
         assert (made[0], type(made[1]).__name__) == (next(iter(given)), kind)
-        found = ours(writer, [prompt], **given, **bans)
-        assert found == stock(writer, prompt, **given, **bans)
+        found = ours(loaded, [prompt], **given, **bans)
+        assert found == stock(loaded, prompt, **given, **bans)
         if given != {"encoder_no_repeat_ngram_size": 2}:
-            assert found != stock(writer, prompt, **bans)
+            assert found != stock(loaded, prompt, **bans)
 
-    def test_min_new_tokens(self, writer):
-        (plain,) = stock(writer)
-        model = writer.model
+    def test_min_new_tokens(self, loaded):
+        (plain,) = stock(loaded)
+        model = loaded.model
         model.generation_config.eos_token_id = [0, plain[2]]
-        ended = Writer(model, writer.tokenizer, special_tokens(model, writer.tokenizer))
+        ended = LoadedModel(model, loaded.tokenizer, special_tokens(model, loaded.tokenizer))
         assert ours(ended) == [plain[:2]]
         (made,) = named(ended, min_new_tokens=5)
         assert type(made[1]).__name__ == "MinNewTokensLengthLogitsProcessor"
-        expected = stock(writer, min_new_tokens=5, eos_token_id=[0, plain[2]])[0]
+        expected = stock(loaded, min_new_tokens=5, eos_token_id=[0, plain[2]])[0]
         (found,) = ours(ended, min_new_tokens=5)
         assert len(found) >= 5
         assert found == expected[: len(found)]
@@ -128,15 +128,15 @@ class TestAgainstStock:
         ],
         ids=str,
     )
-    def test_with_draws_of_the_same_seed(self, writer, given, kind):
+    def test_with_draws_of_the_same_seed(self, loaded, given, kind):
         hot = {"temperature": 2.0, **given}
-        made = dict(named(writer, **hot))
+        made = dict(named(loaded, **hot))
         assert type(made[next(iter(given))]).__name__ == kind
-        assert ours(writer, **hot) == stock(writer, do_sample=True, **hot)
+        assert ours(loaded, **hot) == stock(loaded, do_sample=True, **hot)
         other = {"temperature": 1.0} if given == hot else {"temperature": 2.0}
-        assert ours(writer, **hot) != stock(writer, do_sample=True, **other)
+        assert ours(loaded, **hot) != stock(loaded, do_sample=True, **other)
 
-    def test_all_together(self, writer):
+    def test_all_together(self, loaded):
         given = {
             "temperature": 2.0, "top_h": 0.9, "top_k": 40, "top_p": 0.95, "min_p": 0.01,
             "typical_p": 0.9, "epsilon_cutoff": 0.001, "eta_cutoff": 0.001,
@@ -144,16 +144,16 @@ class TestAgainstStock:
             "encoder_repetition_penalty": 1.2, "encoder_no_repeat_ngram_size": 2,
             "suppress_tokens": [246], "begin_suppress_tokens": [109], "num_return_sequences": 4,
         }  # fmt: skip
-        assert ours(writer, **given) == stock(writer, do_sample=True, **given)
+        assert ours(loaded, **given) == stock(loaded, do_sample=True, **given)
 
     @pytest.mark.parametrize("given", [{"top_p": 0.05}, {"min_p": 0.9}, {"typical_p": 0.05},
                                        {"epsilon_cutoff": 0.9}, {"top_k": 1}], ids=str)  # fmt: skip
-    def test_beams_are_left_something_to_go_on_with(self, writer, given):
+    def test_beams_are_left_something_to_go_on_with(self, loaded, given):
         drawn = {"num_beams": 3, "do_sample": True, "temperature": 2.0, **given}
-        assert ours(writer, **drawn) == stock(writer, **drawn)
+        assert ours(loaded, **drawn) == stock(loaded, **drawn)
 
-    def test_beams_without_eos_too(self, writer, tokenizer):
-        bare = Writer(writer.model, tokenizer, SpecialTokens((), 0, 0))
+    def test_beams_without_eos_too(self, loaded, tokenizer):
+        bare = LoadedModel(loaded.model, tokenizer, SpecialTokens((), 0, 0))
         given = {"strategy": "beam_sampling", "top_k": 1}
         assert dict(named(bare, **given))["top_k"].top_k == 2
 
@@ -161,74 +161,74 @@ class TestAgainstStock:
 class TestWords:
     """Settings that name words by their text, where transformers wants ids."""
 
-    def both(self, writer, text):
+    def both(self, loaded, text):
         """The ids of a word at the beginning of a text and after a space."""
-        spelled = {tuple(writer.tokenizer(t)["input_ids"]) for t in (text, f" {text}")}
+        spelled = {tuple(loaded.tokenizer(t)["input_ids"]) for t in (text, f" {text}")}
         return [list(ids) for ids in spelled]
 
-    def word(self, writer, unreadable):
+    def word(self, loaded, unreadable):
         """What the model writes at its third step."""
-        (plain,) = stock(writer, suppress_tokens=unreadable)
-        return writer.tokenizer.decode(plain[2:3]).strip(), plain
+        (plain,) = stock(loaded, suppress_tokens=unreadable)
+        return loaded.tokenizer.decode(plain[2:3]).strip(), plain
 
-    def test_bad_words_are_bad_words_ids(self, writer, unreadable):
-        word, plain = self.word(writer, unreadable)
+    def test_bad_words_are_bad_words_ids(self, loaded, unreadable):
+        word, plain = self.word(loaded, unreadable)
         given = {"suppress_tokens": unreadable}
-        found = ours(writer, bad_words=word, **given)
-        assert found == stock(writer, bad_words_ids=self.both(writer, word), **given)
+        found = ours(loaded, bad_words=word, **given)
+        assert found == stock(loaded, bad_words_ids=self.both(loaded, word), **given)
         assert found != [plain]
-        assert word not in writer.tokenizer.decode(found[0])
+        assert word not in loaded.tokenizer.decode(found[0])
 
-    def test_a_bad_word_of_several_tokens_is_kept_from_its_end_alone(self, writer, unreadable):
-        _, plain = self.word(writer, unreadable)
-        word = writer.tokenizer.decode(plain[1:4])
-        assert writer.tokenizer(word)["input_ids"] == plain[1:4]
-        (found,) = ours(writer, bad_words=[word], suppress_tokens=unreadable)
+    def test_a_bad_word_of_several_tokens_is_kept_from_its_end_alone(self, loaded, unreadable):
+        _, plain = self.word(loaded, unreadable)
+        word = loaded.tokenizer.decode(plain[1:4])
+        assert loaded.tokenizer(word)["input_ids"] == plain[1:4]
+        (found,) = ours(loaded, bad_words=[word], suppress_tokens=unreadable)
         assert found[:3] == plain[:3]
         assert found[3] != plain[3]
 
     @pytest.mark.parametrize("weight", [-30.0, 8.0])
-    def test_a_sequence_bias_is_one_of_stock(self, writer, unreadable, weight):
-        word, plain = self.word(writer, unreadable)
+    def test_a_sequence_bias_is_one_of_stock(self, loaded, unreadable, weight):
+        word, plain = self.word(loaded, unreadable)
         given = {"suppress_tokens": unreadable}
-        biases = [[ids, weight] for ids in self.both(writer, word)]
-        found = ours(writer, sequence_bias={word: weight}, **given)
-        assert found == stock(writer, sequence_bias=biases, **given)
+        biases = [[ids, weight] for ids in self.both(loaded, word)]
+        found = ours(loaded, sequence_bias={word: weight}, **given)
+        assert found == stock(loaded, sequence_bias=biases, **given)
         assert found != [plain]
 
-    def test_a_logit_bias_is_for_one_token_by_id_or_text(self, writer, unreadable):
+    def test_a_logit_bias_is_for_one_token_by_id_or_text(self, loaded, unreadable):
         biases = [[[67], 50.0]]  # one token, always
-        text = writer.tokenizer.decode([67])
-        expected = stock(writer, sequence_bias=biases)
-        assert ours(writer, logit_bias={"67": 50.0}) == expected == [[67] * 10]
-        assert ours(writer, logit_bias={67: 50.0}) == expected
-        assert ours(writer, logit_bias={text: 50.0}) == expected
+        text = loaded.tokenizer.decode([67])
+        expected = stock(loaded, sequence_bias=biases)
+        assert ours(loaded, logit_bias={"67": 50.0}) == expected == [[67] * 10]
+        assert ours(loaded, logit_bias={67: 50.0}) == expected
+        assert ours(loaded, logit_bias={text: 50.0}) == expected
         with pytest.raises(ConfigError, match=r"logit_bias: 'zzz' is 3 tokens, .*sequence_bias"):
-            ours(writer, logit_bias={"zzz": 1.0})
+            ours(loaded, logit_bias={"zzz": 1.0})
 
-    def test_allowed_words_leave_their_tokens_and_eos(self, writer):
-        allowed = {i for word in ("день", "снег") for ids in self.both(writer, word) for i in ids}
+    def test_allowed_words_leave_their_tokens_and_eos(self, loaded):
+        allowed = {i for word in ("день", "снег") for ids in self.both(loaded, word) for i in ids}
         found = ours(
-            writer, allowed_words=["день", "снег"], temperature=5.0, num_return_sequences=9
+            loaded, allowed_words=["день", "снег"], temperature=5.0, num_return_sequences=9
         )
         assert {i for row in found for i in row} <= allowed
         assert len({i for row in found for i in row}) > 4
         banned = [i for i in range(1, 300) if i not in allowed]
-        assert ours(writer, allowed_words=["день", "снег"]) == stock(writer, suppress_tokens=banned)
+        assert ours(loaded, allowed_words=["день", "снег"]) == stock(loaded, suppress_tokens=banned)
 
     @pytest.mark.parametrize(
         "name", ["suppress_tokens", "begin_suppress_tokens", "forced_eos_token_id"]
     )
-    def test_ids_beyond_the_vocabulary_are_refused(self, writer, name):
-        assert ours(writer, **{name: [299]}, max_new_tokens=1)
+    def test_ids_beyond_the_vocabulary_are_refused(self, loaded, name):
+        assert ours(loaded, **{name: [299]}, max_new_tokens=1)
         with pytest.raises(
             ConfigError, match=f"{name}: there is no id 300; the model's go up to 2"
         ):
-            ours(writer, **{name: [5, 300]})
+            ours(loaded, **{name: [5, 300]})
 
-    def test_a_bias_for_an_id_beyond_the_vocabulary_is_refused(self, writer):
+    def test_a_bias_for_an_id_beyond_the_vocabulary_is_refused(self, loaded):
         with pytest.raises(ConfigError, match="logit_bias: there is no id 1,000; the model's go"):
-            ours(writer, logit_bias={"1000": 2.0})
+            ours(loaded, logit_bias={"1000": 2.0})
 
 
 class TestBatchesAndBeams:
@@ -253,16 +253,16 @@ class TestBatchesAndBeams:
         ids=str,
     )
     @pytest.mark.parametrize("beams", [{}, {"num_beams": 3, "num_return_sequences": 2}], ids=str)
-    def test_prompts_together_give_what_each_gives_alone(self, writer, given, beams):
-        alone = [row for prompt in self.PROMPTS for row in ours(writer, [prompt], **given, **beams)]
-        assert ours(writer, self.PROMPTS, **given, **beams) == alone
+    def test_prompts_together_give_what_each_gives_alone(self, loaded, given, beams):
+        alone = [row for prompt in self.PROMPTS for row in ours(loaded, [prompt], **given, **beams)]
+        assert ours(loaded, self.PROMPTS, **given, **beams) == alone
 
-    def test_prompts_of_one_length_share_a_batch_under_a_penalty_on_prompts(self, writer):
+    def test_prompts_of_one_length_share_a_batch_under_a_penalty_on_prompts(self, loaded):
         """By hand: tokens of the row's own prompt count, and no other row's."""
         prompts = ("x", "y", "z")
-        ids = [writer.tokenizer(prompt)["input_ids"][0] for prompt in prompts]
+        ids = [loaded.tokenizer(prompt)["input_ids"][0] for prompt in prompts]
         for name, beams in (("encoder_repetition_penalty", 1), ("encoder_repetition_penalty", 2)):
-            ((_, made),) = named(writer, prompts, rows=beams, **{name: 2.0})
+            ((_, made),) = named(loaded, prompts, rows=beams, **{name: 2.0})
             rows = torch.tensor([[i] for i in ids for _ in range(beams)])
             scores = torch.full((3 * beams, 300), -4.0)
             expected = scores.clone()
@@ -271,10 +271,10 @@ class TestBatchesAndBeams:
             assert torch.equal(made(rows, scores.clone()), expected)
 
     @pytest.mark.parametrize("beams", [1, 2])
-    def test_no_ngram_of_a_rows_own_prompt_comes_again(self, writer, beams):
+    def test_no_ngram_of_a_rows_own_prompt_comes_again(self, loaded, beams):
         prompts = ("xyz", "zyx", "yyy")
-        encoded = [writer.tokenizer(prompt)["input_ids"] for prompt in prompts]
-        ((_, made),) = named(writer, prompts, rows=beams, encoder_no_repeat_ngram_size=2)
+        encoded = [loaded.tokenizer(prompt)["input_ids"] for prompt in prompts]
+        ((_, made),) = named(loaded, prompts, rows=beams, encoder_no_repeat_ngram_size=2)
         x, y, z = encoded[0]
         rows = torch.tensor([[*ids, y] for ids in encoded for _ in range(beams)])
         banned = torch.isinf(made(rows, torch.zeros(3 * beams, 300)))
@@ -295,39 +295,39 @@ class TestOrder:
         "epsilon_cutoff": 1e-5, "eta_cutoff": 1e-5, "xtc_probability": 0.1,
     }  # fmt: skip
 
-    def test_models_biases_penalties_bans_length_cuts_and_marks(self, writer):
+    def test_models_biases_penalties_bans_length_cuts_and_marks(self, loaded):
         names = [*self.EVERYTHING]
         names.remove("presence_penalty")  # one processor with frequency_penalty
         given = {"do_sample": True, **dict(reversed(self.EVERYTHING.items()))}
-        found = [name for name, _ in named(writer, strategy="guidance", **given)]
+        found = [name for name, _ in named(loaded, strategy="guidance", **given)]
         assert found == ["guidance_scale", *names]
-        found = [name for name, _ in named(writer, strategy="watermark", **given)]
+        found = [name for name, _ in named(loaded, strategy="watermark", **given)]
         assert found == [*names, "watermark"]
-        assert ours(writer, strategy="watermark", **given)
+        assert ours(loaded, strategy="watermark", **given)
 
-    def test_mirostat_is_the_last_cut_and_temperature_before_it(self, writer):
+    def test_mirostat_is_the_last_cut_and_temperature_before_it(self, loaded):
         for name in ("mirostat", "mirostat_v1"):
-            found = named(writer, strategy=name, temperature=0.7, bad_words="x")
+            found = named(loaded, strategy=name, temperature=0.7, bad_words="x")
             assert [n for n, _ in found] == ["bad_words", "temperature", "mirostat_tau"]
 
-    def test_a_dynamic_temperature_takes_the_place_of_the_fixed_one(self, writer):
-        found = named(writer, temperature=0.7, dynatemp_range=0.5)
+    def test_a_dynamic_temperature_takes_the_place_of_the_fixed_one(self, loaded):
+        found = named(loaded, temperature=0.7, dynatemp_range=0.5)
         assert [n for n, _ in found] == ["dynatemp_range"]
 
-    def test_what_is_neutral_is_not_there(self, writer):
-        assert named(writer) == []
-        assert named(writer, strategy="temperature") == []
+    def test_what_is_neutral_is_not_there(self, loaded):
+        assert named(loaded) == []
+        assert named(loaded, strategy="temperature") == []
         neutral = {"top_k": 0, "top_p": 1.0, "min_p": 0.0, "repetition_penalty": 1.0}
-        assert named(writer, strategy="temperature", **neutral) == []
+        assert named(loaded, strategy="temperature", **neutral) == []
 
-    def test_cuts_are_there_only_where_tokens_are_drawn(self, writer):
-        assert named(writer, strategy="watermark", do_sample=False, top_p=1.0)[0][0] == "watermark"
-        assert [n for n, _ in named(writer, strategy="watermark")] == ["top_p", "watermark"]
+    def test_cuts_are_there_only_where_tokens_are_drawn(self, loaded):
+        assert named(loaded, strategy="watermark", do_sample=False, top_p=1.0)[0][0] == "watermark"
+        assert [n for n, _ in named(loaded, strategy="watermark")] == ["top_p", "watermark"]
 
-    def test_none_is_left_to_transformers_which_would_put_it_last(self, writer):
+    def test_none_is_left_to_transformers_which_would_put_it_last(self, loaded):
         """The list that `generate` builds around ours is one of ours, which holds them all."""
         seen: list[str] = []
-        inner = writer.model._get_logits_processor
+        inner = loaded.model._get_logits_processor
 
         def spy(*args, **kwargs):
             made = inner(*args, **kwargs)
@@ -336,8 +336,8 @@ class TestOrder:
             seen.extend(type(p).__name__ for p in all_of_them.processors)
             return made
 
-        writer.model._get_logits_processor = spy
-        ours(writer, strategy="nucleus", temperature=0.5, top_k=9, repetition_penalty=1.2)
+        loaded.model._get_logits_processor = spy
+        ours(loaded, strategy="nucleus", temperature=0.5, top_k=9, repetition_penalty=1.2)
         assert seen == [
             "RepetitionPenaltyLogitsProcessor", "TemperatureLogitsWarper", "TopKLogitsWarper",
             "TopPLogitsWarper",
@@ -345,11 +345,11 @@ class TestOrder:
 
 
 class TestWithoutEos:
-    def test_what_is_about_the_end_does_nothing(self, writer):
-        bare = Writer(writer.model, writer.tokenizer, SpecialTokens((), 0, 0))
+    def test_what_is_about_the_end_does_nothing(self, loaded):
+        bare = LoadedModel(loaded.model, loaded.tokenizer, SpecialTokens((), 0, 0))
         given = {"min_new_tokens": 5, "exponential_decay_length_penalty": [1, 50.0]}
         assert named(bare, **given) == []
-        own = writer.model.generation_config
+        own = loaded.model.generation_config
         own.eos_token_id = None
         assert ours(bare, **given) == ours(bare)
 
@@ -372,9 +372,9 @@ class TestReproducible:
         ],
         ids=str,
     )
-    def test_a_seed_gives_the_text_again_and_another_another(self, writer, given):
+    def test_a_seed_gives_the_text_again_and_another_another(self, loaded, given):
         hot = {"temperature": 2.0, **given}
-        first = ours(writer, seed=1, **hot)
+        first = ours(loaded, seed=1, **hot)
         torch.rand(5)
-        assert ours(writer, seed=1, **hot) == first
-        assert any(ours(writer, seed=seed, **hot) != first for seed in (2, 3, 4))
+        assert ours(loaded, seed=1, **hot) == first
+        assert any(ours(loaded, seed=seed, **hot) != first for seed in (2, 3, 4))

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from gptft.decoding.prompts import gather_prompts
+from gptft.decoding.prompts.gather import gather_prompts
 from gptft.errors import ConfigError
 
 

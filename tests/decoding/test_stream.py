@@ -1,14 +1,14 @@
 import pytest
 import torch
 
-from gptft.decoding.stream import PieceStreamer
+from gptft.decoding.stream import TextStreamer
 
 
 @pytest.fixture
 def streamed(tokenizer):
     """A streamer of the prompt "а", and the list its pieces go to."""
     pieces: list[str] = []
-    streamer = PieceStreamer(tokenizer, prompt="а", eos_token_ids=[0, 40], on_text=pieces.append)
+    streamer = TextStreamer(tokenizer, prompt="а", eos_token_ids=[0, 40], on_text=pieces.append)
     streamer.put(torch.tensor([tokenizer.encode("а")]))
     return streamer, pieces
 

@@ -1,7 +1,7 @@
 import pytest
 
+from gptft.decoding.prompts.templates import TEMPLATES, find_template, in_template
 from gptft.decoding.stopping import cut_at
-from gptft.decoding.templates import TEMPLATES, find_template, in_template
 from gptft.errors import ConfigError
 
 FRAMED = [

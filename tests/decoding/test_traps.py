@@ -13,13 +13,13 @@ from typer.testing import CliRunner
 
 from gptft.cli.app import app
 from gptft.config.load import load_config
-from gptft.decoding.engine import generate, load_writer
-from gptft.decoding.others import Others
-from gptft.decoding.rows import generation_config
+from gptft.decoding.auxiliary_models import AuxiliaryModels
+from gptft.decoding.batch import generation_config
+from gptft.decoding.engine import generate, load_model
+from gptft.decoding.loaded_model import LoadedModel
 from gptft.decoding.settings import resolve_settings
-from gptft.decoding.special import SpecialTokens, special_tokens
+from gptft.decoding.special_tokens import SpecialTokens, special_tokens
 from gptft.decoding.strategies import STRATEGIES
-from gptft.decoding.writer import Writer
 from gptft.errors import ConfigError, ModelError
 from tests.decoding.test_settings import NEEDED
 
@@ -27,8 +27,8 @@ PROMPT = "Мороз и солнце"
 
 
 @pytest.fixture
-def writer(model, tokenizer):
-    return Writer(model, tokenizer, special_tokens(model, tokenizer))
+def loaded(model, tokenizer):
+    return LoadedModel(model, tokenizer, special_tokens(model, tokenizer))
 
 
 @pytest.fixture
@@ -40,13 +40,13 @@ def run(model_dir):
     return run
 
 
-def write(writer, prompts=(PROMPT,), *, on_text=None, **given):
+def write(loaded, prompts=(PROMPT,), *, on_text=None, **given):
     settings = resolve_settings({"max_new_tokens": 12, "seed": 1, **given})
-    return generate(writer, list(prompts), settings=settings, on_text=on_text)
+    return generate(loaded, list(prompts), settings=settings, on_text=on_text)
 
 
-def ids_of(writer, prompts=(PROMPT,), **given):
-    return [list(text.new_ids) for text in write(writer, prompts, **given)]
+def ids_of(loaded, prompts=(PROMPT,), **given):
+    return [list(text.new_ids) for text in write(loaded, prompts, **given)]
 
 
 def refusal(**given):
@@ -118,10 +118,10 @@ class TestDraftSettings:
             model.register_forward_hook(count("writer")),
             draft.register_forward_hook(count("draft")),
         ]
-        others = Others({"assistant_model": draft})
-        writer = Writer(model, tokenizer, special_tokens(model, tokenizer), others)
+        others = AuxiliaryModels({"assistant_model": draft})
+        loaded = LoadedModel(model, tokenizer, special_tokens(model, tokenizer), others)
         given = {"assistant_model": "draft", "assistant_confidence_threshold": 0.0, **given}
-        (ids,) = ids_of(writer, **given)
+        (ids,) = ids_of(loaded, **given)
         for hook in hooks:
             hook.remove()
         assert draft.generation_config is own
@@ -131,8 +131,8 @@ class TestDraftSettings:
     def test_the_number_of_tokens_drafted_at_once_reaches_the_draft(self, model, tokenizer):
         # all are accepted, and one more is written each time
         for number in (1, 2, 3, 5, 11):
-            writer_calls, draft_calls = self.calls(model, tokenizer, num_assistant_tokens=number)
-            assert writer_calls == -(-12 // (number + 1))
+            model_calls, draft_calls = self.calls(model, tokenizer, num_assistant_tokens=number)
+            assert model_calls == -(-12 // (number + 1))
             assert draft_calls <= 12
         assert self.calls(model, tokenizer, num_assistant_tokens=5)[0] == 2
 
@@ -149,14 +149,14 @@ class TestDraftSettings:
         assert self.calls(model, tokenizer, **given)[0] == 6  # 2 + 2 + ...
         assert self.calls(model, tokenizer, **given, **heuristic)[0] == 3  # 2 + 4 + 6
 
-    def test_so_they_do_for_early_exit(self, writer, model, tokenizer):
+    def test_so_they_do_for_early_exit(self, loaded, model, tokenizer):
         """Its first layer runs for each token drafted, too; most of them are refused here."""
         calls = []
         for number in (1, 8):
             seen: list[int] = []
             hook = model.transformer.h[0].register_forward_hook(lambda *a, s=seen: s.append(1))
             given = {"num_assistant_tokens": number, "assistant_confidence_threshold": 0.0}
-            (ids,) = ids_of(writer, strategy="early_exit", **given)
+            (ids,) = ids_of(loaded, strategy="early_exit", **given)
             hook.remove()
             assert ids == argmax_loop(model, tokenizer, PROMPT, num_tokens=12)
             calls.append(len(seen))
@@ -166,9 +166,9 @@ class TestDraftSettings:
 class TestEarlyExit:
     """On GPT-2 it raises IndexError there, and leaves the config changed."""
 
-    def test_gpt2_writes_what_it_would_have_and_keeps_its_config(self, writer, model, tokenizer):
+    def test_gpt2_writes_what_it_would_have_and_keeps_its_config(self, loaded, model, tokenizer):
         before = (model.config.to_dict(), model.generation_config, len(model.transformer.h))
-        (ids,) = ids_of(writer, strategy="early_exit")
+        (ids,) = ids_of(loaded, strategy="early_exit")
         assert ids == argmax_loop(model, tokenizer, PROMPT, num_tokens=12)
         assert before == (model.config.to_dict(), model.generation_config, 2)
 
@@ -180,19 +180,19 @@ class TestEarlyExit:
             initializer_range=0.25, eos_token_id=0, bos_token_id=0,
         )  # fmt: skip
         llama = LlamaForCausalLM(config).eval()
-        writer = Writer(llama, tokenizer, special_tokens(llama, tokenizer))
-        (plain,) = ids_of(writer)
+        loaded = LoadedModel(llama, tokenizer, special_tokens(llama, tokenizer))
+        (plain,) = ids_of(loaded)
         for layers in (1, 2):
-            assert ids_of(writer, assistant_early_exit=layers) == [plain]
+            assert ids_of(loaded, assistant_early_exit=layers) == [plain]
         assert llama.config.num_hidden_layers == len(llama.model.layers) == 3
 
-    def test_the_config_is_as_it_was_after_an_error_too(self, writer, model):
+    def test_the_config_is_as_it_was_after_an_error_too(self, loaded, model):
         before = model.config.to_dict()
         with pytest.raises(ConfigError, match="the model has 2, and it takes 1 to 1 of them"):
-            write(writer, assistant_early_exit=2)
+            write(loaded, assistant_early_exit=2)
         model.lm_head.weight.data.fill_(float("nan"))
         with pytest.raises(ModelError):
-            write(writer, assistant_early_exit=1)
+            write(loaded, assistant_early_exit=1)
         assert model.config.to_dict() == before
 
 
@@ -201,14 +201,14 @@ class TestTypes:
 
     GIVEN = "{temperature: 2, top_k: 5.0, eta_cutoff: 3e-4, min_new_tokens: 3.0}"
 
-    def test_values_reach_generate_in_the_type_it_wants(self, writer, tmp_path):
+    def test_values_reach_generate_in_the_type_it_wants(self, loaded, tmp_path):
         path = tmp_path / "my.yaml"
         path.write_text(f"generation: {self.GIVEN}\n", encoding="utf-8")
         given = load_config(path).generation
         meant = {"temperature": 2.0, "top_k": 5, "eta_cutoff": 0.0003, "min_new_tokens": 3}
         assert given == meant
         assert [type(value) for value in given.values()] == [float, int, float, int]
-        assert ids_of(writer, **given) == ids_of(writer, **meant)
+        assert ids_of(loaded, **given) == ids_of(loaded, **meant)
 
     def test_plain_transformers_takes_none_of_them(self, model, tokenizer):
         inputs = tokenizer("x", return_tensors="pt")
@@ -247,13 +247,13 @@ class TestSuggestionsOfTheModel:
 
     def test_are_not_in_force(self, suggesting, model, tokenizer):
         settings = resolve_settings({"max_new_tokens": 12})
-        writer = load_writer(str(suggesting), settings=settings, use_cpu=True)
-        (ids,) = ids_of(writer)
+        loaded = load_model(str(suggesting), settings=settings, use_cpu=True)
+        (ids,) = ids_of(loaded)
         assert ids == argmax_loop(model, tokenizer, PROMPT, num_tokens=12)
         hot = {"strategy": "temperature", "temperature": 3.0}
-        plain = Writer(model, tokenizer, writer.special)
+        plain = LoadedModel(model, tokenizer, loaded.special)
         model.generation_config = GenerationConfig(eos_token_id=0)
-        assert ids_of(writer, **hot) == ids_of(plain, **hot)
+        assert ids_of(loaded, **hot) == ids_of(plain, **hot)
 
     def test_are_told(self, suggesting, run):
         result = run("--max-new-tokens", "5", model=suggesting)
@@ -274,13 +274,13 @@ class TestStopStringsWithBeamsAndWithoutEos:
         bare = deepcopy(tokenizer)
         bare.eos_token = bare.bos_token = bare.pad_token = None
         model.generation_config = GenerationConfig()
-        writer = Writer(model, bare, special_tokens(model, bare))
-        assert writer.special.eos == ()
+        loaded = LoadedModel(model, bare, special_tokens(model, bare))
+        assert loaded.special.eos == ()
         unreadable = [i for i in range(1, 300) if "\ufffd" in bare.decode([i])]
         given = {"num_beams": 4, "num_return_sequences": 4, "suppress_tokens": unreadable}
-        stops = [text.continuation[3:5] for text in write(writer, **given)]
+        stops = [text.continuation[3:5] for text in write(loaded, **given)]
         for stop in stops:
-            found = write(writer, [PROMPT, "x"], stop_strings=stop, **given)
+            found = write(loaded, [PROMPT, "x"], stop_strings=stop, **given)
             assert any(text.stopped == "stop_string" for text in found)
             for text in found:
                 assert stop not in text.continuation
@@ -301,7 +301,7 @@ class TestStopStringsWithBeamsAndWithoutEos:
 class TestStrictCheck:
     """The lax one says once and vaguely that flags may be ignored."""
 
-    def test_every_text_passes_it(self, writer, monkeypatch):
+    def test_every_text_passes_it(self, loaded, monkeypatch):
         strict: list[bool] = []
         validate = GenerationConfig.validate
 
@@ -310,7 +310,7 @@ class TestStrictCheck:
             return validate(self, **kwargs)
 
         monkeypatch.setattr(GenerationConfig, "validate", spy)
-        write(writer, max_new_tokens=1)
+        write(loaded, max_new_tokens=1)
         assert True in strict
 
     @pytest.mark.parametrize(
@@ -342,9 +342,9 @@ class TestStrictCheck:
         (name,) = given
         assert refusal(**given).startswith(f"{name} must be ")
 
-    def test_so_are_ids_beyond_the_vocabulary(self, writer):
+    def test_so_are_ids_beyond_the_vocabulary(self, loaded):
         with pytest.raises(ConfigError, match="there is no id 300"):
-            write(writer, suppress_tokens=300)
+            write(loaded, suppress_tokens=300)
 
 
 class TestWarnings:
@@ -360,18 +360,18 @@ class TestWarnings:
         settings = resolve_settings(
             {"strategy": name, "max_new_tokens": 3, **self.given(name, model_dir)}
         )
-        writer = load_writer(str(model_dir), settings=settings, use_cpu=True)
+        loaded = load_model(str(model_dir), settings=settings, use_cpu=True)
         transformers_logging.set_verbosity_warning()
         transformers_logging.enable_propagation()
         try:
             with caplog.at_level(logging.WARNING):
-                generate(writer, [PROMPT], settings=settings)
+                generate(loaded, [PROMPT], settings=settings)
         finally:
             transformers_logging.disable_propagation()
             transformers_logging.set_verbosity_error()
         assert [record.getMessage() for record in caplog.records] == []
 
-    def test_no_setting_is_given_beside_the_config(self, writer, model):
+    def test_no_setting_is_given_beside_the_config(self, loaded, model):
         seen: list[set[str]] = []
         inner = model.generate
 
@@ -380,9 +380,9 @@ class TestWarnings:
             return inner(*args, **kwargs)
 
         model.generate = spy
-        write(writer)
-        write(writer, num_beams=2, stop_strings="x")
-        write(writer, temperature=0.5, max_time=9.0)
+        write(loaded)
+        write(loaded, num_beams=2, stop_strings="x")
+        write(loaded, temperature=0.5, max_time=9.0)
         fields = set(vars(GenerationConfig()))
         assert len(seen) == 3
         assert not set.union(*seen) & fields
@@ -391,20 +391,20 @@ class TestWarnings:
 class TestContextLimit:
     """Beyond it GPT-2 raises IndexError in the middle of a text."""
 
-    def test_is_said_up_front(self, writer, model):
+    def test_is_said_up_front(self, loaded, model):
         model.generate = None
         with pytest.raises(ConfigError) as caught:
-            write(writer, ["x" * 40], max_new_tokens=10)
+            write(loaded, ["x" * 40], max_new_tokens=10)
         message = str(caught.value)
         assert "has 40 tokens, and with max_new_tokens 10 it doesn't fit" in message
         assert "Set max_new_tokens to 9 or less" in message
 
-    def test_its_last_place_is_used(self, writer, model):
+    def test_its_last_place_is_used(self, loaded, model):
         for given in ({}, {"num_beams": 2}, {"strategy": "contrastive"}, {"strategy": "lookahead"},
                       {"strategy": "early_exit"}, {"strategy": "prompt_lookup"},
                       {"strategy": "dola"}, {"strategy": "guidance"}):  # fmt: skip
             full = {"max_new_tokens": 9, "min_new_tokens": 9, **given}
-            (text,) = write(writer, ["x" * 40], **full)
+            (text,) = write(loaded, ["x" * 40], **full)
             assert text.num_new_tokens == 9
 
     def test_a_window_slides_where_it_is_asked_to(self, run):
@@ -423,12 +423,12 @@ class TestLengthAndEmptyPrompts:
         assert "greedy: max_new_tokens 60, min_new_tokens 60" in result.stderr
         assert json.loads(result.stdout)[0]["num_new_tokens"] == 60
 
-    def test_an_empty_prompt_begins_with_bos_or_eos(self, writer, model, tokenizer):
+    def test_an_empty_prompt_begins_with_bos_or_eos(self, loaded, model, tokenizer):
         first = int(model(torch.tensor([[0]])).logits[0, -1].argmax())
-        (text,) = write(writer, [""])
+        (text,) = write(loaded, [""])
         assert text.new_ids[0] == first
         assert text.prompt_ids == (0,)
-        found = write(writer, ["", PROMPT])
+        found = write(loaded, ["", PROMPT])
         assert found[0].new_ids == text.new_ids
 
 
@@ -437,7 +437,7 @@ class TestPadding:
 
     PROMPTS = (PROMPT, "x", "Буря мглою небо кроет", "Мороз")
 
-    def test_rows_are_padded_on_the_left_under_an_explicit_mask(self, writer, model):
+    def test_rows_are_padded_on_the_left_under_an_explicit_mask(self, loaded, model):
         seen = []
         inner = model.generate
 
@@ -446,21 +446,21 @@ class TestPadding:
             return inner(input_ids, **kwargs)
 
         model.generate = spy
-        write(writer, self.PROMPTS)
-        write(writer, ["x"])
+        write(loaded, self.PROMPTS)
+        write(loaded, ["x"])
         (ids, mask), (one, one_mask) = seen
         assert one_mask.tolist() == [[1] * one.shape[1]]
-        lengths = sorted(len(writer.tokenizer(p)["input_ids"]) for p in self.PROMPTS)
+        lengths = sorted(len(loaded.tokenizer(p)["input_ids"]) for p in self.PROMPTS)
         width = lengths[-1]
         assert mask.tolist() == [[0] * (width - n) + [1] * n for n in lengths]
         assert ids[:, -1].ne(0).all()
 
-    def test_a_row_is_the_prompts_own_text(self, writer, model, tokenizer):
+    def test_a_row_is_the_prompts_own_text(self, loaded, model, tokenizer):
         expected = [argmax_loop(model, tokenizer, p, num_tokens=12) for p in self.PROMPTS]
-        assert ids_of(writer, self.PROMPTS) == expected
+        assert ids_of(loaded, self.PROMPTS) == expected
 
-    def test_padding_on_the_right_would_have_given_another(self, writer, model, tokenizer):
-        plain = ids_of(writer, self.PROMPTS)
+    def test_padding_on_the_right_would_have_given_another(self, loaded, model, tokenizer):
+        plain = ids_of(loaded, self.PROMPTS)
         model.generation_config = GenerationConfig(eos_token_id=0, pad_token_id=0)
         inputs = tokenizer(list(self.PROMPTS))["input_ids"]
         width = max(map(len, inputs))
@@ -479,10 +479,10 @@ class TestPadding:
         ],
         ids=str,
     )
-    def test_a_seed_gives_a_prompt_its_text_whatever_else_is_asked(self, writer, given):
-        alone = [row for p in self.PROMPTS for row in ids_of(writer, [p], **given)]
-        assert ids_of(writer, self.PROMPTS, **given) == alone
-        backwards = ids_of(writer, self.PROMPTS[::-1], **given)
+    def test_a_seed_gives_a_prompt_its_text_whatever_else_is_asked(self, loaded, given):
+        alone = [row for p in self.PROMPTS for row in ids_of(loaded, [p], **given)]
+        assert ids_of(loaded, self.PROMPTS, **given) == alone
+        backwards = ids_of(loaded, self.PROMPTS[::-1], **given)
         each = len(alone) // len(self.PROMPTS)
         groups = [alone[i : i + each] for i in range(0, len(alone), each)]
         assert backwards == [row for group in groups[::-1] for row in group]
@@ -491,7 +491,7 @@ class TestPadding:
 class TestStreaming:
     """For one text without beams; elsewhere a consumer would wait for ever."""
 
-    def test_what_can_not_be_is_refused_with_its_reason(self, writer, run):
+    def test_what_can_not_be_is_refused_with_its_reason(self, loaded, run):
         pieces: list[str] = []
         for given, reason in (
             ({"num_beams": 2}, "beam knows its text only when the last beam has ended"),
@@ -500,14 +500,14 @@ class TestStreaming:
             ({"strategy": "dola"}, "dola hands its text over when it is whole"),
         ):
             with pytest.raises(ConfigError, match=f"This can't be streamed: {reason}"):
-                write(writer, on_text=pieces.append, **given)
+                write(loaded, on_text=pieces.append, **given)
         with pytest.raises(ConfigError, match="there are 2 prompts"):
-            write(writer, ["x", "y"], on_text=pieces.append)
+            write(loaded, ["x", "y"], on_text=pieces.append)
         assert pieces == []
         result = run("--stream", "--num-beams", "2")
         assert "--stream is impossible here: beam knows" in str(result.exception)
 
-    def test_an_error_of_the_model_ends_it(self, writer, model):
+    def test_an_error_of_the_model_ends_it(self, loaded, model):
         calls, pieces = [], []
 
         def fail(*args):
@@ -517,20 +517,20 @@ class TestStreaming:
 
         model.register_forward_hook(fail)
         before = threading.active_count()
-        unreadable = [i for i in range(1, 300) if "\ufffd" in writer.tokenizer.decode([i])]
+        unreadable = [i for i in range(1, 300) if "\ufffd" in loaded.tokenizer.decode([i])]
         with pytest.raises(RuntimeError, match="broken"):
-            write(writer, on_text=pieces.append, suppress_tokens=unreadable)
+            write(loaded, on_text=pieces.append, suppress_tokens=unreadable)
         assert pieces[0] == PROMPT
         assert len(pieces) == 4  # and what was written before the error
         assert threading.active_count() <= before  # others of the process may have ended
 
-    def test_an_error_of_the_reader_ends_it(self, writer):
+    def test_an_error_of_the_reader_ends_it(self, loaded):
         def closed(piece):
             raise BrokenPipeError
 
         before = threading.active_count()
         with pytest.raises(BrokenPipeError):
-            write(writer, on_text=closed)
+            write(loaded, on_text=closed)
         assert threading.active_count() <= before  # others of the process may have ended
 
 
@@ -543,7 +543,7 @@ class TestCacheImplementation:
         assert "generation.cache_implementation is not a setting" in str(result.exception)
         assert run("--cache-implementation", "paged").exit_code == 2
 
-    def test_a_model_can_not_ask_for_it_either(self, writer, model):
-        plain = ids_of(writer, [PROMPT, "x"])
+    def test_a_model_can_not_ask_for_it_either(self, loaded, model):
+        plain = ids_of(loaded, [PROMPT, "x"])
         model.generation_config.cache_implementation = "paged"
-        assert ids_of(writer, [PROMPT, "x"]) == plain
+        assert ids_of(loaded, [PROMPT, "x"]) == plain

@@ -76,7 +76,7 @@ class Report:
         torch.set_num_threads(1)
         import gptft.cli.app
         import gptft.cli.train
-        import gptft.corpus.prepare
+        import gptft.data.prepare
         import gptft.decoding.engine
         import gptft.report.html
         import gptft.report.model_card

@@ -21,8 +21,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gptft.training.checkpoints import Skipped, list_checkpoints, newest_valid
-from gptft.training.run_folder import LOCK
+from gptft.runs.checkpoints import Skipped, list_checkpoints, newest_valid
+from gptft.runs.run_folder import LOCK
 from tests.conftest import SENTENCES
 
 STEPS = 12

@@ -65,7 +65,7 @@ def _digest(folder: Path) -> str:
 def _train(lab: Lab, folder: Path) -> int:
     from transformers import Trainer, TrainingArguments
 
-    from gptft.corpus.store import BlockStore
+    from gptft.data.store import BlockStore
     from gptft.models.load import new_model
     from gptft.training.dataset import BlockDataset, collate_blocks
 

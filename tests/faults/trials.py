@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from gptft.training.checkpoints import MANIFEST, STAGING
+from gptft.runs.checkpoints import MANIFEST, STAGING
 from tests.faults import harness
 from tests.faults.harness import BROKEN, FULL, KEPT, KILL, SNAPSHOT, STEPS, WATCH, Lab, Trial
 
@@ -352,7 +352,7 @@ def _fill_before_save(lab: Lab, folder: Path, level: float) -> Trial:
     one = sum(p.stat().st_size for p in (run_dir / "checkpoints" / _step(SNAPSHOT)).iterdir())
 
     def before() -> None:
-        from gptft.training import disk
+        from gptft.runs import disk
         from gptft.training.trainer import BlockTrainer
 
         original = BlockTrainer._save_checkpoint

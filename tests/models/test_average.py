@@ -11,10 +11,10 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from gptft.config.sections import ModelConfig
-from gptft.corpus.recipe import check_average
-from gptft.corpus.tokenizer import load_tokenizer
+from gptft.data.plan import check_average
 from gptft.errors import ModelError
 from gptft.models.load import load_for_training, new_model
+from gptft.tokenization.tokenizer import load_tokenizer
 
 
 def perturbed(base: Path, folder: Path, *, seed: int) -> Path:

@@ -6,7 +6,6 @@ import torch
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from gptft.corpus.tokenizer import load_tokenizer
 from gptft.errors import ConfigError, ModelError
 from gptft.models.load import (
     context_of,
@@ -15,6 +14,7 @@ from gptft.models.load import (
     load_for_training,
     new_model,
 )
+from gptft.tokenization.tokenizer import load_tokenizer
 
 CPU = torch.device("cpu")
 

@@ -3,8 +3,8 @@ from dataclasses import replace
 
 import pytest
 
-from gptft.decoding.comparison_entries import default_settings
-from gptft.decoding.comparison_rows import Entry, Row, Written
+from gptft.decoding.compare.entries import default_settings
+from gptft.decoding.compare.results import Entry, Row, Written
 from gptft.decoding.speed import Speed
 from gptft.decoding.strategies import STRATEGIES
 from gptft.report.comparison import comparison_html

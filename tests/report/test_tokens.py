@@ -4,10 +4,10 @@ import re
 from html import unescape
 from html.parser import HTMLParser
 
-from gptft.corpus.measure import MeasuredText, measure_text
-from gptft.corpus.pieces import hexadecimal
-from gptft.corpus.tokenizer import load_tokenizer, train_tokenizer
+from gptft.inspection.cost import MeasuredText, measure_text
 from gptft.report.tokens import tokens_html
+from gptft.tokenization.tokenizer import load_tokenizer, train_tokenizer
+from gptft.tokenization.tokens import hexadecimal
 from tests.conftest import SENTENCES
 
 PICO = load_tokenizer("pico")

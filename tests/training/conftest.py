@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from gptft.config.sections import Config
-from gptft.corpus.prepare import prepare_config
+from gptft.data.prepare import prepare_config
 from gptft.training.train import Resume, TrainResult, train_model
 
 Run = Callable[..., TrainResult]

@@ -15,11 +15,11 @@ from typing import Any
 import gptft.cli
 import gptft.cli.app
 import gptft.cli.train
-import gptft.corpus.prepare
+import gptft.data.prepare
 import gptft.decoding.engine
 import gptft.report.html
 import gptft.report.model_card
-import gptft.training.job as job
+import gptft.training.setup as job
 import gptft.training.train as training
 import gptft.training.trainer as trainers
 
@@ -141,7 +141,7 @@ def _evaluations() -> None:
 SLOW: dict[str, Callable[[], None]] = {
     "steps": lambda: _before(trainers.BlockTrainer, "training_step", "stepping", 0.1),
     "long steps": lambda: _before(trainers.BlockTrainer, "training_step", "stepping", 0.6),
-    "preparing": lambda: _before(gptft.corpus.prepare, "prepare_config", "preparing", _PATIENCE),
+    "preparing": lambda: _before(gptft.data.prepare, "prepare_config", "preparing", _PATIENCE),
     "loading": lambda: _before(job, "_load", "loading", _PATIENCE),
     "measuring": lambda: _before(trainers.BlockTrainer, "_row_losses", "measuring", _PATIENCE),
     "evaluating": _evaluations,

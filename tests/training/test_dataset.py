@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from gptft.corpus.store import BlockStore, write_part
+from gptft.data.store import BlockStore, write_split
 from gptft.training.dataset import (
     BlockDataset,
     ShiftedBlockDataset,
@@ -18,7 +18,7 @@ from gptft.training.dataset import (
 
 def store_of(num_tokens: int, folder: Path, *, keep_tail: bool = True) -> BlockStore:
     """A store of the ids 0, 1, 2, ... in blocks of 4."""
-    write_part(
+    write_split(
         iter([np.arange(num_tokens, dtype=np.uint16)]),
         folder,
         part="train",

@@ -9,9 +9,9 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausa
 
 from gptft.config.training_fields import training_problems
 from gptft.errors import ConfigError
-from gptft.training import muon
 from gptft.training.arguments import training_arguments
-from gptft.training.muon import Muon, muon_for, orthogonalize
+from gptft.training.optimizers import muon
+from gptft.training.optimizers.muon import Muon, muon_for, orthogonalize
 from gptft.training.train import Resume
 from tests.training.conftest import Run
 

@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 
 from gptft.cli.app import app
 from gptft.errors import ConfigError, GptftError
-from gptft.training import run_folder
+from gptft.runs import run_folder
 from gptft.training.resume import NEUTRAL, agreed_changes, decides
 from gptft.training.train import Resume
 from tests.conftest import SENTENCES

@@ -11,10 +11,10 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingArguments, set_seed
 
 from gptft.config.load import load_config
-from gptft.corpus.prepare import prepare_config
-from gptft.corpus.recipe import default_cache_dir
-from gptft.corpus.store import BlockStore
+from gptft.data.prepare import prepare_config
+from gptft.data.store import BlockStore
 from gptft.errors import ConfigError, ModelError
+from gptft.files import default_cache_dir
 from gptft.training.dataset import collate_blocks
 from gptft.training.train import Resume
 from gptft.training.trainer import BlockTrainer

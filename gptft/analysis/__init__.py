@@ -1,0 +1,1 @@
+"""A model and text -> what the model knows: scores, predictions, reasons, copies."""

@@ -1,0 +1,284 @@
+"""A model and texts -> how likely each token was: what `gptft score` and choices by score need.
+
+In: token ids, or a model's name and a text. Out: a frozen `TokenScore` a token, sums a row. Every
+number comes from teacher forcing: the text is given, nothing is drawn. Logits are taken as float32
+and in pieces, so that memory doesn't grow with the length of a text.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
+
+from gptft.analysis.scored_tokens import ScoredToken, TokenScore, scored_tokens
+from gptft.decoding.encoding import encode_prompt
+from gptft.decoding.logprobs import check_start, chunked_logits, log_probabilities
+from gptft.decoding.special_tokens import check_ids, special_tokens
+from gptft.errors import ConfigError
+from gptft.models.load import context_of, load_auto_tokenizer, load_for_inference
+from gptft.models.precision import DtypeName, pick_device
+
+
+@dataclass(frozen=True)
+class TextScore:
+    """A text and how well a model expects it.
+
+    Attributes:
+        model: its name.
+        tokens: those of the text, in order; the first has no score where nothing could stand
+            before it.
+        begins_after: the token that was put before the text, or None where the model has neither
+            BOS nor EOS.
+        num_bytes: bytes of UTF-8 in what is scored.
+        context: the model's, in tokens, where the text is longer; a token beyond it then sees at
+            least half as many before it. None where every token sees all of the text before it.
+        lossless: whether the tokens spell the very text.
+    """
+
+    model: str
+    tokens: tuple[ScoredToken, ...]
+    begins_after: str | None
+    num_bytes: int
+    context: int | None
+    lossless: bool
+
+    @property
+    def scores(self) -> list[TokenScore]:
+        """Those of the tokens that have one."""
+        return [token.score for token in self.tokens if token.score is not None]
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens that are scored."""
+        return len(self.scores)
+
+    @property
+    def bits(self) -> float:
+        """What the whole text would cost to write down with this model: the sum of surprisals."""
+        return math.fsum(score.surprisal_bits for score in self.scores)
+
+    @property
+    def bits_per_token(self) -> float:
+        """The mean surprisal."""
+        return self.bits / self.num_tokens
+
+    @property
+    def bits_per_byte(self) -> float | None:
+        """Comparable across tokenizers; None where what is scored spells nothing."""
+        return self.bits / self.num_bytes if self.num_bytes else None
+
+    @property
+    def perplexity(self) -> float:
+        """2 to the power of the mean surprisal: comparable under one tokenizer only."""
+        bits = self.bits_per_token
+        return 2.0**bits if bits < 1024 else math.inf  # float64 ends there
+
+    def to_dict(self) -> dict[str, Any]:
+        """The numbers and every token, as JSON has them; null for what is infinite."""
+        return {
+            "model": self.model,
+            "num_tokens": self.num_tokens,
+            "num_bytes": self.num_bytes,
+            "bits": _finite(self.bits),
+            "bits_per_token": _finite(self.bits_per_token),
+            "bits_per_byte": _finite(self.bits_per_byte),
+            "perplexity": _finite(self.perplexity),
+            "begins_after": self.begins_after,
+            "context": self.context,
+            "lossless": self.lossless,
+            "tokens": [token.to_dict() for token in self.tokens],
+        }
+
+
+def text_score(
+    model_name: str,
+    text: str,
+    *,
+    dtype: DtypeName = "auto",
+    revision: str | None = None,
+    use_cpu: bool = False,
+    num_runners_up: int = 5,
+) -> TextScore:
+    """Load a model and score every token of `text`.
+
+    The text begins after what its tokenizer puts before one, else after BOS or EOS; where there is
+    none of these its first token isn't scored. No EOS is put after it.
+
+    Args:
+        model_name: pico, a model or run folder, or a hub id.
+        text: as it is; `<|endoftext|>` in it is text.
+        dtype: of the weights.
+        revision: branch, tag or commit of a hub model.
+        use_cpu: leave an accelerator alone.
+        num_runners_up: other tokens to keep for each.
+
+    Raises:
+        ConfigError: there is nothing to score, or the text is no Unicode.
+        ModelError: the model can't be found or read, or its logits are no numbers.
+    """
+    num_bytes = len(_encoded(text))
+    if not text:
+        raise ConfigError("The text is empty. Give one of at least a character.")
+    model, tokenizer = open_model(model_name, dtype=dtype, revision=revision, use_cpu=use_cpu)
+    before, ids = split_start(model, tokenizer, text)
+    everything = [*before, *ids]
+    check_ids(model, [everything])
+    if len(everything) < 2:
+        raise ConfigError(
+            "The text is one token, and this model has neither BOS nor EOS to begin a text with. "
+            "Give it a longer one."
+        )
+    scores = score_tokens(
+        model, everything, start=max(len(before), 1), num_runners_up=num_runners_up
+    )
+    tokens = scored_tokens(tokenizer, ids, scores)
+    unscored = b"".join(token.piece.bytes for token in tokens if token.score is None)
+    context = context_of(model)
+    return TextScore(
+        model=model_name,
+        tokens=tokens,
+        begins_after=str(tokenizer.convert_ids_to_tokens(before[-1])) if before else None,
+        num_bytes=num_bytes - len(unscored),
+        context=context if context is not None and len(everything) - 1 > context else None,
+        lossless=b"".join(token.piece.bytes for token in tokens) == text.encode(),
+    )
+
+
+@torch.no_grad()
+def score_tokens(
+    model: PreTrainedModel,
+    ids: Sequence[int],
+    *,
+    start: int,
+    processors: LogitsProcessorList | None = None,
+    num_runners_up: int = 5,
+) -> list[TokenScore]:
+    """Score the tokens of a text from `start` on.
+
+    A text longer than the model's context is read through a window that moves on by half a context
+    at a time: a token sees everything before it up to the context's length, and beyond that at
+    least half a context.
+
+    Args:
+        model: a causal one, in eval mode.
+        ids: T token ids.
+        start: the first one to score, >= 1: a token is scored by what stands before it.
+        processors: called once a token, in order, with all ids before it, shape (1, t), and the
+            model's logits, shape (1, V); a token that isn't scored is passed over.
+        num_runners_up: other tokens to keep for each.
+
+    Returns:
+        T - start scores.
+
+    Raises:
+        ModelError: the model's logits are no numbers.
+
+    Source: the moving window is that of Baevski and Auli 2019 (1809.10853), as Press et al. 2021
+    (2012.15832), section 2, describe it.
+    """
+    check_start(ids, start)
+    row = torch.tensor([list(ids)], device=model.device)
+    scores: list[TokenScore] = []
+    for first, logits in chunked_logits(
+        model, row[:, :-1], row.new_ones(row.shape), first=start - 1
+    ):
+        targets = row[0, first + 1 : first + 1 + logits.shape[1]]
+        processed = None
+        if processors:
+            processed = _processed(processors, row, logits, first=first)
+        scores += _token_scores(logits[0], processed, targets, num_runners_up=num_runners_up)
+    return scores
+
+
+def open_model(
+    name: str, *, dtype: DtypeName = "auto", revision: str | None = None, use_cpu: bool = False
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A model in eval mode and its tokenizer, without a progress bar or warnings.
+
+    Raises:
+        ModelError: it can't be found or read.
+    """
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    tokenizer = load_auto_tokenizer(name, revision=revision)
+    device = pick_device(use_cpu=use_cpu)
+    return load_for_inference(name, device=device, dtype=dtype, revision=revision), tokenizer
+
+
+def _encoded(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(
+            f"Character {error.start + 1:,} of the text is U+{ord(text[error.start]):04X}, half of "
+            "a surrogate pair: the text was not UTF-8 to begin with. Convert it, or give it with "
+            "--file."
+        ) from None
+
+
+def split_start(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, text: str
+) -> tuple[list[int], list[int]]:
+    """What stands before a text, maybe nothing, and the ids of the text itself.
+
+    Before it stands what its tokenizer puts there, else BOS or EOS, else nothing.
+    """
+    encoding = tokenizer(text, split_special_tokens=True, add_special_tokens=False, verbose=False)
+    ids = list(encoding["input_ids"])
+    whole = encode_prompt(tokenizer, text)
+    before = whole[: len(whole) - len(ids)]
+    start = special_tokens(model, tokenizer).start
+    return before or ([] if start is None else [start]), ids
+
+
+def _processed(
+    processors: LogitsProcessorList, row: torch.Tensor, logits: torch.Tensor, *, first: int
+) -> torch.Tensor:
+    """Logits of shape (1, t, V), each through the processors -> log-probabilities (t, V)."""
+    steps = [
+        # A processor may write into what it is given.
+        processors(row[:, : first + 1 + i], logits[:, i].clone())  # type: ignore[arg-type]
+        for i in range(logits.shape[1])
+    ]
+    return log_probabilities(torch.cat(steps))
+
+
+def _token_scores(
+    logits: torch.Tensor,
+    processed: torch.Tensor | None,
+    targets: torch.Tensor,
+    *,
+    num_runners_up: int,
+) -> Iterator[TokenScore]:
+    """Logits of shape (t, V), log-probabilities of shape (t, V) or None, ids of shape (t,)."""
+    logprobs = logits.log_softmax(-1)
+    own = logprobs.gather(-1, targets[:, None])
+    ranks = (logprobs > own).sum(-1) + 1
+    best = logprobs.topk(min(num_runners_up + 1, logprobs.shape[-1]), dim=-1)
+    after = after_best = None
+    if processed is not None:
+        after = processed.gather(-1, targets[:, None])[:, 0].tolist()
+        after_best = processed.gather(-1, best.indices).exp().tolist()
+    columns = (targets.tolist(), own[:, 0].tolist(), ranks.tolist())
+    for i, (token, logprob, rank) in enumerate(zip(*columns, strict=True)):
+        others = zip(
+            best.indices[i].tolist(),
+            best.values[i].exp().tolist(),
+            after_best[i] if after_best is not None else [None] * best.indices.shape[-1],
+            strict=True,
+        )
+        yield TokenScore(
+            token_id=token,
+            logprob=logprob,
+            processed_logprob=after[i] if after is not None else None,
+            rank=rank,
+            runners_up=tuple(other for other in others if other[0] != token)[:num_runners_up],
+        )
+
+
+def _finite(number: float | None) -> float | None:
+    return number if number is not None and math.isfinite(number) else None

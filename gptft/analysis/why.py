@@ -1,0 +1,52 @@
+"""Texts a model wrote -> why each token was chosen: how likely it was, before and after settings.
+
+In: a `LoadedModel` and what it wrote. Out: scored pieces a text. The texts are read again, token by
+token, with the processors that were in force; so it works for every strategy alike. What a loop of
+its own does between the processors and the choice (contrastive search, beams) is not in it.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from transformers import LogitsProcessorList
+
+from gptft.analysis.score import score_tokens
+from gptft.analysis.scored_tokens import ScoredToken, scored_tokens
+from gptft.decoding.batch import batch_context
+from gptft.decoding.loaded_model import LoadedModel
+from gptft.decoding.processors import named_processors
+
+if TYPE_CHECKING:
+    from gptft.decoding.engine import Generated
+
+
+def explain(
+    loaded: LoadedModel, texts: Sequence["Generated"], *, num_runners_up: int = 5
+) -> list[tuple[ScoredToken, ...]]:
+    """Score every new token of `texts`.
+
+    Args:
+        loaded: what wrote them.
+        texts: with the settings that were in force.
+        num_runners_up: other tokens to keep for each.
+
+    Returns:
+        the prompt's tokens and the new ones, scored, for each text.
+    """
+    explained = []
+    for text in texts:
+        batch = batch_context(loaded, [text.prompt_ids], rows=1)
+        processors = LogitsProcessorList(made for _, made in named_processors(text.settings, batch))
+        torch.manual_seed(text.settings.seed or 0)  # a processor may draw
+        ids = [*text.prompt_ids, *text.new_ids]
+        start = len(text.prompt_ids)
+        scores = score_tokens(
+            loaded.model,
+            ids,
+            start=start,
+            processors=processors or None,
+            num_runners_up=num_runners_up,
+        )
+        explained.append(scored_tokens(loaded.tokenizer, ids, scores))
+    return explained

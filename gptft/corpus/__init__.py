@@ -1,1 +1,0 @@
-"""From text to blocks: reading, tokenizing, packing, and the block store with its ledger."""

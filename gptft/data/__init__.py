@@ -1,0 +1,1 @@
+"""Documents -> blocks on disk, and the ledger of every token."""

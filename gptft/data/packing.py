@@ -1,0 +1,65 @@
+"""Token ids -> blocks of equal length.
+
+In: the ids of documents, each ended by EOS. Out: blocks and the tail that is left over. Nothing is
+padded, dropped or reordered. Knows nothing of text, files or models.
+"""
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from gptft.tokenization.token_ids import TokenIds
+
+
+def pack_blocks(token_ids: TokenIds, *, block_size: int) -> tuple[TokenIds, TokenIds]:
+    """Cut a stream of token ids into equal blocks and hand back what is left over.
+
+    Args:
+        token_ids: shape (N,), unsigned; documents already joined, each ended by EOS.
+        block_size: tokens a block, >= 1.
+
+    Returns:
+        blocks of shape (N // block_size, block_size), a view that copies nothing, and the tail of
+        shape (N % block_size,).
+
+    Source: GPT-2 fills its context this way (Radford et al. 2019, section 2.3); GPT-3 appendix B
+    packs documents with an end-of-text token and no padding.
+
+    >>> blocks, tail = pack_blocks(np.arange(7, dtype=np.uint16), block_size=3)
+    >>> blocks.tolist(), tail.tolist()
+    ([[0, 1, 2], [3, 4, 5]], [6])
+    """
+    num_blocks = len(token_ids) // block_size
+    cut = num_blocks * block_size
+    return token_ids[:cut].reshape(num_blocks, block_size), token_ids[cut:]
+
+
+def pack_stream(
+    arrays: Iterable[TokenIds], *, block_size: int, rows: int
+) -> Iterator[tuple[TokenIds, TokenIds]]:
+    """Pack a stream of arrays of any lengths, holding about `rows` blocks in memory.
+
+    Args:
+        arrays: each of shape (n,), any n, all of one dtype.
+        block_size: tokens a block, >= 1.
+        rows: blocks a batch, >= 1.
+
+    Yields:
+        batches of shape (rows, block_size), each with an empty tail; last of all one batch of fewer
+        rows, perhaps none, with the tail of the whole stream.
+    """
+    pending: list[TokenIds] = []
+    num_pending = 0
+    last: TokenIds = np.zeros(0, dtype=np.uint16)
+    for array in arrays:
+        last = array
+        pending.append(array)
+        num_pending += len(array)
+        if num_pending >= rows * block_size:
+            joined = np.concatenate(pending)
+            batches, rest = pack_blocks(joined, block_size=rows * block_size)
+            for batch in batches:
+                yield batch.reshape(rows, block_size), joined[:0]
+            pending, num_pending = [rest], len(rest)
+    joined = np.concatenate(pending) if pending else last[:0]
+    yield pack_blocks(joined, block_size=block_size)

@@ -1,0 +1,206 @@
+"""What decides a block store: the tokenizer, the block size, the settings, and its address.
+
+In: a config. Out: a `PackingPlan`, checked as far as it can be before any text is read, and the
+name of the store it makes of given texts.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gptft.config.sections import Config, DataConfig, ModelConfig, TokenizerTrainConfig
+from gptft.documents.scan import ScannedText
+from gptft.documents.sources import VALIDATION
+from gptft.errors import ConfigError, ModelError
+from gptft.files import default_cache_dir
+from gptft.models.hub import has_tokenizer, local_folder
+from gptft.models.source import context_length, expand_models
+from gptft.text.encoding import content_suffix
+from gptft.tokenization.tokenizer import TextTokenizer, load_tokenizer
+
+DEFAULT_BLOCK_SIZE = 1024
+_FORMAT = 2  # of the store; part of its address, so that an older gptft's store is never misread
+
+
+@dataclass(frozen=True)
+class PackingPlan:
+    """What decides a block store, the texts aside.
+
+    Attributes:
+        data: the config's data section.
+        tokenizer: the model's; None to train one on the training part, as `tokenizer_train` says.
+        tokenizer_train: settings of the tokenizer to train.
+        context: the most tokens the model can see, where known.
+        num_embeddings: the ids the model knows, where known.
+        cache_dir: where stores live.
+    """
+
+    data: DataConfig
+    tokenizer: TextTokenizer | None
+    tokenizer_train: TokenizerTrainConfig | None
+    context: int | None
+    cache_dir: Path
+    num_embeddings: int | None = None
+
+    @property
+    def block_size(self) -> int:
+        """Tokens a block."""
+        return choose_block_size(self.data.block_size, context=self.context)
+
+    @property
+    def tokenizer_key(self) -> str:
+        """What decides the ids."""
+        if self.tokenizer is not None:
+            return self.tokenizer.digest
+        settings = self.tokenizer_train.model_dump_json() if self.tokenizer_train else ""
+        return f"{settings} {self.context or self.block_size}"  # a trained one is told its context
+
+    def check(self) -> None:
+        """Refuse what can't be made, before any text is read.
+
+        Raises:
+            ConfigError: the block size is beyond the model's context, or there is no tokenizer.
+            ModelError: the tokenizer has no EOS, or one that its model doesn't know.
+        """
+        _ = self.block_size
+        if self.tokenizer is None and self.tokenizer_train is None:
+            raise ConfigError("Name a model with a tokenizer, or set tokenizer.train.")
+        if self.tokenizer is not None:
+            self.check_id(self.tokenizer.require_eos())
+
+    def check_id(self, highest: int) -> None:
+        """Refuse an id that the model has no embedding for.
+
+        Raises:
+            ModelError: there is one.
+        """
+        if self.tokenizer and self.num_embeddings is not None and highest >= self.num_embeddings:
+            token = self.tokenizer.backend.id_to_token(highest)
+            raise ModelError(
+                f"{self.tokenizer.name}: its tokenizer gives id {highest:,} ({token!r}), and its "
+                f"config.json says vocab_size {self.num_embeddings:,}. The tokenizer belongs to "
+                "another model, or tokens were added without resizing the embeddings."
+            )
+
+
+def choose_block_size(asked: int | None, *, context: int | None) -> int:
+    """The block size in force: as asked, else 1,024, and never beyond the model's context.
+
+    Raises:
+        ConfigError: more was asked for than the model can see at once.
+
+    >>> choose_block_size(None, context=512), choose_block_size(None, context=2048)
+    (512, 1024)
+    """
+    if asked is None:
+        return min(DEFAULT_BLOCK_SIZE, context or DEFAULT_BLOCK_SIZE)
+    if context is not None and asked > context:
+        raise ConfigError(
+            f"data.block_size is {asked:,}, more than the model's context of {context:,} tokens. "
+            f"Use data.block_size: {context} or less."
+        )
+    return asked
+
+
+def plan_packing(config: Config, *, cache_dir: Path | None = None) -> PackingPlan:
+    """The recipe of a whole config: its tokenizer, or the one it says to train.
+
+    Raises:
+        ConfigError: there is no data section; and as `PackingPlan.check`.
+        ModelError: the tokenizer can't be opened.
+    """
+    if config.data is None:
+        raise ConfigError("There is no data section. Set data.train to a text file or folder.")
+    sizes, tokenizer, num_embeddings = config.model.from_scratch, None, None
+    if sizes is None:
+        tokenizer = load_tokenizer(
+            config.model.name,
+            revision=config.model.revision,
+            config_overrides=config.model.config_overrides,
+        )
+        context, num_embeddings = tokenizer.context, tokenizer.num_embeddings
+    else:
+        context = context_length(sizes)
+        if config.tokenizer.name is not None:
+            tokenizer = load_tokenizer(config.tokenizer.name)
+    plan = PackingPlan(
+        config.data,
+        tokenizer,
+        config.tokenizer.train,
+        context,
+        cache_dir or default_cache_dir(),
+        num_embeddings,
+    )
+    plan.check()
+    return plan
+
+
+def check_average(model: ModelConfig, tokenizer: TextTokenizer | None) -> None:
+    """Refuse models to be averaged that aren't there, or whose tokenizer has other tokens.
+
+    A folder without a tokenizer, such as a checkpoint, is taken for what it is named as.
+
+    Args:
+        model: the config's model section.
+        tokenizer: of its `name`; None where it makes a new model, which is averaged with nothing.
+
+    Raises:
+        ModelError: as said.
+    """
+    vocabulary = tokenizer.backend.get_vocab() if tokenizer and model.average_with else {}
+    for name in dict.fromkeys(expand_models(one.name for one in model.average_with)):
+        folder = local_folder(name, with_weights=False)
+        if not has_tokenizer(folder):
+            continue
+        own = load_tokenizer(name).backend.get_vocab()
+        if own != vocabulary:
+            _, token = min((place, text) for text, place in own.items() ^ vocabulary.items())
+            raise ModelError(
+                f"{name} can't be averaged with {model.name}: its tokenizer is another one, "
+                f"{token!r} is {_place(own, token)} there and {_place(vocabulary, token)} here. "
+                "Leave it out of model.average_with."
+            )
+
+
+def _place(vocabulary: Mapping[str, int], token: str) -> str:
+    return f"id {vocabulary[token]:,}" if token in vocabulary else "no token"
+
+
+def store_path(plan: PackingPlan, texts: Sequence[ScannedText]) -> Path:
+    """The folder of a store: named by SHA-256 over all that decides its content."""
+    data = plan.data
+    drawn = isinstance(data.validation, float)
+    weights = [source.weight for source in data.train]
+    numbers = [text.source.number for text in texts]
+    content = {
+        "format": _FORMAT,
+        "texts": [
+            [text.source.number == VALIDATION, text.facts.digest, *reading_of(text)]
+            for text in texts
+        ],
+        "reading": how_read(data),
+        "tokenizer": plan.tokenizer_key,
+        "block_size": plan.block_size,
+        "tail": data.tail,
+        "validation": data.validation if drawn else None,
+        "weights": [[n, weights[n]] for n in numbers] if set(weights) != {1.0} else None,
+        "seed": data.seed if drawn or set(weights) != {1.0} else None,
+    }
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
+    return plan.cache_dir / "blocks" / digest
+
+
+def reading_of(text: ScannedText) -> tuple[str, str]:
+    """What of a file, besides its bytes, decides the text that is read from it."""
+    path = text.source.path
+    suffix = content_suffix(path) if path is not None else ""
+    return text.facts.encoding, suffix
+
+
+def how_read(data: DataConfig) -> list[str | None]:
+    """The settings that decide which documents a text gives."""
+    read = [data.document_separator, data.line_ends, data.text_field, data.template]
+    # Named only where it is set, so that stores made before it existed are still found.
+    return read if data.document_heading is None else [*read, data.document_heading]

@@ -1,0 +1,328 @@
+"""A corpus in n parts, prepared by n jobs, and put together to the very blocks of one.
+
+In: a recipe, and which of how many shards. Out: a spool a shard in the cache that the jobs share;
+merged, the block store that `prepare_blocks` makes of the whole. Must not import torch or
+transformers.
+"""
+
+import hashlib
+import json
+import re
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+from gptft.data.encoded_documents import EncodedDocuments, encode_documents
+from gptft.data.ledger import Ledger
+from gptft.data.plan import PackingPlan, how_read, store_path
+from gptft.data.prepare import (
+    Notify,
+    Prepared,
+    announced,
+    assemble,
+    cached_ledger,
+    explained_disk,
+    store_ledger,
+)
+from gptft.data.store import commit_store, find_damage, read_ledger, staging_folder
+from gptft.documents.scan import (
+    Progress,
+    ScannedText,
+    Stamp,
+    from_row,
+    recall_scan,
+    remember_scan,
+    scan_texts,
+    to_row,
+)
+from gptft.documents.sources import FoundTexts, TextSource, find_texts
+from gptft.errors import ConfigError, DataError
+from gptft.tokenization.encoder import choose_engine
+
+_FOLDER = re.compile(r"(\d+)-of-(\d+)")
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One of several jobs.
+
+    Attributes:
+        number: from 1.
+        of: how many there are.
+    """
+
+    number: int
+    of: int
+
+    @classmethod
+    def parse(cls, text: str) -> "Shard":
+        """Read `2/16`.
+
+        Raises:
+            ConfigError: it isn't two numbers, the first from 1 to the second.
+
+        >>> Shard.parse("2/16")
+        Shard(number=2, of=16)
+        """
+        match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text.strip())
+        if match is None or not 1 <= int(match[1]) <= int(match[2]):
+            raise ConfigError(
+                f"--shard {text}: write it as i/n with i from 1 to n, such as --shard 3/16."
+            )
+        return cls(int(match[1]), int(match[2]))
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.of}"
+
+    @property
+    def folder(self) -> str:
+        """The name of its folder."""
+        return f"{self.number}-of-{self.of}"
+
+
+@dataclass(frozen=True)
+class PreparedShard:
+    """A shard on disk, ready to be merged.
+
+    Attributes:
+        shard: which it is.
+        path: its folder.
+        counts: files, documents, empty_documents, bytes, characters and tokens in it, and engine.
+        cached: whether it was there already.
+        seconds: how long this call took.
+    """
+
+    shard: Shard
+    path: Path
+    counts: dict[str, Any]
+    cached: bool
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it by name."""
+        rate = self.counts["bytes"] / max(self.seconds, 1e-9) / 1e6
+        return {
+            "shard": str(self.shard),
+            **self.counts,
+            "cached": self.cached,
+            "seconds": round(self.seconds, 3),
+            "mb_per_s": round(rate, 3),
+            "path": str(self.path),
+        }
+
+    def sentences(self) -> list[str]:
+        """The account in plain words."""
+        counts = self.counts
+        how = "found in the cache" if self.cached else f"{self.seconds:.2f} s"
+        return [
+            f"Shard {self.shard}: files {counts['files']:,}, documents {counts['documents']:,}, "
+            f"bytes {counts['bytes']:,}, tokens {counts['tokens']:,}.",
+            f"Encoded: {self.path} ({how}, by {counts['engine']}).",
+        ]
+
+
+def shard_texts(texts: Sequence[TextSource], shard: Shard) -> list[TextSource]:
+    """The texts of one shard: a stretch of the list, of about the same size as the others.
+
+    Args:
+        texts: all texts, in order.
+        shard: which stretch; with more shards than texts some are empty.
+    """
+    sizes = [Stamp.of(t.path).size if t.path is not None else 0 for t in texts]
+    sizes = [size + 1 for size in sizes]  # so that empty files are spread, too
+    starts = [0, *accumulate(sizes)]
+    total = starts.pop()
+    return [
+        text
+        for text, start in zip(texts, starts, strict=True)
+        if start * shard.of // total == shard.number - 1
+    ]
+
+
+def prepare_shard(
+    plan: PackingPlan,
+    shard: Shard,
+    *,
+    progress: Progress | None = None,
+    notify: Notify = lambda sentence: None,
+) -> PreparedShard:
+    """Read and encode the texts of one shard; nothing is held out or packed yet.
+
+    Raises:
+        ConfigError: the tokenizer is to be trained, which takes the whole corpus.
+        DataError: texts are missing or unreadable.
+        RunError: the disk is full.
+    """
+    started = time.perf_counter()
+    tokenizer = plan.tokenizer
+    if tokenizer is None:
+        raise ConfigError(
+            "tokenizer.train needs the whole corpus, and --shard sees a part of it. Train the "
+            "tokenizer first, with gptft prepare on a sample, and name its folder as "
+            "tokenizer.name."
+        )
+    found = find_texts(plan.data)
+    final = _folder(plan, found) / shard.folder
+    with explained_disk(plan.cache_dir):
+        texts = scan_texts(
+            shard_texts(found.texts, shard),
+            plan.data,
+            cache_dir=plan.cache_dir,
+            progress=progress,
+        )
+        rows = [to_row(text) for text in texts]
+        kept = read_ledger(final)
+        cached = kept is not None and kept["texts"] == rows and find_damage(final) is None
+        if not cached:
+            shutil.rmtree(final, ignore_errors=True)
+            with staging_folder(final.parent) as staging:
+                encode_documents(
+                    texts,
+                    plan.data,
+                    tokenizer,
+                    staging,
+                    engine=announced(choose_engine(tokenizer), notify),
+                    progress=progress,
+                    notify=notify,
+                )
+                counts = _counts(EncodedDocuments(staging), texts)
+                commit_store(staging, final, ledger={"counts": counts, "texts": rows})
+            kept = read_ledger(final)
+    counts = kept["counts"] if kept else {}
+    return PreparedShard(shard, final, counts, cached, time.perf_counter() - started)
+
+
+def merge_shards(plan: PackingPlan, *, notify: Notify = lambda sentence: None) -> Prepared:
+    """Pack all shards into the block store that `prepare_blocks` makes of the whole corpus.
+
+    The shards are removed when it is there.
+
+    Raises:
+        DataError: a shard is missing or damaged, or a text changed since.
+        RunError: the disk is full.
+    """
+    started = time.perf_counter()
+    found = find_texts(plan.data)
+    folder = _folder(plan, found)
+    if plan.tokenizer is None:
+        raise ConfigError("tokenizer.train can't be merged: name a tokenizer that is there.")
+    if not folder.is_dir():
+        if merged := _merged_before(plan, found, notify=notify):
+            return Prepared(*merged, cached=True, seconds=time.perf_counter() - started)
+        raise DataError(
+            f"There are no shards of these texts in {plan.cache_dir / 'shards'}. Make them with "
+            "gptft prepare --shard i/n, on the same files, the same config and the same cache."
+        )
+    folders = _complete_set(folder)
+    texts = _texts_of(folders, found)
+    final = store_path(plan, texts)
+    with explained_disk(plan.cache_dir):
+        remember_scan(texts, plan.data, cache_dir=plan.cache_dir)
+        ledger = cached_ledger(final, texts, skipped=found.skipped, notify=notify)
+        cached = ledger is not None
+        if ledger is None:
+            with staging_folder(final.parent) as staging:
+                all_encoded = [EncodedDocuments(path) for path in folders]
+                assemble(plan, plan.tokenizer, texts, all_encoded, staging, final=final)
+            ledger = store_ledger(final, texts, skipped=found.skipped)
+    plan.check_id(ledger.max_token_id)
+    shutil.rmtree(folder, ignore_errors=True)
+    return Prepared(final, ledger, cached=cached, seconds=time.perf_counter() - started)
+
+
+def _merged_before(
+    plan: PackingPlan, found: FoundTexts, *, notify: Notify
+) -> tuple[Path, Ledger] | None:
+    """The store that these shards have become already, if they have."""
+    texts = recall_scan(found.texts, plan.data, cache_dir=plan.cache_dir)
+    if texts is None:
+        return None
+    final = store_path(plan, texts)
+    ledger = cached_ledger(final, texts, skipped=found.skipped, notify=notify)
+    return None if ledger is None else (final, ledger)
+
+
+def _folder(plan: PackingPlan, found: FoundTexts) -> Path:
+    """Where the shards of these texts are: named by what is known without reading them."""
+    content = {
+        "texts": [
+            [text.name, text.number, Stamp.of(text.path).size if text.path else None]
+            for text in found.texts
+        ],
+        "reading": [*how_read(plan.data), plan.data.encoding],
+        "tokenizer": plan.tokenizer_key,
+    }
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
+    return plan.cache_dir / "shards" / digest
+
+
+def _complete_set(folder: Path) -> list[Path]:
+    """The folders of a whole set of shards, in order.
+
+    Raises:
+        DataError: some are missing or damaged.
+    """
+    sets: dict[int, dict[int, Path]] = {}
+    for path in folder.iterdir():
+        if match := _FOLDER.fullmatch(path.name):
+            sets.setdefault(int(match[2]), {})[int(match[1])] = path
+    if not sets:
+        raise DataError(f"{folder} holds no finished shard. Make them with --shard i/n.")
+    of = min(sets, key=lambda of: (of - len(sets[of]), of))
+    missing = [f"{number}/{of}" for number in range(1, of + 1) if number not in sets[of]]
+    if missing:
+        raise DataError(
+            f"{len(sets[of])} of {of} shards are there; missing: {_in_short(missing)}. "
+            f"Make {'it' if len(missing) == 1 else 'them'} with --shard {missing[0]}"
+            f"{'' if len(missing) == 1 else ' and so on'}."
+        )
+    folders = [sets[of][number] for number in range(1, of + 1)]
+    damaged = {path.name: damage for path in folders if (damage := find_damage(path)) is not None}
+    if damaged:
+        name, damage = next(iter(damaged.items()))
+        raise DataError(
+            f"{len(damaged)} of {of} shards are damaged, {_in_short([*damaged])}: {damage}. Make "
+            f"them again with --shard {name.replace('-of-', '/')} and so on."
+        )
+    return folders
+
+
+def _in_short(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(names[:5]) + more
+
+
+def _texts_of(folders: Sequence[Path], found: FoundTexts) -> list[ScannedText]:
+    """The survey that the shards made of all texts.
+
+    Raises:
+        DataError: they aren't the texts of now.
+    """
+    rows = [row for path in folders for row in (read_ledger(path) or {"texts": []})["texts"]]
+    if len(rows) != len(found.texts):
+        raise DataError(
+            f"The shards hold {len(rows)} texts, the config names {len(found.texts)}. "
+            "Make them again."
+        )
+    texts = [from_row(source, row) for source, row in zip(found.texts, rows, strict=True)]
+    for text in texts:
+        if text.source.path is None or text.stamp is None:
+            continue
+        now = Stamp.of(text.source.path)  # another machine may see another inode
+        if (now.size, now.mtime_ns) != (text.stamp.size, text.stamp.mtime_ns):
+            raise DataError(f"{text.source.name} changed since its shard was made. Make it again.")
+    return texts
+
+
+def _counts(encoded: EncodedDocuments, texts: Sequence[ScannedText]) -> dict[str, Any]:
+    return {
+        "files": len(texts),
+        "documents": sum(encoded.facts.documents),
+        "empty_documents": sum(encoded.facts.empty),
+        **{name: int(encoded.rows[name].sum()) for name in ("bytes", "characters", "tokens")},
+        "engine": encoded.facts.engine,
+    }

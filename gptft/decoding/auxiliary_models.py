@@ -1,0 +1,63 @@
+"""Settings that name a model -> that model, loaded: drafts, amateurs, experts.
+
+In: `Settings`. Out: models and, for drafts, the tokenizer where it is another one. Must fit the
+model that writes; what doesn't is refused by name.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from gptft.decoding.settings import Settings
+from gptft.errors import ConfigError
+from gptft.models.load import load_auto_tokenizer, load_for_inference
+from gptft.models.precision import DtypeName
+
+_NAMING = ("assistant_model", "amateur_model", "expert_model", "antiexpert_model")
+
+
+@dataclass(frozen=True)
+class AuxiliaryModels:
+    """The models besides the one that writes.
+
+    Attributes:
+        models: by the setting that names them.
+        assistant_tokenizer: of the draft model, where it isn't the writer's.
+    """
+
+    models: Mapping[str, PreTrainedModel] = field(default_factory=dict)
+    assistant_tokenizer: PreTrainedTokenizerBase | None = None
+
+
+def load_auxiliary_models(
+    settings: Settings,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    device: torch.device,
+    dtype: DtypeName,
+) -> AuxiliaryModels:
+    """Load every model that `settings` name besides the one that writes.
+
+    Raises:
+        ConfigError: one that must share the writer's tokenizer doesn't.
+        ModelError: one can't be found or read.
+    """
+    models: dict[str, PreTrainedModel] = {}
+    assistant_tokenizer = None
+    for setting in _NAMING:
+        name = settings[setting]
+        if name is None:
+            continue
+        theirs = load_auto_tokenizer(name)
+        if theirs.get_vocab() != tokenizer.get_vocab():
+            if setting != "assistant_model":
+                raise ConfigError(
+                    f"{setting}: {name} has another tokenizer ({len(theirs):,} tokens, this model "
+                    f"{len(tokenizer):,}), and their logits are to be compared token by token. "
+                    "Take a model of the same family."
+                )
+            assistant_tokenizer = theirs
+        models[setting] = load_for_inference(name, device=device, dtype=dtype)
+    return AuxiliaryModels(models, assistant_tokenizer)

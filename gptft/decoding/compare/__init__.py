@@ -1,0 +1,1 @@
+"""One prompt, many strategies, side by side."""

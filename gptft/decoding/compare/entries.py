@@ -1,0 +1,233 @@
+"""Names of strategies -> what to run for each, so that they can be compared.
+
+In: names, a config's own strategies, flags for all of them. Out: an `Entry` each. Where a strategy
+needs something that nobody gave, a stand-in is taken that makes sense for any text, and the entry
+says so. Must not import torch or transformers.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from gptft.config.generation_fields import PARAMETERS, read_generation
+from gptft.config.suggest import did_you_mean
+from gptft.decoding.compare.results import Entry
+from gptft.decoding.settings import resolve_settings, shown
+from gptft.decoding.strategies import (
+    STRATEGIES,
+    SWITCHES,
+    WARPERS,
+    Strategy,
+    choose_strategy,
+    find_strategy,
+    listed,
+)
+from gptft.errors import ConfigError
+
+_SENTENCE = "[^.!?]{1,80}[.!?]"
+_CYRILLIC = re.compile("[\u0400-\u04ff]")
+MODELS = tuple(name for name in PARAMETERS if name.endswith("_model"))
+_ONE_TEXT = "num_return_sequences"
+
+
+def shared_settings(generation: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a config's `generation` goes for every strategy: lengths, words, penalties, the seed.
+
+    Its strategy, and what that one cuts or searches by, is one way among those that are compared.
+
+    >>> shared_settings({"strategy": "nucleus", "top_p": 0.9, "max_new_tokens": 30})
+    {'max_new_tokens': 30}
+    """
+    groups = ("length", "repetition", "tokens")
+    return {
+        name: value
+        for name, value in generation.items()
+        if name in PARAMETERS and (name == "seed" or PARAMETERS[name].group in groups)
+    }
+
+
+def default_settings(
+    names: Sequence[str] | None,
+    *,
+    own: Mapping[str, Mapping[str, Any]],
+    shared: Mapping[str, Any],
+    base_model: str | None,
+    prompt: str,
+) -> list[Entry]:
+    """What to run for each strategy that is to be compared.
+
+    Args:
+        names: of strategies, a config's own among them; None for all of ours and then all of the
+            config's.
+        own: the config's own strategies by name.
+        shared: settings for all that take them, by name, such as max_new_tokens and seed. One that
+            a strategy has no use for is left out there.
+        base_model: what the model was tuned from; None where it wasn't, or that isn't known.
+        prompt: the text to go on from, which stand-ins are taken from.
+
+    Returns:
+        an entry a name, in order; a name given twice counts once.
+
+    Raises:
+        ConfigError: an unknown strategy, or shared settings that are wrong or that none of the
+            strategies uses; all of them at once.
+    """
+    given = _read_shared(shared)
+    if names is None:
+        names = [*STRATEGIES, *own]
+    names = list(dict.fromkeys(names))
+    _check_names(names, own)
+    entries, used = [], set[str]()
+    for name in names:
+        values = own.get(name, {"strategy": name})
+        strategy = find_strategy(values.get("strategy") or choose_strategy(_read(values)))
+        fitting = _fitting(strategy, given, values=values)
+        used |= fitting.keys()
+        entries.append(
+            _entry(name, strategy, {**values, **fitting}, base_model=base_model, prompt=prompt)
+        )
+    _check_used(given, used=used)
+    return entries
+
+
+def _read(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {n: v for n, v in read_generation(values)[0].items() if n not in ("strategy", "seed")}
+
+
+def _read_shared(shared: Mapping[str, Any]) -> dict[str, Any]:
+    """The shared settings in the types they are meant in."""
+    given, wrong = read_generation(shared)
+    problems = [f"{name} {message}" for name, message in wrong]
+    number = given.pop(_ONE_TEXT, 1)
+    if number > 1:
+        problems.append(
+            f"{_ONE_TEXT} is {number}, and a comparison writes one text a strategy. Leave it out."
+        )
+    if "strategy" in given:
+        problems.append(
+            f"strategy is {given['strategy']}, and a comparison has several. Leave it out."
+        )
+    if problems:
+        raise ConfigError(*problems)
+    return given
+
+
+def _check_names(names: Sequence[str], own: Mapping[str, Any]) -> None:
+    known = [*STRATEGIES, *own]
+    problems = []
+    for name in names:
+        if name not in known:
+            hint = did_you_mean(name, known) or f"There are {listed(known)}."
+            problems.append(f"There is no strategy {name!r} to compare. {hint}")
+    if not names:
+        problems.append("There is no strategy to compare. Name one or more, or take all.")
+    if problems:
+        raise ConfigError(*problems)
+
+
+def _check_used(given: Mapping[str, Any], *, used: set[str]) -> None:
+    problems = [
+        f"{name} is {shown(value)}, and none of the strategies compared uses it. Leave it out."
+        for name, value in given.items()
+        if name not in used and name != "seed" and value != PARAMETERS[name].neutral
+    ]
+    if problems:
+        raise ConfigError(*problems)
+
+
+def _fitting(
+    strategy: Strategy, given: Mapping[str, Any], *, values: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Of shared settings those that change something for a strategy."""
+    taken = {n: v for n, v in given.items() if n in strategy.takes or n == "seed"}
+    together = {**strategy.values, **_read(values), **taken}
+
+    def is_on(name: str) -> bool:
+        return bool(together.get(name) != PARAMETERS[name].neutral)
+
+    def has_effect(name: str) -> bool:
+        if name in SWITCHES:
+            return is_on(SWITCHES[name])
+        draws = strategy.draws == "always" or together.get("do_sample") is True
+        return name not in WARPERS or draws or strategy.draws == "never"
+
+    return {name: value for name, value in taken.items() if has_effect(name)}
+
+
+def _entry(
+    label: str,
+    strategy: Strategy,
+    values: Mapping[str, Any],
+    *,
+    base_model: str | None,
+    prompt: str,
+) -> Entry:
+    """A strategy with what it needs, or why it can't be had."""
+    stand_ins: Mapping[str, Any] = {}
+    if strategy.needs and not any(values.get(name) for name in strategy.needs):
+        stand_ins = _stand_ins(strategy, base_model=base_model, prompt=prompt)
+        if not stand_ins:
+            return Entry(label, strategy.name, None, left_out=_wanting(strategy))
+    try:
+        settings = resolve_settings({**values, **stand_ins, "strategy": strategy.name})
+    except ConfigError as error:
+        return Entry(label, strategy.name, None, stand_ins, left_out=" ".join(error.problems))
+    if _ONE_TEXT in settings.values:
+        settings = settings.changed(**{_ONE_TEXT: 1})
+    own_prompt = None
+    if context := stand_ins.get("context"):
+        # Where the whole prompt is the context, it is also what is gone on from.
+        own_prompt = prompt.removeprefix(context) if prompt.startswith(context) else prompt
+    return Entry(label, strategy.name, settings, stand_ins, own_prompt)
+
+
+def _stand_ins(strategy: Strategy, *, base_model: str | None, prompt: str) -> dict[str, Any]:
+    """What a strategy needs, made for a prompt and a model; nothing where it can't be.
+
+    >>> _stand_ins(STRATEGIES["choices"], base_model=None, prompt="Мороз и солнце?")
+    {'choices': [' да', ' нет']}
+    >>> _stand_ins(STRATEGIES["context_aware"], base_model=None, prompt="one two three four")
+    {'context': 'one two'}
+    """
+    words = re.findall(r"\w+", prompt)
+    needed: dict[str, Any] = {
+        "force_words": words[:1],
+        "choices": _yes_or_no(prompt),
+        "regex": _SENTENCE,
+        "context": _first_half(prompt),
+        "amateur_model": base_model,
+        "antiexpert_model": base_model,
+        "assistant_model": base_model,
+        "amateur_layers": 1,
+    }
+    # One is enough; in the table the better one comes first.
+    name = next((name for name in strategy.needs if needed.get(name)), None)
+    return {} if name is None else {name: needed[name]}
+
+
+def _yes_or_no(prompt: str) -> list[str]:
+    space = "" if not prompt or prompt[-1].isspace() else " "
+    return [space + word for word in (("да", "нет") if _CYRILLIC.search(prompt) else ("yes", "no"))]
+
+
+def _first_half(prompt: str) -> str:
+    r"""The first half of a prompt's words; all of it as a line where it has one word.
+
+    >>> _first_half("Мороз и солнце; день чудесный!"), _first_half("Мороз")
+    ('Мороз и', 'Мороз\n')
+    """
+    ends = [match.end() for match in re.finditer(r"\S+", prompt)]
+    if not ends:
+        return ""
+    return prompt[: ends[len(ends) // 2 - 1]] if len(ends) > 1 else f"{prompt}\n"
+
+
+def _wanting(strategy: Strategy) -> str:
+    """Why a strategy is left out that needs what nobody gave."""
+    needs = f"It needs {' or '.join(strategy.needs)}"
+    if any(name in MODELS for name in strategy.needs):
+        return (
+            f"{needs}. The base that a model was tuned from would stand in, and none is known of "
+            "this one: name a model."
+        )
+    return f"{needs}, and the prompt has no word to make a stand-in of: give it."

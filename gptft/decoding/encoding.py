@@ -1,0 +1,68 @@
+"""Prompt -> token ids, and token ids -> the exact continuation of a prompt.
+
+In: a tokenizer of transformers. Out: plain lists of ids, plain strings. Knows nothing of models.
+"""
+
+from collections.abc import Sequence
+
+from transformers import PreTrainedTokenizerBase
+
+_REPLACEMENT = "\ufffd"  # what decoders write for bytes that are no character (yet)
+_LONGEST_CHARACTER = 4  # bytes of UTF-8, and so tokens at most
+
+
+def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
+    """Encode a prompt the way the tokenizer begins a text, without ending it.
+
+    `<|endoftext|>` typed in a prompt stays text wherever the tokenizer can keep it so. What the
+    tokenizer puts before a text (BOS) is kept; what it puts after one (EOS) is not, because the
+    text is to go on.
+
+    Returns:
+        token ids; none where the prompt is empty.
+    """
+    encoding = tokenizer(
+        prompt, split_special_tokens=True, return_special_tokens_mask=True, verbose=False
+    )
+    ids, added = list(encoding["input_ids"]), list(encoding["special_tokens_mask"])
+    end = len(ids)
+    while end and added[end - 1]:
+        end -= 1
+    return ids[:end]
+
+
+def encode_bare(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """Encode a stretch of text as it stands, with nothing before or after it."""
+    encoding = tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False)
+    return list(encoding["input_ids"])
+
+
+def continuation(
+    tokenizer: PreTrainedTokenizerBase, prompt_ids: Sequence[int], new_ids: Sequence[int]
+) -> str:
+    """What `new_ids` add to the text of `prompt_ids`, its leading spaces included.
+
+    Special tokens are left out, and so is a character at the end of which only some bytes are
+    there. Ids are decoded together with the prompt's: decoders drop a leading space that new ids
+    would begin with alone.
+    """
+    text = _added_text(tokenizer, prompt_ids, new_ids)
+    if not text.endswith(_REPLACEMENT):
+        return text
+    # A byte-fallback decoder spoils whole characters before an incomplete one: look back as well.
+    ends = range(len(new_ids), max(-1, len(new_ids) - _LONGEST_CHARACTER), -1)
+    texts = (_added_text(tokenizer, prompt_ids, new_ids[:end]) for end in ends)
+    return max((text.rstrip(_REPLACEMENT) for text in texts), key=len)
+
+
+def _added_text(
+    tokenizer: PreTrainedTokenizerBase, prompt_ids: Sequence[int], new_ids: Sequence[int]
+) -> str:
+    before = _decode(tokenizer, prompt_ids)
+    together = _decode(tokenizer, [*prompt_ids, *new_ids])
+    return together[len(before) :] if together.startswith(before) else _decode(tokenizer, new_ids)
+
+
+def _decode(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
+    text = tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    return str(text)

@@ -1,0 +1,1 @@
+"""Generation loops that transformers doesn't have."""

@@ -1,0 +1,238 @@
+"""DoLa: tokens that the last layer likes better than an early layer does.
+
+In: a causal model, prompts as `generate` prepares them, which early layers may be contrasted with.
+Out: rows of ids. A loop for `model.generate(custom_generate=...)`.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from transformers import (
+    GenerationConfig,
+    LogitsProcessorList,
+    PreTrainedModel,
+    StoppingCriteriaList,
+)
+
+from gptft.decoding.early_exit import decoder_layers
+from gptft.decoding.loops.rows import TokenStreamer, pad_id, read_prompt, streaming, with_tokens
+from gptft.errors import ConfigError, ModelError
+
+# A token stays in play from this share of the highest probability on.
+_PLAUSIBLE = 0.1
+# Of a model deeper than 40 layers the first or the last 20 are looked at.
+_DEEP, _OUTER = 40, 20
+_NORMS = (
+    "ln_f", "norm", "norm_f", "final_layer_norm", "final_layernorm", "final_norm", "layer_norm",
+    "ln_out", "embedding_norm",
+)  # fmt: skip
+
+
+def dola_decoding(
+    model: PreTrainedModel,
+    input_ids: torch.LongTensor,
+    logits_processor: LogitsProcessorList,
+    stopping_criteria: StoppingCriteriaList,
+    generation_config: GenerationConfig,
+    *,
+    dola_layers: Literal["low", "high"] | Sequence[int],
+    do_sample: bool,
+    token_streamer: TokenStreamer | None = None,
+    **prepared: Any,
+) -> torch.Tensor:
+    """Continue prompts by what the last layer adds to an early one, chosen anew for each token.
+
+    Processors see the contrasted scores. Where they forbid every token still in play, the last
+    layer alone decides.
+
+    Args:
+        model: a causal one whose final norm can be found.
+        input_ids: shape (B, T), left-padded.
+        logits_processor: applied to the contrasted scores.
+        stopping_criteria: say which rows are done.
+        generation_config: its pad_token_id fills up rows that are done.
+        dola_layers: see `early_layers`.
+        do_sample: draw tokens instead of taking the best.
+        token_streamer: given the prompts, then the tokens of each step.
+        prepared: what `generate` prepares for the model; see `loop.read_prompt`.
+
+    Returns:
+        Ids of shape (B, T + new tokens).
+
+    Raises:
+        ConfigError: a layer that the model hasn't.
+        ModelError: the model's layers, final norm or head can't be found.
+
+    Source: Chuang et al. 2023 (2309.03883), section 2; the tenth is from 3.1.
+    """
+    layers = early_layers(
+        dola_layers, num_layers=len(decoder_layers(model)[2]), tied=_is_tied(model)
+    )
+    with streaming(token_streamer, input_ids) as tell, _early_exits(model, layers):
+        reader, output = read_prompt(model, input_ids, prepared)
+        done = torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
+        while True:
+            last, early = _last_and_early(model, output.logits, num_early=len(layers))
+            scores = logits_processor(input_ids, contrast(last, early))
+            stuck = (scores == -torch.inf).all(dim=-1, keepdim=True)
+            if stuck.any():
+                scores = torch.where(stuck, logits_processor(input_ids, last), scores)
+            if do_sample:
+                tokens = torch.multinomial(scores.softmax(dim=-1), num_samples=1)[:, 0]
+            else:
+                tokens = scores.argmax(dim=-1)
+            tokens = tokens.masked_fill(done, pad_id(generation_config))
+            input_ids = with_tokens(input_ids, tokens)
+            tell(tokens)
+            done = done | stopping_criteria(input_ids, scores)
+            if done.all():
+                return input_ids
+            output = reader.read(tokens[:, None])
+
+
+def early_layers(
+    dola_layers: Literal["low", "high"] | Sequence[int], *, num_layers: int, tied: bool
+) -> list[int]:
+    """The layers one of which is contrasted with the last; n is what n layers have made of a token.
+
+    Args:
+        dola_layers: low, the even ones of the first half, where tied from 2 on; high, the even ones
+            of the second; or their numbers, 0 being the embeddings.
+        num_layers: layers of the model.
+        tied: whether the head is the embeddings; their own layer says then only the token itself.
+
+    Returns:
+        At least one number, each below num_layers.
+
+    Raises:
+        ConfigError: there is no such layer.
+
+    Source: Chuang et al. 2023 (2309.03883), section 3.1.
+
+    >>> early_layers("low", num_layers=12, tied=True)
+    [2, 4]
+    >>> early_layers("high", num_layers=12, tied=True)
+    [6, 8, 10]
+    """
+    if isinstance(dola_layers, str):
+        if dola_layers not in ("low", "high"):
+            raise ConfigError(
+                f"dola_layers must be low, high or a list of layers, not {dola_layers!r}."
+            )
+        return _half(dola_layers, num_layers=num_layers, start=2 if tied else 0)
+    chosen = sorted(set(dola_layers))
+    off = [layer for layer in chosen if not 0 <= layer < num_layers]
+    if off or not chosen:
+        raise ConfigError(
+            f"dola_layers must be numbers from 0 to {num_layers - 1}, for the model has "
+            f"{num_layers} layers, not {', '.join(map(str, off)) or 'none'}."
+        )
+    return chosen
+
+
+def contrast(last: torch.Tensor, early: torch.Tensor) -> torch.Tensor:
+    """Scores of the last layer against the early one that differs most from it, row by row.
+
+    Args:
+        last: log-probabilities of shape (B, V).
+        early: log-probabilities of E early layers, shape (B, E, V).
+
+    Returns:
+        Scores of shape (B, V): log p_last - log p_early, and -inf where p_last is below a tenth of
+        the highest.
+
+    Source: Chuang et al. 2023 (2309.03883), section 2; the tenth is from 3.1.
+    """
+    last_of_each = last[:, None]
+    middle = torch.logaddexp(last_of_each, early) - math.log(2)
+    # nansum: a token that both rule out adds nothing.
+    from_last = (last_of_each.exp() * (last_of_each - middle)).nansum(dim=-1)
+    from_early = (early.exp() * (early - middle)).nansum(dim=-1)
+    farthest = (from_last + from_early).argmax(dim=1)
+    premature = early[torch.arange(len(early), device=early.device), farthest]
+    plausible = last >= last.amax(dim=-1, keepdim=True) + math.log(_PLAUSIBLE)
+    return torch.where(plausible, last - premature, -torch.inf)
+
+
+def _half(half: Literal["low", "high"], *, num_layers: int, start: int) -> list[int]:
+    if half == "low":
+        end = num_layers // 2 if num_layers <= _DEEP else _OUTER
+        found = list(range(start, end, 2))
+    else:
+        begin = max(start, num_layers // 2 if num_layers <= _DEEP else num_layers - _OUTER)
+        found = list(range(begin + begin % 2, num_layers, 2))
+    return found or [min(max(start, num_layers // 2), num_layers - 1)]
+
+
+def _is_tied(model: PreTrainedModel) -> bool:
+    head = model.get_output_embeddings()
+    return head is not None and head.weight is model.get_input_embeddings().weight
+
+
+@contextmanager
+def _early_exits(model: PreTrainedModel, layers: Sequence[int]) -> Iterator[None]:
+    """While open, the logits behind the last position are those of `layers`, in their order.
+
+    Each early state goes through the final norm and joins what the head reads, so that whatever the
+    model does to logits, such as scaling them, is done to all.
+    """
+    decoder, _, blocks = decoder_layers(model)
+    norm = _final_norm(model, decoder)
+    head = model.get_output_embeddings()
+    if head is None:
+        raise ModelError(f"{type(model).__name__} has no head that could read an early layer.")
+    states: dict[int, torch.Tensor] = {}
+
+    def keep_input(block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        states[0] = (args[0] if args else kwargs["hidden_states"])[:, -1:]
+
+    def keep_output(layer: int) -> Any:
+        def keep(block: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+            states[layer] = (output[0] if isinstance(output, tuple) else output)[:, -1:]
+
+        return keep
+
+    def join(head: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        early = norm(torch.cat([states[layer] for layer in layers], dim=1))
+        return (torch.cat([args[0][:, -1:], early], dim=1), *args[1:])
+
+    hooks = [head.register_forward_pre_hook(join)]
+    hooks += [
+        blocks[layer - 1].register_forward_hook(keep_output(layer))
+        if layer
+        else blocks[0].register_forward_pre_hook(keep_input, with_kwargs=True)
+        for layer in layers
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _final_norm(model: PreTrainedModel, decoder: nn.Module) -> nn.Module:
+    for name in _NORMS:
+        norm = getattr(decoder, name, None)
+        if isinstance(norm, nn.Module):
+            return norm
+    raise ModelError(
+        f"The final norm of {type(model).__name__} can't be found, and without it an early layer "
+        "can't be read. Take another strategy."
+    )
+
+
+def _last_and_early(
+    model: PreTrainedModel, logits: torch.Tensor, *, num_early: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Log-probabilities of the last layer, shape (B, V), and of the early ones, (B, E, V)."""
+    if logits.shape[1] != 1 + num_early:
+        raise ModelError(
+            f"{type(model).__name__} doesn't read its head in one go, so an early layer can't be "
+            "read with it. Take another strategy."
+        )
+    log_probabilities = logits.float().log_softmax(dim=-1)
+    return log_probabilities[:, 0], log_probabilities[:, 1:]

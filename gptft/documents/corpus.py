@@ -1,0 +1,38 @@
+"""Names of texts -> what is there to read: found, and surveyed, without a config.
+
+In: files, folders, globs and `hub:` data sets, as `gptft prepare` takes them. Out: the texts and
+the settings to read them with. Must not import torch or transformers.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from gptft.config.sections import DataConfig
+from gptft.documents.scan import Progress, ScannedText, scan_texts
+from gptft.documents.sources import find_texts
+from gptft.errors import ConfigError
+
+
+def find_corpus(
+    names: Sequence[str], *, cache_dir: Path, progress: Progress | None = None
+) -> tuple[DataConfig, list[ScannedText], Mapping[str, int]]:
+    """Find and survey the texts that names stand for.
+
+    Args:
+        names: at least one.
+        cache_dir: where surveys are remembered.
+        progress: told ("reading", bytes done, bytes in all).
+
+    Returns:
+        the settings to read them with, the texts, and how many files were passed over, by reason.
+
+    Raises:
+        ConfigError: no name, or an empty one.
+        DataError: some name nothing, or can't be read.
+    """
+    if not names or not all(names):
+        raise ConfigError("There is no text. Name a file, a folder or a glob.")
+    data = DataConfig.model_validate({"train": list(names)})
+    found = find_texts(data)
+    texts = scan_texts(found.texts, data, cache_dir=cache_dir, progress=progress)
+    return data, texts, found.skipped

@@ -1,0 +1,248 @@
+"""The list of texts -> what each holds, byte for byte, before any work starts.
+
+In: text sources. Out: for each its digest, size and encoding; every file that can't be read is
+named at once. What was surveyed before and hasn't changed since isn't read again. Knows nothing of
+tokens.
+"""
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict, astuple, dataclass
+from pathlib import Path
+from typing import Any
+
+from gptft.config.sections import DataConfig
+from gptft.documents.sources import TextSource
+from gptft.errors import DataError
+from gptft.text.encoding import Advance, FileFacts, content_suffix, examine_binary, examine_text
+
+Progress = Callable[[str, int, int], None]  # what is being done, bytes done, bytes in all
+
+HUB_ENCODING = "hub"  # what stands in the facts of a data set of the hub
+_MAX_NAMED = 5  # so many bad files are named one by one, the rest are counted
+_SETTLED_NS = 2_000_000_000  # a file younger than this may change again within its time stamp
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """What tells an unchanged file from another one without reading it."""
+
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    inode: int
+
+    @classmethod
+    def of(cls, path: Path) -> "Stamp":
+        """The stamp of a file as it is now.
+
+        Raises:
+            DataError: it is gone or can't be asked about.
+        """
+        try:
+            status = path.stat()
+        except OSError as error:
+            raise DataError(f"{path} can't be read: {error.strerror}.") from None
+        return cls(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+
+
+Known = dict[tuple[str, Stamp], FileFacts]  # by absolute path and stamp
+
+
+@dataclass(frozen=True)
+class ScannedText:
+    """A text source and what is in it.
+
+    Attributes:
+        source: where it is.
+        facts: its digest, size and encoding.
+        stamp: of the file when it was surveyed; None for a data set of the hub.
+    """
+
+    source: TextSource
+    facts: FileFacts
+    stamp: Stamp | None
+
+    def check_unchanged(self) -> None:
+        """Refuse a file that isn't what was surveyed any more.
+
+        Raises:
+            DataError: it was written to, replaced or removed since.
+        """
+        if self.source.path is not None and Stamp.of(self.source.path) != self.stamp:
+            raise DataError(
+                f"{self.source.name} changed while it was being read. Run again when nothing "
+                "writes to it."
+            )
+
+
+def scan_texts(
+    texts: Sequence[TextSource],
+    data: DataConfig,
+    *,
+    cache_dir: Path,
+    progress: Progress | None = None,
+) -> list[ScannedText]:
+    """Read every file once, unless an earlier survey of the same files is still true.
+
+    Args:
+        texts: as `find_texts` gives them.
+        data: the config's data section, for its encoding and streaming.
+        cache_dir: where surveys are remembered.
+        progress: told ("reading", bytes done, bytes in all).
+
+    Raises:
+        DataError: some can't be read; five are named, the rest are counted.
+    """
+    known = _remembered(texts, data, cache_dir)
+    total = sum(_size(text) for text in texts) if progress else 0
+    scanned: list[ScannedText] = []
+    problems: list[str] = []
+    done = within = 0
+
+    def advance(num_bytes: int) -> None:
+        nonlocal within
+        within += num_bytes
+        if progress:
+            progress("reading", min(done + within, total), total)
+
+    for text, outcome in zip(texts, _examine_all(texts, data, known, advance), strict=True):
+        if isinstance(outcome, DataError):
+            problems.append(str(outcome))
+        else:
+            scanned.append(outcome)
+        if progress:
+            done, within = done + _size(text), 0
+            progress("reading", min(done, total), total)
+    if problems:
+        raise DataError(_problems_in_short(problems))
+    if any(text.stamp and _key(text.source, text.stamp) not in known for text in scanned):
+        remember_scan(scanned, data, cache_dir=cache_dir)
+    return scanned
+
+
+def recall_scan(
+    texts: Sequence[TextSource], data: DataConfig, *, cache_dir: Path
+) -> list[ScannedText] | None:
+    """The survey of these files if it is known and still true; nothing is read for it.
+
+    Raises:
+        DataError: a file is gone.
+    """
+    known = _remembered(texts, data, cache_dir)
+    recalled = []
+    for text in texts:
+        stamp = Stamp.of(text.path) if text.path is not None else None
+        facts = known.get(_key(text, stamp)) if stamp else None
+        if facts is None:
+            return None
+        recalled.append(ScannedText(text, facts, stamp))
+    return recalled
+
+
+def _examine_all(
+    texts: Sequence[TextSource], data: DataConfig, known: Known, advance: Advance
+) -> Iterator[ScannedText | DataError]:
+    """What each text holds, or why it can't be read, in order."""
+    for text in texts:
+        try:
+            stamp = Stamp.of(text.path) if text.path is not None else None
+            facts = known.get(_key(text, stamp)) if stamp else None
+            yield ScannedText(text, facts or _examine(text, data, advance), stamp)
+        except DataError as error:
+            yield error
+
+
+def _key(text: TextSource, stamp: Stamp) -> tuple[str, Stamp]:
+    return _path(text), stamp
+
+
+def _path(text: TextSource) -> str:
+    return "" if text.path is None else str(text.path.absolute())
+
+
+def _memory(texts: Sequence[TextSource], data: DataConfig, cache_dir: Path) -> Path:
+    """Where the survey of these very files is kept."""
+    names = [data.encoding, *(repr(_path(text)) for text in texts)]
+    return cache_dir / "surveys" / f"{hashlib.sha256(chr(0).join(names).encode()).hexdigest()}.json"
+
+
+def _examine(text: TextSource, data: DataConfig, advance: Advance) -> FileFacts:
+    if text.path is None:
+        from gptft.documents.hub import HubSource, hub_fingerprint
+
+        print_of = hub_fingerprint(HubSource.parse(text.name), streaming=data.streaming)
+        return FileFacts(print_of, num_bytes=0, encoding=HUB_ENCODING, crlf=0)
+    if content_suffix(text.path) == ".parquet":
+        return examine_binary(text.path)
+    return examine_text(text.path, encoding=data.encoding, advance=advance)
+
+
+def _size(text: TextSource) -> int:
+    try:
+        return text.path.stat().st_size if text.path is not None else 0
+    except OSError:
+        return 0  # said when it is examined
+
+
+def _problems_in_short(problems: Sequence[str]) -> str:
+    named = list(problems[:_MAX_NAMED])
+    if len(problems) > _MAX_NAMED:
+        named.append(f"... and {len(problems) - _MAX_NAMED} more files that can't be read.")
+    if len(problems) > 1:
+        named.append("data.exclude leaves files out by name.")
+    return "\n".join(named)
+
+
+def _remembered(texts: Sequence[TextSource], data: DataConfig, cache_dir: Path) -> Known:
+    """The facts of an earlier survey by path and stamp; a survey that can't be read is none."""
+    try:
+        memory = _memory(texts, data, cache_dir)
+        rows: list[dict[str, Any] | None] = json.loads(memory.read_text(encoding="utf-8"))
+        return {
+            _key(text, Stamp(*row["stamp"])): FileFacts(**row["facts"])
+            for text, row in zip(texts, rows, strict=True)
+            if row is not None
+        }
+    except (OSError, ValueError, TypeError, KeyError):
+        return {}
+
+
+def remember_scan(scanned: Sequence[ScannedText], data: DataConfig, *, cache_dir: Path) -> None:
+    """Keep a survey for the next run; failing to is no harm.
+
+    A file touched within the last two seconds is left out: it may be written to once more within
+    the same tick of its clock.
+    """
+    settled = time.time_ns() - _SETTLED_NS
+    rows = [
+        to_row(text)
+        if text.stamp and max(text.stamp.mtime_ns, text.stamp.ctime_ns) < settled
+        else None
+        for text in scanned
+    ]
+    memory = _memory([text.source for text in scanned], data, cache_dir)
+    partial = memory.with_name(f"{memory.name}.{os.getpid()}.partial")
+    try:
+        memory.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(json.dumps(rows), encoding="utf-8")
+        partial.replace(memory)
+    except OSError:
+        with suppress(OSError):
+            partial.unlink()
+
+
+def to_row(text: ScannedText) -> dict[str, Any]:
+    """What a survey found of one text, as plain values."""
+    stamp = [*astuple(text.stamp)] if text.stamp else None  # a list, as JSON gives it back
+    return {"stamp": stamp, "facts": asdict(text.facts)}
+
+
+def from_row(source: TextSource, row: dict[str, Any]) -> ScannedText:
+    """What `to_row` wrote."""
+    stamp = Stamp(*row["stamp"]) if row["stamp"] else None
+    return ScannedText(source, FileFacts(**row["facts"]), stamp)

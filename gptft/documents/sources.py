@@ -1,0 +1,304 @@
+"""What a person names -> the list of texts to read.
+
+In: files, folders, globs and `hub:` data sets, each perhaps with a weight. Out: a list in an order
+that is the same on every machine, with the reason for everything that was passed over. Looks at
+names and folders only; knows nothing of what is in a file.
+"""
+
+import glob
+import os
+import stat
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from pathlib import Path
+
+from gptft.config.sections import DataConfig
+from gptft.documents.formats import RECORD_SUFFIXES
+from gptft.errors import DataError
+from gptft.text.encoding import content_suffix
+
+HUB_PREFIX = "hub:"
+TEXT_SUFFIXES = frozenset({".md", ".txt"})
+VALIDATION = -1  # the source number of what data.validation names
+_MAX_NAMED = 5  # so many of a kind are named one by one, the rest are counted
+
+
+@dataclass(frozen=True)
+class TextSource:
+    """One thing to read: a file, or a data set of the hub.
+
+    Attributes:
+        name: as a message shows it; always printable.
+        path: the file; None for a data set of the hub.
+        number: the index of the source in data.train that named it, VALIDATION for a held-out one.
+    """
+
+    name: str
+    path: Path | None
+    number: int
+
+
+@dataclass(frozen=True)
+class FoundTexts:
+    """What the `data` section names.
+
+    Attributes:
+        texts: the training part's, then the validation part's; none twice.
+        skipped: how many files of named folders were passed over, by reason.
+    """
+
+    texts: tuple[TextSource, ...]
+    skipped: Mapping[str, int]
+
+    @property
+    def num_train(self) -> int:
+        """How many of `texts` are the training part's."""
+        return sum(text.number != VALIDATION for text in self.texts)
+
+
+@dataclass
+class _Found:
+    """What was met besides texts: paths passed over with the reason, and globs of no use."""
+
+    skipped: dict[str, str] = field(default_factory=dict)
+    unused_excludes: set[str] = field(default_factory=set)
+
+
+def find_texts(data: DataConfig) -> FoundTexts:
+    """Find all that `data.train` and `data.validation` name.
+
+    A file is taken whatever its suffix; a folder gives the texts and records in it, recursively,
+    without hidden files and without READMEs, which speak about a corpus and aren't part of it; a
+    glob gives what it matches (`**` for any depth). A file named for validation is never in the
+    training part, even where its folder is.
+
+    Raises:
+        DataError: sources that name nothing, one line each; an `exclude` that leaves nothing out;
+            nothing to train on.
+    """
+    found = _Found(unused_excludes=set(data.exclude))
+    problems: list[str] = []
+    held_out: dict[str, TextSource] = {}
+    if not isinstance(data.validation, float | None):
+        validation = _collect(data.validation, data.exclude, found, problems)
+        held_out = {key: _text(path, VALIDATION) for key, path in validation.items()}
+    train: dict[str, TextSource] = {}
+    num_named_twice = 0
+    for number, source in enumerate(data.train):
+        for key, path in _collect([source.path], data.exclude, found, problems).items():
+            if key in train:
+                num_named_twice += 1
+            elif key not in held_out:
+                train[key] = _text(path, number)
+    unused = [pattern for pattern in data.exclude if pattern in found.unused_excludes]
+    problems += [f"data.exclude: {pattern!r} matches none of the files." for pattern in unused]
+    if problems:
+        raise DataError("\n".join(problems))
+    if not train:
+        raise DataError(_nothing_left(data, num_held_out=len(held_out)))
+    texts = (*train.values(), *held_out.values())
+    taken: set[str] = set()
+    if found.skipped:
+        taken = {os.path.abspath(text.path) for text in texts if text.path is not None}
+    skipped = Counter(reason for path, reason in found.skipped.items() if path not in taken)
+    if num_named_twice:
+        skipped["named twice"] = num_named_twice
+    return FoundTexts(texts, dict(skipped))
+
+
+def _nothing_left(data: DataConfig, *, num_held_out: int) -> str:
+    if num_held_out:
+        return (
+            f"data.validation names all {num_held_out} files of data.train, which leaves nothing "
+            "to train on. Name fewer."
+        )
+    return f"data.exclude leaves nothing of {data.train_names}. Exclude less."
+
+
+def shown(path: str | Path) -> str:
+    r"""A path as text that any terminal and any JSON can hold.
+
+    >>> shown("poem\udcff.txt")
+    'poem\\xff.txt'
+    """
+    return os.fsencode(path).decode("utf-8", errors="backslashreplace")
+
+
+def _text(path: Path | str, number: int) -> TextSource:
+    if isinstance(path, str):
+        return TextSource(path, None, number)
+    return TextSource(shown(path), path, number)
+
+
+def _collect(
+    names: Sequence[str], exclude: Sequence[str], found: _Found, problems: list[str]
+) -> dict[str, Path | str]:
+    """The files of some sources by real path, and data sets by name."""
+    collected: dict[str, Path | str] = {}
+    folders: dict[str, str] = {}
+    for name in names:
+        if name.startswith(HUB_PREFIX):
+            collected.setdefault(name, name)
+            continue
+        passed_over: dict[str, str] = {}
+        try:
+            paths = list(_candidates(name, passed_over))
+        except DataError as error:
+            problems.append(str(error))
+            continue
+        if not paths:
+            problems.append(_nothing_found(name, passed_over))
+        found.skipped.update((os.path.abspath(at), why) for at, why in passed_over.items())
+        for path in paths:
+            matching = {pattern for pattern in exclude if _matches(path, pattern)}
+            found.unused_excludes -= matching
+            if matching:
+                found.skipped[os.path.abspath(path)] = "excluded"
+            else:
+                collected.setdefault(_real_path(path, folders), path)
+    return collected
+
+
+def _real_path(path: Path, folders: dict[str, str]) -> str:
+    """`os.path.realpath`, which asks about every folder above; `folders` keeps what it was told."""
+    if path.is_symlink():
+        return os.path.realpath(path)
+    folder = str(path.parent)
+    if folder not in folders:
+        folders[folder] = os.path.realpath(folder)
+    return os.path.join(folders[folder], path.name)
+
+
+def _candidates(name: str, passed_over: dict[str, str]) -> Iterator[Path]:
+    """The files one source names, in order; why others were passed over goes by their path."""
+    path = _expand(name)
+    kind = _kind(path)
+    if kind == "folder":
+        yield from _walk(path, passed_over)
+    elif kind == "file":
+        yield path
+    elif kind == "absent":
+        for match in sorted(glob.glob(str(path), recursive=True), key=_order):
+            if _kind(Path(match)) == "folder":
+                yield from _walk(Path(match), passed_over)
+            elif _kind(Path(match)) == "file":
+                yield Path(match)
+            else:
+                passed_over[match] = "no files"
+    else:
+        raise DataError(f"{shown(path)} is {kind}, not a file. Save its text to a file first.")
+
+
+def _expand(name: str) -> Path:
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:
+        raise DataError(f"{name}: there is no such user. Give the whole path.") from None
+
+
+def _kind(path: Path) -> str:
+    """`file`, `folder`, `absent`, or what else stands there, in words.
+
+    Raises:
+        DataError: the path can't even be asked about.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return "a link to nothing" if path.is_symlink() else "absent"
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise DataError(f"{shown(path)} can't be read: {reason}.") from None
+    kinds = {
+        stat.S_IFREG: "file",
+        stat.S_IFDIR: "folder",
+        stat.S_IFIFO: "a FIFO",
+        stat.S_IFSOCK: "a socket",
+    }
+    return kinds.get(stat.S_IFMT(mode), "a device")
+
+
+def _walk(folder: Path, passed_over: dict[str, str]) -> Iterator[Path]:
+    """The texts and records below a folder, links followed, no folder twice."""
+    seen: set[tuple[int, int]] = set()
+    taken: list[Path] = []
+
+    def failed(error: OSError) -> None:
+        raise DataError(f"{shown(error.filename)} can't be read: {error.strerror}.")
+
+    for where, folders, files in os.walk(folder, followlinks=True, onerror=failed):
+        status = os.stat(where)
+        if (status.st_dev, status.st_ino) in seen:
+            passed_over[where] = "links back"
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        for name in folders:
+            if name.startswith("."):
+                passed_over[os.path.join(where, name)] = "hidden folders"
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in files:
+            reason = _reason_to_pass_over(Path(where, name))
+            if reason:
+                passed_over[os.path.join(where, name)] = reason
+            else:
+                taken.append(Path(where, name))
+    yield from sorted(taken, key=_order)
+
+
+def _reason_to_pass_over(file: Path) -> str:
+    """Why a file of a named folder is no text of the corpus; empty where it is one."""
+    if file.name.startswith("."):
+        return "hidden"
+    try:
+        kind = _kind(file)
+    except DataError:
+        kind = "a link to nothing"  # a chain of links that never ends
+    if kind != "file":
+        return "links to nothing" if kind == "a link to nothing" else "no files"
+    if file.name.lower().split(".")[0] == "readme":
+        return "README"
+    if content_suffix(file) not in TEXT_SUFFIXES | RECORD_SUFFIXES:
+        return content_suffix(file) or "no suffix"
+    return ""
+
+
+def _order(path: str | Path) -> tuple[tuple[str, ...], bytes]:
+    """Sorts alike everywhere, also where a file system keeps accents as marks of their own."""
+    parts = tuple(unicodedata.normalize("NFC", part) for part in Path(path).parts)
+    return parts, os.fsencode(path)  # two files may differ in nothing but their accents' form
+
+
+def _matches(path: Path, pattern: str) -> bool:
+    return fnmatch(path.name, pattern) or fnmatch(path.as_posix(), pattern)
+
+
+def _nothing_found(name: str, passed_over: Mapping[str, str]) -> str:
+    path = _expand(name)
+    if _kind(path) != "folder":
+        if glob.has_magic(name):
+            return f"{name} matches no file (looked from {Path.cwd()})."
+        return f"{name}: no such file or folder (looked from {Path.cwd()})."
+    if not passed_over:
+        return f"{name} is an empty folder. Put texts in it (.txt, .md, .jsonl, .csv, .parquet)."
+    account = account_of_skipped(Counter(passed_over.values()))
+    return (
+        f"{name} holds no text, only {account}. Name a file or a glob to read it whatever its name."
+    )
+
+
+def account_of_skipped(skipped: Mapping[str, int]) -> str:
+    """What was passed over, in words, the most frequent first.
+
+    >>> account_of_skipped({".png": 3, "hidden": 1})
+    '4 files (3 .png, 1 hidden)'
+    """
+    ordered = sorted(skipped.items(), key=lambda item: (-item[1], item[0]))
+    named = [f"{count:,} {reason}" for reason, count in ordered[:_MAX_NAMED]]
+    rest = sum(count for _, count in ordered[_MAX_NAMED:])
+    named += [f"{rest:,} others"] if rest else []
+    total = sum(skipped.values())
+    return f"{total:,} file{'' if total == 1 else 's'} ({', '.join(named)})"

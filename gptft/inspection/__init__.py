@@ -1,0 +1,1 @@
+"""What `gptft tokenize` shows: of a text, of a tokenizer, of a corpus."""

@@ -1,0 +1,188 @@
+"""A model's name -> the files its tokenizer is made of, as they stand.
+
+In: what a person calls the model. Out: the files' contents, the tokenizer as the `tokenizers`
+library opens it and as gptft does, and what kept any of them from being read. Must not import torch
+or transformers.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from gptft.errors import ModelError
+from gptft.models.hub import local_folder
+from gptft.models.source import read_json
+from gptft.tokenization.gguf import GGUF_SUFFIX
+from gptft.tokenization.tokenizer import TextTokenizer, breaks_library, load_tokenizer
+
+Json = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class TokenizerFiles:
+    """What an audit reads. An absent file is an empty object.
+
+    Attributes:
+        source: the file that holds the vocabulary.
+        document: tokenizer.json, or what stands for it where there is none.
+        tokenizer_config: tokenizer_config.json.
+        special_tokens_map: special_tokens_map.json.
+        config: config.json, the part on the text model of a model that sees pictures, too.
+        generation_config: generation_config.json.
+        templates: chat templates by "file:key".
+        repeated: keys that an object of tokenizer.json has more than once.
+        tokenizer: as gptft opens it, special-token strings kept text; None where it doesn't open.
+        default: as the library opens it by default; None where it doesn't open.
+        unreadable: by file name, what keeps it from being read.
+    """
+
+    source: str
+    document: Json
+    tokenizer_config: Json
+    special_tokens_map: Json
+    config: Json
+    generation_config: Json
+    templates: Mapping[str, str]
+    repeated: tuple[str, ...]
+    tokenizer: TextTokenizer | None
+    default: Tokenizer | None
+    unreadable: Mapping[str, str]
+
+
+def read_tokenizer_files(name: str, *, revision: str | None = None) -> TokenizerFiles:
+    """Read all that decides how a model's texts become ids.
+
+    Args:
+        name: what a person calls the model; see `load_tokenizer`.
+        revision: branch, tag or commit of a hub model.
+
+    Raises:
+        ModelError: there is no such model, or nothing of a tokenizer in it.
+    """
+    if name.lower().endswith(GGUF_SUFFIX) and not Path(name).is_dir():
+        return _of_gguf(name)
+    path = local_folder(name, revision=revision, with_weights=False)
+    folder = path.parent if path.is_file() else path
+    source = path if path.is_file() else folder / "tokenizer.json"
+    unreadable: dict[str, str] = {}
+    repeated: list[str] = []
+    document = _document(source, unreadable, repeated) if source.is_file() else {}
+    read = {
+        file: _read(folder / file, unreadable)
+        for file in (
+            "tokenizer_config.json",
+            "special_tokens_map.json",
+            "config.json",
+            "generation_config.json",
+            "chat_template.json",
+        )
+    }
+    tokenizer, default = None, None
+    if breaks_library(document):
+        key = f"{source.name}:model.continuing_subword_prefix"
+        unreadable[key] = "Merges join pieces without the prefix that marks continued ones."
+    try:
+        if not breaks_library(document):
+            tokenizer = load_tokenizer(name, revision=revision)
+    except (ModelError, UnicodeEncodeError) as error:
+        if not (document or unreadable):
+            raise
+        if not unreadable:
+            unreadable[source.name] = str(error)
+    if tokenizer is not None:
+        if not document or "model" not in document:  # vocab.json and merges.txt
+            source = folder / "vocab.json"
+            document = json.loads(tokenizer.backend.to_str())
+        default = Tokenizer.from_str(json.dumps(document))
+    config = read["config.json"]
+    return TokenizerFiles(
+        source=source.name,
+        document=document,
+        tokenizer_config=read["tokenizer_config.json"],
+        special_tokens_map=read["special_tokens_map.json"],
+        config={**_object(config.get("text_config")), **config},
+        generation_config=read["generation_config.json"],
+        templates=_templates(folder, read, unreadable),
+        repeated=tuple(dict.fromkeys(repeated)),
+        tokenizer=tokenizer,
+        default=default,
+        unreadable=unreadable,
+    )
+
+
+def _of_gguf(name: str) -> TokenizerFiles:
+    """Of a file that holds everything; its ids were made to agree when it was."""
+    tokenizer = load_tokenizer(name)
+    text = tokenizer.backend.to_str()
+    named = {**tokenizer.special_tokens, "model_max_length": tokenizer.context}
+    config = {"vocab_size": tokenizer.num_embeddings, "n_positions": tokenizer.context}
+    return TokenizerFiles(
+        source=Path(name).name,
+        document=json.loads(text),
+        tokenizer_config=named,
+        special_tokens_map={},
+        config=config,
+        generation_config={},
+        templates={},
+        repeated=(),
+        tokenizer=tokenizer,
+        default=Tokenizer.from_str(text),
+        unreadable={},
+    )
+
+
+def _document(path: Path, unreadable: dict[str, str], repeated: list[str]) -> Json:
+    def note_repeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        values = dict(pairs)
+        if len(values) != len(pairs):
+            keys = [key for key, _ in pairs]
+            repeated.extend(key for key in values if keys.count(key) > 1)
+        return values
+
+    try:
+        text = path.read_text(encoding="utf-8")
+        document = json.loads(text, object_pairs_hook=note_repeated)
+    except (OSError, ValueError, RecursionError) as error:
+        unreadable[path.name] = f"{path.name} is not readable as JSON: {error}."
+        return {}
+    return _object(document)
+
+
+def _read(path: Path, unreadable: dict[str, str]) -> Json:
+    try:
+        values = read_json(path)
+        json.dumps(values, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        unreadable[path.name] = f"{path.name} holds half of a surrogate pair, which is no text."
+        return {}
+    except (ModelError, OSError) as error:
+        unreadable[path.name] = str(error)
+        return {}
+    return values
+
+
+def _templates(folder: Path, read: Mapping[str, Json], unreadable: dict[str, str]) -> Json:
+    """Chat templates from every place that transformers looks in."""
+    found: dict[str, str] = {}
+    for file in ("tokenizer_config.json", "chat_template.json"):
+        value = read[file].get("chat_template")
+        if isinstance(value, str):
+            found[f"{file}:chat_template"] = value
+        for one in value if isinstance(value, list) else []:
+            if isinstance(one, dict) and isinstance(one.get("template"), str):
+                found[f"{file}:chat_template[{one.get('name')}]"] = one["template"]
+    for path in [folder / "chat_template.jinja", *folder.glob("additional_chat_templates/*.jinja")]:
+        if path.is_file():
+            try:
+                found[path.name] = path.read_text(encoding="utf-8")
+            except (OSError, UnicodeDecodeError) as error:
+                unreadable[path.name] = f"{path.name} is not readable: {error}."
+    return found
+
+
+def _object(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,78 @@
+"""A text and tokenizers -> the text's pieces and what it costs, one result a tokenizer.
+
+In: an open tokenizer and a text of a size to be looked at. Out: numbers and pieces, which
+`piece_view` draws and `report.tokens` makes a page of. Whole corpora are for `counting`.
+Must not import torch or transformers.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from gptft.tokenization.tokenizer import TextTokenizer
+from gptft.tokenization.tokens import TextCost, Token, is_lossless, split_tokens, text_cost
+
+CONTEXTS = (512, 1024, 2048)  # of small models, to hold a text against
+
+
+@dataclass(frozen=True)
+class MeasuredText:
+    """What one tokenizer makes of a text.
+
+    Attributes:
+        model: the tokenizer's name.
+        pieces: the tokens, in order.
+        cost: how many there are for how much text.
+        lossless: the pieces' bytes are the text's.
+        context: the most tokens the model sees at once, or None where it doesn't say.
+    """
+
+    model: str
+    pieces: tuple[Token, ...]
+    cost: TextCost
+    lossless: bool
+    context: int | None
+
+    @property
+    def context_used(self) -> dict[int, float]:
+        """The share of each of some usual contexts, and the model's own, that the text fills."""
+        own = () if self.context is None else (self.context,)
+        return {size: self.cost.num_tokens / size for size in sorted({*CONTEXTS, *own})}
+
+    @property
+    def num_partial(self) -> int:
+        """Tokens that aren't whole characters, so that they are text with others alone."""
+        return sum(piece.text is None for piece in self.pieces)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON has it."""
+        cost = self.cost
+        return {
+            "model": self.model,
+            "tokens": [piece.to_dict() for piece in self.pieces],
+            **cost.to_dict(),
+            "lossless": self.lossless,
+            "num_partial": self.num_partial,
+            "one_token_each": {
+                "words": cost.num_words,
+                "characters": cost.num_characters,
+                "bytes": cost.num_bytes,
+            },
+            "context": self.context,
+            "context_used": {str(size): share for size, share in self.context_used.items()},
+        }
+
+
+def measure_text(tokenizer: TextTokenizer, text: str) -> MeasuredText:
+    """Split `text` into pieces and count.
+
+    Raises:
+        ConfigError: the text holds a lone surrogate.
+    """
+    pieces = split_tokens(tokenizer, text)
+    return MeasuredText(
+        model=tokenizer.name,
+        pieces=tuple(pieces),
+        cost=text_cost(text, num_tokens=len(pieces)),
+        lossless=is_lossless(pieces, text),
+        context=tokenizer.context,
+    )

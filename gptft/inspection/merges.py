@@ -1,0 +1,385 @@
+"""A text -> how BPE arrives at its tokens, merge by merge, with the rank of each.
+
+In: a `TextTokenizer` whose model is BPE, and a word. Out: a frozen `MergeTrace`, as JSON or for a
+terminal, and whether it ends in the tokens that the `tokenizers` library gives. Must not import
+torch or transformers, and rich only to draw.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+from gptft.errors import ConfigError
+from gptft.inspection.pre_tokens import PreTokens
+from gptft.tokenization.token_bytes import Spelling, spell, spelling_of
+from gptft.tokenization.tokenizer import TextTokenizer
+from gptft.tokenization.tokens import split_tokens, visible
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+    from rich.text import Text
+
+LONGEST_WORD = 1000  # characters; each merge of a longer one would take a screen of its own
+
+_ADDED = "an added token: matched in the text as it stands, nothing is merged"
+_WHOLE = "an entry of the vocabulary as it stands: ignore_merges takes it whole"
+_NOTHING = "nothing to merge"
+
+
+@dataclass(frozen=True, slots=True)
+class Symbol:
+    """What a merge puts together, or makes.
+
+    Attributes:
+        id: its number in the vocabulary.
+        token: its vocabulary entry, as it stands there.
+        bytes: what it spells, as UTF-8.
+        shown: the same, readable, with the marks that say where in a word it stands.
+    """
+
+    id: int
+    token: str
+    bytes: bytes
+    shown: str
+
+
+@dataclass(frozen=True, slots=True)
+class MergeStep:
+    """One merge.
+
+    Attributes:
+        rank: its place in the list of merges, from 0, the one learned first.
+        left: the symbol before.
+        right: the symbol after.
+        at: where in `symbols` the merged one stands.
+        symbols: all symbols of the pre-token once it is done.
+    """
+
+    rank: int
+    left: Symbol
+    right: Symbol
+    at: int
+    symbols: tuple[Symbol, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON has it: symbols as a person reads them, the pair as the vocabulary has it too."""
+        return {
+            "rank": self.rank,
+            "pair": [self.left.shown, self.right.shown],
+            "pair_tokens": [self.left.token, self.right.token],
+            "at": self.at,
+            "symbols": [symbol.shown for symbol in self.symbols],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class PreTokenTrace:
+    """A pre-token, a part of the text that is merged on its own.
+
+    Attributes:
+        text: the part, as the normalizer and the pre-tokenizer hand it to BPE.
+        symbols: what it is before the first merge.
+        steps: the merges, in order.
+        remark: why there are none, or "".
+    """
+
+    text: str
+    symbols: tuple[Symbol, ...]
+    steps: tuple[MergeStep, ...]
+    remark: str
+
+    @property
+    def tokens(self) -> tuple[Symbol, ...]:
+        """What is left when no merge applies any more."""
+        return self.steps[-1].symbols if self.steps else self.symbols
+
+    def to_dict(self) -> dict[str, Any]:
+        """Symbols, steps and tokens by name."""
+        return {
+            "text": self.text,
+            "symbols": [symbol.shown for symbol in self.symbols],
+            "steps": [step.to_dict() for step in self.steps],
+            "tokens": [
+                {"id": token.id, "token": token.token, "bytes": token.bytes.hex()}
+                for token in self.tokens
+            ],
+            "remark": self.remark or None,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class MergeTrace:
+    """How BPE arrives at the tokens of a text.
+
+    Attributes:
+        text: the text.
+        num_merges: merges that the tokenizer knows; ranks lie below it.
+        pre_tokens: its parts, in order.
+        own_ids: the ids that the `tokenizers` library gives.
+    """
+
+    text: str
+    num_merges: int
+    pre_tokens: tuple[PreTokenTrace, ...]
+    own_ids: tuple[int, ...]
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """The ids that the traced merges end in."""
+        return tuple(token.id for part in self.pre_tokens for token in part.tokens)
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the trace ends in the tokenizer's own tokens.
+
+        It doesn't where the model drops merges at random (BPE-dropout), since no two encodings are
+        alike then.
+        """
+        return self.ids == self.own_ids
+
+    def to_dict(self) -> dict[str, Any]:
+        """Split, steps and ids by name."""
+        return {
+            "text": self.text,
+            "num_merges": self.num_merges,
+            "agrees": self.agrees,
+            "ids": list(self.ids),
+            "own_ids": list(self.own_ids),
+            "pre_tokens": [part.to_dict() for part in self.pre_tokens],
+        }
+
+    def render(self) -> "RenderableType":
+        """For `console.print`: columns on a terminal, lines with tabs off one."""
+        return _Drawing(self)
+
+
+@dataclass(frozen=True)
+class _Bpe:
+    """A BPE model as its JSON has it.
+
+    Attributes:
+        vocab: id by entry.
+        merges: (rank, id of the result) by pair of ids.
+        entries: entry by id.
+        symbols: symbol by id, filled as they are met.
+        spelling: how its entries write bytes.
+        options: its other settings by name.
+    """
+
+    vocab: Mapping[str, int]
+    merges: Mapping[tuple[int, int], tuple[int, int]]
+    entries: Mapping[int, str]
+    symbols: dict[int, Symbol]
+    spelling: Spelling
+    options: Mapping[str, Any]
+
+
+def trace_merges(tokenizer: TextTokenizer, word: str) -> MergeTrace:
+    """Trace how BPE arrives at the tokens of `word`, and check it against the library.
+
+    Args:
+        tokenizer: one whose model is BPE.
+        word: at most 1,000 characters, usually one word; spaces count.
+
+    Raises:
+        ConfigError: the tokenizer isn't BPE, or the text is too long or no Unicode text.
+
+    Source: Sennrich et al. 2016 (1508.07909), algorithm 1, applied by rank.
+    """
+    (trace,) = trace_words(tokenizer, [word])
+    return trace
+
+
+def trace_words(tokenizer: TextTokenizer, words: Iterable[str]) -> Iterator[MergeTrace]:
+    """As `trace_merges`, for many words; the merges are read once.
+
+    Raises:
+        ConfigError: as `trace_merges`.
+    """
+    bpe = _read_bpe(tokenizer)
+    splitter = PreTokens(tokenizer.backend)
+    for word in words:
+        if len(word) > LONGEST_WORD:
+            raise ConfigError(
+                f"The text is {len(word):,} characters long; merges are shown for up to "
+                f"{LONGEST_WORD:,}. Give a word or a line of it."
+            )
+        own_ids = tuple(piece.id for piece in split_tokens(tokenizer, word))
+        parts = tuple(
+            _trace_part(bpe, text) if added_id is None else _trace_added(bpe, text, added_id)
+            for text, added_id in splitter.split(word)
+        )
+        yield MergeTrace(word, len(bpe.merges), parts, own_ids)
+
+
+def _read_bpe(tokenizer: TextTokenizer) -> _Bpe:
+    model = json.loads(tokenizer.backend.model.__getstate__())
+    kind = model["type"]
+    if kind != "BPE":
+        how = {
+            "Unigram": "picks the likeliest of all ways to cut a word",
+            "WordPiece": "takes the longest entry that fits, from left to right",
+        }.get(kind, "looks whole words up")
+        raise ConfigError(
+            f"The tokenizer of {tokenizer.name} is {kind}, not BPE: it merges nothing, it {how}. "
+            "Leave --merges out to see its tokens."
+        )
+    vocab: dict[str, int] = model["vocab"]
+    prefix = len(model["continuing_subword_prefix"] or "")
+    merges = {}
+    for rank, pair in enumerate(model["merges"]):
+        left, right = pair.split(" ") if isinstance(pair, str) else pair
+        merges[vocab[left], vocab[right]] = rank, vocab[left + right[prefix:]]
+    entries = {i: entry for entry, i in vocab.items()}
+    return _Bpe(vocab, merges, entries, {}, spelling_of(tokenizer.backend), model)
+
+
+def _trace_added(bpe: _Bpe, text: str, token_id: int) -> PreTokenTrace:
+    literal = bpe.spelling.literals.get(token_id, text)
+    symbol = Symbol(token_id, literal, literal.encode(), visible(literal.encode()))
+    return PreTokenTrace(text, (symbol,), (), _ADDED)
+
+
+def _trace_part(bpe: _Bpe, text: str) -> PreTokenTrace:
+    if bpe.options.get("ignore_merges") and text in bpe.vocab:
+        return PreTokenTrace(text, (_symbol(bpe, bpe.vocab[text]),), (), _WHOLE)
+    ids = _initial_ids(bpe, text)
+    symbols = tuple(_symbol(bpe, i) for i in ids)
+    steps = tuple(_merge(bpe, ids))
+    return PreTokenTrace(text, symbols, steps, "" if steps else _NOTHING)
+
+
+def _initial_ids(bpe: _Bpe, text: str) -> list[int]:
+    """A symbol a character: itself, else its bytes, else the unknown token, else none."""
+    prefix = bpe.options["continuing_subword_prefix"] or ""
+    suffix = bpe.options["end_of_word_suffix"] or ""
+    unknown = bpe.vocab.get(bpe.options["unk_token"] or "")
+    ids: list[int] = []
+    waits = False  # an unknown token, which only the next known character puts in its place
+    for at, character in enumerate(text):
+        entry = (prefix if at else "") + character + (suffix if at == len(text) - 1 else "")
+        if (known := bpe.vocab.get(entry)) is not None:
+            ids += [unknown] if waits and unknown is not None else []
+            ids.append(known)
+            waits = False
+            continue
+        raw = [bpe.vocab.get(f"<0x{byte:02X}>") for byte in entry.encode()]
+        if bpe.options["byte_fallback"] and None not in raw:
+            ids += [i for i in raw if i is not None]
+        elif unknown is not None:
+            ids += [unknown] if waits and not bpe.options["fuse_unk"] else []
+            waits = True
+    return ids + ([unknown] if waits and unknown is not None else [])
+
+
+def _merge(bpe: _Bpe, ids: Sequence[int]) -> Iterator[MergeStep]:
+    """Merge the pair of lowest rank, the leftmost of several, until there is none."""
+    ids = list(ids)
+    while len(ids) > 1:
+        found = (
+            (*merge, at)
+            for at, pair in enumerate(pairwise(ids))
+            if (merge := bpe.merges.get(pair)) is not None
+        )
+        best = min(found, key=lambda merge: (merge[0], merge[2]), default=None)
+        if best is None:
+            return
+        rank, merged, at = best
+        left, right = ids[at : at + 2]
+        ids[at : at + 2] = [merged]
+        symbols = tuple(_symbol(bpe, i) for i in ids)
+        yield MergeStep(rank, _symbol(bpe, left), _symbol(bpe, right), at, symbols)
+
+
+def _symbol(bpe: _Bpe, token_id: int) -> Symbol:
+    symbol = bpe.symbols.get(token_id)
+    if symbol is None:
+        symbol = bpe.symbols[token_id] = _spelled(token_id, bpe.entries[token_id], bpe.spelling)
+    return symbol
+
+
+def _spelled(token_id: int, token: str, spelling: Spelling) -> Symbol:
+    raw = spell(-1, token, spelling)  # no id: this one was merged, not matched
+    before = spelling.prefix if spelling.prefix and token.startswith(spelling.prefix) else ""
+    after = spelling.suffix if spelling.suffix and token.endswith(spelling.suffix) else ""
+    return Symbol(token_id, token, raw, before + visible(raw) + after)
+
+
+@dataclass(frozen=True)
+class _Drawing:
+    """A trace that is drawn to suit its console."""
+
+    trace: MergeTrace
+
+    def __rich_console__(self, console: "Console", options: "ConsoleOptions") -> "RenderResult":
+        if console.is_terminal:
+            yield from _columns(self.trace)
+        else:
+            from rich.segment import Segment
+
+            yield Segment("\n".join([*_lines(self.trace), ""]))  # a Text would lose the tabs
+
+
+def _verdict(trace: MergeTrace) -> str:
+    count = sum(len(part.steps) for part in trace.pre_tokens)
+    counts = f"Merges: {count:,}, by a list of {trace.num_merges:,}. Tokens: {len(trace.ids):,}"
+    if trace.agrees:
+        return f"{counts}, the tokenizer's own."
+    return (
+        f"{counts}, NOT the tokenizer's own, whose ids are "
+        f"{' '.join(map(str, trace.own_ids)) or 'none'}: this trace can't be trusted."
+    )
+
+
+def _lines(trace: MergeTrace) -> Iterator[str]:
+    """A line a state: rank, the pair merged, the symbols after; a heading for each part."""
+    for part in trace.pre_tokens:
+        yield f"# {_heading(part)}"
+        yield "\t".join(["", part.remark, _joined(part.symbols)])
+        for step in part.steps:
+            pair = f"{step.left.shown} + {step.right.shown}"
+            yield "\t".join([str(step.rank), pair, _joined(step.symbols)])
+        yield "\t".join(["ids", "", " ".join(str(token.id) for token in part.tokens)])
+    yield f"# {_verdict(trace)}"
+
+
+def _heading(part: PreTokenTrace) -> str:
+    raw = b"".join(token.bytes for token in part.tokens)
+    return visible(raw) or visible(part.text.encode())
+
+
+def _joined(symbols: Iterable[Symbol]) -> str:
+    return " ".join(symbol.shown for symbol in symbols)
+
+
+def _columns(trace: MergeTrace) -> "RenderResult":
+    from rich.table import Table
+    from rich.text import Text
+
+    width = len(f"{trace.num_merges:,}")
+    for part in trace.pre_tokens:
+        table = Table.grid(padding=(0, 2))
+        table.add_column(justify="right", min_width=width, no_wrap=True, style="dim")
+        table.add_column(overflow="fold")
+        table.add_row("", Text(_joined(part.symbols)))
+        if part.remark:
+            table.add_row("", Text(part.remark, "dim"))
+        for step in part.steps:
+            table.add_row(f"{step.rank:,}", _state(step))
+        table.add_row("ids", Text(" ".join(str(token.id) for token in part.tokens), "dim"))
+        yield Text(_heading(part), "bold")
+        yield table
+        yield ""
+    yield Text(_verdict(trace), "" if trace.agrees else "bold red")
+
+
+def _state(step: MergeStep) -> "Text":
+    """The symbols after a merge, the merged one set off."""
+    from rich.text import Text
+
+    state = Text()
+    for at, symbol in enumerate(step.symbols):
+        state.append(" " if at else "").append(symbol.shown, "reverse" if at == step.at else "")
+    return state

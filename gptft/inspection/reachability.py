@@ -1,0 +1,188 @@
+"""A vocabulary -> which of its tokens a text can come out as.
+
+In: a tokenizer and its entries with the bytes they spell. Out: for each whether a text is known
+that gives it, whether it is proved that none does, or neither. Must not import torch or
+transformers.
+"""
+
+import random
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from enum import StrEnum
+from itertools import islice, product
+
+from tokenizers import Tokenizer, models
+
+from gptft.tokenization.token_bytes import Spelling
+
+# What a token may stand between: what keeps words apart, letters, digits, marks of other scripts.
+_BEFORE = ("", "a", " ", "\n", "1", ".", "-", "(", "\t", "'", "я", "中", "\u0301", "\u200d")
+_AFTER = ("", "a", " ", "\n", "1", ".", "я", "中", " a", "\u0301")
+_MAX_CANDIDATES = 160  # texts a token is looked for in
+_MAX_STARTERS = 24  # words that a continuing piece is put behind
+_LATER = range(0x80, 0xC0)  # bytes of a character after its first
+_NEVER = frozenset({0xC0, 0xC1, *range(0xF5, 0x100)})  # bytes that UTF-8 has no use for
+
+
+class Reach(StrEnum):
+    """Whether text is ever encoded to a token.
+
+    REACHED: a text was found that gives it. UNREACHABLE: proved that none does. UNKNOWN: none of
+    the texts tried gives it, which proves nothing. RESERVED: special, and so never meant to come
+    out of text.
+    """
+
+    REACHED = "reached"
+    UNREACHABLE = "unreachable"
+    UNKNOWN = "not reached"
+    RESERVED = "special"
+
+
+def reach_of(
+    backend: Tokenizer,
+    spelled: Mapping[int, bytes],
+    *,
+    spelling: Spelling,
+    reserved: Iterable[int] = (),
+) -> dict[int, Reach]:
+    """Find out which tokens can come out of a text.
+
+    REACHED is witnessed: the `tokenizers` library gave the token for a text that was tried: the
+    token's own spelling, alone and between others; for a part of a character, whole characters it
+    is a part of.
+
+    UNREACHABLE is proved, of BPE only: merges go by rank and never look beyond the two symbols they
+    join, so inside any text the characters of a token are merged as they are merged alone. If alone
+    they don't end in the token, they never do. (Models with `ignore_merges`, a mark for the end of
+    words or for continued ones begin otherwise, and nothing is claimed of them.) The same is said
+    of a byte that no UTF-8 has.
+
+    What a pre-tokenizer keeps apart, or a normalizer changes, is found by trying alone: those
+    tokens are UNKNOWN, as are all of Unigram, WordPiece and WordLevel that weren't met.
+
+    Args:
+        backend: the tokenizer; special-token strings are read as text.
+        spelled: bytes by id, of the tokens to look for.
+        spelling: how its vocabulary writes bytes.
+        reserved: ids of special tokens.
+    """
+    found = dict.fromkeys(spelled, Reach.UNKNOWN)
+    found |= {i: Reach.RESERVED for i in reserved if i in spelled}
+    waiting = [i for i, reach in found.items() if reach is Reach.UNKNOWN]
+    alone: list[tuple[int, str]] = []
+    for i in waiting:
+        try:
+            alone.append((i, spelled[i].decode()))
+        except UnicodeDecodeError:
+            continue
+    _try(backend, alone, found)
+    waiting = [i for i in waiting if found[i] is Reach.UNKNOWN]
+    for i in _never_merged(backend, waiting, spelled, spelling):
+        found[i] = Reach.UNREACHABLE
+    starters = _starters(backend, spelling)
+    texts = {
+        i: _texts_with(spelled[i], starters) for i in waiting if found[i] is not Reach.UNREACHABLE
+    }
+    while texts:
+        tried = [(i, text) for i, more in texts.items() for text in islice(more, 8)]
+        _try(backend, tried, found)
+        left = {i for i, _ in tried if found[i] is Reach.UNKNOWN}
+        texts = {i: more for i, more in texts.items() if i in left}
+    return found
+
+
+def _try(backend: Tokenizer, texts: Sequence[tuple[int, str]], found: dict[int, Reach]) -> None:
+    """Encode texts, and note the tokens that come out where they are looked for."""
+    encodings = backend.encode_batch_fast([text for _, text in texts], add_special_tokens=False)
+    for (token_id, _), encoding in zip(texts, encodings, strict=True):
+        if found[token_id] is Reach.UNKNOWN and token_id in encoding.ids:
+            found[token_id] = Reach.REACHED
+
+
+def _never_merged(
+    backend: Tokenizer, ids: Iterable[int], spelled: Mapping[int, bytes], spelling: Spelling
+) -> Iterator[int]:
+    """The tokens of which it is proved that no text gives them."""
+    model = backend.model
+    if not isinstance(model, models.BPE) or spelling.prefix or spelling.suffix:
+        return
+    if model.ignore_merges or model.dropout:
+        return
+    literal = set(backend.get_added_tokens_decoder())
+    for i in ids:
+        token = backend.id_to_token(i) or ""
+        raw = spelled[i]
+        if i in literal or not token:
+            continue
+        if spelling.byte_tokens and len(raw) == 1 and token.startswith("<0x"):
+            is_never = raw[0] in _NEVER
+        else:
+            is_never = spelling.byte_level and not _NEVER.isdisjoint(raw)
+            is_never |= [part.id for part in model.tokenize(token)] != [i]
+        if is_never:
+            yield i
+
+
+def _starters(backend: Tokenizer, spelling: Spelling) -> list[str]:
+    """Words that a piece which goes on with a word can be put behind."""
+    if not spelling.prefix:
+        return []
+    entries = [t for t in backend.get_vocab() if t.isalnum() and not t.startswith(spelling.prefix)]
+    return sorted(entries, key=lambda entry: (len(entry), entry))[:_MAX_STARTERS]
+
+
+def _texts_with(raw: bytes, starters: Sequence[str]) -> Iterator[str]:
+    """Texts whose bytes hold `raw`, the likeliest to give its token first."""
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError:
+        texts = _completed(raw)
+    else:
+        around = sorted(product(_BEFORE, _AFTER), key=lambda pair: len("".join(pair)))
+        bare = [text.removeprefix(" ")] if text.startswith(" ") else []  # SentencePiece adds one
+        beginnings = (f"{starter}{text}" for starter in starters)
+        texts = iter([*bare, *beginnings, *(before + text + after for before, after in around)])
+    return islice(texts, _MAX_CANDIDATES)
+
+
+def _completed(raw: bytes) -> Iterator[str]:
+    r"""Texts that hold bytes which aren't whole characters, in an order that is always the same.
+
+    >>> next(_completed(b"\xd0")).encode()[:1]
+    b'\xd0'
+    """
+    num_later = next((n for n, byte in enumerate(raw) if byte not in _LATER), len(raw))
+    pairs = list(product(_fronts(min(num_later, 3)), _tails(raw)))
+    random.Random(0).shuffle(pairs)
+    for front, tail in pairs:
+        try:
+            yield (front + raw + tail).decode()
+        except UnicodeDecodeError:
+            continue
+
+
+def _fronts(num_later: int) -> list[bytes]:
+    """Bytes that characters begin with whose last `num_later` bytes are given."""
+    if not num_later:
+        return [b""]
+    two = [bytes([lead]) for lead in range(0xC2, 0xE0)] if num_later == 1 else []
+    three = [bytes([lead]) for lead in range(0xE0, 0xF0)]
+    four = [bytes([lead]) for lead in range(0xF0, 0xF5)]
+    if num_later == 3:
+        return four
+    if num_later == 2:
+        return three + [lead + bytes([at]) for lead in four for at in (0x90, 0x9F, 0x80, 0xA0)]
+    three = [lead + bytes([at]) for lead in three for at in (0x80, 0x9F, 0xA0, 0xB8)]
+    return two + three + [b"\xf0\x9f\x98", b"\xf0\x90\x80", b"\xf0\xa0\x80", b"\xf3\xa0\x81"]
+
+
+def _tails(raw: bytes) -> list[bytes]:
+    """Bytes that end the character `raw` breaks off in."""
+    lead = next((n for n in range(1, min(len(raw), 3) + 1) if raw[-n] >= 0xC0), None)
+    if lead is None:
+        return [b""]
+    first = raw[-lead]
+    missing = (2 if first < 0xE0 else 3 if first < 0xF0 else 4) - lead
+    if missing <= 0:
+        return [b""]
+    rest = [bytes(more) for more in product((0x80, 0x95, 0xA5, 0xBF), repeat=missing - 1)]
+    return [bytes([byte]) + more for byte in _LATER for more in rest]

@@ -1,0 +1,1 @@
+"""The run folder: its layout, checkpoints, status, and one reader."""

@@ -1,0 +1,329 @@
+"""A run folder -> its facts, metrics and samples; and a finished text -> a file in it.
+
+In: the folder of a run, finished or not; only run.json has to be there. Out: a frozen `Run`, in
+which whatever was not recorded is None or empty. Must not import torch or transformers.
+"""
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from gptft.data.ledger import Ledger
+from gptft.errors import RunError
+
+Point = tuple[int, float]  # a step and what was logged there
+
+# The counts of a ledger that its sums are made of.
+_ACCOUNT = (
+    "documents",
+    "tokens",
+    "num_eos",
+    "block_size",
+    "num_blocks",
+    "tail_tokens",
+    "dropped_tokens",
+    "validation_documents",
+    "validation_blocks",
+    "validation_tail_tokens",
+    "validation_dropped_tokens",
+)
+
+
+@dataclass(frozen=True)
+class BeforeAfter:
+    """How well a text was predicted before and after training; None is what wasn't recorded.
+
+    Attributes:
+        loss_before: mean negative log-likelihood a predicted token, in nats.
+        loss_after: the same, after training.
+        perplexity_before: exp(loss_before).
+        perplexity_after: exp(loss_after).
+        num_tokens: tokens predicted.
+    """
+
+    loss_before: float | None
+    loss_after: float | None
+    perplexity_before: float | None
+    perplexity_after: float | None
+    num_tokens: int | None
+
+
+@dataclass(frozen=True)
+class SampleRound:
+    """All prompts continued at one step: pairs of a prompt and its continuation."""
+
+    step: int
+    texts: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One prompt as it was continued again and again: pairs of a step and a continuation."""
+
+    prompt: str
+    texts: tuple[tuple[int, str], ...]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run folder holds.
+
+    Attributes:
+        path: the folder.
+        name: the folder's own name.
+        facts: run.json as it is.
+        metrics: the rows of metrics.jsonl, in their order.
+        rounds: the samples, one round a step, steps ascending.
+        unreadable: lines left out because they hold no JSON object, as `metrics.jsonl:17`.
+    """
+
+    path: Path
+    name: str
+    facts: Mapping[str, Any]
+    metrics: tuple[Mapping[str, Any], ...]
+    rounds: tuple[SampleRound, ...]
+    unreadable: tuple[str, ...]
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether training came to its end."""
+        return self.facts.get("state") == "done"
+
+    @property
+    def result(self) -> Mapping[str, Any]:
+        """What was measured at the end; empty for a run that isn't finished."""
+        return as_mapping(self.facts.get("result"))
+
+    @property
+    def steps(self) -> int | None:
+        """Optimizer updates, or the last step logged for a run that isn't finished."""
+        logged = [step for row in self.metrics if (step := as_int(row.get("step"))) is not None]
+        return as_int(self.result.get("steps")) or (logged[-1] if logged else None)
+
+    @property
+    def train(self) -> BeforeAfter | None:
+        """The figures of the training text."""
+        return _before_after(self.result.get("train"))
+
+    @property
+    def validation(self) -> BeforeAfter | None:
+        """The figures of the held-out text."""
+        return _before_after(self.result.get("validation"))
+
+    @property
+    def store(self) -> str | None:
+        """The hash that names the block store."""
+        store = as_mapping(self.facts.get("data")).get("store")
+        return store if isinstance(store, str) else None
+
+    @property
+    def ledger(self) -> Ledger | None:
+        """The account of the corpus, if run.json holds all that it is made of.
+
+        A count that another version of gptft didn't keep, and that no sum needs, is 0.
+        """
+        kept = as_mapping(as_mapping(self.facts.get("data")).get("ledger"))
+        if any(as_int(kept.get(name)) is None for name in _ACCOUNT) or not kept["tokens"]:
+            return None
+        counts: dict[str, Any] = {name: as_int(kept.get(name)) or 0 for name in Ledger.counts()}
+        tail: Literal["keep", "drop"] = "drop" if kept.get("tail") == "drop" else "keep"
+        return Ledger(**counts, tail=tail)
+
+    @property
+    def samples(self) -> list[Sample]:
+        """The prompts in their order, each with all its continuations; one given twice is two."""
+        found: dict[tuple[str, int], list[tuple[int, str]]] = {}
+        for round_ in self.rounds:
+            times: Counter[str] = Counter()
+            for prompt, text in round_.texts:
+                found.setdefault((prompt, times[prompt]), []).append((round_.step, text))
+                times[prompt] += 1
+        return [Sample(prompt, tuple(texts)) for (prompt, _), texts in found.items()]
+
+    def section(self, name: str) -> Mapping[str, Any]:
+        """A section of the config as resolved; an absent one is empty."""
+        return as_mapping(as_mapping(self.facts["config"]).get(name))
+
+    def curve(self, key: str) -> list[Point]:
+        """What was logged under `key`, by ascending step; NaN where a value is not a number.
+
+        Where the log goes back, as after going on from a checkpoint, the later rows count.
+        """
+        points: list[Point] = []
+        for row in self.metrics:
+            step = as_int(row.get("step"))
+            if step is None or step < 0 or key not in row:
+                continue
+            while points and points[-1][0] >= step:
+                points.pop()
+            value = as_float(row[key])
+            points.append((step, math.nan if value is None else value))
+        return points
+
+
+def read_run(run_dir: Path) -> Run:
+    """Read a run folder.
+
+    Raises:
+        RunError: it isn't one, or can't be read.
+    """
+    facts = _read_facts(run_dir)
+    metrics, unread_metrics = _read_lines(run_dir / "metrics.jsonl")
+    samples, unread_samples = _read_lines(run_dir / "samples.jsonl")
+    return Run(
+        path=run_dir,
+        name=run_dir.resolve().name.encode("utf-8", "replace").decode("utf-8") or "run",
+        facts=facts,
+        metrics=tuple(metrics),
+        rounds=_all_rounds(facts, samples),
+        unreadable=(*unread_metrics, *unread_samples),
+    )
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write `text` in UTF-8, whole or not at all; what UTF-8 can't hold becomes `?`.
+
+    Raises:
+        RunError: the file can't be written.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_bytes(text.encode("utf-8", "replace"))
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise RunError(
+            f"{path} can't be written: {error.strerror}. The rest of the run is untouched."
+        ) from None
+
+
+def as_mapping(value: Any) -> Mapping[str, Any]:
+    """`value` if it is a JSON object, else an empty one."""
+    return value if isinstance(value, dict) else {}
+
+
+def as_int(value: Any) -> int | None:
+    """`value` if it is a whole number that fits 64 bits, else None.
+
+    >>> as_int(3), as_int(3.0), as_int(True), as_int("3")
+    (3, 3, None, None)
+    """
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    is_whole = isinstance(value, int) and not isinstance(value, bool)
+    return value if is_whole and abs(value) < 2**63 else None
+
+
+def as_float(value: Any) -> float | None:
+    """`value` if it is a number, NaN and infinity included, else None.
+
+    >>> as_float(3), as_float(10**400), as_float(None)
+    (3.0, inf, None)
+    """
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
+
+
+def _read_facts(run_dir: Path) -> Mapping[str, Any]:
+    path = run_dir / "run.json"
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise RunError(
+            f"{run_dir} is not a run of gptft: there is no {path.name} in it. "
+            "Give the folder that `gptft train` wrote."
+        ) from None
+    except OSError as error:
+        raise RunError(f"{path} can't be read: {error.strerror}.") from None
+    except ValueError as error:
+        raise RunError(f"{path} is not readable as JSON: {error}.") from None
+    if not isinstance(facts, dict) or not isinstance(facts.get("config"), dict):
+        raise RunError(f"{path} is not gptft's: it holds no config of a run.")
+    return facts
+
+
+def _read_lines(path: Path) -> tuple[list[Mapping[str, Any]], list[str]]:
+    """The JSON objects of a file, one a line, and the names of lines that hold none.
+
+    A run that was killed may leave half a line; a missing file has no lines.
+    """
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return [], []
+    except OSError as error:
+        raise RunError(f"{path} can't be read: {error.strerror}.") from None
+    rows: list[Mapping[str, Any]] = []
+    unreadable = []
+    for number, line in enumerate(content.split(b"\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line.decode("utf-8"))
+        except ValueError:
+            row = None
+        if isinstance(row, dict):
+            rows.append(row)
+        else:
+            unreadable.append(f"{path.name}:{number}")
+    return rows, unreadable
+
+
+def _before_after(value: Any) -> BeforeAfter | None:
+    figures = as_mapping(value)
+    losses = {
+        name: as_float(figures.get(name))
+        for name in ("loss_before", "loss_after", "perplexity_before", "perplexity_after")
+    }
+    if all(loss is None for loss in losses.values()):
+        return None
+    return BeforeAfter(**losses, num_tokens=as_int(figures.get("num_tokens")))
+
+
+def _rounds(
+    rows: Iterable[Mapping[str, Any]], *, prompts: Sequence[Any]
+) -> tuple[SampleRound, ...]:
+    """Sample rows by step; where steps go back or a step comes again, the later rows count.
+
+    Args:
+        rows: of samples.jsonl.
+        prompts: of the config; only one that is there twice is expected twice a step.
+    """
+    rounds: list[tuple[int, list[tuple[str, str]]]] = []
+    for row in rows:
+        step, prompt, text = as_int(row.get("step")), row.get("prompt"), row.get("continuation")
+        if step is None or not isinstance(prompt, str) or not isinstance(text, str):
+            continue
+        seen = [known for known, _ in rounds[-1][1]] if rounds else []
+        again = seen.count(prompt) >= max(prompts.count(prompt), 1)
+        if not rounds or rounds[-1][0] != step or again:
+            while rounds and rounds[-1][0] >= step:
+                rounds.pop()
+            rounds.append((step, []))
+        rounds[-1][1].append((prompt, text))
+    return tuple(SampleRound(step, tuple(texts)) for step, texts in rounds)
+
+
+def _all_rounds(
+    facts: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]
+) -> tuple[SampleRound, ...]:
+    """The rounds of samples.jsonl; where it is gone, those before and after, from run.json."""
+    prompts = as_mapping(facts["config"].get("samples")).get("prompts")
+    prompts = prompts if isinstance(prompts, list) else []
+    result = as_mapping(facts.get("result"))
+    kept, last = result.get("samples"), as_int(result.get("steps")) or 0
+    ends = [as_mapping(sample) for sample in kept] if isinstance(kept, list) else []
+    before_after = [
+        {"step": step, "prompt": sample.get("prompt"), "continuation": sample.get(when)}
+        for step, when in ((0, "before"), (last, "after"))
+        for sample in ends
+    ]
+    return _rounds(rows or before_after, prompts=prompts)

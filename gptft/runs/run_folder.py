@@ -1,0 +1,273 @@
+"""A run's folder: what is written there, and when.
+
+In: facts about a run. Out: run.json, config.yaml, metrics.jsonl, samples.jsonl below the folder, in
+the layout the design gives. A folder that holds something is never touched unasked.
+"""
+
+import json
+import math
+import os
+import platform
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from gptft.errors import ConfigError, RunError
+from gptft.version import __version__
+
+EARLIER = "earlier"
+LOCK = ".lock"
+_FAILED = ".failed"
+# All that a run folder ever holds; anything else there is somebody's own.
+_OURS = (
+    "run.json",
+    "config.yaml",
+    "metrics.jsonl",
+    "samples.jsonl",
+    "checkpoints",
+    "model",
+    ".model.partial",
+    ".model.old",
+    "report.html",
+    EARLIER,
+    LOCK,
+    _FAILED,
+)
+_PACKAGES = ("transformers", "torch", "tokenizers", "accelerate", "datasets", "safetensors")
+
+
+@contextmanager
+def hold(run_dir: Path) -> Iterator[None]:
+    """Keep other processes out of a run folder; only the first process of a run does.
+
+    Raises:
+        ConfigError: another one is at work there.
+        RunError: the folder can't be made.
+    """
+    if os.environ.get("RANK", "0") != "0":
+        yield
+        return
+    if run_dir.exists() and not run_dir.is_dir():
+        raise ConfigError(f"{run_dir} is a file. Name another training.output_dir.")
+    absent = [
+        path for path in (run_dir / "checkpoints", run_dir, *run_dir.parents) if not path.exists()
+    ]
+    lock = FileLock(run_dir / LOCK, timeout=0)
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout:
+        raise ConfigError(
+            f"Another process is training in {run_dir}; nothing in it was touched. Wait for it, "
+            "or name another training.output_dir."
+        ) from None
+    except OSError as error:
+        raise RunError(
+            f"{run_dir} can't be made: {error.strerror}. Name another training.output_dir."
+        ) from None
+    try:
+        yield
+    finally:
+        (run_dir / LOCK).unlink(missing_ok=True)  # while it is held: nobody else can hold it now
+        lock.release()
+        for folder in absent:
+            with suppress(OSError):
+                folder.rmdir()  # it is empty: nothing came of it
+
+
+def is_held(run_dir: Path) -> bool:
+    """Whether a process is at work in a run folder."""
+    if not (run_dir / LOCK).is_file():
+        return False
+    lock = FileLock(run_dir / LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        return True
+    except OSError:  # a disk that can't be written: nobody trains there
+        return False
+    lock.release()
+    return False
+
+
+def read_facts(run_dir: Path) -> dict[str, Any] | None:
+    """What run.json says; None where there is none.
+
+    Raises:
+        RunError: it can't be read.
+    """
+    path = run_dir / "run.json"
+    if not path.is_file():
+        return None
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} can't be read: {error}.") from None
+    if not isinstance(facts, dict):
+        raise RunError(f"{path} holds no run.")
+    return facts
+
+
+def check_free(run_dir: Path, *, overwrite: bool) -> None:
+    """Refuse a folder that is in use, before anything is loaded or written.
+
+    Args:
+        run_dir: where the run is to go.
+        overwrite: whether an earlier run there may be replaced; other folders never are.
+
+    Raises:
+        ConfigError: the folder isn't free, or can't be one.
+    """
+    if run_dir.exists() and not run_dir.is_dir():
+        raise ConfigError(f"{run_dir} is a file. Name another training.output_dir.")
+    if not any(path.is_file() and not _is_scrap(path.name) for path in run_dir.rglob("*")):
+        return
+    if not any((folder / "run.json").is_file() for folder in (run_dir, run_dir / EARLIER)):
+        raise ConfigError(
+            f"{run_dir} isn't empty and isn't a run of gptft; nothing in it was touched. "
+            "Name another training.output_dir."
+        )
+    strangers = sorted(
+        path.name
+        for path in run_dir.iterdir()
+        if path.name not in _OURS and not _is_scrap(path.name)
+    )
+    if overwrite and strangers:
+        raise ConfigError(
+            f"{run_dir} holds a run and something else ({', '.join(strangers[:3])}); nothing in it "
+            "was touched. Name another training.output_dir."
+        )
+    if not overwrite:
+        raise ConfigError(
+            f"{run_dir} holds an earlier run; nothing in it was touched. Go on with it "
+            "(--resume), name another folder (--set training.output_dir=...), or replace that run "
+            "with --overwrite."
+        )
+
+
+def _is_scrap(name: str) -> bool:
+    """Whether a file is the lock, or half of a file that a killed process was writing."""
+    return name == LOCK or name in {f".{ours}.partial" for ours in _OURS}
+
+
+def claim(run_dir: Path, *, overwrite: bool) -> None:
+    """Make an empty run folder, after a last `check_free`.
+
+    An earlier run there is set aside as `earlier/` in the new one; `drop_earlier` removes it once
+    the new run has a model. Of a folder only what gptft writes there is ever moved.
+
+    Raises:
+        ConfigError: another process has taken the folder meanwhile.
+        RunError: the folder can't be made.
+    """
+    check_free(run_dir, overwrite=overwrite)
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        if (run_dir / "run.json").is_file():
+            _set_aside(run_dir)
+        with suppress(OSError):
+            (run_dir / "checkpoints").rmdir()  # Trainer makes it, used or not
+    except OSError as error:
+        raise RunError(
+            f"{run_dir} can't be made: {error.strerror}. Name another training.output_dir."
+        ) from None
+
+
+def _set_aside(run_dir: Path) -> None:
+    """Move a run into `earlier/`; one that failed doesn't push out the whole one kept there."""
+    earlier = run_dir / EARLIER
+    if earlier.is_dir() and not (run_dir / "model").is_dir():
+        earlier = run_dir / _FAILED
+    shutil.rmtree(earlier, ignore_errors=True)
+    earlier.mkdir()
+    # run.json goes last: as long as it is there, this is a run.
+    for name in reversed([name for name in _OURS if name not in (EARLIER, LOCK, _FAILED)]):
+        if (run_dir / name).exists():
+            (run_dir / name).rename(earlier / name)
+    shutil.rmtree(run_dir / _FAILED, ignore_errors=True)
+
+
+def drop_earlier(run_dir: Path) -> None:
+    """Remove the run that `claim` set aside."""
+    shutil.rmtree(run_dir / EARLIER, ignore_errors=True)
+
+
+def circumstances(**facts: Any) -> dict[str, Any]:
+    """What a run is done with: the given facts, the versions and the number of processes."""
+    return {
+        "gptft": __version__,
+        "created": now(),
+        **facts,
+        "world_size": int(os.environ.get("WORLD_SIZE", "1")),
+        "versions": {"python": platform.python_version(), **versions()},
+    }
+
+
+def versions() -> dict[str, str]:
+    """The installed versions of the libraries a run rests on."""
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:  # a library may be installed under another name
+            continue
+    return found
+
+
+def drop_rows_after(path: Path, *, step: int) -> None:
+    """Cut a log back to a checkpoint: what came later will come again, and a torn line is none."""
+    if not path.is_file():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(row, dict) and isinstance(row.get("step"), int) and row["step"] <= step:
+            kept.append(line + "\n")
+    write_text(path, "".join(kept))
+
+
+def now() -> str:
+    """The time in UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text`, whole or not at all."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write `value` as JSON, whole or not at all; see `finite_only`."""
+    write_text(
+        path, json.dumps(finite_only(value), ensure_ascii=False, indent=2, default=str) + "\n"
+    )
+
+
+def finite_only(value: Any) -> Any:
+    """A value with None for each number that JSON has no word for.
+
+    >>> finite_only({"loss": float("nan"), "losses": [1.0, float("inf")]})
+    {'loss': None, 'losses': [1.0, None]}
+    """
+    if isinstance(value, Mapping):
+        return {key: finite_only(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite_only(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def append_json_line(path: Path, value: Mapping[str, Any]) -> None:
+    """Add one JSON object as a line."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(finite_only(value), ensure_ascii=False) + "\n")

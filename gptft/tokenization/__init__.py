@@ -1,0 +1,1 @@
+"""Tokenizer files -> a tokenizer; text -> token ids and their bytes; new tokenizers."""

@@ -1,0 +1,247 @@
+"""A tokenizer -> the same with more tokens, every earlier id unchanged: `gptft tokenizer extend`.
+
+In: a tokenizer, and words to add or texts to learn them from. Out: a folder that `AutoTokenizer`
+opens, and what the model needs for it. Must not import torch or transformers.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tokenizers import AddedToken, Tokenizer
+
+from gptft.documents.scan import Progress
+from gptft.errors import ConfigError, ModelError
+from gptft.text.encoding import examine_text, read_chunks
+from gptft.tokenization.evaluation import Cost, measure_cost, split_corpus
+from gptft.tokenization.new_words import learn_words
+from gptft.tokenization.tokenizer import TextTokenizer, load_tokenizer, save_tokenizer
+from gptft.tokenization.tokens import visible
+from gptft.tokenization.training import cost_table, refuse_full
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+_DEFAULT_CONTEXT = 1024
+
+
+@dataclass(frozen=True)
+class ExtendedTokenizer:
+    """A tokenizer with more tokens.
+
+    Attributes:
+        path: its folder.
+        model: the tokenizer it was.
+        added: the new tokens, by text, with their ids.
+        embeddings: how many the model has; None where its files don't say.
+        needed: how many it needs now.
+        asked: how many tokens were to be learned; fewer may have been found.
+        learned: how many were.
+        before: what the held-out part of the texts cost before; None where no text was given.
+        after: what it costs now.
+        held_out: passages that were held out of learning; 0 where all were learned from.
+    """
+
+    path: Path
+    model: str
+    added: dict[str, int]
+    embeddings: int | None
+    needed: int
+    asked: int = 0
+    learned: int = 0
+    before: Cost | None = None
+    after: Cost | None = None
+    held_out: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return {
+            **{name: getattr(self, name) for name in self.__dataclass_fields__},
+            "path": str(self.path),
+            "before": self.before.to_dict() if self.before else None,
+            "after": self.after.to_dict() if self.after else None,
+        }
+
+    def render(self) -> "RenderableType":
+        """What was added, what it saves, and what the model needs."""
+        from rich.console import Group
+        from rich.text import Text
+
+        shown = ", ".join(visible(token.encode()) for token in [*self.added][:20])
+        more = f" and {len(self.added) - 20:,} more" if len(self.added) > 20 else ""
+        number = f"{len(self.added):,} token{'' if len(self.added) == 1 else 's'}"
+        parts: list[RenderableType] = [
+            Text(f"{self.path}: {number} added to {self.model}{': ' * bool(shown)}{shown}{more}.")
+        ]
+        if self.learned < self.asked:
+            parts.append(
+                Text(f"Only {self.learned:,} of {self.asked:,} words would save anything.")
+            )
+        if self.before and self.after:
+            passages = "passage" if self.held_out == 1 else "passages"
+            where = f"On {self.held_out:,} {passages} held out of learning:"
+            parts.append(Text(where if self.held_out else "On the text they were learned from:"))
+            parts.append(cost_table([self.before, self.after]))
+            share = self.after.tokens / max(self.before.tokens, 1) - 1
+            parts.append(Text(f"{share:+.1%} tokens."))
+            if self.before.lossless and not self.after.lossless:
+                parts.append(Text("Decoding doesn't give the texts back as they were any more."))
+        parts.append(Text(self._needs()))
+        return Group(*parts)
+
+    def _needs(self) -> str:
+        if self.embeddings is None:
+            return f"A model needs {self.needed:,} embeddings for it."
+        if self.embeddings >= self.needed:
+            return f"The model's {self.embeddings:,} embeddings are enough: {self.needed:,} needed."
+        return (
+            f"The model has {self.embeddings:,} embeddings and needs {self.needed:,}: "
+            f"model.resize_token_embeddings({self.needed}), then train it."
+        )
+
+
+def read_tokens(path: Path) -> list[str]:
+    """The tokens of a file, one a line, white space kept.
+
+    Raises:
+        DataError: the file can't be read as text.
+        ConfigError: a line is empty.
+    """
+    facts = examine_text(path, encoding="auto")
+    text = "".join(read_chunks(path, facts, line_ends="lf"))
+    lines = text.removesuffix("\n").split("\n") if text else []
+    empty = [number for number, line in enumerate(lines, start=1) if not line.strip()]
+    if empty:
+        raise ConfigError(f"{path}:{empty[0]}  is an empty line, which can't be a token.")
+    return lines
+
+
+def extend_tokenizer(
+    name: str,
+    out_dir: Path,
+    *,
+    tokens: Sequence[str] = (),
+    learn: Sequence[str] = (),
+    num: int = 0,
+    held_out: float = 0.05,
+    cache_dir: Path | None = None,
+    progress: Progress | None = None,
+) -> ExtendedTokenizer:
+    """Add tokens to a tokenizer, and write it to a folder of its own.
+
+    A new token is found in a text as it stands, inside words, too, before anything else is done to
+    the text. tokenizer_config.json is written anew: the special tokens by name and the context.
+
+    Args:
+        name: what a person calls the model.
+        out_dir: where tokenizer.json and tokenizer_config.json are written.
+        tokens: what to add.
+        learn: texts whose frequent and expensive words are added.
+        num: how many of those.
+        held_out: the share of the texts' passages that is measured on and not learned from.
+        cache_dir: where surveys of files are remembered.
+        progress: told (what is being done, bytes done, bytes in all).
+
+    Raises:
+        ConfigError: nothing to add, tokens that can't be added, or a folder that holds a tokenizer.
+        DataError: texts are missing, can't be read, or hold nothing.
+        ModelError: the tokenizer can't be opened or extended.
+    """
+    if bool(learn) != bool(num) or num < 0:
+        raise ConfigError("To learn words, give both the texts and how many, 1 or more.")
+    if not tokens and not learn:
+        raise ConfigError("There is nothing to add. Give tokens, or texts to learn them from.")
+    if not 0 <= held_out < 1:
+        raise ConfigError(f"{held_out:g} of the text can't be held out. Give 0 to 0.9.")
+    refuse_full(out_dir)
+    tokenizer = load_tokenizer(name)
+    extended = add_tokens(tokenizer, tokens)
+    corpus = None
+    learned: list[str] = []
+    if learn:
+        corpus = split_corpus(learn, held_out=held_out, cache_dir=cache_dir, progress=progress)
+        learned = learn_words(
+            extended, corpus, num=num, progress=progress, can_be_added=is_addable(extended)
+        )
+        extended = add_tokens(extended, learned)
+    extended = replace(extended, name=out_dir.name or str(out_dir))
+    save_tokenizer(extended, out_dir, model_max_length=tokenizer.context or _DEFAULT_CONTEXT)
+    ids = {token: extended.backend.token_to_id(token) for token in (*tokens, *learned)}
+    return ExtendedTokenizer(
+        path=out_dir,
+        model=name,
+        added={token: number for token, number in ids.items() if number is not None},
+        embeddings=tokenizer.num_embeddings,
+        needed=extended.vocab_size,
+        asked=num,
+        learned=len(learned),
+        before=measure_cost(tokenizer, corpus, progress=progress) if corpus else None,
+        after=measure_cost(extended, corpus, progress=progress) if corpus else None,
+        held_out=corpus.num_held_out if corpus else 0,
+    )
+
+
+def add_tokens(tokenizer: TextTokenizer, tokens: Sequence[str]) -> TextTokenizer:
+    """A copy of a tokenizer with more tokens; the one that is given stays as it is.
+
+    Raises:
+        ConfigError: some are empty, given twice, tokens already, or wouldn't survive decoding.
+        ModelError: the vocabulary has gaps, so that new ids would be old ones.
+    """
+    earlier = tokenizer.backend.get_vocab(with_added_tokens=True)
+    backend = Tokenizer.from_str(tokenizer.backend.to_str())
+    backend.encode_special_tokens = True
+    problems = [
+        problem
+        for number, token in enumerate(tokens)
+        if (problem := _problem(token, tokens[:number], backend))
+    ]
+    if problems:
+        raise ConfigError(*problems)
+    backend.add_tokens([AddedToken(t, single_word=False, normalized=False) for t in tokens])
+    now = backend.get_vocab(with_added_tokens=True)
+    new = {now[token] for token in tokens}
+    if not (earlier.items() <= now.items()) or new & {*earlier.values()} or len(new) < len(tokens):
+        raise ModelError(
+            f"The tokenizer of {tokenizer.name} has gaps in its ids, so new tokens would get the "
+            "ids of others. It can't be extended."
+        )
+    lost = [token for token in tokens if not _survives(token, backend)]
+    if lost:
+        raise ConfigError(*(_why_lost(token) for token in lost))
+    return replace(tokenizer, backend=backend)
+
+
+def is_addable(tokenizer: TextTokenizer) -> Callable[[str], bool]:
+    """What tells whether a token can be added to a tokenizer."""
+    return lambda token: not _problem(token, (), tokenizer.backend)
+
+
+def _problem(token: str, before: Sequence[str], backend: Tokenizer) -> str | None:
+    """Why a token can't be added, or None."""
+    if not token.strip():
+        return f"{token!r} can't be a token: there is nothing in it but white space."
+    if any(0xD800 <= ord(character) < 0xE000 for character in token):
+        return f"{token!r} is no text: it has half of a surrogate pair."
+    if token in before:
+        return f"{token!r} is given twice."
+    number = backend.token_to_id(token)
+    if number is None:
+        ids = backend.encode(token, add_special_tokens=False).ids
+        if len(ids) == 1 and backend.decode(ids, skip_special_tokens=False) == token:
+            number = ids[0]
+    return None if number is None else f"{token!r} is a token already: its id is {number:,}."
+
+
+def _survives(token: str, backend: Tokenizer) -> bool:
+    """Whether decoding gives the token back where it stands in a text."""
+    ids = backend.encode(f"a{token}a", add_special_tokens=False).ids
+    return token.strip() in backend.decode(ids, skip_special_tokens=False)
+
+
+def _why_lost(token: str) -> str:
+    return (
+        f"{token!r} can't be added: this tokenizer would take its letters for bytes and decode "
+        f"it to something else. With a space in front it can: {f' {token.strip()}'!r}."
+    )

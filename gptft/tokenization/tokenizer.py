@@ -1,0 +1,263 @@
+"""A model's name -> its tokenizer, through the `tokenizers` library alone.
+
+In: what a person calls a model. Out: a `TextTokenizer`: the ids, the special tokens and the context
+length that the rest of the corpus room needs. Must not import torch or transformers: opening a
+tokenizer takes milliseconds, importing those takes seconds.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from gptft.errors import ModelError
+from gptft.models.hub import local_folder
+from gptft.models.source import context_length, read_json
+from gptft.tokenization.gguf import GGUF_SUFFIX, open_gguf
+
+END_OF_TEXT = "<|endoftext|>"  # GPT-2's own EOS (Radford et al. 2019)
+_SPECIAL_NAMES = ("eos_token", "bos_token", "pad_token", "unk_token")
+_HAS_PREFIX = re.compile(rb'"continuing_subword_prefix"\s*:\s*"')
+_MAX_IDS = 2**32  # what `tokenizers` counts with
+
+
+@dataclass(frozen=True)
+class TextTokenizer:
+    """A tokenizer and what its model's files say about it.
+
+    Attributes:
+        backend: text -> ids; never truncates or pads, and reads special-token strings as text.
+        special_tokens: token text by name, of eos_token, bos_token, pad_token, unk_token.
+        context: the most tokens its model sees at once, or None where no config.json says so.
+        name: the model's name, for messages.
+        num_embeddings: ids its model knows, or None where no config.json says so.
+    """
+
+    backend: Tokenizer
+    special_tokens: dict[str, str]
+    context: int | None
+    name: str
+    num_embeddings: int | None = None
+
+    @property
+    def eos_token_id(self) -> int | None:
+        """The id that ends a document, or None where the tokenizer has no EOS."""
+        token = self.special_tokens.get("eos_token")
+        return None if token is None else self.backend.token_to_id(token)
+
+    @cached_property
+    def vocab_size(self) -> int:
+        """One more than the highest id, added tokens counted."""
+        return max(self.backend.get_vocab(with_added_tokens=True).values(), default=-1) + 1
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over everything that decides ids, as hexadecimal."""
+        content = self.backend.to_str() + json.dumps(self.special_tokens, sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()
+
+    def require_eos(self) -> int:
+        """The EOS id.
+
+        Raises:
+            ModelError: the tokenizer has none, so that no document's end could be learned.
+        """
+        if self.eos_token_id is None:
+            raise ModelError(
+                f"The tokenizer of {self.name} has no EOS token, so the end of a document can't be "
+                "learned. Set eos_token in its tokenizer_config.json."
+            )
+        return self.eos_token_id
+
+
+def load_tokenizer(
+    name: str, *, revision: str | None = None, config_overrides: Mapping[str, Any] | None = None
+) -> TextTokenizer:
+    """Open the tokenizer that a name stands for.
+
+    That is a bundled model, a model or run folder, a folder of vocab.json and merges.txt, a
+    tokenizer.json, a .gguf file or a hub id.
+
+    Args:
+        name: what a person calls the model.
+        revision: branch, tag or commit of a hub model.
+        config_overrides: fields of the model's config that are changed; its context may be one.
+
+    Raises:
+        ModelError: there is none, or it can't be read.
+    """
+    if name.lower().endswith(GGUF_SUFFIX) and not Path(name).is_dir():
+        return _open_gguf(name)
+    path = local_folder(name, revision=revision, with_weights=False)
+    if path.name == "vocab.json" and (path.parent / "merges.txt").is_file():
+        path = path.parent
+    folder, backend = (path.parent, _open(path)) if path.is_file() else (path, _open_folder(path))
+    config = {**read_json(folder / "config.json"), **(config_overrides or {})}
+    special = _special_tokens(folder, config, backend)
+    _read_as_text(backend, special)
+    num_embeddings = config.get("vocab_size")
+    if not isinstance(num_embeddings, int):
+        num_embeddings = None
+    return TextTokenizer(backend, special, context_length(config), name, num_embeddings)
+
+
+def _open_gguf(name: str) -> TextTokenizer:
+    path = Path(name).expanduser()
+    if not path.is_file():
+        raise ModelError(f"{name}: no such file. Give the path of a .gguf file that is here.")
+    opened = open_gguf(path)
+    _read_as_text(opened.backend, opened.special_tokens)
+    return TextTokenizer(
+        opened.backend, opened.special_tokens, opened.context, name, opened.num_embeddings
+    )
+
+
+def _read_as_text(backend: Tokenizer, special: Mapping[str, str]) -> None:
+    """Keep a tokenizer from cutting, filling up, and reading a special token out of a text."""
+    backend.no_truncation()
+    backend.no_padding()
+    backend.add_special_tokens([AddedToken(t, special=True) for t in special.values()])
+    backend.encode_special_tokens = True
+
+
+def train_tokenizer(
+    texts: Iterator[str], *, vocab_size: int, min_frequency: int, special: Sequence[str] = ()
+) -> TextTokenizer:
+    """Train a byte-level BPE tokenizer like GPT-2's, with `<|endoftext|>` as id 0.
+
+    Args:
+        texts: the training documents.
+        vocab_size: ids in all: 256 bytes, EOS and the merges; a small text may give fewer.
+        min_frequency: a pair seen fewer times is not merged.
+        special: further special tokens, which have the ids from 1 on.
+
+    Source: Sennrich et al. 2016 (1508.07909); bytes as in Radford et al. 2019, section 2.2.
+    """
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        min_frequency=min_frequency,
+        special_tokens=[END_OF_TEXT, *special],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    backend.train_from_iterator(texts, trainer)
+    backend.encode_special_tokens = True
+    return TextTokenizer(backend, {"eos_token": END_OF_TEXT}, None, "tokenizer.train")
+
+
+def save_tokenizer(tokenizer: TextTokenizer, folder: Path, *, model_max_length: int) -> None:
+    """Write tokenizer.json and tokenizer_config.json as `AutoTokenizer` expects them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer.backend.save(str(folder / "tokenizer.json"))
+    config = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": model_max_length,
+        "clean_up_tokenization_spaces": False,
+        **tokenizer.special_tokens,
+    }
+    text = json.dumps(config, ensure_ascii=False, indent=2) + "\n"
+    (folder / "tokenizer_config.json").write_text(text, encoding="utf-8")
+
+
+def _open_folder(folder: Path) -> Tokenizer:
+    if (folder / "tokenizer.json").is_file():
+        return _open(folder / "tokenizer.json")
+    vocab, merges = folder / "vocab.json", folder / "merges.txt"
+    if not (vocab.is_file() and merges.is_file()):
+        raise ModelError(
+            f"{folder} holds no tokenizer: neither tokenizer.json nor vocab.json with merges.txt."
+        )
+    try:
+        backend = Tokenizer(models.BPE.from_file(str(vocab), str(merges)))
+    except Exception as error:  # tokenizers raises bare Exception
+        raise ModelError(f"{vocab} and {merges} can't be read: {error}.") from None
+    prefix = bool(read_json(folder / "tokenizer_config.json").get("add_prefix_space", False))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefix)
+    backend.decoder = decoders.ByteLevel()
+    _add_tokens(backend, folder / "added_tokens.json")
+    return backend
+
+
+def _add_tokens(backend: Tokenizer, path: Path) -> None:
+    """Add the tokens that older folders keep in a file of their own, text -> id."""
+    numbered = read_json(path)
+    if not all(isinstance(number, int) for number in numbered.values()):
+        raise ModelError(f"{path} doesn't give every token a number.")
+    for token, number in sorted(numbered.items(), key=lambda item: item[1]):
+        backend.add_tokens([AddedToken(token, normalized=False)])
+        if (given := backend.token_to_id(token)) != number:
+            raise ModelError(
+                f"{path} gives {token!r} the id {number:,}, and the vocabulary has {given} for it."
+            )
+
+
+def _open(path: Path) -> Tokenizer:
+    try:
+        raw = path.read_bytes()
+        if _HAS_PREFIX.search(raw) and breaks_library(json.loads(raw)):
+            raise ValueError("a merge's right side lacks the continuing_subword_prefix")
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # tokenizers raises bare Exception
+        raise ModelError(f"{path} is not a tokenizer.json: {error}.") from None
+
+
+def breaks_library(document: Mapping[str, Any]) -> bool:
+    """Whether opening a tokenizer.json would end the process, which no exception can tell.
+
+    The library cuts as many bytes off a merge's right side as the prefix has, without looking.
+    """
+    model = document.get("model")
+    model = model if isinstance(model, Mapping) else {}
+    prefix, merges = model.get("continuing_subword_prefix"), model.get("merges")
+    if not isinstance(prefix, str) or not isinstance(merges, list):
+        return False
+    pairs = (merge.split(" ") if isinstance(merge, str) else merge for merge in merges)
+    return any(
+        not str(pair[1]).startswith(prefix)
+        for pair in pairs
+        if isinstance(pair, list) and len(pair) == 2
+    )
+
+
+def _special_tokens(folder: Path, config: dict[str, Any], backend: Tokenizer) -> dict[str, str]:
+    """Special tokens by name, from the first file that names each.
+
+    The order is tokenizer_config.json, special_tokens_map.json, then the ids in config.json. A
+    token the vocabulary doesn't hold is left out. -1, as some config.json have it, is no token.
+    """
+    files: Sequence[dict[str, Any]] = (
+        read_json(folder / "tokenizer_config.json"),
+        read_json(folder / "special_tokens_map.json"),
+    )
+    found: dict[str, str] = {}
+    for name in _SPECIAL_NAMES:
+        named = [_token_text(file.get(name)) for file in files]
+        ids = config.get(f"{name}_id")
+        ids = ids if isinstance(ids, list) else [ids]
+        named += [backend.id_to_token(i) for i in ids if isinstance(i, int) and 0 <= i < _MAX_IDS]
+        known = [t for t in named if t is not None and backend.token_to_id(t) is not None]
+        if known:
+            found[name] = known[0]
+    return found
+
+
+def _token_text(value: Any) -> str | None:
+    """A special token as tokenizer_config.json spells it: a string or {"content": ...}.
+
+    >>> _token_text({"content": "</s>", "lstrip": False})
+    '</s>'
+    """
+    if isinstance(value, dict):
+        value = value.get("content")
+    if not isinstance(value, str) or any("\ud800" <= char <= "\udfff" for char in value):
+        return None  # half of a surrogate pair is no token of any text
+    return value

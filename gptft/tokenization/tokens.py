@@ -1,0 +1,334 @@
+"""A text -> its tokens, each with the bytes it spells and its place in the text.
+
+In: a `TextTokenizer` and a text. Out: pieces, and what the text costs in tokens. A token's bytes
+come from its vocabulary entry (see `spelling`). Knows nothing of files, terminals or models, and
+must not import torch or transformers.
+"""
+
+import codecs
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from itertools import accumulate, pairwise
+from typing import Any
+
+from gptft.errors import ConfigError
+from gptft.tokenization.token_bytes import Spelling as Spelling
+from gptft.tokenization.token_bytes import drop_first_space as drop_first_space
+from gptft.tokenization.token_bytes import spell as spell
+from gptft.tokenization.token_bytes import spelling_of as spelling_of
+from gptft.tokenization.tokenizer import TextTokenizer
+
+_BROKEN = re.compile("[\udc80-\udcff]+")  # what `surrogateescape` makes of bytes it can't decode
+_LATER_BYTES = bytes(range(0x80, 0xC0))  # in UTF-8, all of a character but its first
+_VISIBLE_SPACE = {" ": "·", "\n": "↵", "\t": "→"}
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """One token of a text.
+
+    Attributes:
+        id: its number in the vocabulary.
+        token: its vocabulary entry, as it stands there.
+        bytes: what it spells, as UTF-8; the pieces of a text joined are the text, unless the
+            tokenizer drops or changes something (see `is_lossless`).
+        text: `bytes` as text; None where they aren't whole characters.
+        start: byte offset in the text where what it stands for begins.
+        end: byte offset one past that.
+        start_character: offset, in code points, of the character that byte `start` is in.
+        end_character: offset one past the last character it has a byte of.
+    """
+
+    id: int
+    token: str
+    bytes: bytes
+    text: str | None
+    start: int
+    end: int
+    start_character: int = 0
+    end_character: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON has it: without `token`, the bytes in hexadecimal."""
+        return {
+            "id": self.id,
+            "text": self.text,
+            "bytes": self.bytes.hex(),
+            "start": self.start,
+            "end": self.end,
+            "start_character": self.start_character,
+            "end_character": self.end_character,
+        }
+
+
+@dataclass(frozen=True)
+class TextCost:
+    """How much text there is, and what it costs in tokens.
+
+    Attributes:
+        num_tokens: tokens, without any special ones around the text.
+        num_words: runs of anything but white space.
+        num_characters: Unicode code points.
+        num_bytes: bytes of UTF-8.
+    """
+
+    num_tokens: int
+    num_words: int
+    num_characters: int
+    num_bytes: int
+
+    @property
+    def tokens_per_word(self) -> float | None:
+        """None for a text without words."""
+        return self.num_tokens / self.num_words if self.num_words else None
+
+    @property
+    def tokens_per_character(self) -> float | None:
+        """None for an empty text."""
+        return self.num_tokens / self.num_characters if self.num_characters else None
+
+    @property
+    def bytes_per_token(self) -> float | None:
+        """None for a text without tokens."""
+        return self.num_bytes / self.num_tokens if self.num_tokens else None
+
+    @property
+    def characters_per_word(self) -> float | None:
+        """White space counted; None for a text without words."""
+        return self.num_characters / self.num_words if self.num_words else None
+
+    @property
+    def bytes_per_word(self) -> float | None:
+        """White space counted; None for a text without words."""
+        return self.num_bytes / self.num_words if self.num_words else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Counts and rates by name."""
+        return asdict(self) | {
+            "tokens_per_word": self.tokens_per_word,
+            "tokens_per_character": self.tokens_per_character,
+            "bytes_per_token": self.bytes_per_token,
+            "characters_per_word": self.characters_per_word,
+            "bytes_per_word": self.bytes_per_word,
+        }
+
+
+def split_tokens(tokenizer: TextTokenizer, text: str) -> list[Token]:
+    """Tokenize `text`, special-token strings read as text, and say what bytes every token spells.
+
+    For a tokenizer that keeps text as it is the pieces' bytes are the text's, cut without gaps. One
+    that doesn't (it lowers case, drops white space, puts a space in front) gives pieces whose bytes
+    differ from the text's between `start` and `end`; those two then come from the places the
+    `tokenizers` library reports, which are whole characters.
+
+    Raises:
+        ConfigError: the text holds a lone surrogate, so it has no bytes in UTF-8.
+    """
+    data = _encode(text)
+    backend = tokenizer.backend
+    encoding = backend.encode(text, add_special_tokens=False)
+    ids = encoding.ids
+    spelling = spelling_of(backend)
+    # Not `encoding.tokens`: for an unknown token those are the text, not the entry.
+    tokens = {i: backend.id_to_token(i) or "" for i in {*ids}}
+    spelled_by_id = {i: spell(i, token, spelling) for i, token in tokens.items()}
+    spelled = [spelled_by_id[i] for i in ids]
+    if spelling.drops_first_space:
+        drop_first_space(spelled)
+    if b"".join(spelled) == data:
+        places = _joined_places(spelled)
+    else:
+        places = _found_places(spelled, encoding.offsets, text)
+    texts = {raw: _whole_text(raw) for raw in {*spelled}}
+    characters = _characters_of(places, data)
+    return [
+        Token(i, tokens[i], raw, texts[raw], *place, *counted)
+        for i, raw, place, counted in zip(ids, spelled, places, characters, strict=True)
+    ]
+
+
+def is_lossless(pieces: Sequence[Token], text: str) -> bool:
+    """Whether the pieces' bytes, joined, are the bytes of `text`."""
+    return b"".join(piece.bytes for piece in pieces) == text.encode()
+
+
+def text_cost(text: str, *, num_tokens: int) -> TextCost:
+    """Count the words, characters and bytes that `num_tokens` tokens pay for.
+
+    >>> text_cost("два слова", num_tokens=3).tokens_per_word
+    1.5
+    """
+    return TextCost(num_tokens, len(text.split()), len(text), len(text.encode()))
+
+
+def split_characters(pieces: Sequence[Token]) -> Iterator[list[Token]]:
+    """Group pieces so that every group spells whole characters, in order.
+
+    Most groups are one piece. Several pieces are a group where none of them ends on the end of a
+    character but the last. A piece whose character never becomes whole is a group of its own.
+    """
+    pending: list[Token] = []
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    for piece in pieces:
+        if piece.text is not None and not pending:
+            yield [piece]
+            continue
+        try:
+            decoder.decode(piece.bytes)
+        except UnicodeDecodeError:
+            yield from ([lone] for lone in pending)
+            pending = []
+            decoder.reset()
+            try:
+                decoder.decode(piece.bytes)
+            except UnicodeDecodeError:
+                decoder.reset()
+        pending.append(piece)
+        if not decoder.getstate()[0]:
+            yield pending
+            pending = []
+    yield from ([lone] for lone in pending)
+
+
+@lru_cache(maxsize=2**16)  # a text says few pieces many times
+def visible(data: bytes) -> str:
+    r"""Show bytes as text in which nothing is hidden.
+
+    A space is ·, a newline ↵, a tab →. What isn't a whole character is its bytes: ⟨d0⟩. A character
+    without a shape of its own (a control character, a joiner, a no-break space) is its code point:
+    ⟨U+200D⟩. A combining mark that comes first stands on ◌.
+
+    >>> visible(b" \xd0\xb4\xd0")
+    '·д⟨d0⟩'
+    """
+    text = data.decode(errors="surrogateescape")
+    shown = "".join(_visible_run(run) for run in _runs(text))
+    return f"◌{shown}" if shown and _is_mark(shown[0]) else shown
+
+
+def hexadecimal(data: bytes) -> str:
+    """Bytes as pairs of hexadecimal digits with spaces between them.
+
+    >>> hexadecimal("п".encode())
+    'd0 bf'
+    """
+    return data.hex(" ")
+
+
+def _runs(text: str) -> Iterator[str]:
+    """The characters of `text`, undecoded bytes that follow each other kept together."""
+    end = 0
+    for match in _BROKEN.finditer(text):
+        yield from text[end : match.start()]
+        yield match.group()
+        end = match.end()
+    yield from text[end:]
+
+
+def _visible_run(run: str) -> str:
+    if run in _VISIBLE_SPACE:
+        return _VISIBLE_SPACE[run]
+    if run.isprintable():
+        return run
+    if _BROKEN.fullmatch(run):
+        return f"⟨{hexadecimal(run.encode(errors='surrogateescape'))}⟩"
+    return f"⟨U+{ord(run):04X}⟩"
+
+
+def _is_mark(character: str) -> bool:
+    return unicodedata.category(character).startswith("M")
+
+
+def _encode(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(
+            f"Character {error.start + 1:,} of the text is U+{ord(text[error.start]):04X}, half of "
+            "a surrogate pair, which no UTF-8 can hold. The text was probably not UTF-8 to begin "
+            "with: convert it, or give it with --file."
+        ) from None
+
+
+def _joined_places(spelled: Sequence[bytes], *, start: int = 0) -> list[tuple[int, int]]:
+    """Where pieces lie that follow each other without a gap, from byte `start` on."""
+    ends = list(accumulate((len(raw) for raw in spelled), initial=start))
+    return list(pairwise(ends))
+
+
+def _found_places(
+    spelled: Sequence[bytes], spans: Sequence[tuple[int, int]], text: str
+) -> list[tuple[int, int]]:
+    """Where pieces lie in a text that they don't spell as it is.
+
+    Tokens that share characters are placed together: to the byte where they spell the text that is
+    there, and by their spans where they don't.
+
+    Args:
+        spelled: bytes by token.
+        spans: first character and one past the last, by token; they may leave out white space.
+        text: the text.
+    """
+    data = text.encode()
+    offsets = [0, *accumulate(len(character.encode()) for character in text)]
+    byte_spans = [(offsets[start], offsets[end]) for start, end in spans]
+    groups = [*_shared(byte_spans), (len(spans), len(spans))]
+    places: list[tuple[int, int]] = []
+    cursor = 0
+    for (first, last), (following, _) in pairwise(groups):
+        raw = b"".join(spelled[first:last])
+        start, end = byte_spans[first][0], max(end for _, end in byte_spans[first:last])
+        limit = byte_spans[following][0] if following < len(spans) else len(data)
+        for at in (cursor, max(cursor, start)):
+            if end <= at + len(raw) <= limit and data.startswith(raw, at):
+                places += _joined_places(spelled[first:last], start=at)
+                break
+        else:
+            places += [(max(cursor, s), max(cursor, e)) for s, e in byte_spans[first:last]]
+        cursor = places[-1][1]
+    return places
+
+
+def _characters_of(places: Sequence[tuple[int, int]], data: bytes) -> Iterator[tuple[int, int]]:
+    """Offsets in characters for offsets in bytes; a character is in as soon as a byte of it is.
+
+    Args:
+        places: first byte and one past the last, in order of both.
+        data: the text as UTF-8.
+    """
+    starts = _begun_before([start for start, _ in places], data)
+    ends = _begun_before([end for _, end in places], data)
+    for (start, _), first, last in zip(places, starts, ends, strict=True):
+        is_inside = start < len(data) and data[start] in _LATER_BYTES
+        yield first - is_inside, last
+
+
+def _begun_before(offsets: Sequence[int], data: bytes) -> Iterator[int]:
+    """How many characters begin before each of these bytes, which are in order."""
+    counted, count = 0, 0
+    for offset in offsets:
+        count += len(data[counted:offset].translate(None, _LATER_BYTES))
+        counted = offset
+        yield count
+
+
+def _shared(spans: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """Runs of spans that overlap one another, as (first, one past the last)."""
+    first, reach = 0, 0
+    for number, (start, end) in enumerate(spans):
+        if start >= reach and number > first:
+            yield first, number
+            first = number
+        reach = max(reach, end)
+    if spans:
+        yield first, len(spans)
+
+
+def _whole_text(raw: bytes) -> str | None:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return None

@@ -1,0 +1,289 @@
+"""A corpus -> a new tokenizer: `gptft tokenizer train`.
+
+In: texts, a kind and a size. Out: a folder that `AutoTokenizer` opens, and what the tokenizer costs
+on text it hasn't seen, beside others. Byte-level BPE and Unigram keep every text byte for byte;
+WordPiece doesn't. Must not import torch or transformers.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from gptft.documents.scan import Progress
+from gptft.errors import ConfigError, ModelError
+from gptft.models.source import resolve_model
+from gptft.tokenization.evaluation import Cost, measure_cost, split_corpus
+from gptft.tokenization.tokenizer import (
+    END_OF_TEXT,
+    TextTokenizer,
+    load_tokenizer,
+    save_tokenizer,
+    train_tokenizer,
+)
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+Kind = Literal["bpe", "unigram", "wordpiece"]
+ALWAYS_BESIDE = "pico"
+_UNKNOWN = "[UNK]"
+_BYTES = 256
+_MIN_FREQUENCY = 2
+
+
+@dataclass(frozen=True)
+class TrainedTokenizer:
+    """A tokenizer that was trained.
+
+    Attributes:
+        path: its folder.
+        kind: bpe, unigram or wordpiece.
+        vocab_size: ids in all; may be fewer than asked for where the text gives no more.
+        special_tokens: its special tokens, in the order of their ids, EOS first.
+        passages: passages of the corpus: documents, or up to 10,000 characters of longer ones.
+        held_out: how many of them were held out; 0 where it was measured on the text it learned.
+        costs: what the held-out text costs, in this tokenizer first.
+        seconds: reading, training and measuring.
+    """
+
+    path: Path
+    kind: Kind
+    vocab_size: int
+    special_tokens: tuple[str, ...]
+    passages: int
+    held_out: int
+    costs: tuple[Cost, ...]
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return {
+            **{name: getattr(self, name) for name in self.__dataclass_fields__},
+            "path": str(self.path),
+            "special_tokens": list(self.special_tokens),
+            "costs": [cost.to_dict() for cost in self.costs],
+        }
+
+    def render(self) -> "RenderableType":
+        """What was made, and its cost beside the others'."""
+        from rich.console import Group
+        from rich.text import Text
+
+        special = ", ".join(self.special_tokens)
+        said = [f"{self.path}: {self.kind}, {self.vocab_size:,} ids (special: {special})."]
+        if self.held_out:
+            said.append(
+                f"Measured on {self.held_out:,} of {self.passages:,} passages, held out of "
+                f"training ({self.costs[0].bytes:,} bytes):"
+            )
+        else:
+            said.append(
+                f"Nothing was held out: measured on the text it learned from "
+                f"({self.costs[0].bytes:,} bytes), which flatters it:"
+            )
+        parts: list[RenderableType] = [*map(Text, said), cost_table(self.costs)]
+        if not self.costs[0].lossless:
+            parts.append(Text(_why_lossy(self.costs[0], self.kind)))
+        return Group(*parts)
+
+
+def cost_table(costs: Sequence[Cost]) -> "RenderableType":
+    """Costs in columns: name, ids, tokens, bytes a token."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 2))
+    for side in ("left", "right", "right", "right"):
+        table.add_column(justify=side, overflow="fold")
+    table.add_row(*(Text(name, style="dim") for name in ("", "ids", "tokens", "bytes a token")))
+    for cost in costs:
+        numbers = (f"{cost.vocab_size:,}", f"{cost.tokens:,}", f"{cost.bytes_per_token:.2f}")
+        table.add_row(Text(cost.name), *map(Text, numbers))
+    return table
+
+
+def _why_lossy(cost: Cost, kind: Kind) -> str:
+    said = f"{cost.checked - cost.returned:,} of {cost.checked:,} passages don't decode to the text"
+    if kind == "wordpiece":
+        return (
+            f"{said} they were: WordPiece forgets white space, and characters it hasn't seen. Use "
+            "--kind bpe for a model that writes text."
+        )
+    return f"{said} they were."
+
+
+def train_on_corpus(
+    names: Sequence[str],
+    out_dir: Path,
+    *,
+    kind: Kind = "bpe",
+    vocab_size: int = 8192,
+    min_frequency: int | None = None,
+    special: Sequence[str] = (),
+    held_out: float = 0.05,
+    model_max_length: int = 1024,
+    beside: Sequence[str] = (),
+    cache_dir: Path | None = None,
+    progress: Progress | None = None,
+) -> TrainedTokenizer:
+    """Train a tokenizer on texts, write it, and measure it on passages that were held out.
+
+    Args:
+        names: files, folders, globs and `hub:` data sets.
+        out_dir: where tokenizer.json and tokenizer_config.json are written.
+        kind: the model of the tokenizer.
+        vocab_size: ids in all.
+        min_frequency: a pair seen fewer times is not merged, 2 unless given; Unigram has none.
+        special: special tokens besides EOS.
+        held_out: the share of the passages that is measured on and not learned from.
+        model_max_length: what tokenizer_config.json says that a model sees at once.
+        beside: tokenizers to compare with, besides pico's; none is fetched.
+        cache_dir: where surveys of files are remembered.
+        progress: told (what is being done, bytes done, bytes in all).
+
+    Raises:
+        ConfigError: settings that can't be met, or a folder that holds a tokenizer.
+        DataError: texts are missing, can't be read, or hold nothing.
+        ModelError: a tokenizer to compare with isn't here.
+    """
+    _check(kind, vocab_size, min_frequency, special, held_out, model_max_length)
+    refuse_full(out_dir)
+    others = [open_local(name) for name in dict.fromkeys([ALWAYS_BESIDE, *beside])]
+    started = time.perf_counter()
+    corpus = split_corpus(names, held_out=held_out, cache_dir=cache_dir, progress=progress)
+    passages = corpus.training("training", progress)
+    if kind == "unigram":
+        tokenizer = _train_unigram(passages, vocab_size, special)
+    elif kind == "wordpiece":
+        tokenizer = _train_wordpiece(passages, vocab_size, min_frequency or _MIN_FREQUENCY, special)
+    else:
+        tokenizer = train_tokenizer(
+            passages,
+            vocab_size=vocab_size,
+            min_frequency=min_frequency or _MIN_FREQUENCY,
+            special=special,
+        )
+    tokenizer = replace(tokenizer, name=out_dir.name or str(out_dir))
+    save_tokenizer(tokenizer, out_dir, model_max_length=model_max_length)
+    costs = [measure_cost(each, corpus, progress=progress) for each in (tokenizer, *others)]
+    unknown = [_UNKNOWN] if kind == "wordpiece" else []
+    return TrainedTokenizer(
+        path=out_dir,
+        kind=kind,
+        vocab_size=tokenizer.vocab_size,
+        special_tokens=(END_OF_TEXT, *unknown, *special),
+        passages=corpus.num_passages,
+        held_out=corpus.num_held_out,
+        costs=tuple(costs),
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _check(
+    kind: Kind,
+    vocab_size: int,
+    min_frequency: int | None,
+    special: Sequence[str],
+    held_out: float,
+    model_max_length: int,
+) -> None:
+    problems: list[str] = []
+    own = (END_OF_TEXT, _UNKNOWN) if kind == "wordpiece" else (END_OF_TEXT,)
+    if any(not token.strip() for token in special):
+        problems.append("A special token is empty. Leave it out.")
+    taken = [token for number, token in enumerate(special) if token in (*own, *special[:number])]
+    problems += [f"The special token {token!r} is there already." for token in dict.fromkeys(taken)]
+    least = len(own) + len(special) + (1 if kind == "wordpiece" else _BYTES)
+    if vocab_size < least:
+        needed = "one character" if kind == "wordpiece" else f"{_BYTES} bytes"
+        problems.append(
+            f"A vocabulary of {vocab_size:,} is too small: {len(own) + len(special)} special "
+            f"tokens and {needed} need {least:,}."
+        )
+    if kind == "unigram" and min_frequency is not None:
+        problems.append("Unigram has no min_frequency: it prunes by likelihood. Leave it out.")
+    if min_frequency is not None and min_frequency < 1:
+        problems.append(f"min_frequency is {min_frequency}; the least is 1.")
+    if not 0 <= held_out < 1:
+        problems.append(f"{held_out:g} of the text can't be held out. Give 0 to 0.9.")
+    if model_max_length < 1:
+        problems.append(f"A model can't see {model_max_length} tokens. Give 1 or more.")
+    if problems:
+        raise ConfigError(*problems)
+
+
+def refuse_full(folder: Path) -> None:
+    """Refuse to write a tokenizer over another.
+
+    Raises:
+        ConfigError: the folder holds one, or isn't a folder.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"{folder} is a file. Name a folder that a tokenizer can be written to.")
+    if any((folder / name).exists() for name in ("tokenizer.json", "tokenizer_config.json")):
+        raise ConfigError(f"{folder} holds a tokenizer already. Name another folder, or remove it.")
+
+
+def open_local(name: str) -> TextTokenizer:
+    """Open a tokenizer that is on this machine, without asking the network.
+
+    Raises:
+        ModelError: it isn't here.
+    """
+    if name.lower().endswith(".gguf") or resolve_model(name) is not None:
+        return load_tokenizer(name)
+    from huggingface_hub import snapshot_download
+
+    try:
+        folder = snapshot_download(name, local_files_only=True)
+    except Exception:  # the hub's client raises a dozen unrelated types
+        raise ModelError(
+            f"{name}: no such folder here, and not in the model hub's cache; nothing is fetched to "
+            "compare with. Give a local folder."
+        ) from None
+    return replace(load_tokenizer(folder), name=name)
+
+
+def _train_unigram(texts: Iterator[str], vocab_size: int, special: Sequence[str]) -> TextTokenizer:
+    """Unigram over GPT-2's byte alphabet, all of which it keeps, so that no text is unknown.
+
+    Source: Kudo 2018 (1804.10959); bytes as in Radford et al. 2019, section 2.2.
+    """
+    backend = Tokenizer(models.Unigram())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.UnigramTrainer(
+        vocab_size=vocab_size,
+        special_tokens=[END_OF_TEXT, *special],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    backend.train_from_iterator(texts, trainer)
+    backend.encode_special_tokens = True
+    return TextTokenizer(backend, {"eos_token": END_OF_TEXT}, None, "unigram")
+
+
+def _train_wordpiece(
+    texts: Iterator[str], vocab_size: int, min_frequency: int, special: Sequence[str]
+) -> TextTokenizer:
+    """WordPiece as BERT has it, case and accents kept.
+
+    Source: Devlin et al. 2019 (1810.04805), section 3, and the published code of that model.
+    """
+    backend = Tokenizer(models.WordPiece(unk_token=_UNKNOWN))
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    backend.decoder = decoders.WordPiece()
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=vocab_size,
+        min_frequency=min_frequency,
+        special_tokens=[END_OF_TEXT, _UNKNOWN, *special],
+        show_progress=False,
+    )
+    backend.train_from_iterator(texts, trainer)
+    backend.encode_special_tokens = True
+    names = {"eos_token": END_OF_TEXT, "unk_token": _UNKNOWN}
+    return TextTokenizer(backend, names, None, "wordpiece")

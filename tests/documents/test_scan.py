@@ -1,0 +1,227 @@
+import json
+import os
+import time
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from gptft.config.sections import DataConfig
+from gptft.documents import scan as module
+from gptft.documents.scan import ScannedText, from_row, scan_texts, to_row
+from gptft.documents.sources import find_texts
+from gptft.errors import DataError
+from gptft.text.encoding import Advance, FileFacts, examine_text
+from tests.documents.reference import scan, write_files
+
+HOUR = 3_600_000_000_000
+
+
+@pytest.fixture
+def examined(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the files that are read, in order."""
+    names: list[str] = []
+
+    def noted(path: Path, *, encoding: str, advance: Advance) -> FileFacts:
+        names.append(path.name)
+        return examine_text(path, encoding=encoding, advance=advance)
+
+    monkeypatch.setattr(module, "examine_text", noted)
+    return names
+
+
+@pytest.fixture
+def an_hour_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The files that a test has just written are long settled."""
+    now = time.time_ns
+    monkeypatch.setattr(module.time, "time_ns", lambda: now() + HOUR)
+
+
+@pytest.fixture
+def again(tmp_path: Path) -> Callable[..., list[ScannedText]]:
+    """Survey three files, with the same memory each time."""
+    write_files(tmp_path / "in", {"a.txt": "раз", "b.txt": "два\r\n", "c.txt": "три"})
+
+    def scan_again(**settings: object) -> list[ScannedText]:
+        data = DataConfig.model_validate({"train": [str(tmp_path / "in")], **settings})
+        return scan(data, cache_dir=tmp_path / "cache")
+
+    return scan_again
+
+
+def test_facts_are_those_of_the_bytes(again: Callable[..., list[ScannedText]]):
+    first, second, _ = again()
+    assert first.facts == FileFacts(sha256("раз".encode()).hexdigest(), 6, "utf-8", 0)
+    assert second.facts == FileFacts(sha256("два\r\n".encode()).hexdigest(), 8, "utf-8", 1)
+
+
+@pytest.mark.usefixtures("an_hour_later")
+def test_no_file_is_read_twice(again: Callable[..., list[ScannedText]], examined: list[str]):
+    first = again()
+    assert examined == ["a.txt", "b.txt", "c.txt"]
+    assert again() == first
+    assert len(examined) == 3
+    again(encoding="utf-8")  # may give other facts
+    assert len(examined) == 6
+    again()
+    assert len(examined) == 6
+
+
+@pytest.mark.usefixtures("an_hour_later")
+def test_a_changed_file_is_read_again_and_no_other(
+    again: Callable[..., list[ScannedText]], examined: list[str], tmp_path: Path
+):
+    again()
+    status = (tmp_path / "in" / "b.txt").stat()
+    write_files(tmp_path / "in", {"b.txt": "дед\r\n"})  # as long as before, and
+    os.utime(tmp_path / "in" / "b.txt", ns=(status.st_atime_ns, status.st_mtime_ns))  # as old
+    scanned = again()
+    assert examined[3:] == ["b.txt"]
+    assert scanned[1].facts.digest == sha256("дед\r\n".encode()).hexdigest()
+    again()
+    assert len(examined) == 4
+
+
+@pytest.mark.usefixtures("an_hour_later")
+def test_a_file_more_is_another_survey(
+    again: Callable[..., list[ScannedText]], examined: list[str], tmp_path: Path
+):
+    again()
+    write_files(tmp_path / "in", {"d.txt": "четыре"})
+    assert len(again()) == 4
+    again()
+    assert len(examined) == 7
+
+
+def test_what_was_written_in_the_last_two_seconds_is_not_trusted(
+    again: Callable[..., list[ScannedText]], examined: list[str], monkeypatch: pytest.MonkeyPatch
+):
+    again()
+    again()
+    assert len(examined) == 6
+    now = time.time_ns
+    monkeypatch.setattr(module.time, "time_ns", lambda: now() + 3_000_000_000)
+    again()
+    assert len(examined) == 9
+    again()
+    assert len(examined) == 9
+
+
+def test_an_old_time_stamp_on_a_new_file_is_not_trusted(
+    again: Callable[..., list[ScannedText]], examined: list[str], tmp_path: Path
+):
+    """What `cp -p` or `touch -d` writes may still be written to."""
+    for path in (tmp_path / "in").iterdir():
+        os.utime(path, ns=(0, 0))
+    again()
+    again()
+    assert len(examined) == 6
+
+
+@pytest.mark.usefixtures("an_hour_later")
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"\xff\xfe",
+        b"null",
+        b"5",
+        b"{}",
+        b'"abc"',
+        b"[]",
+        b"[null, null]",
+        b"[1, 2, 3]",
+        b'["a", "b", "c"]',
+        b"[{}, {}, {}]",
+        b'[{"stamp": null, "facts": {}}, null, null]',
+        b'[{"stamp": [1, 2], "facts": {}}, null, null]',
+        b'[{"stamp": [[], 2, 3, 4], "facts": {"digest": "", "num_bytes": 0, "encoding": "utf-8", '
+        b'"crlf": 0}}, null, null]',
+        b'[{"stamp": [1, 2, 3, 4], "facts": {"sha1": ""}}, null, null]',
+    ],
+)
+def test_a_corrupt_memory_is_none(
+    again: Callable[..., list[ScannedText]], examined: list[str], tmp_path: Path, content: bytes
+):
+    first = again()
+    (memory,) = (tmp_path / "cache" / "surveys").iterdir()
+    good = json.loads(memory.read_bytes())
+    memory.write_bytes(content)
+    assert again() == first
+    assert len(examined) == 6
+    assert json.loads(memory.read_bytes()) == good
+
+
+@pytest.mark.usefixtures("an_hour_later")
+def test_a_cache_that_cannot_be_written_is_no_harm(
+    again: Callable[..., list[ScannedText]], tmp_path: Path
+):
+    (tmp_path / "cache").write_text("a file", encoding="utf-8")
+    assert len(again()) == 3
+
+
+@pytest.mark.usefixtures("an_hour_later")
+def test_nothing_but_memories_is_left_in_the_cache(
+    again: Callable[..., list[ScannedText]], tmp_path: Path
+):
+    again()
+    again(encoding="utf-8")
+    names = sorted(path.suffix for path in (tmp_path / "cache" / "surveys").iterdir())
+    assert names == [".json", ".json"]
+
+
+def test_all_bad_files_are_named_at_once_the_rest_counted(tmp_path: Path):
+    for number in range(8):
+        (tmp_path / f"{number}.txt").write_bytes(b"text\0")
+    write_files(tmp_path, {"good.txt": "текст"})
+    with pytest.raises(DataError) as caught:
+        scan(DataConfig(train=[str(tmp_path)]), cache_dir=tmp_path / "cache")
+    lines = str(caught.value).splitlines()
+    assert [number for number in range(5) if f"{number}.txt" in lines[number]] == [0, 1, 2, 3, 4]
+    assert lines[5:] == [
+        "... and 3 more files that can't be read.",
+        "data.exclude leaves files out by name.",
+    ]
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_without_permission_is_named(tmp_path: Path):
+    write_files(tmp_path, {"a.txt": "текст"})
+    (tmp_path / "a.txt").chmod(0)
+    with pytest.raises(DataError, match=r"a\.txt can't be read: Permission denied"):
+        scan(DataConfig(train=[str(tmp_path)]), cache_dir=tmp_path / "cache")
+
+
+def test_a_file_that_goes_before_it_is_surveyed_is_named(
+    again: Callable[..., list[ScannedText]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def gone(path: Path, *, encoding: str, advance: Advance) -> FileFacts:
+        (tmp_path / "in" / "b.txt").unlink(missing_ok=True)
+        return examine_text(path, encoding=encoding, advance=advance)
+
+    monkeypatch.setattr(module, "examine_text", gone)
+    with pytest.raises(DataError, match=r"b\.txt can't be read: No such file"):
+        again()
+
+
+def test_rows_are_what_json_gives_back(again: Callable[..., list[ScannedText]]):
+    for scanned in again():
+        row = to_row(scanned)
+        assert json.loads(json.dumps(row)) == row
+        assert from_row(scanned.source, row) == scanned
+
+
+def test_progress_counts_bytes(tmp_path: Path):
+    write_files(tmp_path / "in", {"a.txt": "раз", "b.txt": "четыре"})
+    data = DataConfig(train=[str(tmp_path / "in")])
+    told: list[tuple[str, int, int]] = []
+    scan_texts(
+        find_texts(data).texts,
+        data,
+        cache_dir=tmp_path,
+        progress=lambda *now: told.append(now),
+    )
+    assert told == [("reading", 6, 18), ("reading", 18, 18)]
