@@ -40,8 +40,9 @@ from gptft.files import default_cache_dir
 from gptft.models.source import resolve_model
 from gptft.runs.run_folder import read_facts
 from gptft.text.encoding import content_suffix, read_chunks
+from gptft.tokenization.token_bytes import TokenBytes
 from gptft.tokenization.tokenizer import TextTokenizer, load_tokenizer
-from gptft.tokenization.tokens import drop_first_space, spell, spelling_of, split_tokens
+from gptft.tokenization.tokens import split_tokens
 
 Notify = Callable[[str], None]
 
@@ -435,15 +436,10 @@ class TrainingText:
             begins = True
         after = after[: after.index(eos)] if eos in after else after
         middle = ids[place - start : place - start + length]
-        spelling = spelling_of(self.tokenizer.backend)
-        spelled = [
-            spell(i, self.tokenizer.backend.id_to_token(i) or "", spelling)
-            for i in [*before, *middle, *after]
-        ]
-        if begins and spelling.drops_first_space:
-            drop_first_space(spelled)
-        whole = b"".join(spelled).decode("utf-8", errors="ignore")
-        head = b"".join(spelled[: len(before)]).decode("utf-8", errors="ignore")
+        token_bytes = TokenBytes.of(self.tokenizer.backend)
+        raws = token_bytes.of_ids([*before, *middle, *after], at_start=begins)
+        whole = b"".join(raws).decode("utf-8", errors="ignore")
+        head = b"".join(raws[: len(before)]).decode("utf-8", errors="ignore")
         tail = whole[len(head) :]
         # The line of the first word, not of the line's end before it.
         return _Wanted(whole, len(head) + len(tail) - len(tail.lstrip()), block)

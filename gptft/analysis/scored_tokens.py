@@ -8,13 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from gptft.tokenization.tokens import (
-    Token,
-    drop_first_space,
-    spell,
-    spelling_of,
-    visible,
-)
+from gptft.tokenization.token_bytes import TokenBytes, drop_first_space
+from gptft.tokenization.tokens import Token, visible
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -94,7 +89,7 @@ class ScoredToken:
 def token_reader(tokenizer: "PreTrainedTokenizerBase") -> Callable[[int], Token]:
     """A function that says what a token spells, wherever it stands; its place is 0, 0."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
-    spelling = None if backend is None else spelling_of(backend)
+    token_bytes = None if backend is None else TokenBytes.of(backend)
     known: dict[int, Token] = {}
 
     def read(token_id: int) -> Token:
@@ -103,10 +98,10 @@ def token_reader(tokenizer: "PreTrainedTokenizerBase") -> Callable[[int], Token]
             entry = token if isinstance(token, str) else f"⟨id {token_id}⟩"
             if not isinstance(token, str):  # a model may know more ids than its tokenizer
                 raw = b""
-            elif spelling is None:
+            elif token_bytes is None:
                 raw = str(tokenizer.decode([token_id])).encode()
             else:
-                raw = spell(token_id, token, spelling)
+                raw = token_bytes.of_entry(token, token_id)
             known[token_id] = _piece(token_id, entry, raw)
         return known[token_id]
 
@@ -132,7 +127,7 @@ def scored_tokens(
     read = token_reader(tokenizer)
     pieces = [read(token_id) for token_id in ids]
     backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is not None and spelling_of(backend).drops_first_space:
+    if backend is not None and TokenBytes.of(backend).drops_first_space:
         spelled = [piece.bytes for piece in pieces]
         drop_first_space(spelled)
         pieces = [

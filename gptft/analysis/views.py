@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from gptft.analysis.scored_tokens import ScoredToken, shown_token
 from gptft.decoding.settings import shown
 from gptft.tokenization.tokens import (
-    split_characters,
+    group_by_characters,
     visible,
 )
 
@@ -192,7 +192,7 @@ def _coloured_lines(tokens: Sequence[ScoredToken]) -> Iterator["Text"]:
 def _spots(tokens: Sequence[ScoredToken]) -> Iterator[tuple[bytes, float | None]]:
     """Whole characters, and the probability of all tokens in them; None where one has no score."""
     waiting = iter(tokens)
-    for group in split_characters([token.piece for token in tokens]):
+    for group in group_by_characters([token.piece for token in tokens]):
         scores = [next(waiting).score for _ in group]
         raw = b"".join(piece.bytes for piece in group) or group[0].token.encode()
         logprobs = [score.logprob for score in scores if score is not None]
@@ -227,7 +227,7 @@ class _TokenTable:
 def _shown_groups(tokens: Sequence[ScoredToken]) -> Iterator[tuple[str, ScoredToken]]:
     """Tokens as shown; those that make up one character are bracketed together."""
     waiting = iter(tokens)
-    for group in split_characters([token.piece for token in tokens]):
+    for group in group_by_characters([token.piece for token in tokens]):
         last = len(group) - 1
         for number, piece in enumerate(group):
             label = shown_token(piece)

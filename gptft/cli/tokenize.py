@@ -337,7 +337,7 @@ def _show_one(one: "MeasuredText", view: Callable[..., Any], *, as_json: bool) -
         result_json(one.to_dict())
         return
     result(view(one))
-    if one.pieces:
+    if one.tokens:
         result("")
     result(cost_view(one))
 

@@ -20,9 +20,10 @@ from gptft.data.plan import plan_packing
 from gptft.data.prepare import Prepared
 from gptft.data.store import BlockStore
 from gptft.errors import ConfigError
+from gptft.tokenization.token_bytes import TokenBytes, drop_first_space
 from gptft.tokenization.token_ids import TokenIds
 from gptft.tokenization.tokenizer import TextTokenizer, load_tokenizer
-from gptft.tokenization.tokens import Spelling, drop_first_space, spell, spelling_of, visible
+from gptft.tokenization.tokens import visible
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
@@ -34,7 +35,7 @@ _UNTRAINED = "dim underline"
 # told apart by those who can't tell red from green.
 _COLOURS = ("color(31)", "color(130)")
 _RUN = re.compile("[\udc80-\udcff]+|[^\n\t -~]")  # bytes that can't be decoded; all but plain ASCII
-_JOINERS = "\u200c\u200d"  # emoji and Persian are spelled with them; they do no harm
+_JOINERS = "\u200c\u200d"  # emoji and Persian are raws with them; they do no harm
 _MISPLACED = re.compile("⟨(?:[0-9a-f]{2}(?: [0-9a-f]{2})*|U\\+[0-9A-F]{4,6})⟩")
 
 
@@ -155,38 +156,38 @@ def preview_block(config: Config, prepared: Prepared, number: int) -> BlockPrevi
 def _documents(
     ids: TokenIds, tokenizer: TextTokenizer, *, begins: bool, isolated: bool
 ) -> Iterator[PreviewDocument]:
-    """Cut a block of shape (T,) after every EOS, and spell what lies between."""
+    """Cut a block of shape (T,) after every EOS; the bytes of what lies between."""
     eos_token_id = tokenizer.require_eos()
-    spelling = spelling_of(tokenizer.backend)
-    tokens = {i: tokenizer.backend.id_to_token(i) or "" for i in {*ids.tolist()}}
-    spelled_by_id = {i: _with_space(i, token, spelling) for i, token in tokens.items()}
+    written = TokenBytes.of(tokenizer.backend)
+    bytes_by_id = {i: _with_space(i, written) for i in {*ids.tolist()}}
     cuts = [0, *(np.flatnonzero(ids == eos_token_id) + 1).tolist(), len(ids)]
     for start, end in pairwise(cuts):
         if start == end:
             continue
         ends = int(ids[end - 1]) == eos_token_id
-        spelled = [spelled_by_id[i] for i in ids[start : end - ends].tolist()]
-        if (spelling.drops_first_space or spelling.prefix) and (begins or start):
-            drop_first_space(spelled)
+        raws = [bytes_by_id[i] for i in ids[start : end - ends].tolist()]
+        if (written.drops_first_space or written.prefix) and (begins or start):
+            drop_first_space(raws)
         first_is_untrained = start == 0 or isolated
         yield PreviewDocument(
-            data=b"".join(spelled),
+            data=b"".join(raws),
             num_tokens=end - start,
             begins=begins or start > 0,
             ends=ends,
-            untrained=_first_bytes(spelled) if first_is_untrained else 0,
+            untrained=_first_bytes(raws) if first_is_untrained else 0,
             first_is_untrained=first_is_untrained,
         )
 
 
-def _with_space(token_id: int, token: str, spelling: Spelling) -> bytes:
-    """What a token spells, with a space where it has a mark for the edge of a word instead."""
-    before = spelling.prefix and not token.startswith(spelling.prefix)
-    after = spelling.suffix and token.endswith(spelling.suffix)
-    return b" " * bool(before) + spell(token_id, token, spelling) + b" " * bool(after)
+def _with_space(token_id: int, written: TokenBytes) -> bytes:
+    """The bytes of a token, with a space where it has a mark for the edge of a word instead."""
+    entry = written.backend.id_to_token(token_id) or ""
+    before = written.prefix and not entry.startswith(written.prefix)
+    after = written.suffix and entry.endswith(written.suffix)
+    return b" " * bool(before) + written.of_entry(entry, token_id) + b" " * bool(after)
 
 
-def _first_bytes(spelled: list[bytes]) -> int:
+def _first_bytes(raws: list[bytes]) -> int:
     r"""The bytes of the first token, to the end of the character that it begins.
 
     >>> _first_bytes([b"a", b"b"]), _first_bytes([b"a\xd0", b"\xb4", b"b"])
@@ -194,7 +195,7 @@ def _first_bytes(spelled: list[bytes]) -> int:
     """
     decoder = codecs.getincrementaldecoder("utf-8")()
     length = 0
-    for raw in spelled:
+    for raw in raws:
         try:
             decoder.decode(raw)
         except UnicodeDecodeError:
@@ -202,11 +203,11 @@ def _first_bytes(spelled: list[bytes]) -> int:
         length += len(raw)
         if not decoder.getstate()[0]:
             return length
-    return len(spelled[0]) if spelled else 0
+    return len(raws[0]) if raws else 0
 
 
 def _legible(data: bytes, *, keeps: Callable[[str], bool]) -> str:
-    """Decode bytes; those of no character, and characters that `keeps` refuses, are spelled out."""
+    """Decode bytes; those of no character, and characters that `keeps` refuses, are raws out."""
 
     def show(match: re.Match[str]) -> str:
         run = match.group()
@@ -244,12 +245,12 @@ def _plain(preview: BlockPreview) -> str:
     texts = [_legible(document.data, keeps=_is_harmless) for document in preview.documents]
     legend = [_counts(preview)]
     if any(document.ends for document in preview.documents):
-        spelled = sum(text.count(preview.eos) for text in texts)
+        raws = sum(text.count(preview.eos) for text in texts)
         legend.append(
             f"{preview.eos} and a line break stand where a document ends"
             + (
-                f"; {spelled:,} more {'stand' if spelled > 1 else 'stands'} in the text itself."
-                if spelled
+                f"; {raws:,} more {'stand' if raws > 1 else 'stands'} in the text itself."
+                if raws
                 else "."
             )
         )

@@ -21,6 +21,7 @@ import torch
 from transformers import LogitsProcessor, PreTrainedTokenizerBase
 
 from gptft.errors import ConfigError, ModelError
+from gptft.tokenization.token_bytes import byte_alphabet
 
 _MATCH_SECONDS = 5.0  # a pattern that backtracks for longer would never end
 _KEPT_MASKS = 512  # texts whose masks are remembered; rows of a batch share them
@@ -370,17 +371,9 @@ def _bytes_of(name: str) -> bytes | None:
     """
     if len(name) == 6 and name.startswith("<0x") and name.endswith(">"):
         return bytes.fromhex(name[3:5])
-    alphabet = _byte_alphabet()
+    alphabet = byte_alphabet()
     known = [alphabet.get(character) for character in name]
     return None if None in known else bytes(byte for byte in known if byte is not None)
-
-
-@lru_cache(maxsize=1)
-def _byte_alphabet() -> dict[str, int]:
-    printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
-    others = [byte for byte in range(256) if byte not in printable]
-    alphabet = {chr(byte): byte for byte in printable}
-    return alphabet | {chr(0x100 + i): byte for i, byte in enumerate(others)}
 
 
 def _common(first: str, second: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from gptft.inspection.audit_checks import Finding, named_tokens, shown
 from gptft.inspection.audit_files import TokenizerFiles
 from gptft.inspection.round_trip import Kind, Loss, find_losses
+from gptft.tokenization.token_bytes import flat_components
 
 _MAX_NAMED = 5
 _MAX_EXAMPLE = 30  # characters
@@ -81,7 +82,9 @@ def _ids(backend: Any, text: str) -> set[int]:
 
 def _check_space(files: TokenizerFiles) -> Iterator[Finding]:
     """Whether a space is put in front of each text."""
-    kinds = [p for p in _flat(files.document.get("pre_tokenizer")) if p["type"] == "ByteLevel"]
+    kinds = [
+        p for p in flat_components(files.document.get("pre_tokenizer")) if p["type"] == "ByteLevel"
+    ]
     where = f"{files.source}:pre_tokenizer.add_prefix_space"
     puts = any(part.get("add_prefix_space") for part in kinds)
     wanted = files.tokenizer_config.get("add_prefix_space")
@@ -100,7 +103,9 @@ def _check_space(files: TokenizerFiles) -> Iterator[Finding]:
 def _check_normalizer(files: TokenizerFiles) -> Iterator[Finding]:
     """Name what a normalizer changes for good; the marks for spaces are undone by decoding."""
     where = f"{files.source}:normalizer"
-    changes = [change for part in _flat(files.document.get("normalizer")) for change in _of(part)]
+    changes = [
+        change for part in flat_components(files.document.get("normalizer")) for change in _of(part)
+    ]
     if changes:
         what = f"Before it is tokenized, text is changed: it {'; '.join(dict.fromkeys(changes))}."
         do = "What was there before is never learned. Take another base model if you need it."
@@ -127,16 +132,6 @@ def _of(part: dict[str, Any]) -> Iterator[str]:
         pattern = next(iter(part.get("pattern", {}).values()), "")
         if not (pattern == " " and part.get("content") == "▁"):
             yield f"replaces {shown(pattern)} by {shown(part.get('content')) or 'nothing'}"
-
-
-def _flat(part: Any) -> list[dict[str, Any]]:
-    """A normalizer or pre-tokenizer as tokenizer.json has it, sequences laid flat."""
-    if not isinstance(part, dict) or "type" not in part:
-        return []
-    if part["type"] != "Sequence":
-        return [part]
-    inner = next((value for value in part.values() if isinstance(value, list)), [])
-    return [leaf for one in inner for leaf in _flat(one)]
 
 
 def _check_losses(files: TokenizerFiles, losses: list[Loss], num_tried: int) -> Iterator[Finding]:

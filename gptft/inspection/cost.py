@@ -1,9 +1,4 @@
-"""A text and tokenizers -> the text's pieces and what it costs, one result a tokenizer.
-
-In: an open tokenizer and a text of a size to be looked at. Out: numbers and pieces, which
-`piece_view` draws and `report.tokens` makes a page of. Whole corpora are for `counting`.
-Must not import torch or transformers.
-"""
+"""A tokenizer and a short text -> the text's tokens and what it costs."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -20,14 +15,14 @@ class MeasuredText:
 
     Attributes:
         model: the tokenizer's name.
-        pieces: the tokens, in order.
+        tokens: in order.
         cost: how many there are for how much text.
-        lossless: the pieces' bytes are the text's.
+        lossless: the tokens' bytes are the text's.
         context: the most tokens the model sees at once, or None where it doesn't say.
     """
 
     model: str
-    pieces: tuple[Token, ...]
+    tokens: tuple[Token, ...]
     cost: TextCost
     lossless: bool
     context: int | None
@@ -40,15 +35,15 @@ class MeasuredText:
 
     @property
     def num_partial(self) -> int:
-        """Tokens that aren't whole characters, so that they are text with others alone."""
-        return sum(piece.text is None for piece in self.pieces)
+        """Tokens that aren't whole characters, so that they are text only together with others."""
+        return sum(token.text is None for token in self.tokens)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON has it."""
         cost = self.cost
         return {
             "model": self.model,
-            "tokens": [piece.to_dict() for piece in self.pieces],
+            "tokens": [token.to_dict() for token in self.tokens],
             **cost.to_dict(),
             "lossless": self.lossless,
             "num_partial": self.num_partial,
@@ -63,16 +58,16 @@ class MeasuredText:
 
 
 def measure_text(tokenizer: TextTokenizer, text: str) -> MeasuredText:
-    """Split `text` into pieces and count.
+    """Split `text` into tokens and count.
 
     Raises:
         ConfigError: the text holds a lone surrogate.
     """
-    pieces = split_tokens(tokenizer, text)
+    tokens = split_tokens(tokenizer, text)
     return MeasuredText(
         model=tokenizer.name,
-        pieces=tuple(pieces),
-        cost=text_cost(text, num_tokens=len(pieces)),
-        lossless=is_lossless(pieces, text),
+        tokens=tuple(tokens),
+        cost=text_cost(text, num_tokens=len(tokens)),
+        lossless=is_lossless(tokens, text),
         context=tokenizer.context,
     )

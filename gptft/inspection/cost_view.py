@@ -90,7 +90,7 @@ def _compared(
         for name in chopped(one.model, width):
             yield Segment(name, Style(bold=True))
             yield Segment.line()
-        yield from tokens_in_rows(one.pieces, console=console, width=width)
+        yield from tokens_in_rows(one.tokens, console=console, width=width)
 
 
 def _cost_lines(measured: MeasuredText, *, width: int | None) -> Iterator[str]:
@@ -182,5 +182,5 @@ def _compared_lines(measured: Sequence[MeasuredText]) -> Iterator[str]:
     yield "model\ttokens\ttokens a word\tbytes a token\tpieces"
     for one in measured:
         rates = ("" if rate is None else f"{rate:.4g}" for rate in _rates(one))
-        pieces = " ".join(shown_token(piece) for piece in one.pieces)
+        pieces = " ".join(shown_token(piece) for piece in one.tokens)
         yield "\t".join([one.model, str(one.cost.num_tokens), *rates, pieces])

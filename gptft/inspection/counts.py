@@ -28,8 +28,8 @@ from gptft.tokenization.encoder import (
     choose_engine,
     reason_for_slow_engine,
 )
+from gptft.tokenization.token_bytes import TokenBytes
 from gptft.tokenization.tokenizer import TextTokenizer
-from gptft.tokenization.tokens import spell, spelling_of
 
 if TYPE_CHECKING:
     from gptft.config.sections import DataConfig
@@ -320,7 +320,7 @@ class _Tokens(NamedTuple):
 
 def _spelled(tokenizer: TextTokenizer, vocab: Mapping[str, int], tally: Tally) -> _Tokens:
     """Spell every token that occurred, once."""
-    spelling = spelling_of(tokenizer.backend)
+    token_bytes = TokenBytes.of(tokenizer.backend)
     entries = {i: token for token, i in vocab.items()}
     used = np.flatnonzero(tally)
     fallback_tokens = fallback_bytes = 0
@@ -328,7 +328,7 @@ def _spelled(tokenizer: TextTokenizer, vocab: Mapping[str, int], tally: Tally) -
     by_count: list[tuple[int, int, CountedToken]] = []
     for i, count in zip(used.tolist(), tally[used].tolist(), strict=True):
         entry = entries.get(i, "")
-        token = CountedToken(i, spell(i, entry, spelling), count)
+        token = CountedToken(i, token_bytes.of_entry(entry, i), count)
         text = token.text
         if text is None or (len(token.bytes) == 1 and entry == f"<0x{token.bytes[0]:02X}>"):
             fallback_tokens += count

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from gptft.errors import ConfigError
 from gptft.inspection.pre_tokens import PreTokens
-from gptft.tokenization.token_bytes import Spelling, spell, spelling_of
+from gptft.tokenization.token_bytes import TokenBytes
 from gptft.tokenization.tokenizer import TextTokenizer
 from gptft.tokenization.tokens import split_tokens, visible
 
@@ -164,7 +164,7 @@ class _Bpe:
         merges: (rank, id of the result) by pair of ids.
         entries: entry by id.
         symbols: symbol by id, filled as they are met.
-        spelling: how its entries write bytes.
+        token_bytes: how its entries write bytes.
         options: its other settings by name.
     """
 
@@ -172,7 +172,7 @@ class _Bpe:
     merges: Mapping[tuple[int, int], tuple[int, int]]
     entries: Mapping[int, str]
     symbols: dict[int, Symbol]
-    spelling: Spelling
+    token_bytes: TokenBytes
     options: Mapping[str, Any]
 
 
@@ -206,7 +206,7 @@ def trace_words(tokenizer: TextTokenizer, words: Iterable[str]) -> Iterator[Merg
                 f"The text is {len(word):,} characters long; merges are shown for up to "
                 f"{LONGEST_WORD:,}. Give a word or a line of it."
             )
-        own_ids = tuple(piece.id for piece in split_tokens(tokenizer, word))
+        own_ids = tuple(token.id for token in split_tokens(tokenizer, word))
         parts = tuple(
             _trace_part(bpe, text) if added_id is None else _trace_added(bpe, text, added_id)
             for text, added_id in splitter.split(word)
@@ -233,11 +233,11 @@ def _read_bpe(tokenizer: TextTokenizer) -> _Bpe:
         left, right = pair.split(" ") if isinstance(pair, str) else pair
         merges[vocab[left], vocab[right]] = rank, vocab[left + right[prefix:]]
     entries = {i: entry for entry, i in vocab.items()}
-    return _Bpe(vocab, merges, entries, {}, spelling_of(tokenizer.backend), model)
+    return _Bpe(vocab, merges, entries, {}, TokenBytes.of(tokenizer.backend), model)
 
 
 def _trace_added(bpe: _Bpe, text: str, token_id: int) -> PreTokenTrace:
-    literal = bpe.spelling.literals.get(token_id, text)
+    literal = bpe.token_bytes.literals.get(token_id, text)
     symbol = Symbol(token_id, literal, literal.encode(), visible(literal.encode()))
     return PreTokenTrace(text, (symbol,), (), _ADDED)
 
@@ -296,15 +296,16 @@ def _merge(bpe: _Bpe, ids: Sequence[int]) -> Iterator[MergeStep]:
 def _symbol(bpe: _Bpe, token_id: int) -> Symbol:
     symbol = bpe.symbols.get(token_id)
     if symbol is None:
-        symbol = bpe.symbols[token_id] = _spelled(token_id, bpe.entries[token_id], bpe.spelling)
+        symbol = bpe.symbols[token_id] = _read_symbol(bpe, token_id)
     return symbol
 
 
-def _spelled(token_id: int, token: str, spelling: Spelling) -> Symbol:
-    raw = spell(-1, token, spelling)  # no id: this one was merged, not matched
-    before = spelling.prefix if spelling.prefix and token.startswith(spelling.prefix) else ""
-    after = spelling.suffix if spelling.suffix and token.endswith(spelling.suffix) else ""
-    return Symbol(token_id, token, raw, before + visible(raw) + after)
+def _read_symbol(bpe: _Bpe, token_id: int) -> Symbol:
+    entry, written = bpe.entries[token_id], bpe.token_bytes
+    raw = written.of_entry(entry)  # without its id: it was merged, not matched as an added token
+    before = written.prefix if entry.startswith(written.prefix) else ""
+    after = written.suffix if entry.endswith(written.suffix) else ""
+    return Symbol(token_id, entry, raw, before + visible(raw) + after)
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,4 @@
-"""A vocabulary -> which of its tokens a text can come out as.
-
-In: a tokenizer and its entries with the bytes they spell. Out: for each whether a text is known
-that gives it, whether it is proved that none does, or neither. Must not import torch or
-transformers.
-"""
+"""A tokenizer and the bytes of its tokens -> which of the tokens some text is encoded to."""
 
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,18 +7,18 @@ from itertools import islice, product
 
 from tokenizers import Tokenizer, models
 
-from gptft.tokenization.token_bytes import Spelling
+from gptft.tokenization.token_bytes import TokenBytes
 
 # What a token may stand between: what keeps words apart, letters, digits, marks of other scripts.
 _BEFORE = ("", "a", " ", "\n", "1", ".", "-", "(", "\t", "'", "я", "中", "\u0301", "\u200d")
 _AFTER = ("", "a", " ", "\n", "1", ".", "я", "中", " a", "\u0301")
 _MAX_CANDIDATES = 160  # texts a token is looked for in
-_MAX_STARTERS = 24  # words that a continuing piece is put behind
+_MAX_STARTERS = 24  # words that a token which continues one is put behind
 _LATER = range(0x80, 0xC0)  # bytes of a character after its first
 _NEVER = frozenset({0xC0, 0xC1, *range(0xF5, 0x100)})  # bytes that UTF-8 has no use for
 
 
-class Reach(StrEnum):
+class Reachability(StrEnum):
     """Whether text is ever encoded to a token.
 
     REACHED: a text was found that gives it. UNREACHABLE: proved that none does. UNKNOWN: none of
@@ -37,13 +32,9 @@ class Reach(StrEnum):
     RESERVED = "special"
 
 
-def reach_of(
-    backend: Tokenizer,
-    spelled: Mapping[int, bytes],
-    *,
-    spelling: Spelling,
-    reserved: Iterable[int] = (),
-) -> dict[int, Reach]:
+def find_reachability(
+    token_bytes: TokenBytes, raws: Mapping[int, bytes], *, reserved: Iterable[int] = ()
+) -> dict[int, Reachability]:
     """Find out which tokens can come out of a text.
 
     REACHED is witnessed: the `tokenizers` library gave the token for a text that was tried: the
@@ -60,73 +51,77 @@ def reach_of(
     tokens are UNKNOWN, as are all of Unigram, WordPiece and WordLevel that weren't met.
 
     Args:
-        backend: the tokenizer; special-token strings are read as text.
-        spelled: bytes by id, of the tokens to look for.
-        spelling: how its vocabulary writes bytes.
+        token_bytes: of the tokenizer; special-token strings are read as text.
+        raws: bytes by id, of the tokens to look for.
         reserved: ids of special tokens.
     """
-    found = dict.fromkeys(spelled, Reach.UNKNOWN)
-    found |= {i: Reach.RESERVED for i in reserved if i in spelled}
-    waiting = [i for i, reach in found.items() if reach is Reach.UNKNOWN]
+    backend = token_bytes.backend
+    found = dict.fromkeys(raws, Reachability.UNKNOWN)
+    found |= {i: Reachability.RESERVED for i in reserved if i in raws}
+    waiting = [i for i, reach in found.items() if reach is Reachability.UNKNOWN]
     alone: list[tuple[int, str]] = []
     for i in waiting:
         try:
-            alone.append((i, spelled[i].decode()))
+            alone.append((i, raws[i].decode()))
         except UnicodeDecodeError:
             continue
     _try(backend, alone, found)
-    waiting = [i for i in waiting if found[i] is Reach.UNKNOWN]
-    for i in _never_merged(backend, waiting, spelled, spelling):
-        found[i] = Reach.UNREACHABLE
-    starters = _starters(backend, spelling)
-    texts = {
-        i: _texts_with(spelled[i], starters) for i in waiting if found[i] is not Reach.UNREACHABLE
-    }
+    waiting = [i for i in waiting if found[i] is Reachability.UNKNOWN]
+    for i in _never_merged(token_bytes, waiting, raws):
+        found[i] = Reachability.UNREACHABLE
+    starters = _starters(token_bytes)
+    left = [i for i in waiting if found[i] is not Reachability.UNREACHABLE]
+    texts = {i: _texts_with(raws[i], starters) for i in left}
     while texts:
         tried = [(i, text) for i, more in texts.items() for text in islice(more, 8)]
         _try(backend, tried, found)
-        left = {i for i, _ in tried if found[i] is Reach.UNKNOWN}
-        texts = {i: more for i, more in texts.items() if i in left}
+        waiting_still = {i for i, _ in tried if found[i] is Reachability.UNKNOWN}
+        texts = {i: more for i, more in texts.items() if i in waiting_still}
     return found
 
 
-def _try(backend: Tokenizer, texts: Sequence[tuple[int, str]], found: dict[int, Reach]) -> None:
+def _try(
+    backend: Tokenizer, texts: Sequence[tuple[int, str]], found: dict[int, Reachability]
+) -> None:
     """Encode texts, and note the tokens that come out where they are looked for."""
     encodings = backend.encode_batch_fast([text for _, text in texts], add_special_tokens=False)
     for (token_id, _), encoding in zip(texts, encodings, strict=True):
-        if found[token_id] is Reach.UNKNOWN and token_id in encoding.ids:
-            found[token_id] = Reach.REACHED
+        if found[token_id] is Reachability.UNKNOWN and token_id in encoding.ids:
+            found[token_id] = Reachability.REACHED
 
 
 def _never_merged(
-    backend: Tokenizer, ids: Iterable[int], spelled: Mapping[int, bytes], spelling: Spelling
+    token_bytes: TokenBytes, ids: Iterable[int], raws: Mapping[int, bytes]
 ) -> Iterator[int]:
     """The tokens of which it is proved that no text gives them."""
+    backend = token_bytes.backend
     model = backend.model
-    if not isinstance(model, models.BPE) or spelling.prefix or spelling.suffix:
+    if not isinstance(model, models.BPE) or token_bytes.prefix or token_bytes.suffix:
         return
     if model.ignore_merges or model.dropout:
         return
     literal = set(backend.get_added_tokens_decoder())
     for i in ids:
         token = backend.id_to_token(i) or ""
-        raw = spelled[i]
+        raw = raws[i]
         if i in literal or not token:
             continue
-        if spelling.byte_tokens and len(raw) == 1 and token.startswith("<0x"):
+        if token_bytes.byte_fallback and len(raw) == 1 and token.startswith("<0x"):
             is_never = raw[0] in _NEVER
         else:
-            is_never = spelling.byte_level and not _NEVER.isdisjoint(raw)
+            is_never = token_bytes.byte_level and not _NEVER.isdisjoint(raw)
             is_never |= [part.id for part in model.tokenize(token)] != [i]
         if is_never:
             yield i
 
 
-def _starters(backend: Tokenizer, spelling: Spelling) -> list[str]:
-    """Words that a piece which goes on with a word can be put behind."""
-    if not spelling.prefix:
+def _starters(token_bytes: TokenBytes) -> list[str]:
+    """Words that a token which continues a word can be put behind."""
+    prefix = token_bytes.prefix
+    if not prefix:
         return []
-    entries = [t for t in backend.get_vocab() if t.isalnum() and not t.startswith(spelling.prefix)]
+    vocab = token_bytes.backend.get_vocab()
+    entries = [entry for entry in vocab if entry.isalnum() and not entry.startswith(prefix)]
     return sorted(entries, key=lambda entry: (len(entry), entry))[:_MAX_STARTERS]
 
 

@@ -11,7 +11,7 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING, NamedTuple
 
 from gptft.inspection.cost import MeasuredText
-from gptft.tokenization.tokens import Token, hexadecimal, split_characters, visible
+from gptft.tokenization.tokens import Token, group_by_characters, hexadecimal, visible
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
@@ -46,7 +46,7 @@ def text_view(measured: MeasuredText) -> Drawn:
     Pills stand apart, so that neighbours of one colour are two. Tokens that make up one character
     are added up: `⟨d0⟩+⟨bf⟩=п`. Without colours it is a line a piece, with tabs: id, piece, bytes.
     """
-    pieces = measured.pieces
+    pieces = measured.tokens
 
     def draw(console: "Console", width: int) -> Iterable["Segment"]:
         if console.is_terminal and _has_colour(console):
@@ -61,7 +61,7 @@ def byte_view(measured: MeasuredText) -> Drawn:
 
     In columns on a terminal; off one with tabs, the offsets last.
     """
-    pieces = measured.pieces
+    pieces = measured.tokens
 
     def draw(console: "Console", width: int) -> Iterable["Segment"]:
         if console.is_terminal:
@@ -78,7 +78,7 @@ def shown_tokens(pieces: Sequence[Token]) -> Iterator[tuple[list[tuple[str, Toke
         what to show and the piece, for one or more of them; the characters that several make up, or
         "" for a single one.
     """
-    for group in split_characters(pieces):
+    for group in group_by_characters(pieces):
         whole = visible(b"".join(piece.bytes for piece in group)) if len(group) > 1 else ""
         yield [(shown_token(piece), piece) for piece in group], whole
 

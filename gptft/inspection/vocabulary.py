@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import regex
 
 from gptft.errors import ConfigError
-from gptft.inspection.reachability import Reach, reach_of
+from gptft.inspection.reachability import Reachability, find_reachability
 from gptft.inspection.tables import Report, Rows
-from gptft.tokenization.token_bytes import spell, spelling_of
+from gptft.tokenization.token_bytes import TokenBytes
 from gptft.tokenization.tokenizer import TextTokenizer
 from gptft.tokenization.tokens import visible
 
@@ -97,7 +97,7 @@ class VocabularySummary:
         num_with_space: tokens with a space in front; for a vocabulary that marks the pieces that go
             on with a word (WordPiece), those that begin one.
         num_partial: tokens that aren't whole characters alone.
-        unreachable: tokens proved to come out of no text; see `reach.reach_of`.
+        unreachable: tokens proved to come out of no text; see `find_reachability`.
         unknown: tokens that came out of none of the texts tried, which proves nothing.
         longest: the tokens with most bytes, the longest first.
     """
@@ -150,7 +150,7 @@ class VocabularySearch:
     """
 
     entries: tuple[VocabularyEntry, ...]
-    reach: Mapping[int, Reach]
+    reach: Mapping[int, Reachability]
     num_found: int
 
     def to_dict(self) -> dict[str, Any]:
@@ -172,15 +172,15 @@ class VocabularySearch:
 def summarize_vocabulary(tokenizer: TextTokenizer) -> VocabularySummary:
     """Count what a vocabulary holds, and find the tokens that no text gives.
 
-    What is proved of those and what isn't is said in `reach.reach_of`.
+    What is proved of those and what isn't is said in `find_reachability`.
     """
-    spelling = spelling_of(tokenizer.backend)
-    entries = _entries(tokenizer)
+    token_bytes = TokenBytes.of(tokenizer.backend)
+    entries = _entries(tokenizer, token_bytes)
     ordinary = [entry for entry in entries if not entry.is_special]
-    reach = reach_of(tokenizer.backend, {e.id: e.bytes for e in ordinary}, spelling=spelling)
+    reach = find_reachability(token_bytes, {entry.id: entry.bytes for entry in ordinary})
     whole = [entry.text for entry in ordinary if entry.text is not None]
-    if spelling.prefix:
-        with_space = [e for e in ordinary if not e.token.startswith(spelling.prefix)]
+    if prefix := token_bytes.prefix:
+        with_space = [e for e in ordinary if not e.token.startswith(prefix)]
     else:
         with_space = [e for e in ordinary if e.bytes.startswith(b" ")]
     return VocabularySummary(
@@ -196,8 +196,8 @@ def summarize_vocabulary(tokenizer: TextTokenizer) -> VocabularySummary:
         lengths=_by_length(Counter(len(entry.bytes) for entry in ordinary)),
         num_with_space=len(with_space),
         num_partial=len(ordinary) - len(whole),
-        unreachable=tuple(e for e in ordinary if reach[e.id] is Reach.UNREACHABLE),
-        unknown=tuple(e for e in ordinary if reach[e.id] is Reach.UNKNOWN),
+        unreachable=tuple(e for e in ordinary if reach[e.id] is Reachability.UNREACHABLE),
+        unknown=tuple(e for e in ordinary if reach[e.id] is Reachability.UNKNOWN),
         longest=tuple(sorted(ordinary, key=lambda e: (-len(e.bytes), e.id))[:_NUM_LONGEST]),
     )
 
@@ -227,7 +227,8 @@ def search_vocabulary(
         raise ConfigError("Look for one thing at a time: a text, an id or a regular expression.")
     if limit < 1:
         raise ConfigError(f"The limit is {limit}; it must be 1 or more.")
-    entries = _entries(tokenizer)
+    token_bytes = TokenBytes.of(tokenizer.backend)
+    entries = _entries(tokenizer, token_bytes)
     if text is not None:
         found = _with_text(entries, text)
     elif token_id is not None:
@@ -243,25 +244,23 @@ def search_vocabulary(
         matches = _matcher(regex or "")
         found = [entry for entry in entries if entry.text is not None and matches(entry.text)]
     shown = found[:limit]
-    reach = reach_of(
-        tokenizer.backend,
+    reach = find_reachability(
+        token_bytes,
         {entry.id: entry.bytes for entry in shown},
-        spelling=spelling_of(tokenizer.backend),
         reserved=[entry.id for entry in shown if entry.is_special],
     )
     return VocabularySearch(tuple(shown), reach, len(found))
 
 
-def _entries(tokenizer: TextTokenizer) -> list[VocabularyEntry]:
+def _entries(tokenizer: TextTokenizer, token_bytes: TokenBytes) -> list[VocabularyEntry]:
     """The whole vocabulary, by id."""
     backend = tokenizer.backend
-    spelling = spelling_of(backend)
     added = backend.get_added_tokens_decoder()
     vocab = sorted((i, token) for token, i in backend.get_vocab(with_added_tokens=True).items())
     entries = []
     for i, token in vocab:
         is_added, is_special = i in added, i in added and added[i].special
-        raw = token.encode() if is_special else spell(i, token, spelling)
+        raw = token.encode() if is_special else token_bytes.of_entry(token, i)
         try:
             text = raw.decode()
         except UnicodeDecodeError:

@@ -73,14 +73,14 @@ def _numbers(one: MeasuredText) -> str:
 
 def _section(one: MeasuredText) -> str:
     facts = []
-    if one.pieces:
+    if one.tokens:
         facts.append(f"One token each would be {', '.join(costs_instead(one))}.")
         facts.append(f"Of a context: {', '.join(contexts_in_words(one))}.")
     if one.num_partial:
         facts.append(f"{one.num_partial:,} of the tokens are no text but with those beside them.")
     if not one.lossless:
         facts.append("The tokenizer doesn't keep this text byte for byte: shown is what it spells.")
-    pieces = "".join(_pieces(one.pieces))
+    pieces = "".join(_pieces(one.tokens))
     return (
         f'<section>\n<h2>{_text(words.one_line(one.model))}</h2>\n<p class="note">'
         f'{_text(" ".join(facts))}</p>\n<div class="pieces">{pieces}</div>\n</section>\n'

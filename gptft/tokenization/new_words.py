@@ -13,8 +13,8 @@ from tokenizers import Tokenizer
 
 from gptft.documents.scan import Progress
 from gptft.tokenization.evaluation import SplitCorpus
+from gptft.tokenization.token_bytes import TokenBytes
 from gptft.tokenization.tokenizer import TextTokenizer
-from gptft.tokenization.tokens import spelling_of
 
 _MAX_WORDS = 1_000_000  # distinct words that are counted; later ones are passed over
 _MIN_LETTERS = 2
@@ -48,8 +48,8 @@ def learn_words(
         can_be_added: whether the tokenizer takes a word as a new token.
         progress: told ("learning", bytes done, bytes in all).
     """
-    spelling = spelling_of(tokenizer.backend)
-    with_space = spelling.byte_level or bool(spelling.space)
+    written = TokenBytes.of(tokenizer.backend)
+    with_space = written.byte_level or bool(written.space)
     pattern = _WORD_WITH_SPACE if with_space else _WORD
     counts: Counter[str] = Counter()
     for passage in corpus.training("learning", progress):

@@ -1,13 +1,8 @@
-"""A tokenizer -> how its vocabulary writes bytes, and what bytes an entry spells.
-
-In: a tokenizer of the `tokenizers` library and vocabulary entries. Out: bytes. An entry is read as
-its tokenizer writes it: in GPT-2's byte alphabet, with SentencePiece's `▁` and `<0xE2>`, with
-WordPiece's `##`. Must not import torch or transformers.
-"""
+"""A tokenizer -> the bytes that each entry of its vocabulary stands for, however it writes them."""
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -18,79 +13,92 @@ _BYTE_TOKEN = re.compile(r"<0x([0-9A-F]{2})>")
 
 
 @dataclass(frozen=True)
-class Spelling:
+class TokenBytes:
     """How one tokenizer's vocabulary writes bytes.
 
     Attributes:
+        backend: the tokenizer.
         literals: text by id, of added tokens, which are matched in the text as they stand.
         byte_level: entries are in GPT-2's byte alphabet.
-        byte_tokens: `<0xE2>` is the byte E2.
-        space: the mark that stands for a space, or "".
+        byte_fallback: `<0xE2>` is the byte E2.
+        space: the mark that stands for a space, SentencePiece's `▁`, or "".
         drops_first_space: decoding takes a space off the front, as SentencePiece puts one there.
-        prefix: begins an entry that goes on with a word, or "".
+        prefix: begins an entry that continues a word, WordPiece's `##`, or "".
         suffix: ends an entry that ends a word, or "".
     """
 
+    backend: Tokenizer
     literals: Mapping[int, str]
     byte_level: bool
-    byte_tokens: bool
+    byte_fallback: bool
     space: str
     drops_first_space: bool
     prefix: str
     suffix: str
 
+    @classmethod
+    def of(cls, backend: Tokenizer) -> "TokenBytes":
+        """Read off a tokenizer's components how its vocabulary writes bytes."""
+        decoders = _components(backend.decoder)
+        others = [*_components(backend.normalizer), *_components(backend.pre_tokenizer)]
+        kinds = {component["type"] for component in (*others, *decoders)}
+        spaces = [c["replacement"] for c in (*others, *decoders) if c["type"] == "Metaspace"]
+        spaces += [
+            decoder["pattern"].get("String", "")
+            for decoder in decoders
+            if decoder["type"] == "Replace" and decoder["content"] == " "
+        ]
+        added = backend.get_added_tokens_decoder()
+        model = backend.model
+        return cls(
+            backend=backend,
+            literals={i: token.content for i, token in added.items() if not token.special},
+            byte_level="ByteLevel" in kinds,
+            byte_fallback="ByteFallback" in kinds or bool(getattr(model, "byte_fallback", False)),
+            space=spaces[0] if spaces else "",
+            drops_first_space=any(map(_drops_space, decoders)),
+            prefix=getattr(model, "continuing_subword_prefix", None) or "",
+            suffix=getattr(model, "end_of_word_suffix", None) or "",
+        )
 
-def spelling_of(backend: Tokenizer) -> Spelling:
-    """Read off a tokenizer's parts how its vocabulary writes bytes."""
-    decoders = _parts(backend.decoder)
-    parts = [*_parts(backend.normalizer), *_parts(backend.pre_tokenizer), *decoders]
-    kinds = {part["type"] for part in parts}
-    spaces = [part["replacement"] for part in parts if part["type"] == "Metaspace"]
-    spaces += [
-        part["pattern"].get("String", "")
-        for part in decoders
-        if part["type"] == "Replace" and part["content"] == " "
-    ]
-    model = backend.model
-    return Spelling(
-        literals={
-            i: added.content
-            for i, added in backend.get_added_tokens_decoder().items()
-            if not added.special
-        },
-        byte_level="ByteLevel" in kinds,
-        byte_tokens="ByteFallback" in kinds or bool(getattr(model, "byte_fallback", False)),
-        space=spaces[0] if spaces else "",
-        drops_first_space=any(_drops_space(part) for part in decoders),
-        prefix=getattr(model, "continuing_subword_prefix", None) or "",
-        suffix=getattr(model, "end_of_word_suffix", None) or "",
-    )
+    def of_entry(self, entry: str, token_id: int | None = None) -> bytes:
+        """The bytes of one vocabulary entry; without its id it isn't taken for an added token."""
+        literal = None if token_id is None else self.literals.get(token_id)
+        if literal is not None:
+            return literal.encode()
+        entry = entry.removeprefix(self.prefix).removesuffix(self.suffix)
+        if self.byte_level:
+            alphabet = byte_alphabet()
+            if all(character in alphabet for character in entry):
+                return bytes(alphabet[character] for character in entry)
+        if self.byte_fallback and (match := _BYTE_TOKEN.fullmatch(entry)):
+            return bytes.fromhex(match.group(1))
+        return (entry.replace(self.space, " ") if self.space else entry).encode()
+
+    def of_ids(self, ids: Iterable[int], *, at_start: bool = True) -> list[bytes]:
+        """The bytes of each token of a text; ids outside the vocabulary have none.
+
+        Args:
+            ids: of the text, in order.
+            at_start: the text begins with them, where decoding may drop a space.
+        """
+        ids = list(ids)
+        by_id = {i: self.of_entry(self.backend.id_to_token(i) or "", i) for i in {*ids}}
+        found = [by_id[i] for i in ids]
+        if at_start and self.drops_first_space:
+            drop_first_space(found)
+        return found
 
 
-def spell(token_id: int, token: str, spelling: Spelling) -> bytes:
-    """The bytes one vocabulary entry stands for."""
-    literal = spelling.literals.get(token_id)
-    if literal is not None:
-        return literal.encode()
-    token = token.removeprefix(spelling.prefix).removesuffix(spelling.suffix)
-    if spelling.byte_level:
-        alphabet = _byte_alphabet()
-        if all(character in alphabet for character in token):
-            return bytes(alphabet[character] for character in token)
-    if spelling.byte_tokens and (match := _BYTE_TOKEN.fullmatch(token)):
-        return bytes.fromhex(match.group(1))
-    return (token.replace(spelling.space, " ") if spelling.space else token).encode()
-
-
-def drop_first_space(spelled: list[bytes]) -> None:
-    """Take the first space off, in place, if the pieces begin with one."""
-    first = next((number for number, raw in enumerate(spelled) if raw), None)
+def drop_first_space(tokens: list[bytes]) -> None:
+    """Remove the first space, in place, where the first token that isn't empty begins with one."""
+    first = next((number for number, raw in enumerate(tokens) if raw), None)
     if first is not None:
-        spelled[first] = spelled[first].removeprefix(b" ")
+        tokens[first] = tokens[first].removeprefix(b" ")
 
 
 @cache
-def _byte_alphabet() -> dict[str, int]:
+def byte_alphabet() -> Mapping[str, int]:
     """GPT-2's byte alphabet: the byte of every character.
 
     A byte that is a printable character of Latin-1 stands for itself; the other 68 are, in order,
@@ -103,19 +111,18 @@ def _byte_alphabet() -> dict[str, int]:
     return own | {chr(0x100 + n): byte for n, byte in enumerate(hidden)}
 
 
-def _parts(component: Any) -> list[dict[str, Any]]:
+def flat_components(component: Any) -> list[dict[str, Any]]:
     """A normalizer, pre-tokenizer or decoder as tokenizer.json has it, sequences laid flat."""
-    if component is None:
+    if not isinstance(component, dict) or "type" not in component:
         return []
-    waiting = [json.loads(component.__getstate__())]
-    flat = []
-    while waiting:
-        part = waiting.pop(0)
-        if part["type"] == "Sequence":
-            waiting = [*next(v for v in part.values() if isinstance(v, list)), *waiting]
-        else:
-            flat.append(part)
-    return flat
+    if component["type"] != "Sequence":
+        return [component]
+    inner = next((value for value in component.values() if isinstance(value, list)), [])
+    return [leaf for one in inner for leaf in flat_components(one)]
+
+
+def _components(component: Any) -> list[dict[str, Any]]:
+    return [] if component is None else flat_components(json.loads(component.__getstate__()))
 
 
 def _drops_space(decoder: Mapping[str, Any]) -> bool:

@@ -1,9 +1,4 @@
-"""A text -> its tokens, each with the bytes it spells and its place in the text.
-
-In: a `TextTokenizer` and a text. Out: pieces, and what the text costs in tokens. A token's bytes
-come from its vocabulary entry (see `spelling`). Knows nothing of files, terminals or models, and
-must not import torch or transformers.
-"""
+"""A text -> its tokens, each with its bytes and its place in the text, and what the text costs."""
 
 import codecs
 import re
@@ -15,10 +10,7 @@ from itertools import accumulate, pairwise
 from typing import Any
 
 from gptft.errors import ConfigError
-from gptft.tokenization.token_bytes import Spelling as Spelling
-from gptft.tokenization.token_bytes import drop_first_space as drop_first_space
-from gptft.tokenization.token_bytes import spell as spell
-from gptft.tokenization.token_bytes import spelling_of as spelling_of
+from gptft.tokenization.token_bytes import TokenBytes
 from gptft.tokenization.tokenizer import TextTokenizer
 
 _BROKEN = re.compile("[\udc80-\udcff]+")  # what `surrogateescape` makes of bytes it can't decode
@@ -33,8 +25,8 @@ class Token:
     Attributes:
         id: its number in the vocabulary.
         token: its vocabulary entry, as it stands there.
-        bytes: what it spells, as UTF-8; the pieces of a text joined are the text, unless the
-            tokenizer drops or changes something (see `is_lossless`).
+        bytes: what its entry stands for, as UTF-8; the bytes of a text's tokens joined are the
+            text, unless the tokenizer drops or changes something (see `is_lossless`).
         text: `bytes` as text; None where they aren't whole characters.
         start: byte offset in the text where what it stands for begins.
         end: byte offset one past that.
@@ -117,10 +109,10 @@ class TextCost:
 
 
 def split_tokens(tokenizer: TextTokenizer, text: str) -> list[Token]:
-    """Tokenize `text`, special-token strings read as text, and say what bytes every token spells.
+    """Tokenize `text`, special-token strings read as text, with the bytes of every token.
 
-    For a tokenizer that keeps text as it is the pieces' bytes are the text's, cut without gaps. One
-    that doesn't (it lowers case, drops white space, puts a space in front) gives pieces whose bytes
+    For a tokenizer that keeps text as it is the tokens' bytes are the text's, cut without gaps. One
+    that doesn't (it lowers case, drops white space, puts a space in front) gives tokens whose bytes
     differ from the text's between `start` and `end`; those two then come from the places the
     `tokenizers` library reports, which are whole characters.
 
@@ -131,28 +123,24 @@ def split_tokens(tokenizer: TextTokenizer, text: str) -> list[Token]:
     backend = tokenizer.backend
     encoding = backend.encode(text, add_special_tokens=False)
     ids = encoding.ids
-    spelling = spelling_of(backend)
     # Not `encoding.tokens`: for an unknown token those are the text, not the entry.
-    tokens = {i: backend.id_to_token(i) or "" for i in {*ids}}
-    spelled_by_id = {i: spell(i, token, spelling) for i, token in tokens.items()}
-    spelled = [spelled_by_id[i] for i in ids]
-    if spelling.drops_first_space:
-        drop_first_space(spelled)
-    if b"".join(spelled) == data:
-        places = _joined_places(spelled)
+    entries = {i: backend.id_to_token(i) or "" for i in {*ids}}
+    raws = TokenBytes.of(backend).of_ids(ids)
+    if b"".join(raws) == data:
+        places = _joined_places(raws)
     else:
-        places = _found_places(spelled, encoding.offsets, text)
-    texts = {raw: _whole_text(raw) for raw in {*spelled}}
+        places = _found_places(raws, encoding.offsets, text)
+    texts = {raw: _whole_text(raw) for raw in {*raws}}
     characters = _characters_of(places, data)
     return [
-        Token(i, tokens[i], raw, texts[raw], *place, *counted)
-        for i, raw, place, counted in zip(ids, spelled, places, characters, strict=True)
+        Token(i, entries[i], raw, texts[raw], *place, *counted)
+        for i, raw, place, counted in zip(ids, raws, places, characters, strict=True)
     ]
 
 
-def is_lossless(pieces: Sequence[Token], text: str) -> bool:
-    """Whether the pieces' bytes, joined, are the bytes of `text`."""
-    return b"".join(piece.bytes for piece in pieces) == text.encode()
+def is_lossless(tokens: Sequence[Token], text: str) -> bool:
+    """Whether the tokens' bytes, joined, are the bytes of `text`."""
+    return b"".join(token.bytes for token in tokens) == text.encode()
 
 
 def text_cost(text: str, *, num_tokens: int) -> TextCost:
@@ -164,36 +152,36 @@ def text_cost(text: str, *, num_tokens: int) -> TextCost:
     return TextCost(num_tokens, len(text.split()), len(text), len(text.encode()))
 
 
-def split_characters(pieces: Sequence[Token]) -> Iterator[list[Token]]:
-    """Group pieces so that every group spells whole characters, in order.
+def group_by_characters(tokens: Sequence[Token]) -> Iterator[list[Token]]:
+    """Group tokens so that every group is whole characters, in order.
 
-    Most groups are one piece. Several pieces are a group where none of them ends on the end of a
-    character but the last. A piece whose character never becomes whole is a group of its own.
+    Most groups are one token. Several tokens are a group where none of them ends on the end of a
+    character but the last. A token whose character is never completed is a group of its own.
     """
     pending: list[Token] = []
     decoder = codecs.getincrementaldecoder("utf-8")()
-    for piece in pieces:
-        if piece.text is not None and not pending:
-            yield [piece]
+    for token in tokens:
+        if token.text is not None and not pending:
+            yield [token]
             continue
         try:
-            decoder.decode(piece.bytes)
+            decoder.decode(token.bytes)
         except UnicodeDecodeError:
             yield from ([lone] for lone in pending)
             pending = []
             decoder.reset()
             try:
-                decoder.decode(piece.bytes)
+                decoder.decode(token.bytes)
             except UnicodeDecodeError:
                 decoder.reset()
-        pending.append(piece)
+        pending.append(token)
         if not decoder.getstate()[0]:
             yield pending
             pending = []
     yield from ([lone] for lone in pending)
 
 
-@lru_cache(maxsize=2**16)  # a text says few pieces many times
+@lru_cache(maxsize=2**16)  # a text repeats few distinct tokens
 def visible(data: bytes) -> str:
     r"""Show bytes as text in which nothing is hidden.
 
@@ -253,22 +241,22 @@ def _encode(text: str) -> bytes:
         ) from None
 
 
-def _joined_places(spelled: Sequence[bytes], *, start: int = 0) -> list[tuple[int, int]]:
-    """Where pieces lie that follow each other without a gap, from byte `start` on."""
-    ends = list(accumulate((len(raw) for raw in spelled), initial=start))
+def _joined_places(raws: Sequence[bytes], *, start: int = 0) -> list[tuple[int, int]]:
+    """Places of tokens that follow each other without a gap, from byte `start` on."""
+    ends = list(accumulate((len(raw) for raw in raws), initial=start))
     return list(pairwise(ends))
 
 
 def _found_places(
-    spelled: Sequence[bytes], spans: Sequence[tuple[int, int]], text: str
+    raws: Sequence[bytes], spans: Sequence[tuple[int, int]], text: str
 ) -> list[tuple[int, int]]:
-    """Where pieces lie in a text that they don't spell as it is.
+    """Places of tokens in a text whose bytes aren't those of the tokens.
 
-    Tokens that share characters are placed together: to the byte where they spell the text that is
-    there, and by their spans where they don't.
+    Tokens that share characters are placed together: to the byte where their bytes are the
+    text's, and by their spans where they aren't.
 
     Args:
-        spelled: bytes by token.
+        raws: bytes by token.
         spans: first character and one past the last, by token; they may leave out white space.
         text: the text.
     """
@@ -279,12 +267,12 @@ def _found_places(
     places: list[tuple[int, int]] = []
     cursor = 0
     for (first, last), (following, _) in pairwise(groups):
-        raw = b"".join(spelled[first:last])
+        raw = b"".join(raws[first:last])
         start, end = byte_spans[first][0], max(end for _, end in byte_spans[first:last])
         limit = byte_spans[following][0] if following < len(spans) else len(data)
         for at in (cursor, max(cursor, start)):
             if end <= at + len(raw) <= limit and data.startswith(raw, at):
-                places += _joined_places(spelled[first:last], start=at)
+                places += _joined_places(raws[first:last], start=at)
                 break
         else:
             places += [(max(cursor, s), max(cursor, e)) for s, e in byte_spans[first:last]]
@@ -317,12 +305,12 @@ def _begun_before(offsets: Sequence[int], data: bytes) -> Iterator[int]:
 
 def _shared(spans: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
     """Runs of spans that overlap one another, as (first, one past the last)."""
-    first, reach = 0, 0
+    first, furthest = 0, 0
     for number, (start, end) in enumerate(spans):
-        if start >= reach and number > first:
+        if start >= furthest and number > first:
             yield first, number
             first = number
-        reach = max(reach, end)
+        furthest = max(furthest, end)
     if spans:
         yield first, len(spans)
 

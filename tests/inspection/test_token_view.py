@@ -118,7 +118,7 @@ def test_nothing_is_wider_than_the_terminal_and_nothing_is_lost(width: int, text
         assert all(cell_len(line) <= width for line in plain(drawn(view, width=width)))
     rows = "\n".join(drawn(text_view(measured), width=width))
     shown = "".join(pill for _, pill in COLOUR.findall(rows))
-    assert shown.replace(" ", "") == "".join(map(shown_token, measured.pieces)).replace(" ", "")
+    assert shown.replace(" ", "") == "".join(map(shown_token, measured.tokens)).replace(" ", "")
 
 
 @pytest.mark.parametrize("width", [40, 100])
@@ -136,7 +136,7 @@ def test_off_a_terminal_and_without_colours_it_is_lines_with_tabs() -> None:
     off = drawn(text_view(measured), terminal=False)
     assert drawn(text_view(measured), no_color=True) == off
     cells = [line.split("\t") for line in off]
-    assert [int(row[0]) for row in cells] == [piece.id for piece in measured.pieces]
+    assert [int(row[0]) for row in cells] == [piece.id for piece in measured.tokens]
     assert bytes.fromhex("".join(row[2] for row in cells)) == "Да 😀".encode()
     assert cells[-1][1] == "└ ⟨80⟩ = 😀"
 
@@ -157,7 +157,7 @@ def test_a_narrow_terminal_shows_where_tokens_begin() -> None:
     lines = plain(drawn(byte_view(measured), width=40))
     assert max(map(cell_len, lines)) <= 40
     assert not any("–" in line for line in lines)
-    last = measured.pieces[-1]
+    last = measured.tokens[-1]
     assert lines[-1].split()[1:3] == [str(last.start), str(last.start_character)]
 
 

@@ -22,7 +22,7 @@ from tokenizers import (
 )
 
 from gptft.errors import ConfigError
-from gptft.inspection.reachability import Reach, reach_of
+from gptft.inspection.reachability import Reachability, find_reachability
 from gptft.inspection.vocabulary import (
     OTHER_SCRIPT,
     VocabularyEntry,
@@ -30,7 +30,7 @@ from gptft.inspection.vocabulary import (
     search_vocabulary,
     summarize_vocabulary,
 )
-from gptft.tokenization.token_bytes import spell, spelling_of
+from gptft.tokenization.token_bytes import TokenBytes
 from gptft.tokenization.tokenizer import TextTokenizer, load_tokenizer, train_tokenizer
 from tests.conftest import SENTENCES
 
@@ -203,12 +203,12 @@ def test_nothing_is_proved_where_merges_go_otherwise(given: dict[str, Any]) -> N
 
 def test_a_part_of_a_character_is_looked_for_in_characters() -> None:
     tokenizer = train_tokenizer(iter(SENTENCES), vocab_size=257, min_frequency=2)
-    spelling = spelling_of(tokenizer.backend)
-    vocab = {i: spell(i, t, spelling) for t, i in tokenizer.backend.get_vocab().items() if i}
-    reach = reach_of(tokenizer.backend, vocab, spelling=spelling)
+    token_bytes = TokenBytes.of(tokenizer.backend)
+    vocab = {i: token_bytes.of_entry(t, i) for t, i in tokenizer.backend.get_vocab().items() if i}
+    reach = find_reachability(token_bytes, vocab)
     for i, raw in vocab.items():
         never = raw[0] in {0xC0, 0xC1, *range(0xF5, 0x100)}
-        assert reach[i] is (Reach.UNREACHABLE if never else Reach.REACHED), raw
+        assert reach[i] is (Reachability.UNREACHABLE if never else Reachability.REACHED), raw
 
 
 @pytest.mark.parametrize(
@@ -263,7 +263,7 @@ def test_search_by_text() -> None:
 def test_search_by_id() -> None:
     found = search_vocabulary(PICO, token_id=0)
     assert tokens(found.entries) == ["<|endoftext|>"]
-    assert found.reach == {0: Reach.RESERVED}
+    assert found.reach == {0: Reachability.RESERVED}
     for wrong in (8192, -1):
         with pytest.raises(ConfigError, match=f"no token {wrong}: ids go from 0 to 8,191"):
             search_vocabulary(PICO, token_id=wrong)
@@ -280,7 +280,7 @@ def test_search_by_pattern() -> None:
 def test_search_says_what_no_text_gives() -> None:
     found = search_vocabulary(by_hand(), text="ab")
     assert tokens(found.entries) == ["ab", "abc", "cab"]
-    assert found.reach[7] is Reach.UNREACHABLE
+    assert found.reach[7] is Reachability.UNREACHABLE
     assert found.to_dict()["tokens"][2]["reach"] == "unreachable"
 
 

@@ -56,10 +56,10 @@ def measured(text: str = TEXT) -> MeasuredText:
 def test_each_piece_says_its_id_bytes_and_place() -> None:
     one = measured()
     reader = read(tokens_html([one]))
-    assert len(reader.titles) == len(one.pieces)
+    assert len(reader.titles) == len(one.tokens)
     raws = [re.search(r"bytes ([0-9a-f ]+);", title) for title in reader.titles]
     assert bytes.fromhex("".join(raw[1] for raw in raws if raw)).decode() == TEXT
-    for title, piece in zip(reader.titles, one.pieces, strict=True):
+    for title, piece in zip(reader.titles, one.tokens, strict=True):
         assert title == (
             f"id {piece.id}; bytes {hexadecimal(piece.bytes)}; at bytes {piece.start}–{piece.end}, "
             f"characters {piece.start_character}–{piece.end_character}"
@@ -98,14 +98,14 @@ def test_several_tokenizers_on_one_page() -> None:
     small = train_tokenizer(iter(SENTENCES * 4), vocab_size=280, min_frequency=2)
     found = [measured("Мороз"), measure_text(small, "Мороз")]
     page = tokens_html(found)
-    assert len(read(page).titles) == sum(len(one.pieces) for one in found)
+    assert len(read(page).titles) == sum(len(one.tokens) for one in found)
     assert page.count("<h2>") == 2
     assert "<h2>pico</h2>" in page
     assert "<h2>tokenizer.train</h2>" in page
 
 
 def test_a_text_that_is_not_kept_and_no_text() -> None:
-    changed = MeasuredText("x<y>", measured("Да").pieces, measured("Да").cost, False, None)
+    changed = MeasuredText("x<y>", measured("Да").tokens, measured("Да").cost, False, None)
     page = tokens_html([changed])
     assert "keep this text byte for byte" in unescape(page)
     assert "x&lt;y&gt;" in page

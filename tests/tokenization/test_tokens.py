@@ -22,8 +22,8 @@ from gptft.tokenization.tokenizer import TextTokenizer, load_tokenizer, train_to
 from gptft.tokenization.tokens import (
     TextCost,
     Token,
+    group_by_characters,
     is_lossless,
-    split_characters,
     split_tokens,
     text_cost,
     visible,
@@ -326,7 +326,7 @@ def test_half_of_a_surrogate_pair_is_refused_wherever_it_is(a: str, half: str, b
 
 def test_pieces_of_one_character_are_grouped() -> None:
     pieces = split_tokens(byte_level(merges=0), "aп😀")
-    groups = [[piece.bytes.hex() for piece in group] for group in split_characters(pieces)]
+    groups = [[piece.bytes.hex() for piece in group] for group in group_by_characters(pieces)]
     assert groups == [["61"], ["d0", "bf"], ["f0", "9f", "98", "80"]]
 
 
@@ -334,7 +334,7 @@ def test_pieces_of_one_character_are_grouped() -> None:
 @given(UNICODE)
 def test_groups_are_whole_characters(text: str) -> None:
     pieces = split_tokens(BYTE_LEVEL, text)
-    groups = list(split_characters(pieces))
+    groups = list(group_by_characters(pieces))
     assert [piece for group in groups for piece in group] == pieces
     joined = [b"".join(piece.bytes for piece in group).decode() for group in groups]
     assert "".join(joined) == text
@@ -344,7 +344,7 @@ def test_groups_are_whole_characters(text: str) -> None:
 def test_bytes_that_never_become_a_character_stand_alone() -> None:
     raws = [b"\xd0", b"a", b"\xbf", b"\xd0", b"\xd0", b"\xbf", b"\xf0\x9f"]
     pieces = [Token(0, "", raw, None, 0, 0) for raw in raws]
-    groups = [[piece.bytes for piece in group] for group in split_characters(pieces)]
+    groups = [[piece.bytes for piece in group] for group in group_by_characters(pieces)]
     assert groups == [[b"\xd0"], [b"a"], [b"\xbf"], [b"\xd0"], [b"\xd0", b"\xbf"], [b"\xf0\x9f"]]
 
 
