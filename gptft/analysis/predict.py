@@ -21,7 +21,7 @@ from gptft.decoding.special_tokens import check_ids, excerpt
 from gptft.errors import ConfigError
 from gptft.models.load import context_of
 from gptft.models.precision import DtypeName
-from gptft.tokenization.tokens import visible
+from gptft.terminal.text import visible
 
 NamedProcessors = Sequence[tuple[str, LogitsProcessor]]
 

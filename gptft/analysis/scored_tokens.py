@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from gptft.terminal.text import visible
 from gptft.tokenization.token_bytes import TokenBytes, drop_first_space
-from gptft.tokenization.tokens import Token, visible
+from gptft.tokenization.tokens import Token
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

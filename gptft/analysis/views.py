@@ -12,11 +12,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gptft.analysis.scored_tokens import ScoredToken, shown_token
-from gptft.decoding.settings import shown
-from gptft.tokenization.tokens import (
-    group_by_characters,
-    visible,
-)
+from gptft.terminal.text import visible
+from gptft.terminal.words import short_value
+from gptft.tokenization.tokens import group_by_characters
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
@@ -419,7 +417,7 @@ def _about(
     yield words
     for kept in step.kept:
         value = prediction.settings.values.get(kept.name)
-        name = kept.name if value is None else f"{kept.name} {shown(value)}"
+        name = kept.name if value is None else f"{kept.name} {short_value(value)}"
         if kept.num_after == kept.num_before:
             yield f"{name} keeps all {kept.num_before:,} tokens"
         else:

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from gptft.config.suggest import did_you_mean
+from gptft.terminal.words import short_value, wrong_value
 
 Kind = Literal[
     "int", "float", "bool", "text", "texts", "ints", "weights", "words", "early_stopping", "layers",
@@ -85,21 +86,23 @@ class Parameter:
         meant = _READERS[self.kind](value)
         if meant is None:
             off = _off(self) if value is None else ""
-            raise ValueError(f"must be {_WORDS[self.kind]}, not {_shown(value)}.{off}")
+            raise ValueError(f"must be {_WORDS[self.kind]}, not {wrong_value(value)}.{off}")
         self._check_range(meant)
         return meant
 
     def _check_range(self, value: Any) -> None:
         if self.choices and value not in self.choices:
             hint = did_you_mean(value, self.choices) or f"Take one of {', '.join(self.choices)}."
-            raise ValueError(f"can't be {_shown(value)}. {hint}")
+            raise ValueError(f"can't be {wrong_value(value)}. {hint}")
         numbers = value if isinstance(value, list) else [value]
         for number in numbers:
             if isinstance(number, bool) or not isinstance(number, int | float):
                 continue
             wanted = self._wanted(number)
             if wanted:
-                raise ValueError(f"must be {wanted}, not {_shown(number)}. {self.hint}".rstrip())
+                raise ValueError(
+                    f"must be {wanted}, not {wrong_value(number)}. {self.hint}".rstrip()
+                )
 
     def _wanted(self, value: float) -> str | None:
         if not math.isfinite(value):
@@ -135,9 +138,9 @@ def _off(row: Parameter) -> str:
     """What to do instead of setting it to null, which is no value of any setting."""
     neutral = row.neutral
     if isinstance(neutral, bool | int | float) and neutral not in (0, 1):
-        return f" Leave it out for {_shown(neutral)}."
+        return f" Leave it out for {short_value(neutral)}."
     if isinstance(neutral, bool | int | float) and row._wanted(neutral) is None:
-        return f" {_shown(neutral)} turns it off."
+        return f" {short_value(neutral)} turns it off."
     return " Leave it out for the default." if neutral else " Leave it out to turn it off."
 
 
@@ -233,18 +236,6 @@ _READERS: dict[Kind, Any] = {
     "layers": _layers,
     "decay": _decay,
 }
-
-
-def _shown(value: Any) -> str:
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, str):
-        return f"the text {value!r}"
-    if isinstance(value, list | tuple):
-        return "a list" if len(str(value)) > 40 else str(list(value))
-    return "a mapping" if isinstance(value, Mapping) else str(value)
 
 
 _TABLE = (
@@ -466,7 +457,7 @@ def read_generation(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[tup
             if isinstance(value, str) and value:
                 meant[name] = value
             else:
-                problems.append((name, f"must be a strategy's name, not {_shown(value)}."))
+                problems.append((name, f"must be a strategy's name, not {wrong_value(value)}."))
         elif name in PARAMETERS:
             try:
                 meant[name] = PARAMETERS[name].read(value)

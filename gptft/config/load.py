@@ -15,8 +15,9 @@ from gptft.config.generation_fields import PARAMETERS, read_generation
 from gptft.config.sections import Config, Section
 from gptft.config.source import KeyPath, Source, parse_value, read_yaml
 from gptft.config.suggest import did_you_mean
-from gptft.config.training_fields import known_fields, shown, training_problems
+from gptft.config.training_fields import known_fields, training_problems
 from gptft.errors import ConfigError
+from gptft.terminal.words import wrong_value
 
 # How a text is trained on where no config says otherwise: by TrainingArguments' own defaults a poem
 # gets three steps of 5e-5, which change nothing. These learn it by heart, which
@@ -210,7 +211,7 @@ def _wanted(error: ErrorDetails, path: KeyPath) -> str:
         wanted = f"must be a {field}, or a {field} with a weight"
     if path == ("data", "validation"):
         wanted = "must be a share between 0 and 1, a path, or a list of paths"
-    return f"{wanted}, not {shown(value)}. {_meaning(path)}".rstrip()
+    return f"{wanted}, not {wrong_value(value)}. {_meaning(path)}".rstrip()
 
 
 def _siblings(path: KeyPath) -> list[str]:

@@ -13,6 +13,7 @@ from importlib.resources import files
 from typing import Any
 
 from gptft.config.suggest import did_you_mean
+from gptft.terminal.words import wrong_value
 
 # Settings of earlier transformers, and what to write today.
 RENAMED = {
@@ -203,14 +204,14 @@ def _unlikelihood_problems(values: dict[str, Any]) -> list[tuple[str, str]]:
 def _value_problem(name: str, value: Any, entry: dict[str, Any]) -> str | None:
     if not any(_is(value, type_name) for type_name in entry["types"]):
         wanted = " or ".join(_WORDS[type_name] for type_name in entry["types"])
-        return f"must be {wanted}, not {shown(value)}."
+        return f"must be {wanted}, not {wrong_value(value)}."
     refused = _REFUSED.get(name, {})
     if isinstance(value, int | str) and value in refused:
         return f"{value} {refused[value]}"
     choices = entry.get("choices")
     if isinstance(value, str) and choices and value not in choices:
         hint = did_you_mean(value, choices) or f"Take one of {', '.join(choices)}."
-        return f"can't be {shown(value)}. {hint}"
+        return f"can't be {wrong_value(value)}. {hint}"
     if isinstance(value, int | float):
         if name in _AT_LEAST and not value >= _AT_LEAST[name]:
             return f"must be at least {_AT_LEAST[name]}, not {value}."
@@ -229,22 +230,3 @@ def _is(value: Any, type_name: str) -> bool:
     if isinstance(value, bool):
         return type_name == "bool"
     return isinstance(value, _PYTHON_TYPES[type_name])
-
-
-def shown(value: Any) -> str:
-    """A value as a message shows it: text in quotes, containers by kind.
-
-    >>> shown("5e-5"), shown(True), shown([1, 2])
-    ("the text '5e-5'", 'true', 'a list')
-    """
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str):
-        return f"the text {value!r}"
-    if isinstance(value, dict):
-        return "a mapping"
-    if isinstance(value, list):
-        return "a list"
-    return str(value)

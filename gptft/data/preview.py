@@ -20,10 +20,10 @@ from gptft.data.plan import plan_packing
 from gptft.data.prepare import Prepared
 from gptft.data.store import BlockStore
 from gptft.errors import ConfigError
+from gptft.terminal.text import visible
 from gptft.tokenization.token_bytes import TokenBytes, drop_first_space
 from gptft.tokenization.token_ids import TokenIds
 from gptft.tokenization.tokenizer import TextTokenizer, load_tokenizer
-from gptft.tokenization.tokens import visible
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult

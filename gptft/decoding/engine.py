@@ -22,7 +22,7 @@ from gptft.decoding.encoding import continuation, encode_bare, encode_prompt
 from gptft.decoding.loaded_model import LoadedModel
 from gptft.decoding.logprobs import sequence_logprobs
 from gptft.decoding.prompts.healing import heal
-from gptft.decoding.settings import Settings, shown, why_not_streamed, with_seed
+from gptft.decoding.settings import Settings, why_not_streamed, with_seed
 from gptft.decoding.sliding_window import generate_windows
 from gptft.decoding.special_tokens import check_context, check_ids, special_tokens
 from gptft.decoding.stopping import cut_at
@@ -30,6 +30,7 @@ from gptft.decoding.stream import TextStreamer
 from gptft.errors import ConfigError
 from gptft.models.load import context_of, load_auto_tokenizer, load_for_inference
 from gptft.models.precision import DtypeName, pick_device
+from gptft.terminal.words import short_value
 
 Sampler = Callable[[PreTrainedModel, PreTrainedTokenizerBase, Sequence[str]], list[str]]
 
@@ -258,7 +259,7 @@ def unused_suggestions(loaded: LoadedModel) -> str | None:
     known = {name: value for name, value in values.items() if name in PARAMETERS}
     if not known:
         return None
-    words = ", ".join(f"{name} {shown(value)}" for name, value in known.items())
+    words = ", ".join(f"{name} {short_value(value)}" for name, value in known.items())
     return (
         f"The model's own generation_config.json suggests {words}. It is not in force; give these "
         "settings to have them."

@@ -50,8 +50,9 @@ from gptft.decoding.constraints import TextConstraint, allowed_by_choices, allow
 from gptft.decoding.early_exit import first_layers
 from gptft.decoding.encoding import encode_bare, encode_prompt
 from gptft.decoding.loaded_model import LoadedModel
-from gptft.decoding.settings import Settings, shown
+from gptft.decoding.settings import Settings
 from gptft.errors import ConfigError
+from gptft.terminal.words import short_value
 
 Named = tuple[str, LogitsProcessor]
 
@@ -368,8 +369,8 @@ def _one_id(batch: BatchContext, key: str) -> int:
     ids = encode_bare(batch.tokenizer, key)
     if len(ids) != 1:
         raise ConfigError(
-            f"logit_bias: {key!r} is {len(ids)} tokens, {shown(ids)}, and a bias is for one. Name "
-            "one of them by its id, or use sequence_bias."
+            f"logit_bias: {key!r} is {len(ids)} tokens, {short_value(ids)}, and a bias is for one. "
+            "Name one of them by its id, or use sequence_bias."
         )
     return ids[0]
 

@@ -21,6 +21,7 @@ from gptft.decoding.strategies import (
     listed,
 )
 from gptft.errors import ConfigError
+from gptft.terminal.words import short_value
 
 _DRAWN_SEEDS = 2**31
 _ALWAYS_SHOWN = ("max_new_tokens",)
@@ -83,7 +84,7 @@ class Settings:
         row = self.row
         always = (*_ALWAYS_SHOWN, *(name for name in row.own if self[name] is not None))
         names = [name for name in self.values if self.is_on(name) or name in always]
-        words = [f"{name} {shown(self[name])}" for name in names]
+        words = [f"{name} {short_value(self[name])}" for name in names]
         if self.do_sample:
             words.append(f"seed {self.seed}")
         idle = self.seed is not None and not self.do_sample
@@ -201,8 +202,8 @@ def _ignored(strategy: Strategy, given: Mapping[str, Any], *, is_named: bool) ->
             continue
         why = f" It can't be combined with {strategy.conflicts}." if strategy.conflicts else ""
         yield (
-            f"{name} is {shown(value)}, and {who} doesn't use it.{why} It is for {users_of(name)}: "
-            f"take one of these as strategy, or leave {name} out."
+            f"{name} is {short_value(value)}, and {who} doesn't use it.{why} It is for "
+            f"{users_of(name)}: take one of these as strategy, or leave {name} out."
         )
 
 
@@ -228,15 +229,15 @@ def _without_effect(settings: Settings, *, given: Mapping[str, Any]) -> Iterator
     for name, switch in SWITCHES.items():
         if name in given and settings.is_on(name) and not settings.is_on(switch):
             yield (
-                f"{name} is {shown(given[name])} and has no effect while {switch} is "
-                f"{shown(settings[switch])}. Set {switch}, or leave {name} out."
+                f"{name} is {short_value(given[name])} and has no effect while {switch} is "
+                f"{short_value(settings[switch])}. Set {switch}, or leave {name} out."
             )
     if settings.row.draws == "asked" and not settings.do_sample:
         for name in given:
             if name in WARPERS and settings.is_on(name):
                 yield (
-                    f"{name} is {shown(given[name])} and has no effect while {settings.strategy} "
-                    f"draws nothing. Set do_sample: true, or leave {name} out."
+                    f"{name} is {short_value(given[name])} and has no effect while "
+                    f"{settings.strategy} draws nothing. Set do_sample: true, or leave {name} out."
                 )
         if settings["num_return_sequences"] > 1:
             yield (
@@ -292,20 +293,3 @@ def _at_odds(settings: Settings) -> Iterator[str]:
     begin = settings["begin_suppress_tokens"]
     if begin and set(begin) <= set(settings["suppress_tokens"]):
         yield "begin_suppress_tokens are all in suppress_tokens already. Leave them out."
-
-
-def shown(value: Any) -> str:
-    """A value as YAML has it, in short.
-
-    >>> shown(True), shown(["a", "b"]), shown(0.5)
-    ('true', '[a, b]', '0.5')
-    """
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(shown(item) for item in value)}]"
-    if isinstance(value, Mapping):
-        return f"{{{', '.join(f'{key}: {shown(item)}' for key, item in value.items())}}}"
-    if isinstance(value, str) and ("\n" in value or not value.strip()):
-        return repr(value)
-    return str(value)

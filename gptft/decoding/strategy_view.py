@@ -9,8 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from gptft.config.generation_fields import PARAMETERS, Kind
-from gptft.decoding.settings import shown
 from gptft.decoding.strategies import SHARED, STRATEGIES, Strategy
+from gptft.terminal.words import short_value
 
 _TYPES: dict[Kind, str] = {
     "int": "whole number",
@@ -67,5 +67,5 @@ def _settings(row: Strategy, names: list[str]) -> RenderableType:
         default = row.values[name]
         unset = default is None or default in ([], {})
         values = ", ".join(word for word in (_TYPES[parameter.kind], parameter.range) if word)
-        table.add_row(name, "-" if unset else shown(default), values, parameter.description)
+        table.add_row(name, "-" if unset else short_value(default), values, parameter.description)
     return table

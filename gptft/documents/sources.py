@@ -18,6 +18,7 @@ from pathlib import Path
 from gptft.config.sections import DataConfig
 from gptft.documents.formats import RECORD_SUFFIXES
 from gptft.errors import DataError
+from gptft.terminal.text import shown_path
 from gptft.text.encoding import content_suffix
 
 HUB_PREFIX = "hub:"
@@ -118,19 +119,10 @@ def _nothing_left(data: DataConfig, *, num_held_out: int) -> str:
     return f"data.exclude leaves nothing of {data.train_names}. Exclude less."
 
 
-def shown(path: str | Path) -> str:
-    r"""A path as text that any terminal and any JSON can hold.
-
-    >>> shown("poem\udcff.txt")
-    'poem\\xff.txt'
-    """
-    return os.fsencode(path).decode("utf-8", errors="backslashreplace")
-
-
 def _text(path: Path | str, number: int) -> TextSource:
     if isinstance(path, str):
         return TextSource(path, None, number)
-    return TextSource(shown(path), path, number)
+    return TextSource(shown_path(path), path, number)
 
 
 def _collect(
@@ -189,7 +181,7 @@ def _candidates(name: str, passed_over: dict[str, str]) -> Iterator[Path]:
             else:
                 passed_over[match] = "no files"
     else:
-        raise DataError(f"{shown(path)} is {kind}, not a file. Save its text to a file first.")
+        raise DataError(f"{shown_path(path)} is {kind}, not a file. Save its text to a file first.")
 
 
 def _expand(name: str) -> Path:
@@ -211,7 +203,7 @@ def _kind(path: Path) -> str:
         return "a link to nothing" if path.is_symlink() else "absent"
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise DataError(f"{shown(path)} can't be read: {reason}.") from None
+        raise DataError(f"{shown_path(path)} can't be read: {reason}.") from None
     kinds = {
         stat.S_IFREG: "file",
         stat.S_IFDIR: "folder",
@@ -227,7 +219,7 @@ def _walk(folder: Path, passed_over: dict[str, str]) -> Iterator[Path]:
     taken: list[Path] = []
 
     def failed(error: OSError) -> None:
-        raise DataError(f"{shown(error.filename)} can't be read: {error.strerror}.")
+        raise DataError(f"{shown_path(error.filename)} can't be read: {error.strerror}.")
 
     for where, folders, files in os.walk(folder, followlinks=True, onerror=failed):
         status = os.stat(where)

@@ -11,8 +11,8 @@ from typing import Any
 from gptft.inspection.audit_files import TokenizerFiles
 from gptft.inspection.chat_template import check_template
 from gptft.models.source import context_length
+from gptft.terminal.text import visible
 from gptft.tokenization.tokenizer import TextTokenizer
-from gptft.tokenization.tokens import visible
 
 LEVELS = ("fault", "warning", "ok")
 _NAMES = ("eos_token", "bos_token", "pad_token", "unk_token", "sep_token", "cls_token")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from gptft.documents.sources import account_of_skipped
-from gptft.tokenization.tokens import visible
+from gptft.terminal.text import visible
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

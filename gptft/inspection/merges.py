@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from gptft.errors import ConfigError
 from gptft.inspection.pre_tokens import PreTokens
+from gptft.terminal.text import visible
 from gptft.tokenization.token_bytes import TokenBytes
 from gptft.tokenization.tokenizer import TextTokenizer
-from gptft.tokenization.tokens import split_tokens, visible
+from gptft.tokenization.tokens import split_tokens
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult

@@ -11,7 +11,8 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING, NamedTuple
 
 from gptft.inspection.cost import MeasuredText
-from gptft.tokenization.tokens import Token, group_by_characters, hexadecimal, visible
+from gptft.terminal.text import hexadecimal, visible
+from gptft.tokenization.tokens import Token, group_by_characters
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult

@@ -16,9 +16,9 @@ import regex
 from gptft.errors import ConfigError
 from gptft.inspection.reachability import Reachability, find_reachability
 from gptft.inspection.tables import Report, Rows
+from gptft.terminal.text import visible
 from gptft.tokenization.token_bytes import TokenBytes
 from gptft.tokenization.tokenizer import TextTokenizer
-from gptft.tokenization.tokens import visible
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

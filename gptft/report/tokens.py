@@ -13,7 +13,8 @@ from gptft.inspection.cost_view import contexts_in_words, costs_instead
 from gptft.inspection.token_view import shown_tokens
 from gptft.report import words
 from gptft.report.page import page
-from gptft.tokenization.tokens import Token, hexadecimal
+from gptft.terminal.text import hexadecimal
+from gptft.tokenization.tokens import Token
 
 # Hues in degrees, far apart for ids that follow each other.
 _HUES = (205, 95, 40, 340, 265, 20, 175)

@@ -13,11 +13,11 @@ from tokenizers import AddedToken, Tokenizer
 
 from gptft.documents.scan import Progress
 from gptft.errors import ConfigError, ModelError
+from gptft.terminal.text import visible
 from gptft.text.encoding import examine_text, read_chunks
 from gptft.tokenization.evaluation import Cost, measure_cost, split_corpus
 from gptft.tokenization.new_words import learn_words
 from gptft.tokenization.tokenizer import TextTokenizer, load_tokenizer, save_tokenizer
-from gptft.tokenization.tokens import visible
 from gptft.tokenization.training import cost_table, refuse_full
 
 if TYPE_CHECKING:

@@ -1,11 +1,8 @@
 """A text -> its tokens, each with its bytes and its place in the text, and what the text costs."""
 
 import codecs
-import re
-import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from itertools import accumulate, pairwise
 from typing import Any
 
@@ -13,9 +10,7 @@ from gptft.errors import ConfigError
 from gptft.tokenization.token_bytes import TokenBytes
 from gptft.tokenization.tokenizer import TextTokenizer
 
-_BROKEN = re.compile("[\udc80-\udcff]+")  # what `surrogateescape` makes of bytes it can't decode
 _LATER_BYTES = bytes(range(0x80, 0xC0))  # in UTF-8, all of a character but its first
-_VISIBLE_SPACE = {" ": "·", "\n": "↵", "\t": "→"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,55 +174,6 @@ def group_by_characters(tokens: Sequence[Token]) -> Iterator[list[Token]]:
             yield pending
             pending = []
     yield from ([lone] for lone in pending)
-
-
-@lru_cache(maxsize=2**16)  # a text repeats few distinct tokens
-def visible(data: bytes) -> str:
-    r"""Show bytes as text in which nothing is hidden.
-
-    A space is ·, a newline ↵, a tab →. What isn't a whole character is its bytes: ⟨d0⟩. A character
-    without a shape of its own (a control character, a joiner, a no-break space) is its code point:
-    ⟨U+200D⟩. A combining mark that comes first stands on ◌.
-
-    >>> visible(b" \xd0\xb4\xd0")
-    '·д⟨d0⟩'
-    """
-    text = data.decode(errors="surrogateescape")
-    shown = "".join(_visible_run(run) for run in _runs(text))
-    return f"◌{shown}" if shown and _is_mark(shown[0]) else shown
-
-
-def hexadecimal(data: bytes) -> str:
-    """Bytes as pairs of hexadecimal digits with spaces between them.
-
-    >>> hexadecimal("п".encode())
-    'd0 bf'
-    """
-    return data.hex(" ")
-
-
-def _runs(text: str) -> Iterator[str]:
-    """The characters of `text`, undecoded bytes that follow each other kept together."""
-    end = 0
-    for match in _BROKEN.finditer(text):
-        yield from text[end : match.start()]
-        yield match.group()
-        end = match.end()
-    yield from text[end:]
-
-
-def _visible_run(run: str) -> str:
-    if run in _VISIBLE_SPACE:
-        return _VISIBLE_SPACE[run]
-    if run.isprintable():
-        return run
-    if _BROKEN.fullmatch(run):
-        return f"⟨{hexadecimal(run.encode(errors='surrogateescape'))}⟩"
-    return f"⟨U+{ord(run):04X}⟩"
-
-
-def _is_mark(character: str) -> bool:
-    return unicodedata.category(character).startswith("M")
 
 
 def _encode(text: str) -> bytes:

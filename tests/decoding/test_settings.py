@@ -6,13 +6,13 @@ from gptft.decoding.settings import (
     check_strategies,
     choose_settings,
     resolve_settings,
-    shown,
     users_of,
     why_not_streamed,
     with_seed,
 )
 from gptft.decoding.strategies import STRATEGIES
 from gptft.errors import ConfigError
+from gptft.terminal.words import short_value
 
 # What a strategy asks for before it can be had at all.
 NEEDED = {
@@ -251,8 +251,8 @@ class TestSentence:
         assert "no seed is used" in resolve(seed=3).sentence()
 
     def test_line_breaks_do_not_break_it(self):
-        assert shown(["\n", "a\nb", " "]) == "['\\n', 'a\\nb', ' ']"
-        assert shown({"a": 1.5, "b": True}) == "{a: 1.5, b: true}"
+        assert short_value(["\n", "a\nb", " "]) == "['\\n', 'a\\nb', ' ']"
+        assert short_value({"a": 1.5, "b": True}) == "{a: 1.5, b: true}"
 
 
 class TestConfigsOwn:

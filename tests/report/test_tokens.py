@@ -6,8 +6,8 @@ from html.parser import HTMLParser
 
 from gptft.inspection.cost import MeasuredText, measure_text
 from gptft.report.tokens import tokens_html
+from gptft.terminal.text import hexadecimal
 from gptft.tokenization.tokenizer import load_tokenizer, train_tokenizer
-from gptft.tokenization.tokens import hexadecimal
 from tests.conftest import SENTENCES
 
 PICO = load_tokenizer("pico")

@@ -18,6 +18,7 @@ from tokenizers import (
 )
 
 from gptft.errors import ConfigError
+from gptft.terminal.text import visible
 from gptft.tokenization.tokenizer import TextTokenizer, load_tokenizer, train_tokenizer
 from gptft.tokenization.tokens import (
     TextCost,
@@ -26,7 +27,6 @@ from gptft.tokenization.tokens import (
     is_lossless,
     split_tokens,
     text_cost,
-    visible,
 )
 from tests.conftest import SENTENCES
 

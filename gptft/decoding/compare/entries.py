@@ -12,7 +12,7 @@ from typing import Any
 from gptft.config.generation_fields import PARAMETERS, read_generation
 from gptft.config.suggest import did_you_mean
 from gptft.decoding.compare.results import Entry
-from gptft.decoding.settings import resolve_settings, shown
+from gptft.decoding.settings import resolve_settings
 from gptft.decoding.strategies import (
     STRATEGIES,
     SWITCHES,
@@ -23,6 +23,7 @@ from gptft.decoding.strategies import (
     listed,
 )
 from gptft.errors import ConfigError
+from gptft.terminal.words import short_value
 
 _SENTENCE = "[^.!?]{1,80}[.!?]"
 _CYRILLIC = re.compile("[\u0400-\u04ff]")
@@ -127,7 +128,8 @@ def _check_names(names: Sequence[str], own: Mapping[str, Any]) -> None:
 
 def _check_used(given: Mapping[str, Any], *, used: set[str]) -> None:
     problems = [
-        f"{name} is {shown(value)}, and none of the strategies compared uses it. Leave it out."
+        f"{name} is {short_value(value)}, and none of the strategies compared uses it. "
+        "Leave it out."
         for name, value in given.items()
         if name not in used and name != "seed" and value != PARAMETERS[name].neutral
     ]

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gptft.decoding.compare.results import Figure, Row, known_figures
-from gptft.decoding.settings import shown
+from gptft.terminal.words import short_value
 
 _LABEL_WIDTH = 24
 TABLE_WIDTH = 100  # columns: in a narrower window each strategy is a block of lines
@@ -29,7 +29,7 @@ def settings_in_words(row: Row) -> str:
     hidden = {"max_new_tokens", "num_return_sequences", *row.entry.stand_ins}
     own = {name for name in settings.row.own if settings[name] is not None}
     words = [
-        f"{name} {_one_line(shown(settings[name]))}"
+        f"{name} {_one_line(short_value(settings[name]))}"
         for name in settings.values
         if name not in hidden and (settings.is_on(name) or name in own)
     ]

@@ -1,0 +1,1 @@
+"""What a terminal may show: safe text, numbers in words, tables, colours."""

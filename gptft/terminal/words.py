@@ -1,0 +1,82 @@
+"""Numbers and values of settings -> words, alike in every message, table and page."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def percent(share: float | None, *, decimals: int = 1) -> str:
+    """A share in per cent: never 0 where there is something, nor 100 where something lacks.
+
+    >>> [percent(share) for share in (0.0, 0.0001, 0.0137, 0.9999, 1.0, 25.3, None)]
+    ['0%', '<0.1%', '1.4%', '>99.9%', '100%', '2,530%', '-']
+    >>> percent(0.611, decimals=0), percent(0.001, decimals=0), percent(0.999, decimals=0)
+    ('61%', '<1%', '>99%')
+    """
+    if share is None:
+        return "-"
+    unit = 10.0**-decimals
+    hundredths = 100 * share
+    if 0 < hundredths < unit / 2:
+        return f"<{unit:.{decimals}f}%"
+    if 100 - unit / 2 <= hundredths < 100:
+        return f">{100 - unit:.{decimals}f}%"
+    return f"{hundredths:,.{0 if share == 0 or share >= 1 else decimals}f}%"
+
+
+def probability(value: float) -> str:
+    """A probability in at most 6 cells, three digits of it.
+
+    >>> [probability(p) for p in (1.0, 0.99999, 0.1234, 0.01234, 0.000049, 0.0)]
+    ['100%', '>99.9%', '12.3%', '1.23%', '<0.01%', '0%']
+    """
+    return percent(value, decimals=1 if value >= 0.09995 else 2)
+
+
+def count(number: int, noun: str, plural: str | None = None) -> str:
+    """A number with its noun.
+
+    >>> count(1, "step"), count(2000, "step"), count(0, "copy", "copies")
+    ('1 step', '2,000 steps', '0 copies')
+    """
+    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
+
+
+def first_of(names: Sequence[str], at_most: int) -> str:
+    """The first of some names, and how many more there are.
+
+    >>> first_of(["a", "b", "c"], 2), first_of(["a"], 2)
+    ('a, b and 1 more', 'a')
+    """
+    more = len(names) - at_most
+    return ", ".join(names[:at_most]) + (f" and {more:,} more" if more > 0 else "")
+
+
+def short_value(value: Any) -> str:
+    """A setting's value as YAML has it, in short.
+
+    >>> [short_value(value) for value in (True, ["a", "b"], 0.5, None, "")]
+    ['true', '[a, b]', '0.5', 'null', "''"]
+    """
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(short_value, value))}]"
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{key}: {short_value(item)}' for key, item in value.items())}}}"
+    if isinstance(value, str) and ("\n" in value or not value.strip()):
+        return repr(value)
+    return str(value)
+
+
+def wrong_value(value: Any) -> str:
+    """What a setting was given, for the message that says what it must be.
+
+    >>> wrong_value("5e-5"), wrong_value(True), wrong_value([1, 2]), wrong_value([])
+    ("the text '5e-5'", 'true', '[1, 2]', 'a list')
+    """
+    if isinstance(value, str):
+        return f"the text {value!r}"
+    if isinstance(value, list | tuple):
+        return str(list(value)) if value and len(str(value)) <= 40 else "a list"
+    return "a mapping" if isinstance(value, Mapping) else short_value(value)
