@@ -1,15 +1,13 @@
-"""Points -> a line chart in HTML, its lines an inline SVG.
-
-In: numbers. Out: HTML without a script. The lines stretch with the page; labels and strokes don't,
-so that a chart reads the same on a telephone and on a wide screen. Must not import torch or
-transformers.
-"""
+"""Points -> a line chart in HTML, its lines an inline SVG, without a script."""
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from html import escape
+from itertools import groupby
 
+from markupsafe import Markup
+
+from gptft.report.render import render
 from gptft.runs.read import Point
 
 _SIZE = 1000  # of the SVG's own square; the page stretches it
@@ -33,21 +31,6 @@ class Line:
     points: Sequence[Point]
 
 
-@dataclass(frozen=True)
-class _Scale:
-    """From steps and values to the SVG's square, where y grows downwards."""
-
-    last: int
-    low: float
-    high: float
-
-    def x(self, step: float) -> float:
-        return round(_SIZE * step / self.last, 1)
-
-    def y(self, value: float) -> float:
-        return round(_SIZE * (self.high - value) / (self.high - self.low), 1)
-
-
 def line_chart(
     lines: Sequence[Line],
     *,
@@ -56,7 +39,7 @@ def line_chart(
     style: str = "",
     num_ticks: int = 6,
     low: float = math.inf,
-) -> str:
+) -> Markup:
     """Draw lines over steps.
 
     Args:
@@ -70,21 +53,47 @@ def line_chart(
     Returns:
         HTML; empty if there is nothing to draw.
     """
-    lines = [line for line in lines if _finite(line.points)]
+    lines = [line for line in lines if any(map(_is_drawn, line.points))]
     if not lines:
-        return ""
-    values = [value for line in lines for _, value in _finite(line.points)]
+        return Markup()
+    values = [value for line in lines for _, value in filter(_is_drawn, line.points)]
     y_ticks = round_ticks(min(*values, low), max(values), at_most=num_ticks)
-    last = max(step for line in lines for step, _ in line.points)
-    scale = _Scale(max(last, 1), y_ticks[0], y_ticks[-1])
-    x_ticks = [step for step in round_ticks(0, scale.last, whole=True) if step <= scale.last]
-    drawn = "".join(_draw(line, scale, shown) for line in lines)
-    return (
-        f'<div class="chart {style}">{_key(lines)}<div class="plot">'
-        f'<svg viewBox="0 0 {_SIZE} {_SIZE}" preserveAspectRatio="none" role="img" '
-        f'aria-label="{escape(title)}">{_grid(scale, y_ticks)}{drawn}</svg>'
-        f"{_labels(scale, x_ticks, y_ticks, shown)}</div>"
-        '<p class="axis" aria-hidden="true">step</p></div>\n'
+    last = max(1, *(step for line in lines for step, _ in line.points))
+    x_ticks = [step for step in round_ticks(0, last, whole=True) if step <= last]
+
+    def x(step: float) -> float:
+        return round(_SIZE * step / last, 1)
+
+    def y(value: float) -> float:  # an SVG's y grows downwards
+        return round(_SIZE * (y_ticks[-1] - value) / (y_ticks[-1] - y_ticks[0]), 1)
+
+    def path(line: Line) -> str:
+        return " ".join(
+            "M"
+            + " L".join(f"{x(step):g} {y(value):g}" for step, value in thinned)
+            + " h.01" * (len(thinned) == 1)
+            for segment in _segments(line.points)
+            if (thinned := thin(segment, at_most=_MAX_POINTS))
+        )
+
+    def marks(line: Line) -> list[tuple[str, str]]:
+        """Where a reader can point, and what they then read."""
+        points = list(filter(_is_drawn, line.points))
+        return [
+            (f"{x(step):g} {y(value):g}", f"step {step:,}: {line.name} {shown(value)}")
+            for step, value in points
+            if len(points) <= _MAX_MARKS
+        ]
+
+    labels = aligned([shown(tick) for tick in y_ticks])
+    return render(
+        "chart.html.j2",
+        title=title,
+        style=style,
+        size=_SIZE,
+        lines=[(line, path(line), marks(line)) for line in lines],
+        x_ticks=[(f"{step:,}", x(step)) for step in x_ticks],
+        y_ticks=[(text, y(tick)) for text, tick in zip(labels, y_ticks, strict=True)],
     )
 
 
@@ -171,60 +180,10 @@ def aligned(numbers: Sequence[str]) -> list[str]:
     return [f"{whole}.{fraction:0<{decimals}}" for whole, _, fraction in split]
 
 
-def _finite(points: Sequence[Point]) -> list[Point]:
-    return [point for point in points if abs(point[1]) < _HUGE]  # false for NaN as well
+def _is_drawn(point: Point) -> bool:
+    return abs(point[1]) < _HUGE  # false for NaN as well
 
 
 def _segments(points: Sequence[Point]) -> list[list[Point]]:
     """The stretches between values that aren't finite."""
-    segments: list[list[Point]] = [[]]
-    for point in points:
-        if abs(point[1]) < _HUGE:
-            segments[-1].append(point)
-        elif segments[-1]:
-            segments.append([])
-    return [segment for segment in segments if segment]
-
-
-def _draw(line: Line, scale: _Scale, shown: Callable[[float], str]) -> str:
-    segments = _segments(line.points)
-    paths = []
-    for segment in segments:
-        thinned = thin(segment, at_most=_MAX_POINTS)
-        spots = [f"{scale.x(step):g} {scale.y(value):g}" for step, value in thinned]
-        paths.append(f"M{' L'.join(spots)}" if len(spots) > 1 else f"M{spots[0]} h.01")
-    drawn = f'<path class="line {line.style}" d="{" ".join(paths)}"/>'
-    points = _finite(line.points)
-    if len(points) > _MAX_MARKS:
-        return drawn
-    return drawn + "".join(
-        f'<path class="mark {line.style}" d="M{scale.x(step):g} {scale.y(value):g} h.01">'
-        f"<title>{escape(f'step {step:,}: {line.name} {shown(value)}')}</title></path>"
-        for step, value in points
-    )
-
-
-def _grid(scale: _Scale, ticks: Sequence[float]) -> str:
-    rules = " ".join(f"M0 {scale.y(tick):g} H{_SIZE}" for tick in ticks)
-    return f'<path class="grid" d="{rules}"/>'
-
-
-def _labels(
-    scale: _Scale,
-    x_ticks: Sequence[float],
-    y_ticks: Sequence[float],
-    shown: Callable[[float], str],
-) -> str:
-    left = "".join(
-        f'<span class="y" style="top:{scale.y(tick) / 10:g}%">{escape(text)}</span>'
-        for tick, text in zip(y_ticks, aligned([shown(tick) for tick in y_ticks]), strict=True)
-    )
-    below = "".join(
-        f'<span class="x" style="left:{scale.x(tick) / 10:g}%">{tick:,}</span>' for tick in x_ticks
-    )
-    return f'<div aria-hidden="true">{left}{below}</div>'
-
-
-def _key(lines: Sequence[Line]) -> str:
-    names = "".join(f'<span class="key {line.style}">{escape(line.name)}</span>' for line in lines)
-    return f'<p class="keys">{names}</p>'
+    return [list(group) for is_drawn, group in groupby(points, _is_drawn) if is_drawn]

@@ -54,7 +54,7 @@ def test_every_strategy_has_its_card(rows):
     page = page_of(rows)
     assert page.tags.count("article") == 4
     assert "One prompt, 4 strategies" in page.text
-    assert "runs/poems goes on from" in page.text
+    assert "runs/poems continues:" in page.text
     for row in rows:
         strategy = STRATEGIES[row.entry.strategy]
         assert row.label in page.text
@@ -128,4 +128,4 @@ def test_what_nobody_knows_has_no_column(rows):
 def test_an_empty_prompt_is_said(rows):
     entry = Entry("greedy", "greedy", rows[0].entry.settings)
     page = page_of([Row(entry, "", written())], prompt="")
-    assert "goes on from nothing: the prompt is empty." in page.text
+    assert "continues from nothing: the prompt is empty." in page.text

@@ -192,7 +192,7 @@ def test_one_point_is_enough_for_a_chart(make_run: MakeRun):
     assert "step 10: training loss 4" in page.text
 
 
-def test_a_run_that_goes_on_has_a_report(make_run: MakeRun):
+def test_a_run_in_progress_has_a_report(make_run: MakeRun):
     page = walk(make_run(state="running", result=..., finished=..., samples=None))
     assert "The run is not finished: the last step logged is 40." in page.text
     assert "Before and after" not in page.text
@@ -201,11 +201,11 @@ def test_a_run_that_goes_on_has_a_report(make_run: MakeRun):
     assert "A model was trained. The run is not finished." in walk(bare).text
 
 
-def test_lines_left_out_are_named(make_run: MakeRun):
+def test_skipped_lines_are_named(make_run: MakeRun):
     run_dir = make_run()
     with (run_dir / "metrics.jsonl").open("a", encoding="utf-8") as file:
         file.write('{"step": 5')
-    said = "1 line could not be read, and is left out: metrics.jsonl:7."
+    said = "Skipped 1 line that could not be read: metrics.jsonl:7."
     assert said in walk(run_dir).text
 
 

@@ -1,12 +1,11 @@
-"""A run's facts -> the words and numbers of the model card and the report.
+"""A run -> the sentences and numbers of its report and its model card, in plain text.
 
-In: a `Run`. Out: plain text, neither Markdown nor HTML: whoever prints it escapes it. Must not
-import torch or transformers.
+Neither HTML nor Markdown: `render` escapes it.
 """
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +13,7 @@ from typing import Any, Literal
 from gptft.data.ledger import Ledger
 from gptft.errors import ModelError
 from gptft.models.source import BUNDLED_MODELS, resolve_model
-from gptft.runs.read import BeforeAfter, Run, as_float, as_int
+from gptft.runs.read import BeforeAfter, Point, Run, as_float, as_int, as_mapping
 
 PERPLEXITY = (
     "Perplexity is e to the power of the loss: among how many equally likely next tokens the model "
@@ -148,6 +147,74 @@ def overfitting(run: Run) -> str:
     )
 
 
+def validation_curve(run: Run) -> list[Point]:
+    """Held-out loss by step: what was logged, and what was measured before and after.
+
+    With load_best_model_at_end the last measurement belongs to another step, and is left out.
+    """
+    points = dict(run.curve("eval_loss"))
+    if figures := run.validation:
+        if figures.loss_before is not None:
+            points.setdefault(0, figures.loss_before)
+        is_last = not run.section("training").get("load_best_model_at_end")
+        if is_last and run.steps is not None and figures.loss_after is not None:
+            points.setdefault(run.steps, figures.loss_after)
+    return sorted(points.items())
+
+
+def not_finite(points: Sequence[Point]) -> str:
+    """A sentence where a logged loss is NaN or infinite, else nothing."""
+    bad = [step for step, value in points if not math.isfinite(value)]
+    if not bad:
+        return ""
+    return (
+        f"At {len(bad):,} of {count(len(points), 'log step')} the loss was not a finite "
+        f"number, first at step {bad[0]:,}. A lower learning_rate, or bfloat16 in place of "
+        "float16, usually helps."
+    )
+
+
+def spread(texts: Sequence[tuple[int, str]], *, at_most: int) -> list[tuple[int, str]]:
+    """Up to `at_most` of them, evenly spread, the first and last among them."""
+    if len(texts) <= at_most:
+        return list(texts)
+    return [texts[round(i * (len(texts) - 1) / (at_most - 1))] for i in range(at_most)]
+
+
+def where_tokens_went(ledger: Ledger) -> list[tuple[str, int]]:
+    """The tokens in each part of the block store, by the part's name."""
+    blocks = f"{count(ledger.num_blocks, 'block')} × {ledger.block_size:,}"
+    rows = [(blocks, ledger.num_blocks * ledger.block_size)]
+    if ledger.tail_tokens:
+        rows.append(("a last, shorter block", ledger.tail_tokens))
+    if ledger.dropped_tokens:
+        rows.append(("dropped", ledger.dropped_tokens))
+    if ledger.validation_documents:
+        held_out = f"held out: {count(ledger.validation_documents, 'document')}"
+        rows.append((held_out, validation_tokens(ledger)))
+    return rows
+
+
+def account(ledger: Ledger) -> str:
+    """The tokens that came in and where they went, as one sum."""
+    parts = [f"{ledger.num_blocks:,} blocks of {ledger.block_size:,}"]
+    parts.append(f"{ledger.tail_tokens:,} in the last block")
+    parts.append(f"{ledger.dropped_tokens:,} dropped")
+    parts.append(f"{validation_tokens(ledger):,} held out")
+    return f"The account: {ledger.tokens:,} tokens + {ledger.num_eos:,} EOS = {' + '.join(parts)}."
+
+
+def run_facts(run: Run) -> list[tuple[str, str]]:
+    """The run itself, by name: its state, times, size and data."""
+    parameters = as_int(run.facts.get("num_parameters"))
+    return [
+        *((name, str(run.facts.get(name, NOTHING))) for name in ("state", "created", "finished")),
+        ("parameters", f"{parameters:,}" if parameters else NOTHING),
+        *how_trained(run),
+        ("block store", run.store or NOTHING),
+    ]
+
+
 def passes(run: Run) -> str:
     """How much of its text training went over, or how often; nothing where that isn't known."""
     ledger, trained = run.ledger, as_int(run.result.get("num_tokens"))
@@ -185,6 +252,20 @@ def _machine(run: Run) -> str:
     if (processes := as_int(run.facts.get("world_size")) or 1) > 1:
         parts.append(f"{processes:,} processes")
     return ", ".join(parts)
+
+
+def overrides(run: Run) -> list[tuple[str, str]]:
+    """What was changed in the base model's config, by name."""
+    changed = as_mapping(run.section("model").get("config_overrides"))
+    return [(name, plain(value)) for name, value in changed.items()]
+
+
+def averaged_models(run: Run) -> list[tuple[str, str]]:
+    """The models that training's first weights are the mean with, and a weight that isn't 1."""
+    averaged = run.section("model").get("average_with")
+    models = averaged if isinstance(averaged, list) else []
+    named = [one if isinstance(one, dict) else {"name": one, "weight": ""} for one in models]
+    return [(model_name(str(one.get("name"))), plain(one.get("weight"))) for one in named]
 
 
 def training_settings(run: Run) -> list[tuple[str, str]]:
