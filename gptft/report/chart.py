@@ -86,7 +86,7 @@ def line_chart(
         ]
 
     labels = aligned([shown(tick) for tick in y_ticks])
-    return render(
+    html = render(
         "chart.html.j2",
         title=title,
         style=style,
@@ -95,6 +95,7 @@ def line_chart(
         x_ticks=[(f"{step:,}", x(step)) for step in x_ticks],
         y_ticks=[(text, y(tick)) for text, tick in zip(labels, y_ticks, strict=True)],
     )
+    return Markup(html)
 
 
 def round_ticks(low: float, high: float, *, whole: bool = False, at_most: int = 6) -> list[float]:

@@ -10,7 +10,7 @@ from markupsafe import Markup
 from gptft.report import facts, markdown
 
 
-def render(template: str, **values: Any) -> Markup:
+def render(template: str, **values: Any) -> str:
     """Fill one of `gptft/report/templates/`.
 
     Every value is escaped for what the template is, HTML (`.html.j2`) or Markdown (`.md.j2`),
@@ -20,7 +20,7 @@ def render(template: str, **values: Any) -> Markup:
         jinja2.UndefinedError: the template names a value that isn't given.
     """
     environment = _markdown() if template.endswith(".md.j2") else _html()
-    return Markup(environment.get_template(template).render(values))
+    return environment.get_template(template).render(values)
 
 
 @cache
