@@ -6,12 +6,13 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from gptft.config.generation_fields import PARAMETERS, Group, Kind, Parameter
+from gptft.config.generation_fields import PARAMETERS
+from gptft.config.settings import Setting
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 # The kinds a command line can hold; the others are for YAML and --set.
-_TYPES: Mapping[Kind, Any] = {
+_TYPES: Mapping[str, Any] = {
     "int": int | None,
     "float": float | None,
     "bool": bool | None,
@@ -22,7 +23,7 @@ _TYPES: Mapping[Kind, Any] = {
     "words": list[str] | None,
     "ints": list[int] | None,
 }
-_PANELS: Mapping[Group, str] = {
+_PANELS: Mapping[str, str] = {
     "length": "Settings: how long",
     "choice": "Settings: how many",
     "search": "Settings: how to search",
@@ -44,24 +45,24 @@ def with_settings(command: Command) -> Command:
     signature = inspect.signature(command)
     own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
     rows = sorted(PARAMETERS.values(), key=lambda row: [*_PANELS].index(row.group))
-    options = [_option(row) for row in rows if row.kind in _TYPES]
+    options = [_option(row) for row in rows if row.kind.name in _TYPES]
     command.__signature__ = signature.replace(parameters=[*own, *options])  # type: ignore[attr-defined]
     return command
 
 
-def _option(row: Parameter) -> inspect.Parameter:
+def _option(row: Setting) -> inspect.Parameter:
     flag = f"--{row.name.replace('_', '-')}"
-    names = [f"{flag}/--no-{flag[2:]}" if row.kind == "bool" else flag]
+    names = [f"{flag}/--no-{flag[2:]}" if row.kind.name == "bool" else flag]
     names += [_SHORT[row.name]] if row.name in _SHORT else []
     bounds = f" ({row.range})" if row.range else ""
-    many = row.kind in ("texts", "words", "ints")
+    many = row.kind.name in ("texts", "words", "ints")
     help_text = f"{row.description.removesuffix('.')}{bounds}{'; repeatable' * many}."
     option = typer.Option(*names, help=help_text, rich_help_panel=_PANELS[row.group])
     return inspect.Parameter(
         row.name,
         inspect.Parameter.KEYWORD_ONLY,
         default=None,
-        annotation=Annotated[_TYPES[row.kind], option],
+        annotation=Annotated[_TYPES[row.kind.name], option],
     )
 
 

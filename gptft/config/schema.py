@@ -5,8 +5,9 @@ In: the sections and the field snapshot. Out: a JSON Schema an editor completes 
 
 from typing import Any
 
-from gptft.config.generation_fields import PARAMETERS, field_schema
+from gptft.config.generation_fields import GENERATION
 from gptft.config.sections import Config
+from gptft.config.settings import settings_schema
 from gptft.config.training_fields import all_fields
 
 _JSON_TYPES = {
@@ -29,14 +30,7 @@ def config_schema() -> dict[str, Any]:
         "additionalProperties": False,
         "properties": {name: _field_schema(entry) for name, entry in sorted(fields.items())},
     }
-    generation = {
-        "type": "object",
-        "additionalProperties": False,
-        "properties": {
-            "strategy": {"type": "string", "description": "By name, or the settings decide."},
-            **{name: field_schema(row) for name, row in PARAMETERS.items()},
-        },
-    }
+    generation = settings_schema(GENERATION)
     schema["properties"]["generation"] |= generation
     schema["properties"]["strategies"]["additionalProperties"] = generation
     return schema

@@ -105,7 +105,7 @@ class Strategy:
             "settings": [
                 {
                     "name": name,
-                    "type": PARAMETERS[name].kind,
+                    "type": PARAMETERS[name].kind.name,
                     "range": PARAMETERS[name].range,
                     "default": value,
                     "description": PARAMETERS[name].description,

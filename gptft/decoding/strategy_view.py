@@ -8,23 +8,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from gptft.config.generation_fields import PARAMETERS, Kind
+from gptft.config.generation_fields import PARAMETERS
 from gptft.decoding.strategies import SHARED, STRATEGIES, Strategy
 from gptft.terminal.words import short_value
-
-_TYPES: dict[Kind, str] = {
-    "int": "whole number",
-    "float": "number",
-    "bool": "true or false",
-    "text": "text",
-    "texts": "texts",
-    "ints": "whole numbers",
-    "weights": "text: number",
-    "words": "texts",
-    "early_stopping": "true, false, never",
-    "layers": "low, high, numbers",
-    "decay": "two numbers",
-}
 
 
 def strategy_list() -> RenderableType:
@@ -66,6 +52,6 @@ def _settings(row: Strategy, names: list[str]) -> RenderableType:
         parameter = PARAMETERS[name]
         default = row.values[name]
         unset = default is None or default in ([], {})
-        values = ", ".join(word for word in (_TYPES[parameter.kind], parameter.range) if word)
+        values = ", ".join(word for word in (parameter.kind.short, parameter.range) if word)
         table.add_row(name, "-" if unset else short_value(default), values, parameter.description)
     return table

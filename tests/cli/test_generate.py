@@ -273,7 +273,7 @@ class TestSettings:
         expected = {
             f"--{name.replace('_', '-')}"
             for name, row in PARAMETERS.items()
-            if row.kind not in ("weights", "decay")
+            if row.kind.name not in ("weights", "decay")
         }
         assert expected <= flags
         assert not {"--logit-bias", "--exponential-decay-length-penalty"} & flags

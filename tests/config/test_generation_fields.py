@@ -3,12 +3,12 @@ from pathlib import Path
 
 import pytest
 
-from gptft.config.generation_fields import MAX_SEED, PARAMETERS, field_schema, read_generation
+from gptft.config.generation_fields import MAX_SEED, PARAMETERS, read_generation
 from gptft.config.load import load_config
 from gptft.config.schema import config_schema
 from gptft.errors import ConfigError
 
-NUMBERS = [row.name for row in PARAMETERS.values() if row.kind in ("int", "float")]
+NUMBERS = [row.name for row in PARAMETERS.values() if row.kind.name in ("int", "float")]
 # A value of each kind that changes something, for settings without a neutral value to write down.
 SOME = {"int": 7, "float": 0.5, "text": "x", "decay": [3, 1.5]}
 
@@ -294,7 +294,7 @@ class TestRanges:
 
 
 def read_number(name, value):
-    return value if PARAMETERS[name].kind == "int" else float(value)
+    return value if PARAMETERS[name].kind.name == "int" else float(value)
 
 
 class TestRead:
@@ -408,11 +408,11 @@ class TestSchema:
 
     @pytest.mark.parametrize("name", PARAMETERS)
     def test_what_is_read_is_what_it_accepts(self, name):
-        row, schema = PARAMETERS[name], field_schema(PARAMETERS[name])
-        values = [row.neutral if row.neutral is not None else SOME[row.kind]]
+        row, schema = PARAMETERS[name], PARAMETERS[name].schema()
+        values = [row.neutral if row.neutral is not None else SOME[row.kind.name]]
         for other, inside, outside in [*EDGES, *IN_LISTS]:
             if other == name:
-                listed = row.kind not in ("int", "float")
+                listed = row.kind.name not in ("int", "float")
                 values += [[v] if listed else v for v in (*inside, *outside)]
         values += [["x"], "x", [], {"x": 1.5}, {"x": "y"}, [1.5], "never", 1.5, True, [1, 2.5], ""]
         differing = []
@@ -433,7 +433,7 @@ class TestSchema:
     def test_every_schema_is_one(self):
         jsonschema = pytest.importorskip("jsonschema")
         for name, inside, outside in EDGES:
-            schema = field_schema(PARAMETERS[name])
+            schema = PARAMETERS[name].schema()
             jsonschema.Draft202012Validator.check_schema(schema)
             for value in inside:
                 jsonschema.validate(value, schema)
