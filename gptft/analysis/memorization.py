@@ -39,7 +39,8 @@ from gptft.errors import GptftError, RunError
 from gptft.files import default_cache_dir
 from gptft.models.source import resolve_model
 from gptft.runs.run_folder import read_facts
-from gptft.text.encoding import content_suffix, read_chunks
+from gptft.text.encoding import read_chunks
+from gptft.text.streams import content_suffix
 from gptft.tokenization.token_bytes import TokenBytes
 from gptft.tokenization.tokenizer import TextTokenizer, load_tokenizer
 from gptft.tokenization.tokens import split_tokens

@@ -34,7 +34,7 @@ Prompts = Annotated[
 ]
 PromptFile = Annotated[
     Path | None,
-    typer.Option("--file", "-f", help="A UTF-8 file with a prompt a line, or .jsonl."),
+    typer.Option("--file", "-f", help="A text file with a prompt a line, or .jsonl."),
 ]
 Streaming = Annotated[
     bool | None,
@@ -105,7 +105,7 @@ def generate(
     check_strategies(config.strategies)
     given = given_settings({"strategy": strategy, **settings})
     name = _model_name(model, config)
-    texts = gather_prompts(prompts, prompt_file, read_stdin=_read_stdin)
+    texts = gather_prompts(prompts, prompt_file)
     stop_strings: list[str] = []
     if template is not None:
         texts, stop_strings = in_template(template, texts)
@@ -272,11 +272,6 @@ def _model_name(argument: str | None, config: "Config") -> str:
     name = argument if argument is not None else config.model.name
     resolve_model(name)
     return name
-
-
-def _read_stdin() -> bytes:
-    is_open = sys.stdin is not None and not sys.stdin.isatty()
-    return sys.stdin.buffer.read() if is_open else b""
 
 
 def _is_streamed(

@@ -1,7 +1,6 @@
 """`gptft novelty`: a run and texts its model wrote -> how much of them is copied."""
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -85,8 +84,10 @@ def _read_texts(name: str) -> list["WrittenText"]:
     """The texts of a file, or of standard input for `-`: JSON, JSON lines, or one plain text."""
     from gptft.analysis.memorization import WrittenText
     from gptft.errors import ConfigError
+    from gptft.text.encoding import read_stdin, read_text
 
-    content, shown = _read(name)
+    shown = "Standard input" if name == "-" else name
+    content = read_stdin() if name == "-" else read_text(Path(name))
     if not content.strip():
         raise ConfigError(f"{shown} holds no text.")
     is_named_json = Path(name).suffix.lower() in (".json", ".jsonl", ".ndjson")
@@ -99,28 +100,6 @@ def _read_texts(name: str) -> list["WrittenText"]:
     if not rows:
         raise ConfigError(f"{shown} holds an empty list, no text.")
     return [_text_of(row, f"{shown}, text {number}") for number, row in enumerate(rows, start=1)]
-
-
-def _read(name: str) -> tuple[str, str]:
-    """What a file holds, and what to call it."""
-    from gptft.errors import ConfigError
-
-    shown = "Standard input" if name == "-" else name
-    if name == "-":
-        is_open = sys.stdin is not None and not sys.stdin.isatty()
-        content = sys.stdin.buffer.read() if is_open else b""
-    else:
-        try:
-            content = Path(name).read_bytes()
-        except OSError as error:
-            raise ConfigError(f"{name} can't be read: {error.strerror}.") from None
-    try:
-        return content.decode("utf-8-sig"), shown
-    except UnicodeDecodeError as error:
-        raise ConfigError(
-            f"{shown} is not UTF-8 text: byte 0x{content[error.start]:02x} at offset "
-            f"{error.start:,}. Convert it to UTF-8 first."
-        ) from None
 
 
 def _parse(content: str, shown: str) -> list[Any]:

@@ -1,6 +1,5 @@
 """Arguments and options that several commands share."""
 
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -62,32 +61,6 @@ def read_generation_config(path: Path | None, overrides: Sequence[str]) -> "Conf
     if path is not None:
         return load_config(path, overrides=overrides)
     return default_config(overrides=overrides)
-
-
-def read_whole(file: Path) -> str:
-    """A text file of a size to be looked at, its encoding detected, its line ends kept."""
-    from gptft.text.encoding import examine_text, read_chunks
-
-    facts = examine_text(file, encoding="auto")
-    return "".join(read_chunks(file, facts, line_ends="keep"))
-
-
-def read_stdin() -> str:
-    """All of standard input, which is text in UTF-8; empty where it is closed.
-
-    Raises:
-        DataError: it isn't.
-    """
-    from gptft.errors import DataError
-
-    raw = sys.stdin.buffer.read() if sys.stdin is not None else b""
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"Standard input is not text in UTF-8: byte 0x{error.object[error.start]:02x} at "
-            f"offset {error.start:,}. Convert it first (iconv -f WINDOWS-1251 -t UTF-8, say)."
-        ) from None
 
 
 def prepare_with_progress(config: "Config") -> "Prepared":

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from gptft.cli.options import AsJson, read_stdin, read_whole
+from gptft.cli.options import AsJson
 
 
 def score(
@@ -59,13 +59,14 @@ def score(
 def _read(words: Sequence[str], file: Path | None) -> str:
     """The text to score, from the one place that gives one."""
     from gptft.errors import ConfigError
+    from gptft.text.encoding import read_stdin, read_text
 
     if words and file:
         raise ConfigError("TEXT and --file are both given. Give one of them.")
     if words:
         return " ".join(words)
     if file:
-        return read_whole(file)
+        return read_text(file)
     if sys.stdin is None or sys.stdin.isatty():
         raise ConfigError(
             'There is no text. Give one (gptft score pico "Мороз и солнце"), name a file with '

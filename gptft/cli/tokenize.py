@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gptft.cli.options import AsJson, progress_bar, read_stdin, read_whole
+from gptft.cli.options import AsJson, progress_bar
 
 if TYPE_CHECKING:
     from gptft.inspection.cost import MeasuredText
@@ -246,10 +246,12 @@ def _texts(
 
 def _read(words: Sequence[str], file: Path | None) -> str:
     """The text to tokenize, from the one place that gives one."""
+    from gptft.text.encoding import read_stdin, read_text
+
     if words:
         return " ".join(words)
     if file:
-        return read_whole(file)
+        return read_text(file)
     return read_stdin()
 
 

@@ -17,7 +17,7 @@ from gptft.errors import ConfigError, ModelError
 from gptft.files import default_cache_dir
 from gptft.models.hub import has_tokenizer, local_folder
 from gptft.models.source import context_length, expand_models
-from gptft.text.encoding import content_suffix
+from gptft.text.streams import content_suffix
 from gptft.tokenization.tokenizer import TextTokenizer, load_tokenizer
 
 DEFAULT_BLOCK_SIZE = 1024

@@ -12,7 +12,8 @@ from typing import NamedTuple
 from gptft.config.sections import DataConfig
 from gptft.documents.formats import RECORD_SUFFIXES, RecordText, read_parquet, read_records
 from gptft.documents.scan import ScannedText
-from gptft.text.encoding import content_suffix, read_chunks
+from gptft.text.encoding import read_chunks
+from gptft.text.streams import content_suffix
 
 _CHUNK_BYTES = 1_000_000  # more holds more memory, and is no faster
 _LONGEST_HEADING = 1_000  # characters; a longer line is text, so that it need not be held whole

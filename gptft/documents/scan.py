@@ -18,7 +18,8 @@ from typing import Any
 from gptft.config.sections import DataConfig
 from gptft.documents.sources import TextSource
 from gptft.errors import DataError
-from gptft.text.encoding import Advance, FileFacts, content_suffix, examine_binary, examine_text
+from gptft.text.encoding import Advance, FileFacts, examine_binary, examine_text
+from gptft.text.streams import content_suffix
 
 Progress = Callable[[str, int, int], None]  # what is being done, bytes done, bytes in all
 

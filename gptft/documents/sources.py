@@ -19,7 +19,7 @@ from gptft.config.sections import DataConfig
 from gptft.documents.formats import RECORD_SUFFIXES
 from gptft.errors import DataError
 from gptft.terminal.text import shown_path
-from gptft.text.encoding import content_suffix
+from gptft.text.streams import content_suffix
 
 HUB_PREFIX = "hub:"
 TEXT_SUFFIXES = frozenset({".md", ".txt"})

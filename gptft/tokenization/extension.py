@@ -14,7 +14,7 @@ from tokenizers import AddedToken, Tokenizer
 from gptft.documents.scan import Progress
 from gptft.errors import ConfigError, ModelError
 from gptft.terminal.text import visible
-from gptft.text.encoding import examine_text, read_chunks
+from gptft.text.encoding import read_text
 from gptft.tokenization.evaluation import Cost, measure_cost, split_corpus
 from gptft.tokenization.new_words import learn_words
 from gptft.tokenization.tokenizer import TextTokenizer, load_tokenizer, save_tokenizer
@@ -108,8 +108,7 @@ def read_tokens(path: Path) -> list[str]:
         DataError: the file can't be read as text.
         ConfigError: a line is empty.
     """
-    facts = examine_text(path, encoding="auto")
-    text = "".join(read_chunks(path, facts, line_ends="lf"))
+    text = read_text(path, line_ends="lf")
     lines = text.removesuffix("\n").split("\n") if text else []
     empty = [number for number, line in enumerate(lines, start=1) if not line.strip()]
     if empty:

@@ -19,7 +19,7 @@ from gptft.config.load import load_config
 from gptft.decoding.prompts.gather import gather_prompts
 from gptft.decoding.settings import check_strategies, resolve_settings
 from gptft.decoding.strategies import STRATEGIES
-from gptft.errors import ConfigError, ModelError
+from gptft.errors import ConfigError, DataError, ModelError
 
 SHIPPED = sorted((Path(__file__).parents[2] / "configs" / "generate").glob("*.yaml"))
 
@@ -120,27 +120,28 @@ class TestPrompts:
 
         monkeypatch.setattr(sys, "stdin", Terminal())
         with pytest.raises(ConfigError, match="There is no prompt"):
-            gather_prompts([], None, read_stdin=command._read_stdin)
+            gather_prompts([], None)
         monkeypatch.setattr(sys, "stdin", None)
         with pytest.raises(ConfigError, match="There is no prompt"):
-            gather_prompts([], None, read_stdin=command._read_stdin)
+            gather_prompts([], None)
 
     def test_bad_files_are_errors(self, run, tmp_path):
         assert "missing.txt can't be read: No such" in error_of(
-            run("--file", str(tmp_path / "missing.txt"))
+            run("--file", str(tmp_path / "missing.txt")), DataError
         )
-        assert "can't be read: Is a dir" in error_of(run("--file", str(tmp_path)))
-        (tmp_path / "cp1251.txt").write_bytes("Мороз".encode("cp1251"))
-        assert "cp1251.txt is not UTF-8 text: byte 0xcc at offset 0" in error_of(
-            run("--file", str(tmp_path / "cp1251.txt"))
+        assert "can't be read: Is a dir" in error_of(run("--file", str(tmp_path)), DataError)
+        (tmp_path / "cut.txt").write_bytes("Мороз".encode()[:-1])
+        assert "cut.txt is UTF-8 but for 1 byte, the first 0xd0 at offset 8" in error_of(
+            run("--file", str(tmp_path / "cut.txt")), DataError
         )
         (tmp_path / "empty.txt").write_text("\n\n", encoding="utf-8")
         assert "every line of it is empty" in error_of(run("--file", str(tmp_path / "empty.txt")))
 
     def test_bytes_that_are_no_text_are_errors(self, run):
-        assert "standard input is not UTF-8" in error_of(run(stdin=b"\xd0"))
+        message = error_of(run(stdin=b"ab\xff\xfe"), DataError)
+        assert message.startswith("Standard input is not text in UTF-8: byte 0xff at offset 2")
         with pytest.raises(ConfigError, match="is not UTF-8 text"):
-            gather_prompts(["\udcd0"], None, read_stdin=command._read_stdin)
+            gather_prompts(["\udcd0"], None)
 
     def test_one_too_long_is_an_error(self, run):
         message = error_of(run("-p", "q" * 60))

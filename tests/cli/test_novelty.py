@@ -17,7 +17,7 @@ from gptft import console
 from gptft.cli.novelty import novelty
 from gptft.config.sections import Config
 from gptft.data.prepare import prepare_config
-from gptft.errors import ConfigError, RunError
+from gptft.errors import ConfigError, DataError, RunError
 from gptft.training.train import train_model
 from tests.analysis.test_memorization import PLANTED, verse
 
@@ -200,17 +200,28 @@ class TestTexts:
             ("[]", "holds an empty list"),
             (" \n", "holds no text"),
             ("", "holds no text"),
-            (b"\xd0", "is not UTF-8 text: byte 0xd0 at offset 0"),
             ('["a",' + "[" * 100_000, "JSON"),
         ],
     )
     def test_bad_ones_are_errors(self, invoke: Invoke, content: str | bytes, words: str):
         assert words in error_of(invoke("--file", "-", stdin=content))
 
+    @pytest.mark.parametrize("codec", ["cp1251", "utf-16", "utf-8-sig"])
+    @pytest.mark.parametrize("piped", [False, True], ids=["file", "stdin"])
+    def test_any_encoding_is_read(self, invoke: Invoke, tmp_path: Path, codec: str, piped: bool):
+        path, raw = tmp_path / "a.txt", "Буря мглою небо кроет".encode(codec)
+        path.write_bytes(raw)
+        result = invoke("--json", "--file", "-" if piped else str(path), stdin=raw)
+        assert self.texts(result) == [("", "Буря мглою небо кроет")]
+
+    def test_bytes_that_are_no_text_are_errors(self, invoke: Invoke):
+        message = error_of(invoke("--file", "-", stdin=b"\xff\xfe\0"), DataError)
+        assert message.startswith("Standard input is not utf-16 to its end: byte 0x00 at offset 2")
+
     def test_bad_files_are_errors(self, invoke: Invoke, tmp_path: Path):
         missing = str(tmp_path / "none.json")
         assert (
-            error_of(invoke("-f", missing))
+            error_of(invoke("-f", missing), DataError)
             == f"{missing} can't be read: No such file or directory."
         )
         path = tmp_path / "a.jsonl"

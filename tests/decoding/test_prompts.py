@@ -1,18 +1,25 @@
+import io
 import json
+from unittest import mock
 
 import pytest
 
 from gptft.decoding.prompts.gather import gather_prompts
-from gptft.errors import ConfigError
+from gptft.errors import ConfigError, DataError
 
 
-def never():
-    raise AssertionError("standard input was read")
+class Unread(io.RawIOBase):
+    def readable(self):
+        return True
+
+    def readinto(self, buffer):
+        raise AssertionError("standard input was read")
 
 
 def gather(*prompts, path=None, piped=None):
-    read = never if piped is None else lambda: piped
-    return gather_prompts(list(prompts), path, read_stdin=read)
+    raw = io.BufferedReader(Unread()) if piped is None else io.BytesIO(piped)
+    with mock.patch("sys.stdin", io.TextIOWrapper(raw, encoding="utf-8")):
+        return gather_prompts(list(prompts), path)
 
 
 class TestCommandLine:
@@ -42,11 +49,11 @@ class TestStandardInput:
         with pytest.raises(ConfigError, match=r"There is no prompt. Give one: -p"):
             gather(piped=b"")
 
-    def test_what_is_not_utf8_says_where(self):
+    def test_what_is_not_text_says_where(self):
         with pytest.raises(
-            ConfigError, match=r"standard input is not UTF-8 text: byte 0xd0 at offset 2\."
+            DataError, match=r"^Standard input is not text in UTF-8: byte 0xff at offset 2, and it"
         ):
-            gather(piped=b"ab\xd0")
+            gather(piped=b"ab\xff\xfe")
 
     def test_it_is_left_alone_where_prompts_are_given(self, tmp_path):
         path = tmp_path / "a.txt"
@@ -71,12 +78,12 @@ class TestTextFile:
                 gather("x", path=self.write(tmp_path, content))
 
     def test_one_that_can_not_be_read_is_refused(self, tmp_path):
-        with pytest.raises(ConfigError, match=r"none.txt can't be read: No such file"):
+        with pytest.raises(DataError, match=r"none.txt can't be read: No such file"):
             gather(path=tmp_path / "none.txt")
-        with pytest.raises(ConfigError, match="can't be read: Is a directory"):
+        with pytest.raises(DataError, match="can't be read: Is a directory"):
             gather(path=tmp_path)
-        with pytest.raises(ConfigError, match=r"not UTF-8 text: byte 0xcc at offset 0. Convert it"):
-            gather(path=self.write(tmp_path, "Мороз".encode("cp1251")))
+        with pytest.raises(DataError, match=r"prompts.txt is not text but a PNG image\."):
+            gather(path=self.write(tmp_path, b"\x89PNG\r\n\x1a\n\0\0"))
 
 
 class TestJsonLines:

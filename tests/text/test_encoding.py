@@ -11,14 +11,9 @@ from hypothesis import strategies as st
 
 from gptft.errors import DataError
 from gptft.text import encoding as module
-from gptft.text.encoding import (
-    FileFacts,
-    content_suffix,
-    examine_binary,
-    examine_text,
-    open_bytes,
-    read_chunks,
-)
+from gptft.text.encoding import FileFacts, examine_binary, examine_text, read_chunks
+from gptft.text.not_text import Flaw
+from gptft.text.streams import ByteSource, content_suffix, open_bytes
 from tests.conftest import SHARED_CORPUS
 
 POEM = (
@@ -116,15 +111,15 @@ def expected_flaw(raw: bytes) -> int | None:
 @pytest.mark.parametrize("read", [4, 5, 7, 64])
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(raw=BYTES.filter(lambda raw: b"\0" not in raw) | UNICODE.map(str.encode))
-def test_the_survey_by_pieces_agrees_with_the_decoder(tmp_path, monkeypatch, read, raw):
-    monkeypatch.setattr(module, "_SMALL", 3)
-    monkeypatch.setattr(module, "_READ", read)
+def test_the_scan_by_chunks_agrees_with_the_decoder(tmp_path, monkeypatch, read, raw):
+    monkeypatch.setattr(module, "READ_BYTES", read)
     path = tmp_path / "a.txt"
     path.write_bytes(raw)
-    with open_bytes(path) as stream:
-        scanned = module._scan_utf8(path, stream, head=stream.read(4), advance=int)
+    scanned = module.scan_utf8(ByteSource.of_file(path), advance=int)
     if (offset := expected_flaw(raw)) is not None:
-        assert scanned == module._Flaw(offset, raw[offset])
+        flaw, marked = scanned
+        assert flaw == Flaw(offset, raw[offset])
+        assert marked == ("utf-16" if raw.startswith((b"\xff\xfe", b"\xfe\xff")) else None)
     else:
         name = "utf-8-sig" if raw.startswith(b"\xef\xbb\xbf") else "utf-8"
         crlf = raw.count(b"\r\n")

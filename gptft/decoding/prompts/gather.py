@@ -1,35 +1,30 @@
-"""Where prompts come from: the command line, a file, standard input.
-
-In: what the command was given. Out: plain texts, each certain to be UTF-8. Pure: must not import
-torch or transformers.
-"""
+"""What a command was given (prompts, a file, standard input) -> a list of prompts."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from gptft.errors import ConfigError
+from gptft.text.encoding import read_stdin, read_text
 
 
-def gather_prompts(
-    prompts: Sequence[str], path: Path | None, *, read_stdin: Callable[[], bytes]
-) -> list[str]:
+def gather_prompts(prompts: Sequence[str], path: Path | None) -> list[str]:
     """The prompts of the command line, then those of a file, or else all of standard input.
 
     Args:
         prompts: given one by one; an empty one is a prompt, too.
-        path: a UTF-8 file with a prompt a line, or JSON Lines where its name ends in .jsonl.
-        read_stdin: gives what is piped in; called only where nothing else is given.
+        path: a text file with a prompt a line, or JSON Lines where its name ends in .jsonl.
 
     Raises:
-        ConfigError: there is none, a file that can't be read, or text that isn't UTF-8.
+        ConfigError: there is none, or one holds half of a surrogate pair.
+        DataError: a file can't be read, or it or standard input isn't text.
     """
     found = [*prompts, *(_read_file(path) if path is not None else [])]
     if not prompts and path is None:
         content = read_stdin()
         if not content:
             raise ConfigError('There is no prompt. Give one: -p "...", --file FILE, or pipe it in.')
-        found = [_decode(content, name="standard input").removesuffix("\n").removesuffix("\r")]
+        found = [content.removesuffix("\n").removesuffix("\r")]
     for prompt in found:
         if any("\ud800" <= character <= "\udfff" for character in prompt):
             raise ConfigError(f"The prompt {prompt[:30]!r} is not UTF-8 text.")
@@ -37,11 +32,7 @@ def gather_prompts(
 
 
 def _read_file(path: Path) -> list[str]:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"{path} can't be read: {error.strerror}.") from None
-    lines = [line.removesuffix("\r") for line in _decode(content, name=str(path)).split("\n")]
+    lines = [line.removesuffix("\r") for line in read_text(path).split("\n")]
     if path.suffix == ".jsonl":
         return _json_prompts(lines, name=str(path))
     if not any(lines):
@@ -68,13 +59,3 @@ def _json_prompts(lines: Sequence[str], *, name: str) -> list[str]:
     if not prompts:
         raise ConfigError(f"{name} holds no prompt: every line of it is empty.")
     return prompts
-
-
-def _decode(content: bytes, *, name: str) -> str:
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ConfigError(
-            f"{name} is not UTF-8 text: byte 0x{content[error.start]:02x} at offset "
-            f"{error.start:,}. Convert it to UTF-8 first."
-        ) from None

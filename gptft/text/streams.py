@@ -1,0 +1,143 @@
+"""A file or bytes in memory -> a stream of decompressed bytes, with a name for messages."""
+
+import io
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from gzip import GzipFile
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from gptft.errors import DataError
+
+COMPRESSED_SUFFIXES = (".gz", ".zst")
+READ_BYTES = 256 * 1024
+LEAVE_OUT = "leave it out with data.exclude"
+
+
+class NotTextError(DataError):
+    """Bytes that can't be read as text.
+
+    Args:
+        problem: whose bytes, what is wrong, and where: a sentence without its full stop.
+        ways_out: what to do, one of them; those with the name of a setting are for a corpus alone.
+    """
+
+    def __init__(self, problem: str, *ways_out: str) -> None:
+        ways = ", or ".join(ways_out)
+        super().__init__(f"{problem}. {ways[:1].upper()}{ways[1:]}.")
+        self.problem, self.ways_out = problem, ways_out
+
+    def without_settings(self) -> "NotTextError":
+        """The same error for a text that is read without a config."""
+        ways = [way for way in self.ways_out if "data." not in way]
+        return NotTextError(self.problem, *(ways or ["give a text in UTF-8"]))
+
+
+@dataclass(frozen=True)
+class ByteSource:
+    """Bytes that can be read from their start any number of times.
+
+    Attributes:
+        name: as messages show it.
+        noun: what it should be: "a text file", or "text" where it is no file.
+        open: opens a stream of the decompressed bytes.
+    """
+
+    name: str
+    noun: str
+    open: Callable[[], BinaryIO]
+
+    @classmethod
+    def of_file(cls, path: Path) -> "ByteSource":
+        """The bytes of a file; opening and reading them raises DataError."""
+        return cls(str(path), "a text file", lambda: open_bytes(path))
+
+    def chunks(self, num_bytes: int) -> Iterator[bytes]:
+        """All bytes, `num_bytes` at a time; only the last chunk is shorter, and may be empty.
+
+        Raises:
+            DataError: they can't be read.
+        """
+        try:
+            with self.open() as stream:
+                while len(raw := stream.read(num_bytes)) == num_bytes:
+                    yield raw
+                yield raw
+        except OSError as error:
+            raise unreadable(self.name, error) from None
+
+
+def content_suffix(path: Path) -> str:
+    """The lower-case suffix of what a file holds, compression aside.
+
+    >>> [content_suffix(Path(name)) for name in ("a.JSONL.gz", "a.txt", "a.gz")]
+    ['.jsonl', '.txt', '']
+    """
+    inner = path.with_suffix("") if path.suffix.lower() in COMPRESSED_SUFFIXES else path
+    return inner.suffix.lower()
+
+
+def open_bytes(path: Path) -> BinaryIO:
+    """Open a file's bytes for reading, decompressed where its suffix is .gz or .zst.
+
+    Returns:
+        a buffered stream, to be closed (`with`). Reading from a compressed one that is cut short or
+        corrupt raises a DataError; a .zst file without checksums can hide corruption.
+
+    Raises:
+        DataError: the file can't be opened.
+    """
+    try:
+        raw = path.open("rb")
+    except OSError as error:
+        raise unreadable(path, error) from None
+    suffix = path.suffix.lower()
+    if suffix not in COMPRESSED_SUFFIXES:
+        return raw
+    if suffix == ".gz":
+        stream = cast(BinaryIO, GzipFile(fileobj=raw, mode="rb"))
+    else:
+        import pyarrow as pa  # slow to import
+
+        stream = pa.input_stream(raw, compression="zstd")
+    return io.BufferedReader(_Decompressed(path, raw=raw, stream=stream), buffer_size=READ_BYTES)
+
+
+class _Decompressed(io.RawIOBase):
+    """A stream that says in a DataError what is wrong with a compressed file."""
+
+    def __init__(self, path: Path, *, raw: BinaryIO, stream: BinaryIO) -> None:
+        self._path = path
+        self._raw = raw
+        self._stream = stream
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        try:
+            data = self._stream.read(len(buffer))
+        except (EOFError, OSError, zlib.error) as error:
+            # BadGzipFile is an OSError; so is what Arrow raises for a bad .zst, without an errno.
+            if isinstance(error, OSError) and error.errno is not None:
+                raise unreadable(self._path, error) from None
+            raise NotTextError(
+                f"{self._path} is not a whole {self._path.suffix.lower()} file: "
+                f"{str(error).rstrip('.')}",
+                "copy it again",
+                LEAVE_OUT,
+            ) from None
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        if not self.closed:
+            self._stream.close()
+            self._raw.close()
+        super().close()
+
+
+def unreadable(name: str | Path, error: OSError) -> DataError:
+    """The error for a file that the system can't read."""
+    return DataError(f"{name} can't be read: {error.strerror or error}.")
