@@ -19,6 +19,7 @@ from gptft.decoding.encoding import encode_prompt
 from gptft.decoding.logprobs import check_start, chunked_logits, log_probabilities
 from gptft.decoding.special_tokens import check_ids, special_tokens
 from gptft.errors import ConfigError
+from gptft.models.hub import find_model
 from gptft.models.load import context_of, load_auto_tokenizer, load_for_inference
 from gptft.models.precision import DtypeName, pick_device
 
@@ -204,9 +205,9 @@ def open_model(
     """
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
-    tokenizer = load_auto_tokenizer(name, revision=revision)
-    device = pick_device(use_cpu=use_cpu)
-    return load_for_inference(name, device=device, dtype=dtype, revision=revision), tokenizer
+    files = find_model(name, revision=revision)
+    tokenizer = load_auto_tokenizer(files)
+    return load_for_inference(files, device=pick_device(use_cpu=use_cpu), dtype=dtype), tokenizer
 
 
 def _encoded(text: str) -> bytes:

@@ -15,8 +15,9 @@ from gptft.documents.scan import ScannedText
 from gptft.documents.sources import VALIDATION
 from gptft.errors import ConfigError, ModelError
 from gptft.files import default_cache_dir
-from gptft.models.hub import has_tokenizer, local_folder
-from gptft.models.source import context_length, expand_models
+from gptft.models.hub import find_model
+from gptft.models.model_files import context_length
+from gptft.models.source import expand_models
 from gptft.text.streams import content_suffix
 from gptft.tokenization.tokenizer import TextTokenizer, load_tokenizer
 
@@ -151,10 +152,10 @@ def check_average(model: ModelConfig, tokenizer: TextTokenizer | None) -> None:
     """
     vocabulary = tokenizer.backend.get_vocab() if tokenizer and model.average_with else {}
     for name in dict.fromkeys(expand_models(one.name for one in model.average_with)):
-        folder = local_folder(name, with_weights=False)
-        if not has_tokenizer(folder):
+        files = find_model(name, with_weights=False)
+        if not files.has_tokenizer:
             continue
-        own = load_tokenizer(name).backend.get_vocab()
+        own = load_tokenizer(files).backend.get_vocab()
         if own != vocabulary:
             _, token = min((place, text) for text, place in own.items() ^ vocabulary.items())
             raise ModelError(

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from gptft.decoding.settings import Settings
 from gptft.errors import ConfigError
+from gptft.models.hub import find_model
 from gptft.models.load import load_auto_tokenizer, load_for_inference
 from gptft.models.precision import DtypeName
 
@@ -50,7 +51,8 @@ def load_auxiliary_models(
         name = settings[setting]
         if name is None:
             continue
-        theirs = load_auto_tokenizer(name)
+        files = find_model(name)
+        theirs = load_auto_tokenizer(files)
         if theirs.get_vocab() != tokenizer.get_vocab():
             if setting != "assistant_model":
                 raise ConfigError(
@@ -59,5 +61,5 @@ def load_auxiliary_models(
                     "Take a model of the same family."
                 )
             assistant_tokenizer = theirs
-        models[setting] = load_for_inference(name, device=device, dtype=dtype)
+        models[setting] = load_for_inference(files, device=device, dtype=dtype)
     return AuxiliaryModels(models, assistant_tokenizer)

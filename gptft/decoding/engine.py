@@ -28,6 +28,7 @@ from gptft.decoding.special_tokens import check_context, check_ids, special_toke
 from gptft.decoding.stopping import cut_at
 from gptft.decoding.stream import TextStreamer
 from gptft.errors import ConfigError
+from gptft.models.hub import find_model
 from gptft.models.load import context_of, load_auto_tokenizer, load_for_inference
 from gptft.models.precision import DtypeName, pick_device
 from gptft.terminal.words import short_value
@@ -118,9 +119,10 @@ def load_model(
     """
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
-    tokenizer = load_auto_tokenizer(model_name, revision=revision)
+    files = find_model(model_name, revision=revision)
+    tokenizer = load_auto_tokenizer(files)
     device = pick_device(use_cpu=use_cpu)
-    model = load_for_inference(model_name, device=device, dtype=dtype, revision=revision)
+    model = load_for_inference(files, device=device, dtype=dtype)
     others = load_auxiliary_models(settings, tokenizer, device=device, dtype=dtype)
     return LoadedModel(model, tokenizer, special_tokens(model, tokenizer), others)
 

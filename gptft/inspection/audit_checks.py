@@ -10,7 +10,7 @@ from typing import Any
 
 from gptft.inspection.audit_files import TokenizerFiles
 from gptft.inspection.chat_template import check_template
-from gptft.models.source import context_length
+from gptft.models.model_files import context_length
 from gptft.terminal.text import visible
 from gptft.tokenization.tokenizer import TextTokenizer
 
@@ -211,7 +211,7 @@ def _check_length(files: TokenizerFiles) -> Iterator[Finding]:
     """Whether AutoTokenizer's limit is the model's."""
     where, value = "tokenizer_config.json:model_max_length", None
     value = files.tokenizer_config.get("model_max_length")
-    context = context_length(dict(files.config))
+    context = context_length(files.config)
     if context is None:
         what = "The model's files name no context length to compare model_max_length with."
         yield Finding("ok", what, where, "")

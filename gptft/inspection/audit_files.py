@@ -1,9 +1,4 @@
-"""A model's name -> the files its tokenizer is made of, as they stand.
-
-In: what a person calls the model. Out: the files' contents, the tokenizer as the `tokenizers`
-library opens it and as gptft does, and what kept any of them from being read. Must not import torch
-or transformers.
-"""
+"""A model's name -> the files of its tokenizer as they stand, and why some can't be read."""
 
 import json
 from collections.abc import Mapping
@@ -14,12 +9,24 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from gptft.errors import ModelError
-from gptft.models.hub import local_folder
-from gptft.models.source import read_json
-from gptft.tokenization.gguf import GGUF_SUFFIX
-from gptft.tokenization.tokenizer import TextTokenizer, breaks_library, load_tokenizer
+from gptft.models.hub import find_model
+from gptft.models.model_files import ModelFiles
+from gptft.tokenization.tokenizer import (
+    TextTokenizer,
+    breaks_library,
+    load_tokenizer,
+    names_gguf,
+)
 
 Json = Mapping[str, Any]
+
+_JSON_FILES = (
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "config.json",
+    "generation_config.json",
+    "chat_template.json",
+)
 
 
 @dataclass(frozen=True)
@@ -63,31 +70,21 @@ def read_tokenizer_files(name: str, *, revision: str | None = None) -> Tokenizer
     Raises:
         ModelError: there is no such model, or nothing of a tokenizer in it.
     """
-    if name.lower().endswith(GGUF_SUFFIX) and not Path(name).is_dir():
+    if names_gguf(name):
         return _of_gguf(name)
-    path = local_folder(name, revision=revision, with_weights=False)
-    folder = path.parent if path.is_file() else path
-    source = path if path.is_file() else folder / "tokenizer.json"
+    files = find_model(name, revision=revision, with_weights=False)
+    source = files.path if files.path.is_file() else files.folder / "tokenizer.json"
     unreadable: dict[str, str] = {}
     repeated: list[str] = []
     document = _document(source, unreadable, repeated) if source.is_file() else {}
-    read = {
-        file: _read(folder / file, unreadable)
-        for file in (
-            "tokenizer_config.json",
-            "special_tokens_map.json",
-            "config.json",
-            "generation_config.json",
-            "chat_template.json",
-        )
-    }
+    read = {file: _read(files, file, unreadable) for file in _JSON_FILES}
     tokenizer, default = None, None
     if breaks_library(document):
         key = f"{source.name}:model.continuing_subword_prefix"
-        unreadable[key] = "Merges join pieces without the prefix that marks continued ones."
+        unreadable[key] = "A merge's second token lacks the prefix of tokens that continue a word."
     try:
         if not breaks_library(document):
-            tokenizer = load_tokenizer(name, revision=revision)
+            tokenizer = load_tokenizer(files)
     except (ModelError, UnicodeEncodeError) as error:
         if not (document or unreadable):
             raise
@@ -95,7 +92,7 @@ def read_tokenizer_files(name: str, *, revision: str | None = None) -> Tokenizer
             unreadable[source.name] = str(error)
     if tokenizer is not None:
         if not document or "model" not in document:  # vocab.json and merges.txt
-            source = folder / "vocab.json"
+            source = files.folder / "vocab.json"
             document = json.loads(tokenizer.backend.to_str())
         default = Tokenizer.from_str(json.dumps(document))
     config = read["config.json"]
@@ -106,7 +103,7 @@ def read_tokenizer_files(name: str, *, revision: str | None = None) -> Tokenizer
         special_tokens_map=read["special_tokens_map.json"],
         config={**_object(config.get("text_config")), **config},
         generation_config=read["generation_config.json"],
-        templates=_templates(folder, read, unreadable),
+        templates=_templates(files.folder, read, unreadable),
         repeated=tuple(dict.fromkeys(repeated)),
         tokenizer=tokenizer,
         default=default,
@@ -152,15 +149,15 @@ def _document(path: Path, unreadable: dict[str, str], repeated: list[str]) -> Js
     return _object(document)
 
 
-def _read(path: Path, unreadable: dict[str, str]) -> Json:
+def _read(files: ModelFiles, file: str, unreadable: dict[str, str]) -> Json:
     try:
-        values = read_json(path)
+        values = files.json(file)
         json.dumps(values, ensure_ascii=False).encode()
     except UnicodeEncodeError:
-        unreadable[path.name] = f"{path.name} holds half of a surrogate pair, which is no text."
+        unreadable[file] = f"{file} holds half of a surrogate pair, which is no text."
         return {}
-    except (ModelError, OSError) as error:
-        unreadable[path.name] = str(error)
+    except ModelError as error:
+        unreadable[file] = str(error)
         return {}
     return values
 

@@ -1,7 +1,7 @@
-"""A base model's name, or the sizes of a new one -> a model and its tokenizer.
+"""A base model's name, or the sizes of a new one -> a model and its tokenizer, of transformers.
 
-In: names and sizes. Out: transformers' own objects. Only safetensors are read, no remote code is
-ever run; a hub id becomes a local folder first, so that loading itself asks nothing.
+Only safetensors are read and no remote code is ever run; a hub id becomes a local folder first, so
+that loading itself doesn't ask the network.
 """
 
 import json
@@ -23,16 +23,17 @@ from transformers import (
 from gptft.config.suggest import did_you_mean
 from gptft.errors import ConfigError, ModelError
 from gptft.models.average import average_weights, first_difference
-from gptft.models.hub import local_folder
+from gptft.models.hub import find_model
+from gptft.models.model_files import ModelFiles, context_length
 from gptft.models.precision import DtypeName, inference_dtype, training_dtype
-from gptft.models.source import context_length, expand_models, read_json
+from gptft.models.source import expand_models
 
 _ATTENTION = "attn_implementation"  # a keyword of config classes that no config shows as a field
 _ATTENTION_FIELD = "_attn_implementation"
 
 
 def load_for_training(
-    name: str,
+    model: str | ModelFiles,
     *,
     dtype: DtypeName = "auto",
     revision: str | None = None,
@@ -42,58 +43,66 @@ def load_for_training(
     """Load a base model to be trained on, on the CPU; `Trainer` moves it.
 
     Args:
-        name: pico, a model or run folder, or a hub id.
+        model: pico, a model or run folder, or a hub id; or its files.
         dtype: of the weights; auto is float32.
         revision: of a hub model.
         config_overrides: fields of its config to change.
         average_with: models of the same config, or globs of their folders, each with how much it
-            counts beside `name`, which counts as 1; the mean of all weights is what is loaded.
+            counts beside the model, which counts as 1; the mean of all weights is what is loaded.
 
     Raises:
         ModelError: it can't be found or read, or isn't of one kind with one of `average_with`.
         ConfigError: an override names no field of its config.
     """
-    folder = local_folder(name, revision=revision)
-    config = _load_config(folder)
+    files = find_model(model, revision=revision)
+    config = _load_config(files.folder)
     stored = config.to_dict()
     _override(config, config_overrides or {})
     weights_dtype = training_dtype(dtype)
-    model = _load(folder, config=config, dtype=weights_dtype)
+    loaded = _load(files.folder, config=config, dtype=weights_dtype)
     others = [
-        (*_config_like(stored, name=other, of=name), share)
+        (*_config_like(stored, name=other, of=files.name), share)
         for pattern, share in average_with
         for other in expand_models([pattern])
     ]
     if others:
-        loaded = ((_load(at, config=own, dtype=weights_dtype), share) for at, own, share in others)
-        average_weights(model, loaded)
-    _let_padding_learn(model)
-    return model
+        theirs = ((_load(at, config=own, dtype=weights_dtype), share) for at, own, share in others)
+        average_weights(loaded, theirs)
+    _let_padding_learn(loaded)
+    return loaded
 
 
 def load_for_inference(
-    name: str,
+    model: str | ModelFiles,
     *,
     device: torch.device,
     dtype: DtypeName = "auto",
     revision: str | None = None,
 ) -> PreTrainedModel:
-    """Load a model to generate with, on `device`, in eval mode, in a dtype that device is fast in.
+    """Load a model to generate with, in eval mode, in a dtype that its device is fast in.
+
+    Args:
+        model: its name or its files.
+        device: where it is to be.
+        dtype: of the weights; auto is the checkpoint's own where `device` is fast in it.
+        revision: of a hub model.
 
     Raises:
         ModelError: it can't be found or read.
     """
-    folder = local_folder(name, revision=revision)
+    folder = find_model(model, revision=revision).folder
     config = _load_config(folder)
     stored = getattr(config, "dtype", None) or torch.float32
     chosen = inference_dtype(dtype, stored=stored, device=device)
-    model = _load(folder, config=config, dtype=chosen)
-    model.to(device)  # type: ignore[arg-type]
-    model.eval()
-    return model
+    loaded = _load(folder, config=config, dtype=chosen)
+    loaded.to(device)  # type: ignore[arg-type]
+    loaded.eval()
+    return loaded
 
 
-def load_auto_tokenizer(name: str, *, revision: str | None = None) -> PreTrainedTokenizerBase:
+def load_auto_tokenizer(
+    model: str | ModelFiles, *, revision: str | None = None
+) -> PreTrainedTokenizerBase:
     """Load a model's tokenizer for transformers, with the very ids of its tokenizer.json.
 
     `AutoTokenizer` rebuilds the pre-tokenizer of GPT-2-like classes from their defaults and drops
@@ -103,21 +112,22 @@ def load_auto_tokenizer(name: str, *, revision: str | None = None) -> PreTrained
     Raises:
         ModelError: it can't be found or read.
     """
-    folder = local_folder(name, revision=revision, with_weights=False)
+    files = find_model(model, revision=revision, with_weights=False)
+    folder = files.folder
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             str(folder), trust_remote_code=False
         )
-        if not _keeps_its_file(tokenizer, folder):
+        if not _keeps_its_file(tokenizer, files):
             tokenizer = PreTrainedTokenizerFast.from_pretrained(str(folder))
     except Exception as error:  # transformers and tokenizers raise a dozen unrelated types
         raise _unreadable(folder, "tokenizer", error) from None
     return tokenizer
 
 
-def _keeps_its_file(tokenizer: PreTrainedTokenizerBase, folder: Path) -> bool:
-    """Whether a tokenizer cuts text as the tokenizer.json in `folder`, if any, says."""
-    stored = read_json(folder / "tokenizer.json")
+def _keeps_its_file(tokenizer: PreTrainedTokenizerBase, files: ModelFiles) -> bool:
+    """Whether a tokenizer cuts text as its tokenizer.json, if there is one, says."""
+    stored = files.json("tokenizer.json")
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if not stored or backend is None:
         return True
@@ -206,7 +216,7 @@ def _load_config(folder: Path) -> PreTrainedConfig:
 
 def _config_like(stored: Mapping[str, Any], *, name: str, of: str) -> tuple[Path, PreTrainedConfig]:
     """The folder of a model to be averaged, and its config, which is that of the first model."""
-    folder = local_folder(name)
+    folder = find_model(name).folder
     config = _load_config(folder)
     own = config.to_dict()
     if field := first_difference(stored, own):
@@ -239,7 +249,7 @@ def _load(folder: Path, *, config: PreTrainedConfig, dtype: torch.dtype) -> PreT
     if missing := sorted(loaded[1]["missing_keys"]):
         raise ModelError(
             f"{folder} lacks {len(missing)} of the weights its config asks for, {missing[0]} among "
-            "them. The file isn't whole, or model.config_overrides changes its sizes."
+            "them. The file is incomplete, or model.config_overrides changes its sizes."
         )
     return model
 

@@ -1,25 +1,16 @@
-"""A model's name -> where its files are.
+"""A model's name -> a local path, or None for a hub id, which the network isn't asked about."""
 
-In: what a person writes: `pico`, a model folder, a run folder, a tokenizer.json, a hub id.
-Out: a local path, or None for a hub id. Only looks at paths: must not import torch, transformers or
-huggingface_hub, and never asks the network whether a hub id exists.
-"""
-
-import json
 import re
 from collections.abc import Iterable
 from glob import glob, has_magic
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 from gptft.errors import ModelError
 
 BUNDLED_MODELS = ("pico",)
 
-# Names under which the architectures keep their context length, in the order they are looked up.
-_CONTEXT_KEYS = ("n_positions", "max_position_embeddings", "n_ctx", "max_seq_len", "seq_length")
-# Fields of a config.json that say nothing of what the model computes.
+# Fields of a config.json that say nothing about what the model computes.
 VOLATILE_FIELDS = frozenset(
     {"_name_or_path", "dtype", "torch_dtype", "transformers_version", "use_cache"}
 )
@@ -100,33 +91,3 @@ def _model_dir(path: Path) -> Path:
             "Give a model folder, a run folder, a hub id or a bundled model."
         )
     return path
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object from `path`; an absent file is an empty one.
-
-    Raises:
-        ModelError: the file isn't a JSON object in UTF-8.
-    """
-    if not path.is_file():
-        return {}
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ModelError(f"{path} is not readable as JSON: {error}.") from None
-    if not isinstance(value, dict):
-        raise ModelError(f"{path} holds a JSON {type(value).__name__}, not an object.")
-    return value
-
-
-def context_length(config: dict[str, Any]) -> int | None:
-    """The most tokens a model of this config.json can see at once, or None if it sets no limit.
-
-    >>> context_length({"model_type": "gpt2", "n_positions": 1024})
-    1024
-    """
-    for key in _CONTEXT_KEYS:
-        value = config.get(key)
-        if isinstance(value, int) and value > 0:
-            return value
-    return None

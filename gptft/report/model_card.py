@@ -9,7 +9,7 @@ import shlex
 from pathlib import Path
 
 from gptft.errors import RunError
-from gptft.models.source import context_length, read_json
+from gptft.models.model_files import ModelFiles, context_length
 from gptft.report.render import render
 from gptft.runs.read import Run, as_int, read_run, write_whole
 
@@ -41,7 +41,7 @@ def write_model_card(run_dir: Path) -> Path:
 
 def model_card(run: Run) -> str:
     """The card's text; the same for the same run."""
-    config = read_json(run.path / "model" / "config.json")
+    config = ModelFiles(run.name, run.path / "model").config
     command, script = _examples(run)
     held_out = run.validation
     return render(

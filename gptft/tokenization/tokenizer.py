@@ -1,8 +1,7 @@
-"""A model's name -> its tokenizer, through the `tokenizers` library alone.
+"""A model's name -> its tokenizer with special tokens and context; texts -> a new tokenizer.
 
-In: what a person calls a model. Out: a `TextTokenizer`: the ids, the special tokens and the context
-length that the rest of the corpus room needs. Must not import torch or transformers: opening a
-tokenizer takes milliseconds, importing those takes seconds.
+It takes the `tokenizers` library alone: opening a tokenizer takes milliseconds, importing
+transformers takes seconds.
 """
 
 import hashlib
@@ -17,8 +16,8 @@ from typing import Any
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from gptft.errors import ModelError
-from gptft.models.hub import local_folder
-from gptft.models.source import context_length, read_json
+from gptft.models.hub import find_model
+from gptft.models.model_files import ModelFiles, context_length
 from gptft.tokenization.gguf import GGUF_SUFFIX, open_gguf
 
 END_OF_TEXT = "<|endoftext|>"  # GPT-2's own EOS (Radford et al. 2019)
@@ -77,34 +76,40 @@ class TextTokenizer:
 
 
 def load_tokenizer(
-    name: str, *, revision: str | None = None, config_overrides: Mapping[str, Any] | None = None
+    model: str | ModelFiles,
+    *,
+    revision: str | None = None,
+    config_overrides: Mapping[str, Any] | None = None,
 ) -> TextTokenizer:
-    """Open the tokenizer that a name stands for.
-
-    That is a bundled model, a model or run folder, a folder of vocab.json and merges.txt, a
-    tokenizer.json, a .gguf file or a hub id.
+    """Open the tokenizer of a model.
 
     Args:
-        name: what a person calls the model.
+        model: a bundled model, a model or run folder, a folder of vocab.json and merges.txt, a
+            tokenizer.json, a .gguf file or a hub id; or its files.
         revision: branch, tag or commit of a hub model.
         config_overrides: fields of the model's config that are changed; its context may be one.
 
     Raises:
         ModelError: there is none, or it can't be read.
     """
-    if name.lower().endswith(GGUF_SUFFIX) and not Path(name).is_dir():
-        return _open_gguf(name)
-    path = local_folder(name, revision=revision, with_weights=False)
-    if path.name == "vocab.json" and (path.parent / "merges.txt").is_file():
-        path = path.parent
-    folder, backend = (path.parent, _open(path)) if path.is_file() else (path, _open_folder(path))
-    config = {**read_json(folder / "config.json"), **(config_overrides or {})}
-    special = _special_tokens(folder, config, backend)
+    if isinstance(model, str) and names_gguf(model):
+        return _open_gguf(model)
+    files = find_model(model, revision=revision, with_weights=False)
+    path = files.path
+    is_vocab = path.name == "vocab.json" and (path.parent / "merges.txt").is_file()
+    is_folder = is_vocab or not path.is_file()
+    backend = _open_folder(files) if is_folder else _open(path)
+    config = {**files.config, **(config_overrides or {})}
+    special = _special_tokens(files, config, backend)
     _read_as_text(backend, special)
-    num_embeddings = config.get("vocab_size")
-    if not isinstance(num_embeddings, int):
-        num_embeddings = None
-    return TextTokenizer(backend, special, context_length(config), name, num_embeddings)
+    size = config.get("vocab_size")
+    num_embeddings = size if isinstance(size, int) else None
+    return TextTokenizer(backend, special, context_length(config), files.name, num_embeddings)
+
+
+def names_gguf(name: str) -> bool:
+    """Whether a model's name is that of a .gguf file."""
+    return name.lower().endswith(GGUF_SUFFIX) and not Path(name).is_dir()
 
 
 def _open_gguf(name: str) -> TextTokenizer:
@@ -168,7 +173,8 @@ def save_tokenizer(tokenizer: TextTokenizer, folder: Path, *, model_max_length: 
     (folder / "tokenizer_config.json").write_text(text, encoding="utf-8")
 
 
-def _open_folder(folder: Path) -> Tokenizer:
+def _open_folder(files: ModelFiles) -> Tokenizer:
+    folder = files.folder
     if (folder / "tokenizer.json").is_file():
         return _open(folder / "tokenizer.json")
     vocab, merges = folder / "vocab.json", folder / "merges.txt"
@@ -180,16 +186,16 @@ def _open_folder(folder: Path) -> Tokenizer:
         backend = Tokenizer(models.BPE.from_file(str(vocab), str(merges)))
     except Exception as error:  # tokenizers raises bare Exception
         raise ModelError(f"{vocab} and {merges} can't be read: {error}.") from None
-    prefix = bool(read_json(folder / "tokenizer_config.json").get("add_prefix_space", False))
+    prefix = bool(files.tokenizer_config.get("add_prefix_space", False))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefix)
     backend.decoder = decoders.ByteLevel()
-    _add_tokens(backend, folder / "added_tokens.json")
+    _add_tokens(backend, files)
     return backend
 
 
-def _add_tokens(backend: Tokenizer, path: Path) -> None:
+def _add_tokens(backend: Tokenizer, files: ModelFiles) -> None:
     """Add the tokens that older folders keep in a file of their own, text -> id."""
-    numbered = read_json(path)
+    numbered, path = files.json("added_tokens.json"), files.folder / "added_tokens.json"
     if not all(isinstance(number, int) for number in numbered.values()):
         raise ModelError(f"{path} doesn't give every token a number.")
     for token, number in sorted(numbered.items(), key=lambda item: item[1]):
@@ -228,19 +234,18 @@ def breaks_library(document: Mapping[str, Any]) -> bool:
     )
 
 
-def _special_tokens(folder: Path, config: dict[str, Any], backend: Tokenizer) -> dict[str, str]:
+def _special_tokens(
+    files: ModelFiles, config: Mapping[str, Any], backend: Tokenizer
+) -> dict[str, str]:
     """Special tokens by name, from the first file that names each.
 
     The order is tokenizer_config.json, special_tokens_map.json, then the ids in config.json. A
     token the vocabulary doesn't hold is left out. -1, as some config.json have it, is no token.
     """
-    files: Sequence[dict[str, Any]] = (
-        read_json(folder / "tokenizer_config.json"),
-        read_json(folder / "special_tokens_map.json"),
-    )
+    naming = (files.tokenizer_config, files.special_tokens_map)
     found: dict[str, str] = {}
     for name in _SPECIAL_NAMES:
-        named = [_token_text(file.get(name)) for file in files]
+        named = [_token_text(values.get(name)) for values in naming]
         ids = config.get(f"{name}_id")
         ids = ids if isinstance(ids, list) else [ids]
         named += [backend.id_to_token(i) for i in ids if isinstance(i, int) and 0 <= i < _MAX_IDS]

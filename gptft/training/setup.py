@@ -22,6 +22,7 @@ from gptft.config.sections import Config
 from gptft.config.training_fields import DEFAULT_NGRAM_SIZE
 from gptft.data.store import BlockStore, read_ledger, sync_folder
 from gptft.errors import ConfigError, DataError, ModelError
+from gptft.models.hub import find_model
 from gptft.models.load import context_of, load_auto_tokenizer, load_for_training, new_model
 from gptft.models.precision import named_dtype
 from gptft.models.source import VOLATILE_FIELDS
@@ -129,14 +130,14 @@ def _load(
     """The base model, or a new one, with its tokenizer."""
     sizes = config.model.from_scratch
     if sizes is None:
+        files = find_model(config.model.name, revision=config.model.revision)
         model = load_for_training(
-            config.model.name,
+            files,
             dtype=config.model.dtype,
-            revision=config.model.revision,
             config_overrides=config.model.config_overrides,
             average_with=[(one.name, one.weight) for one in config.model.average_with],
         )
-        tokenizer = load_auto_tokenizer(config.model.name, revision=config.model.revision)
+        tokenizer = load_auto_tokenizer(files)
     else:
         named = config.tokenizer.name
         tokenizer = load_auto_tokenizer(named if named else str(store_dir / "tokenizer"))

@@ -24,7 +24,7 @@ from gptft.decoding.constraints import (
     read_vocabulary,
 )
 from gptft.errors import ConfigError, ModelError
-from gptft.models.hub import local_folder
+from gptft.models.hub import find_model
 
 PROMPTS = ("Мороз и", "Буря мглою небо")
 WORDS = Vocabulary(
@@ -293,7 +293,7 @@ def test_a_pattern_that_would_never_end_is_stopped(monkeypatch):
 
 
 def test_patterns_are_quick_at_a_full_vocabulary():
-    tokenizer = AutoTokenizer.from_pretrained(local_folder("pico"))
+    tokenizer = AutoTokenizer.from_pretrained(find_model("pico").folder)
     constraint = TextConstraint(
         tokenizer, allowed_by_regex(".*"), prompt_length=0, eos_token_ids=[0]
     )

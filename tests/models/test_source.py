@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from gptft.errors import ModelError
-from gptft.models.source import context_length, expand_models, read_json, resolve_model
+from gptft.models.model_files import ModelFiles, context_length
+from gptft.models.source import expand_models, resolve_model
 
 
 def test_a_bundled_name_comes_before_a_folder_of_that_name(in_tmp: Path):
@@ -65,13 +66,24 @@ def test_the_context_is_found_under_each_architectures_name(
 
 def test_a_broken_json_is_named(tmp_path: Path):
     path = tmp_path / "config.json"
-    assert read_json(path) == {}
+    assert ModelFiles("a", tmp_path).config == {}
     path.write_text("{", encoding="utf-8")
-    with pytest.raises(ModelError, match=r"config\.json is not readable as JSON"):
-        read_json(path)
+    with pytest.raises(ModelError, match=r"config\.json is not readable .*line 1 column 2"):
+        ModelFiles("a", tmp_path).json("config.json")
     path.write_text(json.dumps([1]), encoding="utf-8")
     with pytest.raises(ModelError, match="holds a JSON list"):
-        read_json(path)
+        ModelFiles("a", tmp_path).json("config.json")
+
+
+def test_a_json_file_is_read_once(tmp_path: Path):
+    path = tmp_path / "config.json"
+    path.write_text('{"n_layer": 2}', encoding="utf-8")
+    files = ModelFiles("a", tmp_path / "tokenizer.json")
+    (tmp_path / "tokenizer.json").write_text("{}", encoding="utf-8")
+    assert files.config == {"n_layer": 2}
+    path.unlink()
+    assert files.config == {"n_layer": 2}
+    assert ModelFiles("a", tmp_path).config == {}
 
 
 def test_a_glob_of_models_is_the_folders_it_matches(in_tmp: Path):

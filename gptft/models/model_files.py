@@ -1,0 +1,88 @@
+"""A model folder -> what its JSON files say, each file read once."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gptft.errors import ModelError
+from gptft.files import read_json
+
+# Names under which the architectures keep their context length, in the order they are looked up.
+_CONTEXT_KEYS = ("n_positions", "max_position_embeddings", "n_ctx", "max_seq_len", "seq_length")
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """The files of one model. An absent JSON file is an empty object.
+
+    Attributes:
+        name: what a person calls the model.
+        path: its folder, or the tokenizer file in it that was named.
+    """
+
+    name: str
+    path: Path
+    _read: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def folder(self) -> Path:
+        """The folder that all its files are in."""
+        return self.path.parent if self.path.is_file() else self.path
+
+    def json(self, file_name: str) -> dict[str, Any]:
+        """The JSON object in one of its files.
+
+        Raises:
+            ModelError: the file isn't a JSON object in UTF-8.
+        """
+        if file_name not in self._read:
+            self._read[file_name] = _read_object(self.folder / file_name)
+        return self._read[file_name]
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """config.json."""
+        return self.json("config.json")
+
+    @property
+    def tokenizer_config(self) -> dict[str, Any]:
+        """tokenizer_config.json."""
+        return self.json("tokenizer_config.json")
+
+    @property
+    def special_tokens_map(self) -> dict[str, Any]:
+        """special_tokens_map.json."""
+        return self.json("special_tokens_map.json")
+
+    @property
+    def has_tokenizer(self) -> bool:
+        """Whether one of the files is there that a tokenizer is kept in."""
+        return any((self.folder / name).is_file() for name in ("tokenizer.json", "vocab.json"))
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether every safetensors file is there that the index, where there is one, names."""
+        index = self.json("model.safetensors.index.json")
+        named = set(dict(index.get("weight_map") or {}).values())
+        present = {path.name for path in self.folder.glob("*.safetensors")}
+        return bool(present) and named <= present
+
+
+def context_length(config: Mapping[str, Any]) -> int | None:
+    """The most tokens a model of this config.json can see at once, or None if it sets no limit.
+
+    >>> context_length({"model_type": "gpt2", "n_positions": 1024})
+    1024
+    """
+    values = (config.get(key) for key in _CONTEXT_KEYS)
+    return next((value for value in values if isinstance(value, int) and value > 0), None)
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        return read_json(path) if path.is_file() else {}
+    except ValueError as error:
+        raise ModelError(str(error)) from None
+    except OSError as error:
+        raise ModelError(f"{path} can't be read: {error.strerror}.") from None
