@@ -15,6 +15,7 @@ from transformers import LogitsProcessor, PreTrainedModel, PreTrainedTokenizerBa
 
 from gptft.analysis.score import open_model
 from gptft.analysis.scored_tokens import shown_token, token_reader
+from gptft.decoding.cached_model import CachedModel
 from gptft.decoding.logprobs import check_logits, log_probabilities
 from gptft.decoding.settings import Settings, with_seed
 from gptft.decoding.special_tokens import check_ids, excerpt
@@ -259,16 +260,16 @@ def walk(
         ModelError: the logits are no numbers.
     """
     read = token_reader(tokenizer)
-    ids = list(prompt_ids)
-    models = [model] if other is None else [model, other]
-    caches: list[Any] = [None] * len(models)
+    ids, unread = list(prompt_ids), list(prompt_ids)
+    models = [CachedModel.of(each) for each in (model, other) if each is not None]
     found: list[NextTokens] = []
     while len(found) < steps:
         is_last = len(found) == steps - 1
         logits = []
-        for number, each in enumerate(models):
-            step, caches[number] = _step(each, ids, cache=caches[number], is_last=is_last)
-            logits.append(step)
+        for each in models:
+            new_ids = torch.tensor([unread], device=each.model.device)
+            logits.append(each.next_logits(new_ids, is_last=is_last))  # (1, V)
+            check_logits(logits[-1])
         input_ids = torch.tensor([ids], device=model.device)
         final, kept, cut = _process(processors, input_ids, logits[0])
         chosen = int(final.argmax())
@@ -299,22 +300,9 @@ def walk(
         )
         if chosen in eos:
             break
+        unread = [chosen]
         ids.append(chosen)
     return found
-
-
-def _step(
-    model: PreTrainedModel, ids: Sequence[int], *, cache: Any, is_last: bool
-) -> tuple[torch.Tensor, Any]:
-    """Float32 logits of shape (1, V) after `ids`, and the memory of them."""
-    new = ids if cache is None else ids[-1:]
-    given = {} if cache is None else {"past_key_values": cache}
-    output = model(
-        input_ids=torch.tensor([new], device=model.device), use_cache=not is_last, **given
-    )
-    logits = output.logits[:, -1].float()
-    check_logits(logits)
-    return logits, None if is_last else output.past_key_values
 
 
 def _process(

@@ -25,14 +25,12 @@ from gptft.decoding.early_exit import first_layers
 from gptft.decoding.encoding import encode_bare
 from gptft.decoding.loaded_model import LoadedModel
 from gptft.decoding.logprobs import check_logits
-from gptft.decoding.loops.beams import (
-    constrained_beam_search,
-    diverse_beam_search,
-    stochastic_beam_search,
-)
+from gptft.decoding.loops.constrained_beams import constrained_beam_search
 from gptft.decoding.loops.contrastive import contrastive_search
+from gptft.decoding.loops.diverse_beams import diverse_beam_search
 from gptft.decoding.loops.dola import dola_decoding
 from gptft.decoding.loops.lookahead import lookahead_decoding
+from gptft.decoding.loops.stochastic_beams import stochastic_beam_search
 from gptft.decoding.processors import BatchContext, named_processors
 from gptft.decoding.settings import Settings
 from gptft.decoding.special_tokens import SpecialTokens

@@ -1,17 +1,12 @@
-"""A model and token ids -> log-probabilities, by teacher forcing: nothing is drawn.
+"""A model and sequences of token ids -> log-probabilities, by teacher forcing: nothing is drawn."""
 
-In: a model in eval mode and rows of ids. Out: float32 logits in chunks, so that memory doesn't grow
-with the length of a text; sums a row.
-"""
-
-import inspect
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import torch
 from transformers import PreTrainedModel
 
+from gptft.decoding.cached_model import CachedModel
 from gptft.errors import ModelError
 from gptft.models.load import context_of
 
@@ -21,61 +16,69 @@ _LOGITS_AT_ONCE = 2**24  # numbers held in one chunk: 64 MiB as float32
 @torch.no_grad()
 def sequence_logprobs(
     model: PreTrainedModel,
-    rows: Sequence[Sequence[int]],
+    sequences: Sequence[Sequence[int]],
     *,
     starts: Sequence[int],
     batch_size: int = 16,
 ) -> list[float]:
-    """The log-probability of the end of each row, given its beginning.
+    """The log-probability of the end of each sequence, given its beginning.
 
-    Rows are padded on the right, masked, so that each sum is what its row alone would give, but
-    for rounding. Long rows go through the window of `score_tokens`.
+    Sequences are padded on the right, masked, so that each sum is what its sequence alone would
+    give, but for rounding. Long ones go through the window of `score_tokens`.
 
     Args:
         model: a causal one, in eval mode.
-        rows: token ids; lengths may differ.
-        starts: by row, the first token that counts, >= 1; one past the last for none of them: 0.0.
-        batch_size: rows at once, of similar length.
+        sequences: token ids; lengths may differ.
+        starts: by sequence, the first token that counts, >= 1; one past the last for none of them:
+            0.0.
+        batch_size: sequences at once, of similar length.
 
     Returns:
-        sums of natural logarithms, in the order of the rows.
+        sums of natural logarithms, in the order of the sequences.
 
     Raises:
-        ModelError: the model's logits are no numbers.
+        ModelError: the model's logits are not numbers.
     """
-    for row, start in zip(rows, starts, strict=True):
-        check_start(row, start)
-    sums = [0.0] * len(rows)
-    order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
+    for ids, start in zip(sequences, starts, strict=True):
+        check_start(ids, start)
+    sums = [0.0] * len(sequences)
+    order = sorted(range(len(sequences)), key=lambda i: len(sequences[i]))
     for at in range(0, len(order), batch_size):
-        batch = [i for i in order[at : at + batch_size] if len(rows[i]) > starts[i]]
-        if not batch:
-            continue
-        ends = torch.tensor([len(rows[i]) for i in batch], device=model.device)
-        begins = torch.tensor([starts[i] for i in batch], device=model.device)
-        longest = max(len(rows[i]) for i in batch)
-        ids = torch.tensor(
-            [[*rows[i], *[0] * (longest - len(rows[i]))] for i in batch], device=model.device
-        )
-        places = torch.arange(longest, device=model.device)
-        mask = (places < ends[:, None]).long()
-        counted = (places >= begins[:, None]) & (places < ends[:, None])
-        total = torch.zeros(len(batch), dtype=torch.float64)  # not every device has float64
-        first_needed = min(starts[i] for i in batch) - 1
-        for first, logits in chunked_logits(
-            model, ids[:, :-1], mask, first=first_needed, counted=counted
-        ):
-            here = slice(first + 1, first + 1 + logits.shape[1])
-            logprobs = logits.log_softmax(-1).gather(-1, ids[:, here, None])[..., 0]
-            # Not a product: what isn't counted may be infinite.
-            total += logprobs.masked_fill(~counted[:, here], 0.0).cpu().double().sum(-1)
-        for i, value in zip(batch, total.tolist(), strict=True):
-            sums[i] = value
+        batch = [i for i in order[at : at + batch_size] if len(sequences[i]) > starts[i]]
+        if batch:
+            totals = _batch_logprobs(
+                model, [sequences[i] for i in batch], starts=[starts[i] for i in batch]
+            )
+            for i, total in zip(batch, totals, strict=True):
+                sums[i] = total
     return sums
 
 
+def _batch_logprobs(
+    model: PreTrainedModel, sequences: Sequence[Sequence[int]], *, starts: Sequence[int]
+) -> list[float]:
+    """`sequence_logprobs` of sequences that go through the model together."""
+    device, longest = model.device, max(map(len, sequences))
+    ends = torch.tensor([[len(ids)] for ids in sequences], device=device)  # (B, 1)
+    begins = torch.tensor([[start] for start in starts], device=device)
+    ids = torch.tensor(
+        [[*ids, *[0] * (longest - len(ids))] for ids in sequences], device=device
+    )  # (B, T)
+    places = torch.arange(longest, device=device)
+    counted = (places >= begins) & (places < ends)  # (B, T)
+    total = torch.zeros(len(sequences), dtype=torch.float64)  # not every device has float64
+    for first, logits in chunked_logits(
+        model, ids[:, :-1], (places < ends).long(), first=min(starts) - 1, counted=counted
+    ):
+        here = slice(first + 1, first + 1 + logits.shape[1])
+        logprobs = logits.log_softmax(-1).gather(-1, ids[:, here, None])[..., 0]  # (B, t)
+        # Not a product: what isn't counted may be infinite.
+        total += logprobs.masked_fill(~counted[:, here], 0.0).cpu().double().sum(-1)
+    return total.tolist()
+
+
 def check_logits(logits: torch.Tensor) -> None:
-    """Refuse logits that are no numbers.
+    """Refuse logits that are not numbers.
 
     Raises:
         ModelError: one of them isn't.
@@ -140,30 +143,21 @@ def chunked_logits(
     num_rows, num_inputs = inputs.shape
     vocab = int(model.get_input_embeddings().num_embeddings)  # type: ignore[arg-type]
     at_once = max(_LOGITS_AT_ONCE // (vocab * num_rows), 1)
-    takes_positions = "position_ids" in inspect.signature(model.forward).parameters
     for begin, end, new in _windows(num_inputs, context=context_of(model), first=first):
-        cache = None
+        cached = CachedModel.of(model)
         for at in range(begin, end, at_once):
             stop = min(at + at_once, end)
-            given: dict[str, Any] = {"use_cache": cache is not None or stop < end}
-            if cache is not None:
-                given["past_key_values"] = cache
-            if takes_positions:
-                places = torch.arange(at - begin, stop - begin, device=inputs.device)
-                given["position_ids"] = places.expand(num_rows, -1)
-            output = model(
-                input_ids=inputs[:, at:stop], attention_mask=mask[:, begin:stop], **given
+            output = cached.feed(
+                inputs[:, at:stop], attention_mask=mask[:, at:stop], is_last=stop == end
             )
-            cache = output.past_key_values if stop < end else None
             if stop <= new:
                 continue
-            logits = output.logits[:, max(new - at, 0) :].float()
-            del output
             from_here = max(new, at)
-            if counted is None:
-                check_logits(logits)
-            else:
-                check_logits(logits[counted[:, from_here + 1 : stop + 1]])
+            logits = output.logits[:, from_here - at :].float()  # (B, t, V)
+            del output
+            check_logits(
+                logits if counted is None else logits[counted[:, from_here + 1 : stop + 1]]
+            )
             yield from_here, logits
 
 

@@ -1,12 +1,9 @@
-"""Contrastive search: of the likeliest tokens the one that is least like the text so far.
-
-In: a causal model, prompts as `generate` prepares them, `top_k` and `penalty_alpha`. Out: rows of
-ids. A loop for `model.generate(custom_generate=...)`; draws nothing.
-"""
+"""Contrastive search, a loop for `generate`: of likely tokens the one least like the text."""
 
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.nn.functional import normalize
 from transformers import (
     GenerationConfig,
@@ -15,14 +12,8 @@ from transformers import (
     StoppingCriteriaList,
 )
 
-from gptft.decoding.loops.rows import (
-    Reader,
-    TokenStreamer,
-    pad_id,
-    read_prompt,
-    streaming,
-    with_tokens,
-)
+from gptft.decoding.cached_model import CachedModel, read_prompts
+from gptft.decoding.loops.sequences import TokenStreamer, growing_sequences
 from gptft.errors import ConfigError, ModelError
 from gptft.models.load import context_of
 
@@ -38,24 +29,20 @@ def contrastive_search(
     penalty_alpha: float,
     token_streamer: TokenStreamer | None = None,
     **prepared: Any,
-) -> torch.Tensor:
-    """Continue prompts; each step reads `top_k` candidates at once, and so also the next token.
+) -> Tensor:
+    """Continue prompts; each step reads `top_k` candidates of each text at once.
 
-    A candidate is worth (1 - penalty_alpha) times its probability less penalty_alpha times the
-    highest cosine between its hidden state and those of the text so far. A candidate that the
+    The score of a candidate is (1 - penalty_alpha) times its probability less penalty_alpha times
+    the highest cosine between its hidden state and those of the text so far. A candidate that the
     processors forbid is never taken. A token behind the model's last position has no hidden state:
     there the likeliest is taken.
 
-    Args:
-        model: a causal one that gives its hidden states.
-        input_ids: shape (B, T), left-padded.
-        logits_processor: applied to the logits before they become probabilities.
-        stopping_criteria: say which rows are done.
-        generation_config: its pad_token_id fills up rows that are done.
+    The arguments of every loop: see `gptft.decoding.loops`. Its own:
+
+    Settings:
         top_k: candidates a step, >= 1; 1 is greedy.
-        penalty_alpha: weight of the likeness, 0 to 1; 0 is greedy.
+        penalty_alpha: weight of the similarity, 0 to 1; 0 is greedy.
         token_streamer: given the prompts, then the tokens of each step.
-        prepared: what `generate` prepares for the model; see `loop.read_prompt`.
 
     Returns:
         Ids of shape (B, T + new tokens).
@@ -70,79 +57,88 @@ def contrastive_search(
         raise ConfigError(f"top_k must be at least 1 for contrastive search, not {top_k}.")
     if not 0 <= penalty_alpha <= 1:
         raise ConfigError(f"penalty_alpha must be from 0 to 1, not {penalty_alpha}.")
-    with streaming(token_streamer, input_ids) as tell:
-        reader, output = read_prompt(model, input_ids, prepared, output_hidden_states=True)
-        logits = output.logits[:, -1].float()
-        history = _directions(model, output.hidden_states)
-        num_rows, num_candidates = len(input_ids), min(top_k, logits.shape[1])
-        rows = torch.arange(num_rows, device=input_ids.device)
-        padding = None if reader.attention_mask is None else reader.attention_mask == 0
-        reader.choose(rows.repeat_interleave(num_candidates))
-        done = torch.zeros(num_rows, dtype=torch.bool, device=input_ids.device)
-        room = _room(reader)
+    with growing_sequences(
+        input_ids, stopping_criteria, generation_config, token_streamer
+    ) as texts:
+        cached, output = read_prompts(model, input_ids, prepared, output_hidden_states=True)
+        logits = output.logits[:, -1].float()  # (B, V)
+        num_candidates = min(top_k, logits.shape[1])
+        reader = _CandidateReader(cached, output.hidden_states, num_candidates=num_candidates)
         while True:
-            scores = logits_processor(input_ids, logits)
-            probabilities, candidates = scores.softmax(dim=-1).topk(num_candidates)
+            scores = logits_processor(texts.input_ids, logits)
+            probabilities, candidates = scores.softmax(dim=-1).topk(num_candidates)  # (B, k)
+            similarity = reader.similarity(candidates)
+            values = (1 - penalty_alpha) * probabilities - penalty_alpha * similarity
             forbidden = scores.gather(1, candidates) == -torch.inf
-            beyond = _hold_at_end(reader, room=room)
-            output = reader.read(candidates.view(-1, 1), output_hidden_states=True)
-            states = _directions(model, output.hidden_states).view(num_rows, num_candidates, -1)
-            likeness = _likeness(states, history, padding=padding)
-            if beyond is not None:
-                likeness = likeness.masked_fill(beyond.view_as(likeness), 0.0)
-            worth = (1 - penalty_alpha) * probabilities - penalty_alpha * likeness
-            best = worth.masked_fill(forbidden, -torch.inf).argmax(dim=1)
-            tokens = candidates[rows, best].masked_fill(done, pad_id(generation_config))
-            input_ids = with_tokens(input_ids, tokens)
-            tell(tokens)
-            done = done | stopping_criteria(input_ids, scores)
-            if done.all():
-                return input_ids
-            # The candidate's own step was that of the token chosen: nothing is read twice.
-            chosen = rows * num_candidates + best
-            logits = output.logits[chosen, -1].float()
-            reader.choose(chosen.repeat_interleave(num_candidates))
-            history = torch.cat([history, states[rows, best][:, None]], dim=1)
-            if padding is not None:
-                padding = torch.cat([padding, padding.new_zeros(num_rows, 1)], dim=1)
-            room -= 1
+            best = values.masked_fill(forbidden, -torch.inf).argmax(dim=1)  # (B,)
+            if texts.append(candidates.gather(1, best[:, None])[:, 0], scores):
+                return texts.input_ids
+            logits = reader.keep(best)
 
 
-def _directions(
-    model: PreTrainedModel, hidden_states: tuple[torch.Tensor, ...] | None
-) -> torch.Tensor:
-    """The last layer's states, shape (B, T, C), each of length 1, so that products are cosines."""
-    if not hidden_states:
-        raise ModelError(
-            f"{type(model).__name__} doesn't give its hidden states, which contrastive search "
-            "compares. Take another strategy."
-        )
-    return normalize(hidden_states[-1].float(), dim=-1)
+class _CandidateReader:
+    """A model that reads k candidates of each of B texts at once, in B * k rows."""
 
+    def __init__(
+        self, cached: CachedModel, hidden_states: tuple[Tensor, ...] | None, *, num_candidates: int
+    ) -> None:
+        """Begin behind the prompts, whose hidden states are given by layer, (B, T, C) each."""
+        self._cached = cached
+        self._history = self._directions(hidden_states)  # (B, T, C)
+        mask = cached.attention_mask
+        self._padding = None if mask is None else mask == 0  # (B, T)
+        self._first = torch.arange(len(self._history), device=self._history.device) * num_candidates
+        cached.select_rows((self._first // num_candidates).repeat_interleave(num_candidates))
+        self._repeats = num_candidates
+        self._room = self._positions_left()
+        self._states = self._logits = self._history  # of the candidates, once some were read
 
-def _likeness(
-    states: torch.Tensor, history: torch.Tensor, *, padding: torch.Tensor | None
-) -> torch.Tensor:
-    """The highest cosine of states (B, k, C) to a history (B, T, C) without padding (B, T)."""
-    cosines = states @ history.mT
-    if padding is not None:
-        cosines = cosines.masked_fill(padding[:, None], -torch.inf)
-    return cosines.amax(dim=-1)
+    def similarity(self, candidates: Tensor) -> Tensor:
+        """Read candidates (B, k): the highest cosine of each to the text so far, (B, k)."""
+        beyond = self._hold_at_last_position()
+        output = self._cached.feed(candidates.view(-1, 1), output_hidden_states=True)
+        self._logits = output.logits[:, -1]  # (B * k, V)
+        states = self._directions(output.hidden_states)  # (B * k, 1, C)
+        self._states = states.view(*candidates.shape, -1)  # (B, k, C)
+        cosines = self._states @ self._history.mT  # (B, k, T)
+        if self._padding is not None:
+            cosines = cosines.masked_fill(self._padding[:, None], -torch.inf)
+        highest = cosines.amax(dim=-1)
+        return highest if beyond is None else highest.masked_fill(beyond.view_as(highest), 0.0)
 
+    def keep(self, best: Tensor) -> Tensor:
+        """Continue each text with its candidate best (B,): the next token's logits, (B, V)."""
+        chosen = self._first + best
+        self._cached.select_rows(chosen.repeat_interleave(self._repeats))
+        state = self._states[torch.arange(len(best), device=best.device), best]  # (B, C)
+        self._history = torch.cat([self._history, state[:, None]], dim=1)
+        if self._padding is not None:
+            self._padding = torch.cat([self._padding, self._padding.new_zeros(len(best), 1)], dim=1)
+        self._room -= 1
+        # The chosen candidate has been read already: no token is read twice.
+        return self._logits[chosen].float()
 
-def _room(reader: Reader) -> int:
-    """Tokens that still have a position in the longest row; negative where there is no end."""
-    context = context_of(reader.model)
-    if context is None or reader.position_ids is None:
-        return -1
-    return context - 1 - int(reader.position_ids.max())
+    def _directions(self, hidden_states: tuple[Tensor, ...] | None) -> Tensor:
+        """The last layer's states (B, T, C), each of length 1, so that products are cosines."""
+        if not hidden_states:
+            raise ModelError(
+                f"{type(self._cached.model).__name__} doesn't give its hidden states, which "
+                "contrastive search compares. Take another strategy."
+            )
+        return normalize(hidden_states[-1].float(), dim=-1)
 
+    def _positions_left(self) -> int:
+        """Tokens that still have a position in the longest text; negative without a limit."""
+        context = context_of(self._cached.model)
+        if context is None or self._cached.position is None:
+            return -1
+        return context - 1 - int(self._cached.position.max())
 
-def _hold_at_end(reader: Reader, *, room: int) -> torch.Tensor | None:
-    """Keep rows without room at the last position; which they are, shape (rows, 1), if any."""
-    if room != 0 or reader.position_ids is None:
-        return None
-    last = int(reader.position_ids.max())
-    beyond = reader.position_ids == last
-    reader.position_ids = reader.position_ids.clamp(max=last - 1)
-    return beyond
+    def _hold_at_last_position(self) -> Tensor | None:
+        """Keep rows that are at their end at the last position; which they are, (B * k, 1)."""
+        position = self._cached.position
+        if self._room != 0 or position is None:
+            return None
+        last = int(position.max())
+        self._cached.position = position.clamp(max=last - 1)
+        return position == last

@@ -1,8 +1,4 @@
-"""DoLa: tokens that the last layer likes better than an early layer does.
-
-In: a causal model, prompts as `generate` prepares them, which early layers may be contrasted with.
-Out: rows of ids. A loop for `model.generate(custom_generate=...)`.
-"""
+"""DoLa, a loop for `generate`: tokens to which the last layer gives more than an early one."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -18,8 +14,9 @@ from transformers import (
     StoppingCriteriaList,
 )
 
+from gptft.decoding.cached_model import read_prompts
 from gptft.decoding.early_exit import decoder_layers
-from gptft.decoding.loops.rows import TokenStreamer, pad_id, read_prompt, streaming, with_tokens
+from gptft.decoding.loops.sequences import TokenStreamer, growing_sequences
 from gptft.errors import ConfigError, ModelError
 
 # A token stays in play from this share of the highest probability on.
@@ -49,16 +46,12 @@ def dola_decoding(
     Processors see the contrasted scores. Where they forbid every token still in play, the last
     layer alone decides.
 
-    Args:
-        model: a causal one whose final norm can be found.
-        input_ids: shape (B, T), left-padded.
-        logits_processor: applied to the contrasted scores.
-        stopping_criteria: say which rows are done.
-        generation_config: its pad_token_id fills up rows that are done.
+    The arguments of every loop: see `gptft.decoding.loops`. Its own:
+
+    Settings:
         dola_layers: see `early_layers`.
         do_sample: draw tokens instead of taking the best.
         token_streamer: given the prompts, then the tokens of each step.
-        prepared: what `generate` prepares for the model; see `loop.read_prompt`.
 
     Returns:
         Ids of shape (B, T + new tokens).
@@ -72,26 +65,24 @@ def dola_decoding(
     layers = early_layers(
         dola_layers, num_layers=len(decoder_layers(model)[2]), tied=_is_tied(model)
     )
-    with streaming(token_streamer, input_ids) as tell, _early_exits(model, layers):
-        reader, output = read_prompt(model, input_ids, prepared)
-        done = torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
+    texts_of_loop = growing_sequences(
+        input_ids, stopping_criteria, generation_config, token_streamer
+    )
+    with texts_of_loop as texts, _early_exits(model, layers):
+        cached, output = read_prompts(model, input_ids, prepared)
         while True:
             last, early = _last_and_early(model, output.logits, num_early=len(layers))
-            scores = logits_processor(input_ids, contrast(last, early))
+            scores = logits_processor(texts.input_ids, contrast(last, early))  # (B, V)
             stuck = (scores == -torch.inf).all(dim=-1, keepdim=True)
             if stuck.any():
-                scores = torch.where(stuck, logits_processor(input_ids, last), scores)
+                scores = torch.where(stuck, logits_processor(texts.input_ids, last), scores)
             if do_sample:
                 tokens = torch.multinomial(scores.softmax(dim=-1), num_samples=1)[:, 0]
             else:
                 tokens = scores.argmax(dim=-1)
-            tokens = tokens.masked_fill(done, pad_id(generation_config))
-            input_ids = with_tokens(input_ids, tokens)
-            tell(tokens)
-            done = done | stopping_criteria(input_ids, scores)
-            if done.all():
-                return input_ids
-            output = reader.read(tokens[:, None])
+            if texts.append(tokens, scores):
+                return texts.input_ids
+            output = cached.feed(texts.input_ids[:, -1:])
 
 
 def early_layers(

@@ -1,15 +1,12 @@
-"""Lookahead decoding: greedy text in fewer calls of the model, without another model.
-
-In: a causal model, one prompt as `generate` prepares it, how far to guess. Out: the ids that greedy
-search gives. A loop for `model.generate(custom_generate=...)`; draws nothing.
-"""
+"""Lookahead decoding, a loop for `generate`: greedy search's ids in fewer calls of the model."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import cycle, islice
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import (
     GenerationConfig,
     LogitsProcessorList,
@@ -17,12 +14,10 @@ from transformers import (
     StoppingCriteriaList,
 )
 
-from gptft.decoding.loops.rows import Reader, TokenStreamer, read_prompt, streaming, with_tokens
+from gptft.decoding.cached_model import CachedModel, read_prompts
+from gptft.decoding.loops.sequences import Sequences, TokenStreamer, growing_sequences
 from gptft.errors import ConfigError, ModelError
 from gptft.models.load import context_of
-
-# What came after a token, the latest last: first token -> the tokens behind it -> nothing.
-_Pool = dict[int, dict[tuple[int, ...], None]]
 
 
 def lookahead_decoding(
@@ -42,19 +37,15 @@ def lookahead_decoding(
 
     Each call reads a row of tokens guessed by Jacobi iteration, and beside it rows of tokens that
     followed the last token before: in the text, or along the guesses of the latest calls. All of
-    them are drafts; the processors are asked once a token, in order, as greedy search asks them.
+    them are drafts; the processors are called once a token, in order, as in greedy search.
 
-    Args:
-        model: a causal one whose cache can be cut back.
-        input_ids: shape (1, T).
-        logits_processor: applied to the logits of each token.
-        stopping_criteria: say when the row is done.
-        generation_config: its max_length ends the guessing.
+    The arguments of every loop: see `gptft.decoding.loops`. Its own:
+
+    Settings:
         lookahead_window: tokens guessed by Jacobi iteration, >= 1.
         lookahead_ngram_size: tokens of a run that is kept, its first one included, >= 2.
         lookahead_guesses: runs tried at once, >= 1.
         token_streamer: given the prompt, then each token.
-        prepared: what `generate` prepares for the model; see `loop.read_prompt`.
 
     Returns:
         Ids of shape (1, T + new tokens).
@@ -72,35 +63,75 @@ def lookahead_decoding(
         ngram_size=lookahead_ngram_size,
         guesses=lookahead_guesses,
     )
-    pool: _Pool = {}
-    trail: deque[dict[int, int]] = deque(maxlen=lookahead_ngram_size - 1)
-    guess: list[int] = []
-    drafts: list[list[int]] = [[]]
-    with streaming(token_streamer, input_ids) as tell:
-        reader, output = read_prompt(model, input_ids, prepared)
-        _make_croppable(reader)
-        logits = output.logits[:, -1:]
-        text: list[int] = input_ids[0].tolist()
-        _remember(pool, _runs(text, lookahead_ngram_size), most=lookahead_guesses)
+    texts_of_loop = growing_sequences(
+        input_ids, stopping_criteria, generation_config, token_streamer
+    )
+    with texts_of_loop as texts:
+        cached, output = read_prompts(model, input_ids, prepared)
+        _make_croppable(cached)
+        guesses = _Guesses(
+            input_ids[0].tolist(),
+            window=lookahead_window,
+            ngram_size=lookahead_ngram_size,
+            most=lookahead_guesses,
+        )
+        drafts: list[list[int]] = [[]]
+        logits = output.logits[:, -1:]  # (drafts, 1 + longest draft, V)
         while True:
-            input_ids, row, done = _verify(
-                input_ids, drafts, logits, logits_processor, stopping_criteria, tell
-            )
+            row, new, done = _verify(texts, drafts, logits, logits_processor)
             if done:
-                return input_ids
-            new = input_ids[0, len(text) :].tolist()
-            _settle(reader, row=row, num_back=logits.shape[1] - len(new))
-            runs = _runs([*text[1 - lookahead_ngram_size :], *new], lookahead_ngram_size)
-            _remember(pool, runs, most=lookahead_guesses)
-            text += new
-            guess = _shifted(guess, len(new), text=text, window=lookahead_window)
-            longest = _room(reader, generation_config.max_length - len(text))
-            drafts = _drafts(guess, pool.get(text[-1], {}), longest=longest)
-            logits = _read_drafts(reader, text[-1], drafts)
-            guess = logits[0, : len(drafts[0]) + 1].argmax(dim=-1).tolist()
-            trail.append(dict(enumerate([text[-1], *drafts[0]], start=len(text) - 1)))
-            runs = _diagonals(trail, guess, start=len(text))
-            _remember(pool, runs, most=lookahead_guesses)
+                return texts.input_ids
+            cached.select_rows(torch.tensor([row], device=model.device))
+            cached.crop(logits.shape[1] - len(new))
+            guesses.add_text(new)
+            num_wanted = generation_config.max_length - texts.input_ids.shape[1]
+            drafts = guesses.drafts(longest=_longest_draft(cached, num_wanted))
+            logits = _read_drafts(cached, new[-1], drafts)
+            next_tokens = logits[0, : len(drafts[0]) + 1].argmax(dim=-1).tolist()
+            guesses.add_guess(drafts[0], next_tokens)
+
+
+class _Guesses:
+    """What may follow a text: guesses of each place, and runs that followed its tokens before."""
+
+    def __init__(self, text: list[int], *, window: int, ngram_size: int, most: int) -> None:
+        self._text, self._window, self._ngram_size, self._most = text, window, ngram_size, most
+        self._guess: list[int] = []  # of the places behind the text
+        # What was read in the latest calls, by place in the text.
+        self._trail: deque[dict[int, int]] = deque(maxlen=ngram_size - 1)
+        # The runs behind a first token, the latest last; a dict for its order and no doubles.
+        self._pool: dict[int, dict[tuple[int, ...], None]] = {}
+        self._remember(_runs(text, ngram_size))
+
+    def add_text(self, new: list[int]) -> None:
+        """Take account of new tokens; the first guess was for the place of the first of them."""
+        self._remember(_runs([*self._text[1 - self._ngram_size :], *new], self._ngram_size))
+        self._text += new
+        kept = self._guess[len(new) :][: self._window]
+        filling = islice(cycle(self._text[-self._window :]), self._window - len(kept))
+        self._guess = [*kept, *filling]
+
+    def drafts(self, *, longest: int) -> list[list[int]]:
+        """What to try, each at most `longest` tokens: the guess first, then runs of the pool."""
+        runs = reversed(self._pool.get(self._text[-1], {}))
+        cut = dict.fromkeys(run[:longest] for run in runs if longest)
+        return [self._guess[:longest], *(list(run) for run in cut)]
+
+    def add_guess(self, read: Sequence[int], next_tokens: list[int]) -> None:
+        """Take account of a guess that was read, and of the model's next token at each place."""
+        self._guess = next_tokens
+        place = len(self._text)
+        self._trail.append(dict(enumerate([self._text[-1], *read], start=place - 1)))
+        self._remember(_diagonals(self._trail, next_tokens, start=place))
+
+    def _remember(self, runs: Iterable[tuple[int, ...]]) -> None:
+        """Put runs into the pool, which keeps the latest that begin with the same token."""
+        for first, *rest in runs:
+            group = self._pool.setdefault(first, {})
+            group.pop(tuple(rest), None)
+            group[tuple(rest)] = None
+            while len(group) > self._most:
+                del group[next(iter(group))]
 
 
 def _check(num_rows: int, *, window: int, ngram_size: int, guesses: int) -> None:
@@ -116,97 +147,65 @@ def _check(num_rows: int, *, window: int, ngram_size: int, guesses: int) -> None
         raise ConfigError(*problems)
 
 
-def _make_croppable(reader: Reader) -> None:
-    """Have the cache keep what a window would drop, until drafts are settled."""
-    if not reader.cache.is_croppable:
+def _make_croppable(cached: CachedModel) -> None:
+    """Have the cache keep what a window would drop, until drafts are verified."""
+    if not cached.cache.is_croppable:
         raise ModelError(
-            f"{type(reader.model).__name__} can't take back what it read, so guesses can't be "
+            f"{type(cached.model).__name__} can't take back what it read, so guesses can't be "
             "tried. Take greedy: its text is the same."
         )
-    reader.cache.activate_past_recording()
+    cached.cache.activate_past_recording()
 
 
-def _room(reader: Reader, num_wanted: int) -> int:
-    """How long a draft may be: no longer than the text still gets, nor than there are positions."""
-    context = context_of(reader.model)
-    if context is not None and reader.position_ids is not None:
-        num_wanted = min(num_wanted, context - 1 - int(reader.position_ids.max()))
+def _longest_draft(cached: CachedModel, num_wanted: int) -> int:
+    """Tokens that the text may still get before its last, and that have a position."""
+    context = context_of(cached.model)
+    if context is not None and cached.position is not None:
+        num_wanted = min(num_wanted, context - 1 - int(cached.position.max()))
     return max(num_wanted - 1, 0)
 
 
-def _shifted(guess: Sequence[int], num_new: int, *, text: Sequence[int], window: int) -> list[int]:
-    """The guesses behind the new tokens, filled up to `window` with the latest of the text.
-
-    The first guess was for the place of the first new token.
-    """
-    kept = list(guess[num_new:][:window])
-    return [*kept, *islice(cycle(text[-window:]), window - len(kept))]
-
-
-def _drafts(
-    guess: Sequence[int], followed: dict[tuple[int, ...], None], *, longest: int
-) -> list[list[int]]:
-    """The rows to try, each at most `longest` tokens: the guess first, then what is in the pool."""
-    cut = dict.fromkeys(run[:longest] for run in reversed(followed) if longest)
-    return [list(guess[:longest]), *(list(run) for run in cut)]
-
-
-def _read_drafts(reader: Reader, last: int, drafts: Sequence[Sequence[int]]) -> torch.Tensor:
+def _read_drafts(cached: CachedModel, last: int, drafts: Sequence[Sequence[int]]) -> Tensor:
     """Read the last token and each draft behind it: logits of shape (drafts, 1 + longest, V)."""
     longest = max(map(len, drafts))
     # What fills a row up stands behind its tokens, which don't see it.
     rows = [[last, *draft, *[last] * (longest - len(draft))] for draft in drafts]
-    reader.choose(torch.zeros(len(rows), dtype=torch.long, device=reader.model.device))
-    logits: torch.Tensor = reader.read(torch.tensor(rows, device=reader.model.device)).logits
+    device = cached.model.device
+    cached.select_rows(torch.zeros(len(rows), dtype=torch.long, device=device))
+    logits: Tensor = cached.feed(torch.tensor(rows, device=device)).logits
     return logits
 
 
 def _verify(
-    input_ids: torch.LongTensor,
+    texts: Sequences,
     drafts: Sequence[Sequence[int]],
-    logits: torch.Tensor,
+    logits: Tensor,
     logits_processor: LogitsProcessorList,
-    stopping_criteria: StoppingCriteriaList,
-    tell: Callable[[torch.Tensor], None],
-) -> tuple[torch.LongTensor, int, bool]:
-    """Write greedily as far as any draft goes along.
+) -> tuple[int, list[int], bool]:
+    """Continue a text greedily for as long as a draft agrees.
 
     Args:
-        input_ids: the text, shape (1, T).
+        texts: the one text, shape (1, T).
         drafts: what each row guesses to come next.
         logits: shape (rows, 1 + longest draft, V).
         logits_processor: applied at each place to the text up to it.
-        stopping_criteria: asked after each token.
-        tell: called with each token, shape (1,).
 
     Returns:
-        the text with one new token at least; a row that held all of them but the last; whether the
-        text is done.
+        a row that held all new tokens but the last; the new tokens, one at least; whether the text
+        is finished.
     """
     new: list[int] = []
     rows = list(range(len(drafts)))
     while True:
-        scores = logits_processor(input_ids, logits[rows[0], len(new)][None].float())
-        token = scores.argmax(dim=-1)
-        input_ids = with_tokens(input_ids, token)
-        tell(token)
+        place = logits[rows[0], len(new)][None].float()  # (1, V)
+        scores = logits_processor(texts.input_ids, place)
+        token = scores.argmax(dim=-1)  # (1,)
         new.append(int(token))
-        along = [row for row in rows if list(drafts[row][: len(new)]) == new]
-        done = bool(stopping_criteria(input_ids, scores).all())
-        if done or not along:
-            return input_ids, rows[0], done
-        rows = along
-
-
-def _settle(reader: Reader, *, row: int, num_back: int) -> None:
-    """Keep one row of what was read, without its last `num_back` tokens."""
-    reader.choose(torch.tensor([row], device=reader.model.device))
-    reader.cache.crop(-num_back)
-    if reader.attention_mask is not None:
-        length = reader.attention_mask.shape[1] - num_back
-        reader.attention_mask = reader.attention_mask[:, :length]
-    if reader.position_ids is not None:
-        reader.position_ids = reader.position_ids - num_back
+        done = texts.append(token, scores)
+        agreeing = [row for row in rows if list(drafts[row][: len(new)]) == new]
+        if done or not agreeing:
+            return rows[0], new, done
+        rows = agreeing
 
 
 def _runs(text: Sequence[int], size: int) -> Iterator[tuple[int, ...]]:
@@ -239,13 +238,3 @@ def _diagonals(
         run = [token for token in before if token is not None]
         if len(run) == len(trail):
             yield (*run, token)
-
-
-def _remember(pool: _Pool, runs: Iterable[tuple[int, ...]], *, most: int) -> None:
-    """Put runs into the pool, which keeps the `most` latest that begin with the same token."""
-    for first, *rest in runs:
-        group = pool.setdefault(first, {})
-        group.pop(tuple(rest), None)
-        group[tuple(rest)] = None
-        while len(group) > most:
-            del group[next(iter(group))]

@@ -14,13 +14,10 @@ from transformers import (
     StoppingCriteriaList,
 )
 
-from gptft.decoding.loops.beam_constraints import read_words
-from gptft.decoding.loops.beams import (
-    constrained_beam_search,
-    diverse_beam_search,
-    draw_children,
-    stochastic_beam_search,
-)
+from gptft.decoding.loops.constrained_beams import constrained_beam_search
+from gptft.decoding.loops.diverse_beams import diverse_beam_search
+from gptft.decoding.loops.required_words import read_required_words
+from gptft.decoding.loops.stochastic_beams import draw_children, stochastic_beam_search
 from gptft.errors import ConfigError
 
 PAD = 299
@@ -274,7 +271,7 @@ def test_states_of_words_agree_with_a_search_in_the_text(seed):
         [rng.integers(0, 3, size=rng.integers(1, 5)).tolist() for _ in range(rng.integers(1, 3))]
         for _ in range(rng.integers(1, 4))
     ]
-    words = read_words(constraints, max_new_tokens=100)
+    words = read_required_words(constraints, max_new_tokens=100)
     state, text = words.start, []
     for token in rng.integers(0, 3, size=30).tolist():
         if not words.needed(state):

@@ -1,7 +1,6 @@
-"""Which of the words that a text must hold it holds so far, and what they still need.
+"""Which of the words that a text must hold it holds so far, and how many tokens they still need.
 
-In: words as alternative sequences of token ids, and tokens one by one. Out: states that count. A
-word counts wherever its tokens stand in a row, words may overlap. Pure: must not import torch.
+A word counts wherever its tokens stand in a row; words may overlap.
 """
 
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ State = tuple[tuple[int, ...] | None, ...]
 
 
 @dataclass(frozen=True)
-class Words:
+class RequiredWords:
     """Words a text must hold.
 
     Attributes:
@@ -44,9 +43,9 @@ class Words:
         )
 
     def needed(self, state: State) -> int:
-        """Tokens with which all words can be written: the one most advanced first, then the rest.
+        """Tokens that complete all words: the one most advanced first, then the rest.
 
-        Writing the right one of `useful(state)` always makes it less, by one or more.
+        Appending the right one of `useful(state)` always makes it less, by one or more.
         """
         total = saved = 0
         for alternatives, seen in zip(self.words, state, strict=True):
@@ -80,7 +79,9 @@ class Words:
         return tuple(grown)
 
 
-def read_words(constraints: Sequence[Sequence[Sequence[int]]], *, max_new_tokens: int) -> Words:
+def read_required_words(
+    constraints: Sequence[Sequence[Sequence[int]]], *, max_new_tokens: int
+) -> RequiredWords:
     """Words from sequences of ids.
 
     Args:
@@ -93,7 +94,7 @@ def read_words(constraints: Sequence[Sequence[Sequence[int]]], *, max_new_tokens
     alike = dict.fromkeys(tuple(sorted({*map(tuple, word)})) for word in constraints)
     if any(not word or not all(word) for word in alike):
         raise ConfigError("force_words: a word has no tokens. Leave the empty one out.")
-    words = Words(tuple(alike), tuple(tuple(map(_fallback, word)) for word in alike))
+    words = RequiredWords(tuple(alike), tuple(tuple(map(_fallback, word)) for word in alike))
     if words.num_tokens > max_new_tokens:
         raise ConfigError(
             f"force_words need {words.num_tokens:,} tokens, and there is room for "

@@ -1,0 +1,139 @@
+"""A causal model, its cache, and the mask and positions of what it has read: tokens -> output."""
+
+import inspect
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from transformers import Cache, DynamicCache, PreTrainedModel
+
+from gptft.errors import ModelError
+
+
+@dataclass
+class CachedModel:
+    """A causal model that is fed only the tokens it hasn't read yet.
+
+    Attributes:
+        model: in eval mode.
+        accepted: names of the arguments it takes.
+        cache: keys and values of what it has read.
+        attention_mask: of what it has read, shape (B, T), 0 for padding; None if nothing is padded.
+        position: of the last token read, shape (B, 1); None before the first, and for a model that
+            takes no positions.
+        is_empty: nothing is cached yet.
+    """
+
+    model: PreTrainedModel
+    accepted: Collection[str]
+    cache: Cache
+    attention_mask: Tensor | None = None
+    position: Tensor | None = None
+    is_empty: bool = True
+
+    @classmethod
+    def of(cls, model: PreTrainedModel, cache: Cache | None = None) -> "CachedModel":
+        """A model that has read nothing, with an empty cache of its own unless one is given."""
+        accepted = inspect.signature(model.forward).parameters.keys()
+        return cls(model, accepted, DynamicCache(config=model.config) if cache is None else cache)
+
+    @torch.no_grad()
+    def feed(
+        self,
+        token_ids: Tensor,
+        *,
+        attention_mask: Tensor | None = None,
+        is_last: bool = False,
+        **model_kwargs: Any,
+    ) -> Any:
+        """Read the next tokens.
+
+        Args:
+            token_ids: shape (B, T).
+            attention_mask: shape (B, T), 0 for padding; None if none of them is padding.
+            is_last: nothing will be fed after them, so nothing new needs to be cached.
+            model_kwargs: further arguments of the model.
+
+        Returns:
+            the model's output.
+
+        Raises:
+            ModelError: they are to be cached, and the model has another kind of memory (Mamba).
+        """
+        seen = torch.ones_like(token_ids) if attention_mask is None else attention_mask  # (B, T)
+        if attention_mask is not None or self.attention_mask is not None:
+            before = [] if self.attention_mask is None else [self.attention_mask]
+            self.attention_mask = torch.cat([*before, seen], dim=1)
+            model_kwargs["attention_mask"] = self.attention_mask
+        if "position_ids" in self.accepted:
+            start = -1 if self.position is None else self.position
+            positions = start + seen.long().cumsum(dim=1)  # -1 for padding on the left
+            self.position = positions[:, -1:]
+            model_kwargs["position_ids"] = positions.clamp(min=0)
+        # Not the cache's own length: a cache of linear attention has none (transformers 5.23).
+        is_cached = not (is_last and self.is_empty)
+        if is_cached:
+            # A model that doesn't name the argument swallows it in **kwargs, without effect.
+            if "past_key_values" not in self.accepted:
+                raise ModelError(
+                    f"{type(self.model).__name__} keeps no keys and values, so a text can't be "
+                    "continued from its cache. Take another strategy."
+                )
+            model_kwargs["past_key_values"] = self.cache
+            self.is_empty = False
+        return self.model(input_ids=token_ids, use_cache=is_cached, **model_kwargs)
+
+    def next_logits(self, token_ids: Tensor, **feed_kwargs: Any) -> Tensor:
+        """Feed tokens (B, T): float32 logits (B, V) of the token after the last of them."""
+        logits: Tensor = self.feed(token_ids, **feed_kwargs).logits[:, -1]
+        return logits.to(device=token_ids.device, dtype=torch.float32)
+
+    def select_rows(self, rows: Tensor) -> None:
+        """Make row rows[i] row i; a row may be named several times or not at all."""
+        # The one way to select rows that every kind of cache has, and the fastest.
+        self.cache.reorder_cache(cast(torch.LongTensor, rows))
+        if self.attention_mask is not None:
+            self.attention_mask = self.attention_mask[rows]
+        if self.position is not None:
+            self.position = self.position[rows]
+
+    def crop(self, num_tokens: int) -> None:
+        """Forget the last tokens of each row."""
+        self.cache.crop(-num_tokens)
+        if self.attention_mask is not None:
+            self.attention_mask = self.attention_mask[
+                :, : self.attention_mask.shape[1] - num_tokens
+            ]
+        if self.position is not None:
+            self.position = self.position - num_tokens
+
+
+def read_prompts(
+    model: PreTrainedModel, input_ids: Tensor, prepared: Mapping[str, Any], **model_kwargs: Any
+) -> tuple[CachedModel, Any]:
+    """Feed a model left-padded prompts, from within a loop that `generate` runs.
+
+    A loop must not name any of `prepared` in its signature: `generate` hands an argument that a
+    caller gave and a loop names to the loop alone, and prepares another one in its place
+    (transformers 5.23).
+
+    Args:
+        model: a causal one.
+        input_ids: shape (B, T).
+        prepared: what `generate` prepares, each missing or None where there is none: attention_mask
+            of shape (B, T), past_key_values, an empty cache, and logits_to_keep.
+        model_kwargs: further arguments of the model.
+
+    Returns:
+        the model with what it has read, and its output.
+
+    Raises:
+        ModelError: the model has another kind of memory than keys and values.
+    """
+    if prepared.get("logits_to_keep") is not None:
+        model_kwargs["logits_to_keep"] = prepared["logits_to_keep"]
+    cached = CachedModel.of(model, prepared.get("past_key_values"))
+    mask = prepared.get("attention_mask")
+    return cached, cached.feed(input_ids, attention_mask=mask, **model_kwargs)

@@ -1,0 +1,92 @@
+"""Diverse beam search, a loop for `generate`: groups of beams kept apart from each other."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import (
+    GenerationConfig,
+    LogitsProcessorList,
+    PreTrainedModel,
+    StoppingCriteriaList,
+)
+
+from gptft.decoding.loops.beam_search import (
+    NO_TOKEN_LEFT,
+    Candidates,
+    beam_search,
+    beam_width,
+    eos_ids,
+)
+from gptft.errors import ConfigError
+
+
+def diverse_beam_search(
+    model: PreTrainedModel,
+    input_ids: Tensor,
+    logits_processor: LogitsProcessorList,
+    stopping_criteria: StoppingCriteriaList,
+    generation_config: GenerationConfig,
+    *,
+    num_beam_groups: int = 1,
+    diversity_penalty: float = 0.0,
+    **prepared: Any,
+) -> Tensor:
+    """Search in groups of beams, each kept away from the tokens that earlier groups chose.
+
+    A token's place among a group's candidates is lowered by `diversity_penalty` times the beams of
+    earlier groups that chose it at this step. The score of a text stays its own
+    log-probability over its length to the power of length_penalty, so texts of all groups compare.
+
+    The arguments of every loop: see `gptft.decoding.loops`. Its own:
+
+    Settings:
+        num_beam_groups: divides num_beams; 1 is beam search.
+        diversity_penalty: in nats, >= 0.
+
+    Returns:
+        ids of shape (B * num_return_sequences, T + new); all W texts where that many are asked for.
+
+    Raises:
+        ConfigError: num_beams can't be divided, or other settings leave no token to write.
+
+    Source: Vijayakumar et al. 2016 (1610.02424), section 3, with Hamming diversity.
+    """
+    width = beam_width(generation_config)
+    if num_beam_groups < 1 or width % num_beam_groups:
+        raise ConfigError(
+            f"num_beams {width} can't be split into num_beam_groups {num_beam_groups}. Take a "
+            "number of groups that divides the beams."
+        )
+    keep = max(2, 1 + len(eos_ids(generation_config))) * width // num_beam_groups
+    return beam_search(
+        model,
+        input_ids,
+        logits_processor,
+        stopping_criteria,
+        generation_config,
+        prepared,
+        policies=[_Likeliest(num_candidates=keep) for _ in range(num_beam_groups)],
+        diversity_penalty=diversity_penalty,
+    )
+
+
+@dataclass
+class _Likeliest:
+    """The likeliest candidates of all beams together."""
+
+    num_candidates: int
+    unmet: str = NO_TOKEN_LEFT
+
+    def propose(self, totals: Tensor, ranking: Tensor, *, num_new: int) -> Candidates:
+        num_beams, num_ids = totals.shape[1:]
+        keep = min(self.num_candidates, num_beams * num_ids)
+        ranks, index = ranking.flatten(1).topk(keep, dim=1)
+        scores = totals.flatten(1).gather(1, index)
+        # The rest stands by, so that the search continues where all of the first ones end.
+        may_end = (torch.arange(keep, device=totals.device) < num_beams).expand_as(index)
+        return Candidates(index // num_ids, index % num_ids, scores, ranks, may_end)
+
+    def choose(self, candidates: Candidates, unfinished: Tensor, *, num_beams: int) -> Tensor:
+        return candidates.ranking.masked_fill(~unfinished, -torch.inf).topk(num_beams, dim=1)[1]
