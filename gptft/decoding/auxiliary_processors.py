@@ -7,12 +7,12 @@ with beams or drafts: bent scores aren't those of a text, and can't be compared 
 nothing of settings, tokenizers or where a model comes from.
 """
 
-import inspect
 import math
 
 import torch
-from transformers import DynamicCache, LogitsProcessor, PreTrainedModel
+from transformers import LogitsProcessor, PreTrainedModel
 
+from gptft.decoding.cached_model import CachedModel
 from gptft.errors import ConfigError, ModelError
 from gptft.models.load import context_of
 
@@ -49,7 +49,6 @@ class Companion:
         self._model = model
         self._prompt_ids = prompt_ids.to(model.device)
         self._prompt_mask = attention_mask.to(model.device, torch.long)
-        self._accepted = inspect.signature(model.forward).parameters.keys()
         self._context = context_of(model)
         if not self._prompt_mask[:, -1].all():
             raise ConfigError(
@@ -67,7 +66,7 @@ class Companion:
         self._read: torch.Tensor | None = None  # generated ids in the cache, (rows, n)
         self._row_ids = self._prompt_ids  # the prompt of each row, (rows, Tp)
         self._row_mask = self._prompt_mask
-        self._cache = self._new_cache()
+        self._cached = CachedModel.of(model)
 
     def next_logits(self, input_ids: torch.Tensor, *, prompt_length: int) -> torch.Tensor:
         """What the model would write after its own prompt and the tokens generated so far.
@@ -88,13 +87,15 @@ class Companion:
         new_ids = input_ids[:, prompt_length:].to(self._model.device)
         self._check_context(new_ids.shape[1])
         if self._goes_on(new_ids):
-            unread = new_ids[:, self._num_read :]
+            unread, mask = new_ids[:, self._num_read :], None
         else:
             self._begin(len(new_ids))
             unread = torch.cat([self._row_ids, new_ids], dim=1)
+            mask = torch.cat([self._row_mask, torch.ones_like(new_ids)], dim=1)
         self._read = None  # a pass that fails halfway leaves a cache of no use
-        mask = torch.cat([self._row_mask, torch.ones_like(new_ids)], dim=1)
-        logits = self._forward(unread, mask)
+        # Those of a whole prompt may be gigabytes.
+        only_last = {"logits_to_keep": 1} if "logits_to_keep" in self._cached.accepted else {}
+        logits = self._cached.next_logits(unread, attention_mask=mask, **only_last)
         self._read = new_ids.clone()
         return logits.to(input_ids.device)
 
@@ -116,10 +117,7 @@ class Companion:
             raise ValueError(f"{num_rows} rows are no multiple of {len(self._prompt_ids)} prompts")
         self._row_ids = self._prompt_ids.repeat_interleave(repeats, dim=0)
         self._row_mask = self._prompt_mask.repeat_interleave(repeats, dim=0)
-        self._cache = self._new_cache()
-
-    def _new_cache(self) -> DynamicCache:
-        return DynamicCache(config=self._model.config.get_text_config(decoder=True))
+        self._cached = CachedModel.of(self._model)
 
     def _check_context(self, num_new: int) -> None:
         length = self._longest + num_new
@@ -129,23 +127,6 @@ class Companion:
                 f"{self._longest:,} and the text come to {length:,}. Lower max_new_tokens, or "
                 "shorten the prompt."
             )
-
-    def _forward(self, input_ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """One pass over (R, t) unread ids, `mask` (R, T) covering those read before -> (R, V)."""
-        extra: dict[str, torch.Tensor | int] = {
-            "position_ids": (mask.cumsum(dim=1) - 1).clamp(min=0)[:, -input_ids.shape[1] :],
-            "logits_to_keep": 1,  # those of a whole prompt may be gigabytes
-        }
-        with torch.no_grad():
-            output = self._model(
-                input_ids=input_ids,
-                attention_mask=mask,
-                past_key_values=self._cache,
-                use_cache=True,
-                **{key: value for key, value in extra.items() if key in self._accepted},
-            )
-        logits: torch.Tensor = output.logits[:, -1].float()
-        return logits
 
 
 class AmateurProcessor(LogitsProcessor):
