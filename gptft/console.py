@@ -14,6 +14,8 @@ from typing import Any
 
 from rich.console import Console, RenderableType
 
+from gptft.files import as_json
+
 _CONTROL = re.compile("[\x7f-\x9f]")
 _PLAIN_WIDTH = 100_000  # off a terminal: never wrap
 
@@ -57,12 +59,12 @@ def error(message: str) -> None:
 
 
 def result_json(value: Any) -> None:
-    """Print `value` to stdout as JSON, Cyrillic left readable, indented by two spaces.
+    """Print `as_json(value)` to stdout, Cyrillic left readable, indented by two spaces.
 
     Control characters that JSON would let through, but a terminal would obey, are escaped.
     """
     if is_first_process():
-        text = json.dumps(value, ensure_ascii=False, indent=2)
+        text = json.dumps(as_json(value), ensure_ascii=False, indent=2)
         text = _CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
         sys.stdout.write(text + "\n")
 

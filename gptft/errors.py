@@ -5,11 +5,6 @@ to change. `exit_code` is what the command line ends with: 1 it failed, 2 the co
 the data named in it was wrong.
 """
 
-import errno
-
-# What a system says with when a disk, a quota or a file is full.
-DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-
 
 class GptftError(Exception):
     """A failure that is explained to the user in its message; `exit_code` 1."""

@@ -96,15 +96,25 @@ def read_json(path: Path) -> dict[str, Any]:
         OSError: it isn't there, or can't be read.
         ValueError: it isn't a JSON object in UTF-8; the message names the file.
     """
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except RecursionError:
-        raise ValueError(f"{path} is not readable as JSON: it is nested too deeply.") from None
-    except ValueError as error:  # of the decoder, too
-        raise ValueError(f"{path} is not readable as JSON: {error}.") from None
+    value = read_json_value(path)
     if not isinstance(value, dict):
         raise ValueError(f"{path} holds a JSON {type(value).__name__}, not an object.")
     return value
+
+
+def read_json_value(path: Path) -> Any:
+    """The JSON value in a file.
+
+    Raises:
+        OSError: it isn't there, or can't be read.
+        ValueError: it isn't JSON in UTF-8; the message names the file.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError:
+        raise ValueError(f"{path} is not readable as JSON: it is nested too deeply.") from None
+    except ValueError as error:  # of the UTF-8 decoder, too
+        raise ValueError(f"{path} is not readable as JSON: {error}.") from None
 
 
 def write_json(path: Path, value: Any) -> None:

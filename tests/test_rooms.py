@@ -18,8 +18,8 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 ROOMS = (
     "version",
     "errors",
-    "console",
     "files",
+    "console",
     "text",
     "terminal",
     "config",

@@ -38,7 +38,7 @@ from gptft.documents.sources import VALIDATION, find_texts
 from gptft.errors import GptftError, RunError
 from gptft.files import default_cache_dir
 from gptft.models.source import resolve_model
-from gptft.runs.run_folder import read_facts
+from gptft.runs.read import read_facts, require_facts
 from gptft.text.encoding import read_chunks
 from gptft.text.streams import content_suffix
 from gptft.tokenization.token_bytes import TokenBytes
@@ -310,12 +310,7 @@ class TrainingText:
         Raises:
             RunError: it is no run, or its blocks are gone and its texts are, too, or have changed.
         """
-        facts = read_facts(run_dir)
-        if facts is None:
-            raise RunError(
-                f"{run_dir} is not a run of gptft: there is no run.json in it. Give the folder "
-                "that `gptft train` wrote."
-            )
+        facts = require_facts(run_dir)
         name, config = _recorded(run_dir, facts)
         store_dir = default_cache_dir() / "blocks" / name
         try:

@@ -247,10 +247,10 @@ def _compare(
         **loading,
     )
     if html is not None:
+        from gptft.files import write_output
         from gptft.report.comparison import comparison_html
-        from gptft.runs.read import write_whole
 
-        write_whole(html, comparison_html(rows, model=name, prompt=prompts[0]))
+        write_output(html, comparison_html(rows, model=name, prompt=prompts[0]))
         notice(f"Written: {html}")
     if as_json:
         result_json([row.to_dict() for row in rows])

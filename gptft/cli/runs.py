@@ -10,7 +10,8 @@ from typer.core import TyperGroup
 from gptft.cli.options import AsJson
 
 if TYPE_CHECKING:
-    from gptft.runs.status import Listing, RunStatus, Verified
+    from gptft.runs.status import Listing, RunStatus
+    from gptft.runs.verify import Verified
 
 _NARROW = 72  # columns: below, the newest checkpoint isn't shown
 _COLOURS = {
@@ -55,7 +56,7 @@ def list_(
 
     listing = list_runs(folder)
     if as_json:
-        result_json(listing.to_dict())
+        result_json(listing)
         return
     for path, reason in listing.unreadable:
         notice(f"{_visible(path)} {reason}")
@@ -74,7 +75,7 @@ def verify(
 ) -> None:
     """Read every byte of every checkpoint of RUN; exit 1 if any file isn't what was written."""
     from gptft.console import notice, result, result_json
-    from gptft.runs.status import verify_runs
+    from gptft.runs.verify import verify_runs
 
     looked_at: list[Verified] = []
     for verified in verify_runs(runs):
@@ -84,7 +85,7 @@ def verify(
                 result(f"{_visible(verified.path)}: {_visible(problem)}")
     num_damaged = sum(bool(verified.problems) for verified in looked_at)
     if as_json:
-        result_json({"damaged": num_damaged, "verified": [one.to_dict() for one in looked_at]})
+        result_json({"damaged": num_damaged, "verified": looked_at})
     else:
         count = sum(verified.step is not None for verified in looked_at)
         verdict = "--resume passes over a damaged one" if num_damaged else "nothing is damaged"

@@ -303,10 +303,10 @@ def _measure(tokenizers: Sequence[Any], text: str, *, html: Path | None) -> "lis
                 "Shown is what its tokens spell."
             )
     if html is not None:
+        from gptft.files import write_output
         from gptft.report.tokens import tokens_html
-        from gptft.runs.read import write_whole
 
-        write_whole(html, tokens_html(measured))
+        write_output(html, tokens_html(measured))
         notice(f"Written: {html}")
     return measured
 

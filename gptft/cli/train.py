@@ -17,7 +17,8 @@ from gptft.cli.options import (
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from gptft.training.train import BeforeAfter, TrainResult
+    from gptft.runs.read import BeforeAfter
+    from gptft.training.train import TrainResult
 
 
 def train(
@@ -46,7 +47,8 @@ def train(
     from gptft.console import is_first_process, notice, result, result_json, stderr
     from gptft.decoding.settings import resolve_settings
     from gptft.errors import ConfigError
-    from gptft.runs.run_folder import check_free, read_facts
+    from gptft.runs.read import read_facts
+    from gptft.runs.run_folder import check_free
 
     if (allow_change or extend) and not resume:
         raise ConfigError("--allow-change and --extend go with --resume. Add it.")
@@ -92,7 +94,7 @@ def train(
     if is_first_process():
         _write_reports(run_dir)
     if as_json:
-        result_json(outcome.to_dict())
+        result_json(outcome)
     else:
         _print_result(outcome)
 
@@ -138,7 +140,7 @@ def _print_result(outcome: "TrainResult") -> None:
 
 
 def _add_row(table: "Table", name: str, figure: "BeforeAfter") -> None:
-    before, after = figure.before, figure.after
-    losses = (f"{before.loss:.3f}", f"{after.loss:.3f}")
-    perplexities = (f"{before.perplexity:,.2f}", f"{after.perplexity:,.2f}")
-    table.add_row(name, *losses, *perplexities)
+    losses = (figure.loss_before, figure.loss_after)
+    perplexities = (figure.perplexity_before, figure.perplexity_after)
+    shown = [f"{loss:.3f}" for loss in losses] + [f"{p:,.2f}" for p in perplexities]
+    table.add_row(name, *shown)

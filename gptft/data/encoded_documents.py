@@ -10,7 +10,7 @@ import json
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -21,6 +21,7 @@ import xxhash
 from gptft.config.sections import DataConfig
 from gptft.documents.read import Chunk, read_documents
 from gptft.documents.scan import Progress, ScannedText
+from gptft.files import as_json, read_json, write_text
 from gptft.tokenization.encoder import (
     Engine,
     EngineDisagreesError,
@@ -124,7 +125,7 @@ def _write(
                     progress("tokenizing", min(max(read, writer.num_bytes), total), total)
             read += text.facts.num_bytes
     facts = EncodedStats(engine.name, np.dtype(dtype).name, tuple(documents), tuple(empty))
-    (folder / _ENCODED).write_text(json.dumps(asdict(facts)), encoding="utf-8")
+    write_text(folder / _ENCODED, json.dumps(as_json(facts)))
     return facts
 
 
@@ -261,7 +262,7 @@ class EncodedDocuments:
 
     def __init__(self, folder: Path) -> None:
         """Open the spool in `folder`."""
-        values = json.loads((folder / _ENCODED).read_text(encoding="utf-8"))
+        values = read_json(folder / _ENCODED)
         documents, empty = tuple(values["documents"]), tuple(values["empty"])
         self.facts = EncodedStats(values["engine"], values["dtype"], documents, empty)
         self._path = folder / _TOKENS

@@ -4,8 +4,6 @@ In: a config. Out: a `PackingPlan`, checked as far as it can be before any text 
 name of the store it makes of given texts.
 """
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +12,7 @@ from gptft.config.sections import Config, DataConfig, ModelConfig, TokenizerTrai
 from gptft.documents.scan import ScannedText
 from gptft.documents.sources import VALIDATION
 from gptft.errors import ConfigError, ModelError
-from gptft.files import default_cache_dir
+from gptft.files import default_cache_dir, json_checksum
 from gptft.models.hub import find_model
 from gptft.models.model_files import context_length
 from gptft.models.source import expand_models
@@ -189,7 +187,7 @@ def store_path(plan: PackingPlan, texts: Sequence[ScannedText]) -> Path:
         "weights": [[n, weights[n]] for n in numbers] if set(weights) != {1.0} else None,
         "seed": data.seed if drawn or set(weights) != {1.0} else None,
     }
-    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
+    digest = json_checksum(content)[:32]
     return plan.cache_dir / "blocks" / digest
 
 

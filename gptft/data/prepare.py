@@ -29,7 +29,8 @@ from gptft.documents.held_out import draw_validation
 from gptft.documents.read import read_documents
 from gptft.documents.scan import Progress, ScannedText, recall_scan, scan_texts
 from gptft.documents.sources import VALIDATION, find_texts
-from gptft.errors import DISK_FULL, ConfigError, DataError, RunError
+from gptft.errors import ConfigError, DataError, RunError
+from gptft.files import is_disk_full
 from gptft.tokenization.encoder import Engine, choose_engine
 from gptft.tokenization.token_ids import token_dtype
 from gptft.tokenization.tokenizer import TextTokenizer, save_tokenizer, train_tokenizer
@@ -362,7 +363,7 @@ def explained_disk(cache_dir: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in DISK_FULL:
+        if not is_disk_full(error):
             raise
         raise RunError(
             f"The disk is full: the cache {cache_dir} could not take the blocks "

@@ -5,8 +5,6 @@ merged, the block store that `prepare_blocks` makes of the whole. Must not impor
 transformers.
 """
 
-import hashlib
-import json
 import re
 import shutil
 import time
@@ -41,6 +39,7 @@ from gptft.documents.scan import (
 )
 from gptft.documents.sources import FoundTexts, TextSource, find_texts
 from gptft.errors import ConfigError, DataError
+from gptft.files import json_checksum
 from gptft.tokenization.encoder import choose_engine
 
 _FOLDER = re.compile(r"(\d+)-of-(\d+)")
@@ -256,7 +255,7 @@ def _folder(plan: PackingPlan, found: FoundTexts) -> Path:
         "reading": [*how_read(plan.data), plan.data.encoding],
         "tokenizer": plan.tokenizer_key,
     }
-    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
+    digest = json_checksum(content)[:32]
     return plan.cache_dir / "shards" / digest
 
 

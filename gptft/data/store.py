@@ -6,22 +6,29 @@ the same files with `Dataset.from_file`. Knows nothing of text or models; must n
 pyarrow, which takes a moment, only where blocks are written or read.
 """
 
-import json
-import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import xxhash
 
 from gptft.data.packing import pack_stream
 from gptft.errors import DataError
+from gptft.files import (
+    Checksum,
+    byte_problem,
+    json_checksum,
+    read_json,
+    seal_files,
+    size_problem,
+    sync_folder,
+    write_json,
+)
 from gptft.tokenization.token_ids import TokenIds
 
 if TYPE_CHECKING:
@@ -29,11 +36,11 @@ if TYPE_CHECKING:
 
 LEDGER = "ledger.json"
 _ON_DISK = "files_on_disk"
+_CHECKSUM: Checksum = "xxh3_128"
 _OWN_CHECKSUM = "ledger_xxh3_128"
 _STAGING = ".staging-"
 _LOCK = "lock"
 _GRACE_SECONDS = 60
-_READ_BYTES = 8_000_000
 ROWS = 1024  # blocks a record batch: 2 MB of uint16 at a block of 1,024
 
 
@@ -235,17 +242,12 @@ def commit_store(staging: Path, final: Path, *, ledger: dict[str, Any]) -> None:
     When another process has committed the same store meanwhile, its copy stays and ours goes; what
     is damaged, or has another version's ledger, makes way.
     """
-    entries = {p.relative_to(staging).as_posix(): _entry(p) for p in _files(staging)}
-    content = {**ledger, _ON_DISK: entries}
-    content[_OWN_CHECKSUM] = _checksum_of_ledger(content)
-    text = json.dumps(content, ensure_ascii=False, indent=2) + "\n"
-    (staging / LEDGER).write_text(text, encoding="utf-8")
-    for path in _files(staging):
-        _sync(path)
+    content = {**ledger, _ON_DISK: seal_files(staging, _CHECKSUM)}
+    write_json(staging / LEDGER, {**content, _OWN_CHECKSUM: json_checksum(content, _CHECKSUM)})
     try:
         staging.rename(final)
     except OSError:
-        same = (read_ledger(final) or {}).keys() == content.keys()
+        same = (read_ledger(final) or {}).keys() == {*content, _OWN_CHECKSUM}
         if same and find_damage(final) is None:
             shutil.rmtree(staging)
             return
@@ -257,12 +259,12 @@ def commit_store(staging: Path, final: Path, *, ledger: dict[str, Any]) -> None:
 def read_ledger(folder: Path) -> dict[str, Any] | None:
     """The ledger of a store; None where there is none, or a file of it is missing or cut."""
     try:
-        ledger = json.loads((folder / LEDGER).read_text(encoding="utf-8"))
+        ledger = read_json(folder / LEDGER)
         entries = ledger[_ON_DISK].items()
-        whole = all((folder / name).stat().st_size == entry["size"] for name, entry in entries)
+        is_damaged = any(size_problem(folder / name, entry) for name, entry in entries)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    return ledger if whole else None
+    return None if is_damaged else ledger
 
 
 def find_damage(folder: Path) -> str | None:
@@ -273,47 +275,10 @@ def find_damage(folder: Path) -> str | None:
     ledger = read_ledger(folder)
     if ledger is None:
         return f"{LEDGER} or a file it names is missing or cut"
-    if _checksum_of_ledger(ledger) != ledger.get(_OWN_CHECKSUM):
+    content = {name: value for name, value in ledger.items() if name != _OWN_CHECKSUM}
+    if json_checksum(content, _CHECKSUM) != ledger.get(_OWN_CHECKSUM):
         return f"{LEDGER} isn't what was written"
     for name, entry in ledger[_ON_DISK].items():
-        if _checksum(folder / name) != entry.get("xxh3_128"):
-            return f"{name} isn't what was written"
+        if problem := byte_problem(folder / name, entry, _CHECKSUM):
+            return f"{name} {problem}"
     return None
-
-
-def _checksum_of_ledger(ledger: Mapping[str, Any]) -> str:
-    """Of all a ledger says, this checksum aside."""
-    content = {name: value for name, value in ledger.items() if name != _OWN_CHECKSUM}
-    return xxhash.xxh3_128(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def _entry(path: Path) -> dict[str, int | str]:
-    return {"size": path.stat().st_size, "xxh3_128": _checksum(path)}
-
-
-def _checksum(path: Path) -> str:
-    checksum = xxhash.xxh3_128()
-    with path.open("rb") as file:
-        while piece := file.read(_READ_BYTES):
-            checksum.update(piece)
-    return checksum.hexdigest()
-
-
-def _sync(path: Path) -> None:
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
-
-
-def sync_folder(folder: Path) -> None:
-    """Make a rename in `folder` last; only POSIX systems can."""
-    if os.name != "posix":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file())

@@ -18,6 +18,7 @@ from typing import Any
 
 from gptft.documents.formats import RecordText, check_table, read_table
 from gptft.errors import DataError
+from gptft.files import file_checksum
 
 _PREFIX = "hub:"
 _ROWS_A_BATCH = 1000
@@ -186,8 +187,7 @@ def _digest(builder: Any, folder: Path) -> str:
     for split, file in [*named, *(("", str(folder / card)) for card in _CARDS)]:
         path = Path(file)
         if path.is_file():
-            with path.open("rb") as opened:
-                content = hashlib.file_digest(opened, "sha256").hexdigest()
+            content = file_checksum(path)
             inside = path.relative_to(folder) if path.is_relative_to(folder) else path
             digest.update(f"{split}\0{inside.as_posix()}\0{content}\0".encode())
         elif split:  # an address: datasets hashes what its server says of it

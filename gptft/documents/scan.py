@@ -18,6 +18,7 @@ from typing import Any
 from gptft.config.sections import DataConfig
 from gptft.documents.sources import TextSource
 from gptft.errors import DataError
+from gptft.files import read_json_value, write_text
 from gptft.text.encoding import Advance, FileFacts, examine_binary, examine_text
 from gptft.text.streams import content_suffix
 
@@ -203,7 +204,7 @@ def _remembered(texts: Sequence[TextSource], data: DataConfig, cache_dir: Path) 
     """The facts of an earlier survey by path and stamp; a survey that can't be read is none."""
     try:
         memory = _memory(texts, data, cache_dir)
-        rows: list[dict[str, Any] | None] = json.loads(memory.read_text(encoding="utf-8"))
+        rows: list[dict[str, Any] | None] = read_json_value(memory)
         return {
             _key(text, Stamp(*row["stamp"])): FileFacts(**row["facts"])
             for text, row in zip(texts, rows, strict=True)
@@ -228,13 +229,9 @@ def remember_scan(scanned: Sequence[ScannedText], data: DataConfig, *, cache_dir
     ]
     memory = _memory([text.source for text in scanned], data, cache_dir)
     partial = memory.with_name(f"{memory.name}.{os.getpid()}.partial")
-    try:
+    with suppress(OSError):
         memory.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(rows), encoding="utf-8")
-        partial.replace(memory)
-    except OSError:
-        with suppress(OSError):
-            partial.unlink()
+        write_text(memory, json.dumps(rows), partial=partial)
 
 
 def to_row(text: ScannedText) -> dict[str, Any]:

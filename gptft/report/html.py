@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
+from gptft.files import write_output
 from gptft.report import chart
 from gptft.report.render import render
-from gptft.runs.read import Run, read_run, write_whole
+from gptft.runs.read import Run, read_run
 
 # A section is a template in templates/sections/, given `run`, `facts` and `chart`, and its name
 # here, in the order of the page. One that has nothing to show is empty.
@@ -24,7 +25,7 @@ def write_report(run_dir: Path) -> Path:
         RunError: this isn't a run, or the report can't be written.
     """
     path = run_dir / "report.html"
-    write_whole(path, report(read_run(run_dir)))
+    write_output(path, report(read_run(run_dir)))
     return path
 
 

@@ -9,9 +9,10 @@ import shlex
 from pathlib import Path
 
 from gptft.errors import RunError
+from gptft.files import write_output
 from gptft.models.model_files import ModelFiles, context_length
 from gptft.report.render import render
-from gptft.runs.read import Run, as_int, read_run, write_whole
+from gptft.runs.read import Run, as_int, read_run
 
 _PLACEHOLDER = "path/to/model"  # in the examples: a card doesn't know where it will be read
 _PROMPT = "Once upon a time"  # in the examples, where the run has no short prompt of its own
@@ -35,7 +36,7 @@ def write_model_card(run_dir: Path) -> Path:
             f"{run_dir} has no finished model: {model_dir} is missing. Train it to the end first."
         )
     path = model_dir / "README.md"
-    write_whole(path, model_card(run))
+    write_output(path, model_card(run))
     return path
 
 

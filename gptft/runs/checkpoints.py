@@ -1,30 +1,33 @@
-"""Checkpoints on disk: whole and verified, or not there.
+"""A folder that the Trainer has filled -> `checkpoint-N` with a manifest, complete or absent.
 
-In: a folder that the Trainer has just filled. Out: `checkpoint-N` folders, each with a manifest of
-every file's SHA-256, that appear by one rename when all of them is on the disk, and go by one when
-they are rotated away. Knows nothing of models; must not import torch or transformers.
+It appears by one rename when every byte is on the disk, and goes by one when it is rotated away.
 """
 
-import hashlib
 import json
-import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any
 
-from gptft.data.store import sync_folder
+from gptft.files import (
+    byte_problem,
+    json_checksum,
+    list_files,
+    read_json,
+    seal_files,
+    size_problem,
+    sync_folder,
+    write_text,
+)
 
 MANIFEST = "MANIFEST.json"
 STAGING = ".staging"
 _TRASH = ".trash-"
 _NAME = re.compile(r"checkpoint-(\d+)")
 _FORMAT = 1
-_HASHERS = 4  # files read at a time
 
 
 @dataclass(frozen=True)
@@ -41,8 +44,8 @@ class Checkpoint:
 
     @property
     def notes(self) -> dict[str, Any]:
-        """What the run wrote down beside the Trainer's own state."""
-        notes: dict[str, Any] = _read_manifest(self.path)["notes"]
+        """What the run keeps beside the Trainer's own state."""
+        notes: dict[str, Any] = read_json(self.path / MANIFEST)["notes"]
         return notes
 
 
@@ -59,7 +62,8 @@ def commit_checkpoint(
 ) -> Checkpoint:
     """Turn a filled staging folder into `folder/checkpoint-<step>`.
 
-    Every file is on the disk, and its checksum in the manifest, before the rename.
+    Every file is on the disk, and its checksum in the manifest, before the rename. A folder of that
+    name without a manifest is not ours: it is renamed to `checkpoint-<step>-old-1`.
 
     Args:
         staging: what the Trainer has written; on the same file system as `folder`.
@@ -69,25 +73,14 @@ def commit_checkpoint(
 
     Raises:
         OSError: the disk is full, or fails; nothing of the name is there then.
-
-    A folder of that name without a manifest of ours is renamed to `checkpoint-<step>-old-1`.
     """
-    files = _files(staging)
-    with ThreadPoolExecutor(max_workers=_HASHERS) as pool:
-        entries = dict(zip([_name(p, staging) for p in files], pool.map(_seal, files), strict=True))
+    entries = seal_files(staging)
     manifest = {"format": _FORMAT, "step": step, "notes": notes, "files": entries}
-    manifest["sha256"] = _digest_of(manifest)
-    path = staging / MANIFEST
-    with path.open("w", encoding="utf-8") as file:
-        file.write(_as_text(manifest))
-        file.flush()
-        os.fsync(file.fileno())
-    for inner in {path.parent for path in files} | {staging}:
-        sync_folder(inner)
+    write_text(staging / MANIFEST, _as_text({**manifest, "sha256": json_checksum(manifest)}))
     final = folder / f"checkpoint-{step}"
-    if (final / MANIFEST).is_file():  # of a run that was cut off after this very step, or damaged
+    if (final / MANIFEST).is_file():  # of a run that was stopped after this very step, or damaged
         _discard(final)
-    elif final.exists():  # somebody's own, or too damaged to tell: it gives way, and stays
+    elif final.exists():
         final.rename(_free_name(final))
     staging.rename(final)
     sync_folder(folder)
@@ -96,54 +89,69 @@ def commit_checkpoint(
 
 def find_damage(path: Path) -> str | None:
     """What is wrong with a checkpoint, with the file's name; None where every byte is right."""
+    return next(all_damage(path), None)
+
+
+def find_size_damage(path: Path) -> str | None:
+    """What is wrong with a checkpoint as far as names and sizes tell, which takes no time."""
+    manifest, problem = _open_manifest(path)
+    return problem or next(_differences(path, manifest, size_problem), None)
+
+
+def all_damage(path: Path) -> Iterator[str]:
+    """What is wrong with each file of a checkpoint; reads every byte."""
+    manifest, problem = _open_manifest(path)
+    if problem is None and not _is_sealed(path, manifest):
+        problem = f"{MANIFEST} isn't what was written"
+    if problem is not None:
+        yield problem
+    if manifest:
+        yield from _differences(path, manifest, byte_problem)
+        others = list_files(path).keys() - {MANIFEST, *manifest["files"]}
+        yield from (f"{name} was put there by something else" for name in sorted(others))
+
+
+def _open_manifest(path: Path) -> tuple[dict[str, Any], str | None]:
+    """A manifest, and what is wrong with it; empty where it can't be used."""
     try:
-        manifest = _read_manifest(path)
+        manifest = read_json(path / MANIFEST)
+        is_manifest = isinstance(manifest["files"], dict)
     except FileNotFoundError:
-        return f"it has no {MANIFEST}"
-    except OSError:
-        return f"{MANIFEST} can't be read"
-    except ValueError:
-        return f"{MANIFEST} isn't what was written"
-    if manifest.pop("sha256", None) != _digest_of(manifest):
-        return f"{MANIFEST} isn't what was written"
-    if path.name != f"checkpoint-{manifest['step']}":
-        return f"{MANIFEST} is of step {manifest['step']}"
-    entries: dict[str, dict[str, Any]] = manifest["files"]
-    strangers = {_name(file, path) for file in _files(path)} - set(entries)
-    if strangers:
-        return f"{min(strangers)} was put there by something else"
-    for name, entry in entries.items():
-        problem = byte_problem(path / name, entry)
-        if problem is not None:
-            return f"{name} {problem}"
-    return None
+        return {}, f"it has no {MANIFEST}"
+    except (OSError, ValueError, KeyError, TypeError):
+        is_manifest = False
+    return (manifest, None) if is_manifest else ({}, f"{MANIFEST} can't be read")
 
 
-def size_problem(path: Path, entry: Mapping[str, Any]) -> str | None:
-    """What is wrong with a file of a checkpoint, as far as its size tells."""
-    try:
-        size, written = path.stat().st_size, int(entry["size"])
-    except FileNotFoundError:
-        return "is missing"
-    except OSError as error:
-        return f"can't be read ({error.strerror})"
-    return None if size == written else f"has {size:,} bytes, not {written:,}"
+def _is_sealed(path: Path, manifest: dict[str, Any]) -> bool:
+    content = {name: value for name, value in manifest.items() if name != "sha256"}
+    is_same = (path / MANIFEST).read_text(encoding="utf-8") == _as_text(manifest)
+    return is_same and manifest.get("sha256") == json_checksum(content)
 
 
-def byte_problem(path: Path, entry: Mapping[str, Any]) -> str | None:
-    """What is wrong with a file of a checkpoint; reads all of it."""
-    if (problem := size_problem(path, entry)) is not None:
-        return problem
-    try:
-        with path.open("rb") as file:
-            same = hashlib.file_digest(file, "sha256").hexdigest() == entry["sha256"]
-    except OSError as error:
-        return f"can't be read ({error.strerror})"
-    return None if same else "isn't what was written"
+def _differences(
+    path: Path,
+    manifest: dict[str, Any],
+    problem_of: Callable[[Path, Mapping[str, Any]], str | None],
+) -> Iterator[str]:
+    """What `problem_of` finds in the files that a manifest names."""
+    if path.name != f"checkpoint-{manifest.get('step')}":
+        yield f"{MANIFEST} is of step {manifest.get('step')}"
+    for name, entry in manifest["files"].items():
+        try:
+            problem = problem_of(path / name, entry)
+        except (KeyError, TypeError, ValueError, AttributeError):
+            problem = f"isn't described in {MANIFEST}"
+        if problem:
+            yield f"{name} {problem}"
+
+
+def _as_text(manifest: dict[str, Any]) -> str:
+    return json.dumps(manifest, indent=2) + "\n"
 
 
 def list_checkpoints(folder: Path) -> list[Checkpoint]:
-    """All folders named like checkpoints, the newest first; whole or not."""
+    """All folders named like checkpoints, the newest first; intact or not."""
     if not folder.is_dir():
         return []
     found = [
@@ -168,7 +176,7 @@ def newest_valid(folder: Path) -> tuple[Checkpoint | None, list[Skipped]]:
 def rotate_checkpoints(folder: Path, *, keep: int, best: Path | None = None) -> None:
     """Remove the oldest of our checkpoints until `keep` are left; never the best one.
 
-    A folder without a manifest of ours is somebody's own: it isn't counted, and it stays.
+    A folder without a manifest is not ours: it isn't counted, and it stays.
     """
     ours = [c for c in list_checkpoints(folder) if (c.path / MANIFEST).is_file()]
     spare = [c for c in ours if best is None or c.path.resolve() != best.resolve()]
@@ -186,7 +194,7 @@ def clear_leftovers(folder: Path) -> None:
 
 
 def _discard(path: Path) -> None:
-    """Take a checkpoint away in one rename, and only then remove its files."""
+    """Rename a checkpoint, and only then remove its files, so that it is never half there."""
     trash = path.with_name(f"{_TRASH}{path.name}")
     shutil.rmtree(trash, ignore_errors=True)
     path.rename(trash)
@@ -194,42 +202,6 @@ def _discard(path: Path) -> None:
 
 
 def _free_name(path: Path) -> Path:
-    """A name beside `path` that is nobody's and no checkpoint's."""
+    """A free name beside `path` that no checkpoint has."""
     names = (path.with_name(f"{path.name}-old-{number}") for number in count(1))
     return next(name for name in names if not name.exists())
-
-
-def _digest_of(manifest: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
-
-
-def _as_text(manifest: dict[str, Any]) -> str:
-    return json.dumps(manifest, indent=2) + "\n"
-
-
-def _read_manifest(path: Path) -> dict[str, Any]:
-    text = (path / MANIFEST).read_text(encoding="utf-8")
-    manifest = json.loads(text)
-    if not isinstance(manifest, dict) or text != _as_text(manifest):
-        raise ValueError("not what was written")
-    return manifest
-
-
-def _seal(path: Path) -> dict[str, int | str]:
-    """Put a file on the disk; its size and checksum."""
-    with path.open("rb+") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-        os.fsync(file.fileno())
-        return {"size": file.tell(), "sha256": digest}
-
-
-def _files(folder: Path) -> Sequence[Path]:
-    return sorted(path for path in _walk(folder) if path.name != MANIFEST)
-
-
-def _walk(folder: Path) -> Iterator[Path]:
-    return (path for path in folder.rglob("*") if path.is_file())
-
-
-def _name(path: Path, folder: Path) -> str:
-    return path.relative_to(folder).as_posix()

@@ -1,16 +1,11 @@
-"""Is there room on the disk, and what does a failed write mean?
-
-In: a folder, and the bytes that are to go there. Out: nothing, or an error that says "disk full".
-"""
+"""A folder, and the bytes that are to go there -> an error that says what is free and needed."""
 
 import os
-import shutil
 import tempfile
 from pathlib import Path
 
-from gptft.errors import DISK_FULL, GptftError, RunError
-
-_MARKS = ("no space left", "disk quota", "file too large", "os error 28", "errno 28")
+from gptft.errors import GptftError, RunError
+from gptft.files import free_bytes, is_disk_full
 
 
 def check_room(folder: Path, *, needed: int, kept: str) -> None:
@@ -29,13 +24,6 @@ def check_room(folder: Path, *, needed: int, kept: str) -> None:
         raise RunError(_full(folder, needed=needed, free=free, kept=kept))
 
 
-def free_bytes(folder: Path) -> int:
-    """What a file in `folder` can grow to, as far as the file system says."""
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
-    return shutil.disk_usage(folder).free
-
-
 def explain(error: Exception, folder: Path, *, needed: int, kept: str) -> Exception:
     """What a failed write was: a full disk, or something else, in a sentence."""
     if isinstance(error, GptftError):
@@ -43,20 +31,9 @@ def explain(error: Exception, folder: Path, *, needed: int, kept: str) -> Except
     said = " ".join(str(error).split())
     # torch knows no more than that a file is shorter than it should be.
     is_unknown = not isinstance(error, OSError)
-    if means_full(error) or (is_unknown and not _has_room(folder, needed)):
+    if is_disk_full(error) or (is_unknown and not _has_room(folder, needed)):
         return RunError(_full(folder, needed=needed, free=free_bytes(folder), kept=kept))
     return RunError(f"{folder} could not be written to: {said}. {kept}")
-
-
-def means_full(error: Exception) -> bool:
-    """Whether an error says that the disk, a quota or a file is full.
-
-    >>> means_full(OSError(28, "No space left on device")), means_full(OSError(5, "I/O error"))
-    (True, False)
-    """
-    if isinstance(error, OSError) and error.errno is not None:
-        return error.errno in DISK_FULL
-    return any(mark in str(error).lower() for mark in _MARKS)
 
 
 def _has_room(folder: Path, needed: int) -> bool:
@@ -69,7 +46,7 @@ def _has_room(folder: Path, needed: int) -> bool:
         with tempfile.TemporaryFile(dir=folder) as file:
             os.posix_fallocate(file.fileno(), 0, needed)
     except OSError as error:
-        return not means_full(error)
+        return not is_disk_full(error)
     return True
 
 

@@ -1,10 +1,5 @@
-"""A run folder -> its facts, metrics and samples; and a finished text -> a file in it.
+"""A run folder -> its facts, metrics and samples; what was not recorded is None or empty."""
 
-In: the folder of a run, finished or not; only run.json has to be there. Out: a frozen `Run`, in
-which whatever was not recorded is None or empty. Must not import torch or transformers.
-"""
-
-import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,6 +9,7 @@ from typing import Any, Literal
 
 from gptft.data.ledger import Ledger
 from gptft.errors import RunError
+from gptft.files import JsonFields, read_json_lines, read_json_value
 
 Point = tuple[int, float]  # a step and what was logged there
 
@@ -61,11 +57,23 @@ class SampleRound:
 
 
 @dataclass(frozen=True)
-class Sample:
+class Sample(JsonFields):
     """One prompt as it was continued again and again: pairs of a step and a continuation."""
 
     prompt: str
     texts: tuple[tuple[int, str], ...]
+
+    json_names = ("prompt", "before", "after")
+
+    @property
+    def before(self) -> str:
+        """The first continuation."""
+        return self.texts[0][1]
+
+    @property
+    def after(self) -> str:
+        """The last continuation."""
+        return self.texts[-1][1]
 
 
 @dataclass(frozen=True)
@@ -171,9 +179,11 @@ def read_run(run_dir: Path) -> Run:
     Raises:
         RunError: it isn't one, or can't be read.
     """
-    facts = _read_facts(run_dir)
-    metrics, unread_metrics = _read_lines(run_dir / "metrics.jsonl")
-    samples, unread_samples = _read_lines(run_dir / "samples.jsonl")
+    facts = require_facts(run_dir)
+    if not isinstance(facts.get("config"), dict):
+        raise RunError(f"{run_dir / 'run.json'} is not gptft's: it holds no config of a run.")
+    metrics, unread_metrics = _read_log(run_dir / "metrics.jsonl")
+    samples, unread_samples = _read_log(run_dir / "samples.jsonl")
     return Run(
         path=run_dir,
         name=run_dir.resolve().name.encode("utf-8", "replace").decode("utf-8") or "run",
@@ -184,21 +194,38 @@ def read_run(run_dir: Path) -> Run:
     )
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write `text` in UTF-8, whole or not at all; what UTF-8 can't hold becomes `?`.
+def read_facts(run_dir: Path) -> dict[str, Any] | None:
+    """What run.json says; None where there is none.
 
     Raises:
-        RunError: the file can't be written.
+        RunError: it can't be read.
     """
-    partial = path.with_name(f".{path.name}.partial")
+    path = run_dir / "run.json"
+    if not path.is_file():
+        return None
     try:
-        partial.write_bytes(text.encode("utf-8", "replace"))
-        partial.replace(path)
+        facts = read_json_value(path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        raise RunError(f"{path} is not readable: {error.strerror}.") from None
+    except ValueError as error:
+        raise RunError(str(error)) from None
+    if not isinstance(facts, dict):
+        raise RunError(f"{path} is not gptft's: it holds no run.")
+    return facts
+
+
+def require_facts(run_dir: Path) -> dict[str, Any]:
+    """What run.json says.
+
+    Raises:
+        RunError: there is none, or it can't be read.
+    """
+    if (facts := read_facts(run_dir)) is None:
         raise RunError(
-            f"{path} can't be written: {error.strerror}. The rest of the run is untouched."
-        ) from None
+            f"{run_dir} is not a run of gptft: there is no run.json in it. "
+            "Give the folder that `gptft train` wrote."
+        )
+    return facts
 
 
 def as_mapping(value: Any) -> Mapping[str, Any]:
@@ -232,49 +259,11 @@ def as_float(value: Any) -> float | None:
         return math.inf if value > 0 else -math.inf
 
 
-def _read_facts(run_dir: Path) -> Mapping[str, Any]:
-    path = run_dir / "run.json"
+def _read_log(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
     try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        raise RunError(
-            f"{run_dir} is not a run of gptft: there is no {path.name} in it. "
-            "Give the folder that `gptft train` wrote."
-        ) from None
+        return read_json_lines(path)
     except OSError as error:
         raise RunError(f"{path} can't be read: {error.strerror}.") from None
-    except ValueError as error:
-        raise RunError(f"{path} is not readable as JSON: {error}.") from None
-    if not isinstance(facts, dict) or not isinstance(facts.get("config"), dict):
-        raise RunError(f"{path} is not gptft's: it holds no config of a run.")
-    return facts
-
-
-def _read_lines(path: Path) -> tuple[list[Mapping[str, Any]], list[str]]:
-    """The JSON objects of a file, one a line, and the names of lines that hold none.
-
-    A run that was killed may leave half a line; a missing file has no lines.
-    """
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        return [], []
-    except OSError as error:
-        raise RunError(f"{path} can't be read: {error.strerror}.") from None
-    rows: list[Mapping[str, Any]] = []
-    unreadable = []
-    for number, line in enumerate(content.split(b"\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line.decode("utf-8"))
-        except ValueError:
-            row = None
-        if isinstance(row, dict):
-            rows.append(row)
-        else:
-            unreadable.append(f"{path.name}:{number}")
-    return rows, unreadable
 
 
 def _before_after(value: Any) -> BeforeAfter | None:

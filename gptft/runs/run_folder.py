@@ -1,15 +1,9 @@
-"""A run's folder: what is written there, and when.
+"""A run folder, claimed by one process; one that holds anything is never touched unasked."""
 
-In: facts about a run. Out: run.json, config.yaml, metrics.jsonl, samples.jsonl below the folder, in
-the layout the design gives. A folder that holds something is never touched unasked.
-"""
-
-import json
-import math
 import os
 import platform
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -94,24 +88,6 @@ def is_held(run_dir: Path) -> bool:
         return False
     lock.release()
     return False
-
-
-def read_facts(run_dir: Path) -> dict[str, Any] | None:
-    """What run.json says; None where there is none.
-
-    Raises:
-        RunError: it can't be read.
-    """
-    path = run_dir / "run.json"
-    if not path.is_file():
-        return None
-    try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path} can't be read: {error}.") from None
-    if not isinstance(facts, dict):
-        raise RunError(f"{path} holds no run.")
-    return facts
 
 
 def check_free(run_dir: Path, *, overwrite: bool) -> None:
@@ -220,54 +196,6 @@ def versions() -> dict[str, str]:
     return found
 
 
-def drop_rows_after(path: Path, *, step: int) -> None:
-    """Cut a log back to a checkpoint: what came later will come again, and a torn line is none."""
-    if not path.is_file():
-        return
-    kept = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(row, dict) and isinstance(row.get("step"), int) and row["step"] <= step:
-            kept.append(line + "\n")
-    write_text(path, "".join(kept))
-
-
 def now() -> str:
     """The time in UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write `text`, whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
-
-
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write `value` as JSON, whole or not at all; see `finite_only`."""
-    write_text(
-        path, json.dumps(finite_only(value), ensure_ascii=False, indent=2, default=str) + "\n"
-    )
-
-
-def finite_only(value: Any) -> Any:
-    """A value with None for each number that JSON has no word for.
-
-    >>> finite_only({"loss": float("nan"), "losses": [1.0, float("inf")]})
-    {'loss': None, 'losses': [1.0, None]}
-    """
-    if isinstance(value, Mapping):
-        return {key: finite_only(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite_only(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def append_json_line(path: Path, value: Mapping[str, Any]) -> None:
-    """Add one JSON object as a line."""
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(finite_only(value), ensure_ascii=False) + "\n")

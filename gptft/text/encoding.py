@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from gptft.errors import DataError
+from gptft.files import file_checksum
 from gptft.text.not_text import (
     Flaw,
     find_codec,
@@ -125,9 +126,7 @@ def examine_binary(path: Path) -> FileFacts:
         DataError: the file can't be read.
     """
     try:
-        with path.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-            return FileFacts(digest, stream.tell(), "binary", 0)
+        return FileFacts(file_checksum(path), path.stat().st_size, "binary", 0)
     except OSError as error:
         raise unreadable(path, error) from None
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from gptft.runs.run_folder import append_json_line
+from gptft.files import append_json_line
 
 
 class RunLog(TrainerCallback):

@@ -66,10 +66,6 @@ class Change:
     old: Any
     new: Any
 
-    def to_dict(self) -> dict[str, Any]:
-        """All of it by name."""
-        return {"field": self.field, "old": self.old, "new": self.new}
-
 
 def decides(name: str) -> bool:
     """Whether a field of TrainingArguments has a say in the weights.

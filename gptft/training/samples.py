@@ -18,7 +18,7 @@ from transformers import (
     TrainingArguments,
 )
 
-from gptft.runs.run_folder import append_json_line
+from gptft.files import append_json_line
 
 Sampler = Callable[[PreTrainedModel, PreTrainedTokenizerBase, Sequence[str]], list[str]]
 

@@ -20,8 +20,9 @@ from transformers.trainer_callback import PrinterCallback
 
 from gptft.config.sections import Config
 from gptft.config.training_fields import DEFAULT_NGRAM_SIZE
-from gptft.data.store import BlockStore, read_ledger, sync_folder
+from gptft.data.store import BlockStore, read_ledger
 from gptft.errors import ConfigError, DataError, ModelError
+from gptft.files import sync_folder, sync_tree
 from gptft.models.hub import find_model
 from gptft.models.load import context_of, load_auto_tokenizer, load_for_training, new_model
 from gptft.models.precision import named_dtype
@@ -244,9 +245,7 @@ def save_model(job: Job, *, run_dir: Path, save_dtype: str) -> None:
         job.tokenizer.save_pretrained(str(partial))
         for path in partial.iterdir():  # safetensors writes for its owner alone
             path.chmod(0o666 & ~_umask())
-            with path.open("rb+") as file:
-                os.fsync(file.fileno())
-        sync_folder(partial)
+        sync_tree(partial)
         if (run_dir / "model").exists():  # of a run that goes on
             shutil.rmtree(old, ignore_errors=True)
             (run_dir / "model").rename(old)

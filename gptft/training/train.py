@@ -20,10 +20,11 @@ from transformers.utils import logging as transformers_logging
 from gptft.config.sections import Config
 from gptft.config.source import dump_yaml
 from gptft.errors import ConfigError, Interrupted, RunError
+from gptft.files import JsonFields, as_json, is_disk_full, keep_json_lines, write_json, write_text
 from gptft.models.precision import pick_device
 from gptft.runs import run_folder
 from gptft.runs.checkpoints import Checkpoint, clear_leftovers, newest_valid
-from gptft.runs.disk import means_full
+from gptft.runs.read import BeforeAfter, Sample, read_facts
 from gptft.training.memory_allocator import keep_freed_memory
 from gptft.training.progress import RunLog
 from gptft.training.resume import agreed_changes
@@ -39,34 +40,7 @@ _BATCH_FIELDS = (
 
 
 @dataclass(frozen=True)
-class BeforeAfter:
-    """One figure of the model as it came and as it left."""
-
-    before: Measured
-    after: Measured
-
-    def to_dict(self) -> dict[str, float | None]:
-        """Losses in nats a token and perplexities, by name; None for one that isn't finite."""
-        figures = {
-            "loss_before": self.before.loss,
-            "loss_after": self.after.loss,
-            "perplexity_before": self.before.perplexity,
-            "perplexity_after": self.after.perplexity,
-        }
-        return {**run_folder.finite_only(figures), "num_tokens": self.after.num_tokens}
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A prompt, and how the model went on before and after training."""
-
-    prompt: str
-    before: str
-    after: str
-
-
-@dataclass(frozen=True)
-class TrainResult:
+class TrainResult(JsonFields):
     """What a run did.
 
     Attributes:
@@ -87,19 +61,31 @@ class TrainResult:
     validation: BeforeAfter | None
     samples: tuple[Sample, ...]
 
-    def to_dict(self) -> dict[str, Any]:
+    json_names = (
+        "run_dir",
+        "model_dir",
+        "steps",
+        "seconds",
+        "num_tokens",
+        "tokens_per_second",
+        "train",
+        "validation",
+        "samples",
+    )
+
+    @property
+    def model_dir(self) -> Path:
+        """The folder that transformers opens."""
+        return self.run_dir / "model"
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Tokens trained on a second, to a tenth."""
+        return round(self.num_tokens / max(self.seconds, 1e-9), 1)
+
+    def json_fields(self) -> dict[str, Any]:
         """The figures by name, as in run.json."""
-        return {
-            "run_dir": str(self.run_dir),
-            "model_dir": str(self.run_dir / "model"),
-            "steps": self.steps,
-            "seconds": round(self.seconds, 2),
-            "num_tokens": self.num_tokens,
-            "tokens_per_second": round(self.num_tokens / max(self.seconds, 1e-9), 1),
-            "train": self.train.to_dict(),
-            "validation": self.validation.to_dict() if self.validation else None,
-            "samples": [vars(sample) for sample in self.samples],
-        }
+        return {**super().json_fields(), "seconds": round(self.seconds, 2)}
 
 
 @dataclass(frozen=True)
@@ -151,7 +137,7 @@ def train_model(
         keep_freed_memory()
     interrupts = Interrupts()
     with interrupts.listen(), run_folder.hold(run_dir):
-        earlier = run_folder.read_facts(run_dir) if resume else None
+        earlier = read_facts(run_dir) if resume else None
         if earlier is None:
             run_folder.check_free(run_dir, overwrite=overwrite)
         while True:
@@ -175,7 +161,7 @@ def train_model(
                 run.failed(str(error))
                 raise
             except Exception as error:  # from a log, say
-                if not means_full(error):
+                if not is_disk_full(error):
                     run.failed(f"{type(error).__name__}: {error}")
                     raise
                 raise run.out_of_room(error) from error
@@ -285,7 +271,7 @@ class _Run:
             "fingerprint": new,
             "changes": [
                 *earlier.get("changes", []),
-                *({**change.to_dict(), "step": step} for change in changes),
+                *({**as_json(change), "step": step} for change in changes),
             ],
             "resumed": [*earlier.get("resumed", []), {"step": step, "time": run_folder.now()}],
         }
@@ -294,13 +280,13 @@ class _Run:
         if self._is_first:
             shutil.rmtree(self._run_dir / ".model.partial", ignore_errors=True)
             cut = step if self._checkpoint else -1
-            run_folder.drop_rows_after(self._run_dir / "metrics.jsonl", step=cut)
-            run_folder.drop_rows_after(self._run_dir / "samples.jsonl", step=cut)
+            keep_json_lines(self._run_dir / "metrics.jsonl", until_step=cut)
+            keep_json_lines(self._run_dir / "samples.jsonl", until_step=cut)
             self._write_settings()
 
     def _write_settings(self) -> None:
         self._write_facts()
-        run_folder.write_text(self._run_dir / "config.yaml", dump_yaml(self._resolved()))
+        write_text(self._run_dir / "config.yaml", dump_yaml(self._resolved()))
 
     def _resolved(self) -> dict[str, Any]:
         resolved = self._config.resolved()
@@ -336,15 +322,20 @@ class _Run:
         job, run_dir = self._job, self._run_dir
         after = job.measure()
         last = self._writer.sample(job.model) if self._is_first else []
-        before = self._before
+        before, steps = self._before, job.trainer.state.global_step
         result = TrainResult(
             run_dir=run_dir,
-            steps=job.trainer.state.global_step,
+            steps=steps,
             seconds=seconds,
             num_tokens=job.trainer.total_tokens_seen(),
-            train=BeforeAfter(before[0], after[0]),
-            validation=BeforeAfter(before[1], after[1]) if before[1] and after[1] else None,
-            samples=tuple(map(Sample, self._config.samples.prompts, self._first, last)),
+            train=_before_after(before[0], after[0]),
+            validation=_before_after(before[1], after[1]) if before[1] and after[1] else None,
+            samples=tuple(
+                Sample(prompt, ((0, first), (steps, text)))
+                for prompt, first, text in zip(
+                    self._config.samples.prompts, self._first, last, strict=False
+                )
+            ),
         )
         with self._interrupts.deferred():  # what is left takes no longer than a checkpoint
             try:
@@ -353,12 +344,12 @@ class _Run:
                 raise job.trainer.explain_write(error) from error
             if self._is_first and self.facts is not None:
                 # A process that died just here has written them already.
-                run_folder.drop_rows_after(run_dir / "samples.jsonl", step=result.steps - 1)
+                keep_json_lines(run_dir / "samples.jsonl", until_step=result.steps - 1)
                 self._writer.write(last, step=result.steps)
                 self.facts |= {
                     "state": "done",
                     "finished": run_folder.now(),
-                    "result": result.to_dict(),
+                    "result": as_json(result),
                 }
                 self._write_facts()
                 run_folder.drop_earlier(run_dir)
@@ -432,11 +423,17 @@ class _Run:
 
     def _write_facts(self) -> None:
         if self.facts is not None:
-            run_folder.write_json(self._run_dir / "run.json", self.facts)
+            write_json(self._run_dir / "run.json", self.facts)
 
 
 def _named(figures: tuple[Measured, Measured | None]) -> dict[str, Measured | None]:
     return dict(zip(("train", "validation"), figures, strict=True))
+
+
+def _before_after(before: Measured, after: Measured) -> BeforeAfter:
+    return BeforeAfter(
+        before.loss, after.loss, before.perplexity, after.perplexity, after.num_tokens
+    )
 
 
 def _plain(figure: Measured | None) -> dict[str, Any] | None:

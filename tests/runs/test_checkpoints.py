@@ -142,7 +142,7 @@ def test_a_run_keeps_the_best_and_the_last_and_leaves_others_alone(run: Run, tmp
     best = min(losses, key=lambda step: losses[step])
     assert best < 8
     assert result.validation is not None
-    assert result.validation.after.loss == pytest.approx(losses[best], rel=1e-9)
+    assert result.validation.loss_after == pytest.approx(losses[best], rel=1e-9)
     after = contents(folder)
     # Its name was needed in step 7; what is in it wasn't.
     moved = {name.replace("checkpoint-7/", "checkpoint-7-old-1/"): before[name] for name in before}

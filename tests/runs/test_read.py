@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gptft.errors import RunError
-from gptft.runs.read import read_run, write_whole
+from gptft.runs.read import read_run
 from tests.report.conftest import MakeRun
 
 
@@ -137,21 +137,6 @@ def test_without_samples_jsonl_those_of_run_json_count(make_run: MakeRun):
 def test_a_name_that_is_not_unicode_is_still_text(make_run: MakeRun):
     run = read_run(make_run("run\udcff"))
     assert run.name == "run?"
-
-
-def test_writing_is_whole_or_nothing(tmp_path: Path):
-    path = tmp_path / "a.html"
-    write_whole(path, "old")
-    write_whole(path, "new \ud800\r\n")
-    assert path.read_bytes() == b"new ?\r\n"
-    assert [p.name for p in tmp_path.iterdir()] == ["a.html"]
-    (tmp_path / "b").mkdir()
-    (tmp_path / "b" / "full").touch()
-    with pytest.raises(RunError, match="can't be written"):
-        write_whole(tmp_path / "b", "text")
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.html", "b"]
-    with pytest.raises(RunError, match="can't be written"):
-        write_whole(tmp_path / "absent" / "c", "text")
 
 
 def test_neither_torch_nor_transformers_is_loaded(make_run: MakeRun):

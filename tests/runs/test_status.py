@@ -14,7 +14,10 @@ from typing import Any
 import pytest
 
 from gptft.errors import ConfigError
-from gptft.runs.status import RunStatus, Verified, find_runs, list_runs, status_of, verify_runs
+from gptft.files import as_json
+from gptft.runs.find import find_runs
+from gptft.runs.status import RunStatus, list_runs, status_of
+from gptft.runs.verify import Verified, verify_runs
 from tests.training.conftest import Run
 
 HOLD = """
@@ -227,7 +230,7 @@ def test_a_loss_that_is_no_number_is_null_in_json(tmp_path: Path, loss: str):
     rows = ({"step": 1, "loss": 3.0}, f'{{"step": 2, "loss": {loss}}}')
     status = only(make_run(tmp_path / "my", *rows, state="failed"))
     assert str(status.loss) == "nan"
-    assert status.to_dict()["loss"] is None
+    assert as_json(status)["loss"] is None
 
 
 def test_how_many_steps_a_run_has_is_what_was_last_asked_for(tmp_path: Path):

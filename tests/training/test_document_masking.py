@@ -242,9 +242,9 @@ def test_losses_are_those_of_each_document_alone(run: Run, loud_model_dir: Path,
         documents = pieces(store, eos)
         assert len(documents) > len(store)
         expected, count = by_hand(before, documents)
-        assert figure.before.num_tokens == count
-        assert figure.before.loss == pytest.approx(expected, rel=1e-5)
-        assert figure.after.loss == pytest.approx(by_hand(after, documents)[0], rel=1e-5)
+        assert figure.num_tokens == count
+        assert figure.loss_before == pytest.approx(expected, rel=1e-5)
+        assert figure.loss_after == pytest.approx(by_hand(after, documents)[0], rel=1e-5)
         logged = "loss" if part == "train" else "eval_loss"
         assert entries(result.run_dir, logged)[0] == pytest.approx(expected, rel=1e-5)
         whole = [torch.from_numpy(store[i].astype("int64")) for i in range(len(store))]

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from transformers import GPT2LMHeadModel
 
 from gptft.errors import ConfigError, RunError
+from gptft.files import as_json
 from gptft.training.train import Resume
 from gptft.training.trainer import BlockTrainer
 from tests.training.conftest import Run
@@ -129,12 +130,12 @@ def test_a_perplexity_beyond_all_numbers_is_null_in_json(
         data={"validation": 0.3},
         training={"max_steps": 1, "eval_strategy": "steps", "eval_steps": 1},
     )
-    assert result.train.before.perplexity == math.inf
+    assert result.train.perplexity_before == math.inf
     told = facts(tmp_path / "run")["result"]["train"]
     assert told["loss_before"] > 710
     assert told["perplexity_before"] is None
     assert "Infinity" not in (tmp_path / "run" / "metrics.jsonl").read_text(encoding="utf-8")
-    json.dumps(result.to_dict(), allow_nan=False)
+    json.dumps(as_json(result), allow_nan=False)
 
 
 class Usage(NamedTuple):
@@ -237,7 +238,7 @@ def test_out_of_memory_goes_on_with_smaller_batches_that_train_the_same(
     )
     assert result.num_tokens == expected.num_tokens
     assert result.steps == expected.steps
-    assert result.train.after.loss == pytest.approx(expected.train.after.loss, rel=1e-6)
+    assert result.train.loss_after == pytest.approx(expected.train.loss_after, rel=1e-6)
     changes = [
         (c["field"], c["old"], c["new"], c["step"]) for c in facts(tmp_path / "large")["changes"]
     ]

@@ -158,7 +158,7 @@ def test_a_state_that_was_saved_goes_on_the_same():
 def test_a_run_with_muon_learns_and_resumes_bit_for_bit(run: Run):
     muon_run = {"optim": "muon", "max_steps": 6, "save_strategy": "steps", "save_steps": 3}
     whole = run("whole", training=muon_run)
-    assert whole.train.after.loss < whole.train.before.loss
+    assert whole.train.loss_after < whole.train.loss_before
     run("cut", training={**muon_run, "max_steps": 3, "lr_scheduler_type": "constant"})
     with pytest.raises(ConfigError, match=r"training\.optim was muon and is adamw_torch_fused"):
         run(

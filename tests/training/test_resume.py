@@ -15,6 +15,7 @@ from typer.testing import CliRunner, Result
 
 from gptft.cli.app import app
 from gptft.errors import ConfigError, GptftError
+from gptft.files import as_json, write_json
 from gptft.runs import run_folder
 from gptft.training.resume import NEUTRAL, agreed_changes, decides
 from gptft.training.train import Resume
@@ -112,7 +113,7 @@ def test_dying_between_the_last_checkpoint_and_the_model_costs_no_step(
         shutil.rmtree(result.run_dir / "model")
         before = facts(result.run_dir)
         told = before.pop("result")
-        run_folder.write_json(result.run_dir / "run.json", {**before, "state": "running"})
+        write_json(result.run_dir / "run.json", {**before, "state": "running"})
         said: list[str] = []
         again = run(name, model=noisy, **settings, resume=Resume(), notify=said.append)
         assert any("was the last one; nothing is left to train" in line for line in said)
@@ -218,10 +219,10 @@ def test_every_change_that_matters_is_refused_by_name_and_nothing_is_touched(
     told = facts(folder)
     for name, old in (("world_size", 2), ("versions.gptft", "0.0.1"), ("device", "cuda")):
         changed = {**told, "fingerprint": {**told["fingerprint"], name: old}}
-        run_folder.write_json(folder / "run.json", changed)
+        write_json(folder / "run.json", changed)
         before = contents(folder)
         refused(name, old, told["fingerprint"][name])
-    run_folder.write_json(folder / "run.json", {**told, "fingerprint": None})
+    write_json(folder / "run.json", {**told, "fingerprint": None})
     with pytest.raises(ConfigError, match="couldn't go on with its runs"):
         run(training=base, data=data, resume=Resume())
 
@@ -322,7 +323,7 @@ def test_a_change_that_does_not_concern_the_schedule_leaves_it_alone(run: Run, t
         run(training=base, data=data)
     told = facts(tmp_path / "run")
     told["fingerprint"]["versions.gptft"] = "0.0.1"
-    run_folder.write_json(tmp_path / "run" / "run.json", told)
+    write_json(tmp_path / "run" / "run.json", told)
     run(training=base, data=data, resume=Resume(allow=("gptft",)))
     assert_same(tmp_path / "run", whole.run_dir)
 
@@ -462,7 +463,7 @@ def test_a_run_without_a_fingerprint_that_agrees_names_every_difference():
         "--allow-change training.seed.",
     )
     (change,) = agreed_changes(old, {**old, "threads": 4}, allow=("threads",), extend=False)
-    assert change.to_dict() == {"field": "threads", "old": 2, "new": 4}
+    assert as_json(change) == {"field": "threads", "old": 2, "new": 4}
     with pytest.raises(ConfigError, match=r"tread is no field of the fingerprint\. Did you mean"):
         agreed_changes(old, old, allow=("tread",), extend=False)
 

@@ -130,7 +130,7 @@ def test_a_random_model_starts_at_the_logarithm_of_its_vocabulary(run: Run):
         training={"max_steps": 1},
     )
     assert losses(result.run_dir)[0] == pytest.approx(math.log(300), rel=0.02)
-    assert result.train.before.loss == pytest.approx(math.log(300), rel=0.02)
+    assert result.train.loss_before == pytest.approx(math.log(300), rel=0.02)
     tokenizer = AutoTokenizer.from_pretrained(result.run_dir / "model")
     assert (len(tokenizer), tokenizer.eos_token_id) == (300, 0)
 
@@ -194,10 +194,10 @@ def test_measured_loss_is_the_mean_over_every_predicted_token(run: Run, tiny_mod
             log_probs = logits[:-1].log_softmax(-1)
             total -= float(log_probs[torch.arange(len(ids) - 1), ids[1:]].sum())
             count += len(ids) - 1
-        assert figure.before.num_tokens == count
-        assert figure.before.loss == pytest.approx(total / count, rel=1e-5)
-        assert figure.before.perplexity == pytest.approx(math.exp(total / count), rel=1e-5)
-        assert figure.after.loss < figure.before.loss
+        assert figure.num_tokens == count
+        assert figure.loss_before == pytest.approx(total / count, rel=1e-5)
+        assert figure.perplexity_before == pytest.approx(math.exp(total / count), rel=1e-5)
+        assert figure.loss_after < figure.loss_before
 
 
 def test_the_best_checkpoint_is_what_is_kept_when_asked(run: Run):
@@ -217,7 +217,7 @@ def test_the_best_checkpoint_is_what_is_kept_when_asked(run: Run):
     evaluated = [e["eval_loss"] for line in lines if "eval_loss" in (e := json.loads(line))]
     assert len(evaluated) == 6
     assert result.validation is not None
-    assert result.validation.after.loss == pytest.approx(min(evaluated), rel=1e-5)
+    assert result.validation.loss_after == pytest.approx(min(evaluated), rel=1e-5)
     assert (result.run_dir / "checkpoints" / "checkpoint-12").is_dir()
     assert not list(result.run_dir.rglob("training_args.bin"))
 

@@ -170,8 +170,8 @@ def test_a_run_learns_not_to_repeat_and_remembers_that_it_did(
     base: dict[str, Any] = {"max_steps": 40, "learning_rate": 3e-3}
     plain = run("plain", training=base)
     tuned = run("tuned", training={**base, "unlikelihood_weight": 5, "unlikelihood_ngram_size": 1})
-    assert tuned.train.before.loss == plain.train.before.loss  # measured without it
-    assert tuned.train.after.loss > plain.train.after.loss
+    assert tuned.train.loss_before == plain.train.loss_before  # measured without it
+    assert tuned.train.loss_after > plain.train.loss_after
     text = "".join(path.read_text(encoding="utf-8") for path in sorted(corpus_dir.glob("*.txt")))
     tokenizer = AutoTokenizer.from_pretrained(tiny_model_dir)
     ids = tokenizer(text, return_tensors="pt", verbose=False).input_ids[:, :32]
