@@ -278,7 +278,7 @@ def _count(
     size, validation = sizes["train"], sizes.get("validation", SplitSize(0, 0, 0))
     longest, shortest = parts.longest_and_shortest()
     num_duplicates, duplicates = parts.duplicates(at_most=NAMED)
-    empty = [count for encoded in all_encoded for count in encoded.facts.empty]
+    empty = [count for encoded in all_encoded for count in encoded.stats.empty]
     return {
         "files": len(texts),
         "documents": train.documents + held_out.documents,
@@ -299,7 +299,7 @@ def _count(
         "vocab_size": tokenizer.vocab_size,
         "eos_token_id": tokenizer.require_eos(),
         "tail": plan.data.tail,
-        "engine": ", ".join(sorted({encoded.facts.engine for encoded in all_encoded})),
+        "engine": ", ".join(sorted({encoded.stats.engine for encoded in all_encoded})),
         "max_token_id": max(train.max_token_id, held_out.max_token_id),
         "repeated_documents": parts.num_repeated,
         "unused_documents": parts.num_unused,

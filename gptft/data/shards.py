@@ -42,6 +42,7 @@ from gptft.errors import ConfigError, DataError
 from gptft.files import json_checksum
 from gptft.tokenization.encoder import choose_engine
 
+_FORMAT = 2  # of a shard; part of its address, so that an older gptft's shard is never misread
 _FOLDER = re.compile(r"(\d+)-of-(\d+)")
 
 
@@ -248,6 +249,7 @@ def _merged_before(
 def _folder(plan: PackingPlan, found: FoundTexts) -> Path:
     """Where the shards of these texts are: named by what is known without reading them."""
     content = {
+        "format": _FORMAT,
         "texts": [
             [text.name, text.number, Stamp.of(text.path).size if text.path else None]
             for text in found.texts
@@ -320,8 +322,8 @@ def _texts_of(folders: Sequence[Path], found: FoundTexts) -> list[ScannedText]:
 def _counts(encoded: EncodedDocuments, texts: Sequence[ScannedText]) -> dict[str, Any]:
     return {
         "files": len(texts),
-        "documents": sum(encoded.facts.documents),
-        "empty_documents": sum(encoded.facts.empty),
+        "documents": sum(encoded.stats.documents),
+        "empty_documents": sum(encoded.stats.empty),
         **{name: int(encoded.rows[name].sum()) for name in ("bytes", "characters", "tokens")},
-        "engine": encoded.facts.engine,
+        "engine": encoded.stats.engine,
     }

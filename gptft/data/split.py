@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gptft.config.sections import DataConfig
-from gptft.data.encoded_documents import EncodedDocuments, Rows
+from gptft.data.encoded_documents import DocumentRows, EncodedDocuments
 from gptft.documents.held_out import Mask, draw_validation
 from gptft.documents.sources import VALIDATION
 from gptft.errors import DataError
@@ -71,7 +71,7 @@ class Split:
         """
         self._all_encoded = all_encoded
         self._rows = _JoinedRows([encoded.rows for encoded in all_encoded])
-        counts = [count for encoded in all_encoded for count in encoded.facts.documents]
+        counts = [count for encoded in all_encoded for count in encoded.stats.documents]
         self._counts, self._stops = counts, list(accumulate(counts))
         self._ranges = _ranges(counts, numbers)
         self.num_documents = sum(counts)
@@ -144,7 +144,7 @@ class Split:
                         counts.max_token_id = max(counts.max_token_id, int(ids.max()))
                         yield ids
 
-    def _chunks(self, one: _Pass) -> Iterator[tuple[EncodedDocuments, int, int, int, Rows]]:
+    def _chunks(self, one: _Pass) -> Iterator[tuple[EncodedDocuments, int, int, int, DocumentRows]]:
         """The rows of a pass, a bounded number at a time, and where their ids begin."""
         first = 0
         for encoded in self._all_encoded:
@@ -214,10 +214,10 @@ class Split:
 class _JoinedRows:
     """The rows of several spools as one table, read a bounded number at a time."""
 
-    def __init__(self, tables: Sequence[Rows]) -> None:
+    def __init__(self, tables: Sequence[DocumentRows]) -> None:
         self._tables = tables
 
-    def chunks(self) -> Iterator[Rows]:
+    def chunks(self) -> Iterator[DocumentRows]:
         for table in self._tables:
             for start in range(0, len(table), _ROWS_AT_ONCE):
                 yield np.array(table[start : start + _ROWS_AT_ONCE])
@@ -269,7 +269,7 @@ def _ranges(counts: Sequence[int], numbers: Sequence[int]) -> dict[int, tuple[in
     return ranges
 
 
-def _runs(rows: Rows, keep: Mask | None) -> Iterator[tuple[int, int]]:
+def _runs(rows: DocumentRows, keep: Mask | None) -> Iterator[tuple[int, int]]:
     """The stretches of ids to take from a chunk: from where, and up to where."""
     stops = np.cumsum(rows["tokens"].astype(np.int64) + 1)
     if keep is None:

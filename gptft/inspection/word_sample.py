@@ -13,6 +13,8 @@ import numpy.typing as npt
 import regex
 from tokenizers import Tokenizer
 
+from gptft.text.scripts import by_script
+
 SAMPLE_CHARACTERS = 100_000  # of a corpus: a few hundredths of a second, 10,000 distinct words
 _MOST_CHARACTERS = 4 * SAMPLE_CHARACTERS  # where the size of a corpus isn't known beforehand
 _STRETCH = 1000  # characters that are sampled in one place
@@ -22,15 +24,6 @@ _WORST_SHARE = 20  # one in so many distinct words is among those split worst
 _WORD = regex.compile(
     r"(?V1)[[\p{L}\p{M}]--[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]]+"
 )
-
-# All of Unicode 16 but those that no text in use is written in; the rest is counted as "Other".
-_SCRIPTS = """
-    Latin Cyrillic Greek Armenian Hebrew Arabic Syriac Thaana Devanagari Bengali Gurmukhi
-    Gujarati Oriya Tamil Telugu Kannada Malayalam Sinhala Thai Lao Tibetan Myanmar Georgian
-    Hangul Ethiopic Cherokee Canadian_Aboriginal Ogham Runic Khmer Mongolian Hiragana Katakana
-    Bopomofo Han Yi Gothic Glagolitic Coptic Tifinagh Braille Javanese Balinese Sundanese
-    Tagalog Nko Vai Cuneiform Egyptian_Hieroglyphs Adlam Common Inherited
-"""
 
 
 @dataclass(frozen=True)
@@ -157,18 +150,8 @@ def script_counts(characters: npt.NDArray[np.int64]) -> Mapping[str, int]:
     Args:
         characters: how often each code point occurs.
     """
-    left = "".join(map(chr, np.flatnonzero(characters).tolist()))
-    found: dict[str, int] = {}
-    for script in _SCRIPTS.split():
-        if not left:
-            break
-        pattern = regex.compile(rf"\p{{Script={script}}}+")
-        own = "".join(pattern.findall(left))
-        if own:
-            left = pattern.sub("", left)
-            found[script.replace("_", " ")] = _sum(characters, own)
-    if left:
-        found["Other"] = _sum(characters, left)
+    there = "".join(map(chr, np.flatnonzero(characters).tolist()))
+    found = {script: _sum(characters, own) for script, own in by_script(there).items()}
     return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
 
 

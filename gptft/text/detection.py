@@ -1,9 +1,9 @@
-"""Bytes of text that aren't UTF-8 -> the codec they are in.
+"""Bytes of text that isn't UTF-8 -> the name of the codec it is in, or None.
 
-In: a sample of a file. Out: a Python codec's name, or None where nothing is plausible. What is
-plausible charset_normalizer says; which of it, the language that explains the letters. Knows
-nothing of files.
+What is plausible charset_normalizer says; which of it, the language that explains the letters.
 """
+
+from gptft.text.scripts import script_of
 
 _MAX_SCORED = 48 * 1024  # bytes of lines beyond ASCII the detector and the scores get to see
 _MIN_SCORE = 0.4  # right guesses score 0.6 to 1, wrong ones are mostly below 0.3
@@ -49,6 +49,7 @@ _PUNCTUATION = frozenset(
 _JOINS_LETTERS = frozenset("’‘´·–—…\xad\xa0")
 _WORD_FINAL = frozenset("ςםןץךף")  # forms that nothing but the end of a word has
 _NEVER_FIRST = frozenset("ьъ")
+_JAPANESE = frozenset({"Han", "Hiragana", "Katakana"})
 
 
 def detect_codec(sample: bytes) -> str | None:
@@ -75,14 +76,14 @@ def detect_codec(sample: bytes) -> str | None:
 
 def _telling_lines(sample: bytes) -> bytes:
     """The lines with more than ASCII in them, at most `_MAX_SCORED` bytes, from all over."""
-    pieces = [
+    stretches = [
         line[start : start + 4096]
         for line in sample.splitlines(keepends=True)
         if not line.isascii()
         for start in range(0, len(line), 4096)
     ]
-    step = -(-sum(map(len, pieces)) // _MAX_SCORED)
-    return b"".join(pieces[:: max(step, 1)])
+    step = -(-sum(map(len, stretches)) // _MAX_SCORED)
+    return b"".join(stretches[:: max(step, 1)])
 
 
 def _score(raw: bytes, codec: str) -> float:
@@ -132,19 +133,13 @@ def _is_in_place(text: str, i: int) -> bool:
         return False
     if char in _NEVER_FIRST and not before.isalpha():
         return False
-    script = _script(char)
-    return all(not near.isalpha() or _script(near) == script for near in (before, after))
+    return all(not near.isalpha() or _may_touch(char, near) for near in (before, after))
 
 
-def _script(char: str) -> str:
-    if char < "\u0370":
-        return "Latin"
-    for end, script in (("\u0400", "Greek"), ("\u0530", "Cyrillic"), ("\u0600", "Hebrew")):
-        if char < end:
-            return script
-    if "\uac00" <= char <= "\ud7a3":
-        return "Hangul"
-    return "Arabic" if char < "\u0900" else "other"
+def _may_touch(char: str, near: str) -> bool:
+    """Whether two letters may stand side by side in a word, by their scripts."""
+    scripts = {script_of(char), script_of(near)}
+    return len(scripts) == 1 or "Common" in scripts or scripts <= _JAPANESE
 
 
 def _is_east_asian(char: str) -> bool:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import NoReturn
 
-from gptft.text.detection import detect_codec
 from gptft.text.streams import LEAVE_OUT, READ_BYTES, ByteSource, NotTextError
 
 _HALF_SAMPLE = 512 * 1024  # bytes of the head, and around the first bad one, to detect a codec by
@@ -58,6 +57,8 @@ def find_codec(source: ByteSource, flaw: Flaw, *, marked: str | None, may_guess:
         _refuse_binary(source, sample)
         if _is_damaged_utf8(sample):
             _refuse_damaged(source, flaw)
+        from gptft.text.detection import detect_codec  # it loads `regex`, which few texts need
+
         codec = detect_codec(sample)
     problem = (
         f"{source.name} is not {source.noun} in UTF-8: byte 0x{flaw.byte:02x} at offset "

@@ -1,19 +1,18 @@
-"""Surveyed texts -> what is measured of them, batch by batch, on as many threads as are of use.
+"""Scanned texts -> batches of text that an engine can encode, and what is made of each, in order.
 
-In: texts, an engine, and a function of one batch. Out: that function's results, in the order of the
-texts. Memory stays flat however long a document is. Nothing is written. Must not import torch or
-transformers.
+Memory stays flat however long a document is.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple, TypeVar
 
 from gptft.config.sections import DataConfig
-from gptft.documents.read import read_documents
+from gptft.documents.read import Chunk, read_documents
 from gptft.documents.scan import ScannedText
-from gptft.tokenization.encoder import Engine, find_first_cut
+from gptft.tokenization.encoder import Engine, Lengths, find_first_cut
+from gptft.tokenization.token_ids import TokenIds
 
 _BATCH_DOCUMENTS = 4096
 _PASSAGE_CHARACTERS = 10_000
@@ -25,16 +24,95 @@ class Batch(NamedTuple):
     """So much text as an engine takes at once.
 
     Attributes:
-        texts: documents, or parts of long ones.
-        num_documents: how many documents end in it.
+        texts: documents, or chunks of long ones.
+        ends: of each, whether a document ends with it.
         start: characters of all batches before it.
-        file: the number of the text that its last part is of.
+        file: the number of the text that its last chunk is of.
     """
 
     texts: list[str]
-    num_documents: int
+    ends: list[bool]
     start: int
     file: int
+
+    @property
+    def num_documents(self) -> int:
+        """How many documents end in it."""
+        return sum(self.ends)
+
+
+def encodable_chunks(
+    texts: Sequence[ScannedText], data: DataConfig, engine: Engine
+) -> Iterator[tuple[int, Chunk]]:
+    """Documents, those too long for one call cut where their ids don't change.
+
+    Yields:
+        the number of the text, and a chunk of it; an empty document is one empty chunk.
+
+    Raises:
+        DataError: a text can't be read, changed since it was scanned, or can't be cut.
+    """
+    limit = engine.cut_characters
+    for number, text in enumerate(texts):
+        held = ""
+        for chunk, ends in read_documents(text, data):
+            for at in range(0, len(chunk), limit):  # a record may be as long as it likes
+                held += chunk[at : at + limit]
+                while len(held) > limit:
+                    place = find_first_cut(held, engine=engine, name=text.source.name)
+                    if place is None:
+                        break
+                    yield number, Chunk(held[:place], False)
+                    held = held[place:]
+            if ends:
+                yield number, Chunk(held, True)
+                held = ""
+
+
+def make_batches(chunks: Iterable[tuple[int, Chunk]], engine: Engine) -> Iterator[Batch]:
+    """Collect chunks, each with the number of its text, until an engine has enough to do."""
+    texts: list[str] = []
+    ends: list[bool] = []
+    length = start = number = 0
+    for number, chunk in chunks:
+        texts.append(chunk.text)
+        ends.append(chunk.ends)
+        length += len(chunk.text)
+        if length >= engine.batch_characters or len(texts) >= _BATCH_DOCUMENTS:
+            yield Batch(texts, ends, start, number)
+            texts, ends, start, length = [], [], start + length, 0
+    if texts:
+        yield Batch(texts, ends, start, number)
+
+
+def map_batches(
+    batches: Iterable[Batch], function: Callable[[Batch], T], *, workers: int
+) -> Iterator[tuple[Batch, T]]:
+    """Each batch with what `function` gives for it, in order; `workers` threads call it.
+
+    Besides the batches at work one is read ahead, and no more.
+    """
+    pool = ThreadPoolExecutor(max_workers=workers)
+    running: deque[tuple[Batch, Future[T]]] = deque()
+    try:
+        for batch in batches:
+            running.append((batch, pool.submit(function, batch)))
+            if len(running) > workers + 1:
+                done, future = running.popleft()
+                yield done, future.result()
+        while running:
+            done, future = running.popleft()
+            yield done, future.result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def encode_batches(
+    chunks: Iterable[tuple[int, Chunk]], engine: Engine
+) -> Iterator[tuple[Batch, tuple[TokenIds, Lengths]]]:
+    """Batches of chunks, each with the ids of its texts in one array and how many each has."""
+    batches = make_batches(chunks, engine)
+    return map_batches(batches, lambda batch: engine.encode(batch.texts), workers=engine.workers)
 
 
 def measure_batches(
@@ -49,58 +127,10 @@ def measure_batches(
     Empty documents are left out.
 
     Raises:
-        DataError: a text can't be read, or changed since it was surveyed.
+        DataError: a text can't be read, or changed since it was scanned.
     """
-    workers = ThreadPoolExecutor(max_workers=engine.workers)
-    running: deque[tuple[Batch, Future[T]]] = deque()
-    try:
-        for batch in _batches(texts, data, engine):
-            running.append((batch, workers.submit(measure, batch)))
-            if len(running) > engine.workers + 1:
-                done, future = running.popleft()
-                yield done, future.result()
-        while running:
-            done, future = running.popleft()
-            yield done, future.result()
-    finally:
-        workers.shutdown(wait=True, cancel_futures=True)
-
-
-def _batches(texts: Sequence[ScannedText], data: DataConfig, engine: Engine) -> Iterator[Batch]:
-    held: list[str] = []
-    length = num_documents = start = number = 0
-    for number, text in enumerate(texts):
-        for part, ends in _parts(text, data, engine):
-            held.append(part)
-            length += len(part)
-            num_documents += ends
-            if length >= engine.batch_characters or len(held) >= _BATCH_DOCUMENTS:
-                yield Batch(held, num_documents, start, number)
-                held, start, length, num_documents = [], start + length, 0, 0
-    if held:
-        yield Batch(held, num_documents, start, number)
-
-
-def _parts(text: ScannedText, data: DataConfig, engine: Engine) -> Iterator[tuple[str, bool]]:
-    """Documents, those that are too long for one call cut where their ids don't change."""
-    limit, name = engine.cut_characters, text.source.name
-    held = ""
-    begun = False
-    for piece, ends in read_documents(text, data):
-        if ends and not piece and not begun:
-            continue
-        for at in range(0, len(piece), limit):  # a record may be as long as it likes
-            held += piece[at : at + limit]
-            while len(held) > limit:
-                place = find_first_cut(held, engine=engine, name=name)
-                if place is None:
-                    break
-                yield held[:place], False
-                held = held[place:]
-        begun = not ends
-        if ends:
-            yield held, True
-            held = ""
+    chunks = ((n, chunk) for n, chunk in encodable_chunks(texts, data, engine) if chunk.text)
+    return map_batches(make_batches(chunks, engine), measure, workers=engine.workers)
 
 
 def read_passages(texts: Sequence[ScannedText], data: DataConfig) -> Iterator[tuple[int, str]]:
@@ -110,8 +140,8 @@ def read_passages(texts: Sequence[ScannedText], data: DataConfig) -> Iterator[tu
     """
     for number, text in enumerate(texts):
         held = ""
-        for piece, ends in read_documents(text, data):
-            held += piece
+        for chunk, ends in read_documents(text, data):
+            held += chunk
             start = 0
             while len(held) - start > _PASSAGE_CHARACTERS:
                 stop = _before_space(held, start, start + _PASSAGE_CHARACTERS)

@@ -15,10 +15,11 @@ import numpy as np
 from gptft.config.sections import DataConfig
 from gptft.documents.corpus import find_corpus
 from gptft.documents.held_out import Mask, draw_validation
+from gptft.documents.read import Chunk
 from gptft.documents.scan import Progress, ScannedText
 from gptft.errors import DataError
 from gptft.files import default_cache_dir
-from gptft.tokenization.batches import read_passages
+from gptft.tokenization.batches import encode_batches, read_passages
 from gptft.tokenization.encoder import Engine, EngineDisagreesError, TokenizersEngine, choose_engine
 from gptft.tokenization.tokenizer import TextTokenizer
 
@@ -158,8 +159,9 @@ def _measure(
     tokenizer: TextTokenizer, corpus: SplitCorpus, engine: Engine, progress: Progress | None
 ) -> Cost:
     tokens = num_bytes = checked = returned = characters = 0
-    for batch in _batches(corpus.held_out(f"measuring {tokenizer.name}", progress), engine):
-        ids, lengths = engine.encode(batch)
+    passages = corpus.held_out(f"measuring {tokenizer.name}", progress)
+    chunks = ((0, Chunk(passage, True)) for passage in passages)
+    for (batch, *_), (ids, lengths) in encode_batches(chunks, engine):
         tokens += len(ids)
         num_bytes += sum(len(text.encode()) for text in batch)
         if characters < _DECODED_CHARACTERS:
@@ -170,16 +172,3 @@ def _measure(
             returned += sum(a == b for a, b in zip(batch, decoded, strict=True))
             characters += sum(map(len, batch))
     return Cost(tokenizer.name, tokenizer.vocab_size, tokens, num_bytes, checked, returned)
-
-
-def _batches(passages: Iterator[str], engine: Engine) -> Iterator[list[str]]:
-    batch: list[str] = []
-    length = 0
-    for passage in passages:
-        batch.append(passage)
-        length += len(passage)
-        if length >= engine.batch_characters:
-            yield batch
-            batch, length = [], 0
-    if batch:
-        yield batch

@@ -13,7 +13,7 @@ from gptft.data import encoded_documents as module
 from gptft.data.encoded_documents import EncodedDocuments
 from gptft.documents.read import Chunk
 from gptft.errors import DataError, ModelError
-from gptft.tokenization import encoder
+from gptft.tokenization import batches, encoder
 from gptft.tokenization.encoder import Engine, FastokensEngine, TokenizersEngine, find_cut
 from gptft.tokenization.tokenizer import TextTokenizer, load_tokenizer
 from tests.conftest import SENTENCES, SHARED_CORPUS
@@ -54,11 +54,11 @@ def counting(tmp_path: Path) -> tuple[DataConfig, TextTokenizer]:
 def test_documents_stand_in_order_each_ended_by_eos(
     counting: tuple[DataConfig, TextTokenizer], tmp_path: Path
 ):
-    made, facts = encoded(*counting, tmp_path / "out")
+    made, stats = encoded(*counting, tmp_path / "out")
     assert encoded_ids(made) == [1, 2, EOS, 3, EOS, 4, 5, 6, EOS, 7, EOS]
-    assert facts == made.facts
-    assert (facts.documents, facts.empty) == ((3, 0, 1), (1, 1, 0))
-    assert (facts.dtype, facts.engine) == ("uint16", TokenizersEngine(counting[1]).name)
+    assert stats == made.stats
+    assert (stats.documents, stats.empty) == ((3, 0, 1), (1, 1, 0))
+    assert (stats.dtype, stats.engine) == ("uint16", TokenizersEngine(counting[1]).name)
     assert made.rows["tokens"].tolist() == [2, 1, 3, 1]
     assert made.rows["bytes"].tolist() == [3, 1, 5, 1]
     assert made.rows["digest"].tolist() == [
@@ -93,12 +93,12 @@ def test_ids_beyond_16_bits_are_stored_whole(tmp_path: Path):
     backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     write_files(tmp_path / "in", {"a.txt": "семь 7 семь"})
     data = DataConfig(train=[str(tmp_path / "in")])
-    made, facts = encoded(data, text_tokenizer(backend), tmp_path / "out")
-    assert facts.dtype == "uint32"
+    made, stats = encoded(data, text_tokenizer(backend), tmp_path / "out")
+    assert stats.dtype == "uint32"
     assert encoded_ids(made) == [66_999, 7, 66_999, EOS]
 
 
-def test_a_spool_of_nothing_can_be_opened(tmp_path: Path):
+def test_no_documents_at_all_can_be_opened(tmp_path: Path):
     module.encode_documents(
         [],
         DataConfig(train=["a"]),
@@ -141,8 +141,8 @@ def test_documents_are_read_a_bounded_number_of_batches_ahead(
             ahead.append(num_read - int(ids.max()))
             return ids, lengths
 
-    monkeypatch.setattr(module, "read_documents", documents)
-    monkeypatch.setattr(module, "_BATCH_DOCUMENTS", 5)
+    monkeypatch.setattr(batches, "read_documents", documents)
+    monkeypatch.setattr(batches, "_BATCH_DOCUMENTS", 5)
     write_files(tmp_path / "one", {"a.txt": "x"})
     data = DataConfig(train=[str(tmp_path / "one")])
     made, _ = encoded(data, counting[1], tmp_path / "out", engine=Slow(counting[1]))
@@ -286,10 +286,10 @@ class TestDisagreement:
         write_files(tmp_path / "in", {f"{n:02}.txt": text for n, text in enumerate(texts)})
         data = DataConfig(train=[str(tmp_path / "in")])
         said: list[str] = []
-        made, facts = encoded(data, tokenizer, tmp_path / "out", engine=engine, notify=said.append)
+        made, stats = encoded(data, tokenizer, tmp_path / "out", engine=engine, notify=said.append)
         assert encoded_ids(made) == joined(texts, ids_by_tokenizers(tokenizer.backend))
         assert len(made.rows) == 45
-        assert facts.engine.startswith("tokenizers ")
+        assert stats.engine.startswith("tokenizers ")
         (sentence,) = said
         assert sentence.startswith("fastokens isn't used: its ids differ from those of tokenizers")
 
@@ -314,10 +314,10 @@ class TestDisagreement:
 def test_every_id_of_58_mb_of_russian(kind: type[Engine], tmp_path: Path):
     tokenizer, ids = load_tokenizer("pico"), ids_by_tokenizers(PICO)
     data = DataConfig(train=[str(SHARED_CORPUS)])
-    made, facts = encoded(data, tokenizer, tmp_path / "out", engine=kind(tokenizer))
+    made, stats = encoded(data, tokenizer, tmp_path / "out", engine=kind(tokenizer))
     paths = sorted(SHARED_CORPUS.rglob("*.txt"))
-    assert facts.documents == (1,) * len(paths)
-    assert facts.engine.startswith(kind.__name__.removesuffix("Engine").lower())
+    assert stats.documents == (1,) * len(paths)
+    assert stats.engine.startswith(kind.__name__.removesuffix("Engine").lower())
     start = 0
     for path, num_tokens in zip(paths, made.rows["tokens"].tolist(), strict=True):
         stop = start + num_tokens + 1

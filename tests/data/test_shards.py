@@ -149,7 +149,7 @@ class TestShard:
         assert (first.cached, again.cached) == (False, True)
         assert (again.path, again.counts) == (first.path, first.counts)
 
-    @pytest.mark.parametrize("name", ["tokens.bin", "documents.bin", "spool.json", "ledger.json"])
+    @pytest.mark.parametrize("name", ["tokens.bin", "documents.bin", "encoded.json", "ledger.json"])
     def test_damaged_is_made_again(self, four: PackingPlan, name: str):
         first = prepare_shard(four, Shard(1, 2))
         raw = (first.path / name).read_bytes()
@@ -204,7 +204,7 @@ class TestMerge:
         prepare_shard(four, Shard(4, 4))
         assert stream(merge_shards(four).path) == joined(SENTENCES, ids)
 
-    @pytest.mark.parametrize("name", ["tokens.bin", "documents.bin", "spool.json", "ledger.json"])
+    @pytest.mark.parametrize("name", ["tokens.bin", "documents.bin", "encoded.json", "ledger.json"])
     def test_names_those_damaged(self, four: PackingPlan, name: str):
         prepare_all(four, 3)
         path = prepare_shard(four, Shard(2, 3)).path / name
@@ -228,7 +228,7 @@ class TestMerge:
         def fail(*_: object, **__: object) -> None:
             raise AssertionError("a text is read")
 
-        monkeypatch.setattr("gptft.text.encoding.open_bytes", fail)
+        monkeypatch.setattr("gptft.text.streams.open_bytes", fail)
         assert len(merge_shards(four).ledger.named["longest"]) == 1
 
     def test_on_another_machine_with_the_same_files(self, four: PackingPlan, corpus_dir: Path):

@@ -32,7 +32,7 @@ def parts_of(folder: Path, *sources: object, **settings: object) -> Split:
     )
     settings = {"document_separator": "%", **settings}
     data = DataConfig.model_validate({"train": list(sources), **settings})
-    made, _ = encoded(data, text_tokenizer(numbers()), folder / "spool")
+    made, _ = encoded(data, text_tokenizer(numbers()), folder / "encoded")
     return Split([made], [text.number for text in find_texts(data).texts], data)
 
 
@@ -233,7 +233,7 @@ class TestAccount:
     share=st.sampled_from([None, 0.1, 0.5]),
     cut=st.integers(1, 3),
 )
-def test_one_spool_or_two_are_the_same(
+def test_documents_encoded_at_once_or_in_two_shards_are_the_same(
     tmp_path_factory: pytest.TempPathFactory,
     files: list[list[int]],
     weights: list[float],
