@@ -201,7 +201,7 @@ def _show(
         result_json(rows)
         return
     if why:
-        from gptft.analysis.views import why_view
+        from gptft.analysis.text_view import why_view
 
         for pieces in tokens:
             result(why_view(pieces))

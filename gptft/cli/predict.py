@@ -63,7 +63,7 @@ def predict(
             resolve_model(name)  # before the seconds that loading takes
 
     from gptft.analysis import predict as next_token
-    from gptft.analysis.views import prediction_view
+    from gptft.analysis.prediction_view import prediction_view
 
     prediction = next_token.predict(
         model,

@@ -40,7 +40,7 @@ def score(
     content = _read(text or [], file)
 
     from gptft.analysis.score import text_score
-    from gptft.analysis.views import text_score_summary, text_view
+    from gptft.analysis.text_view import text_score_summary, text_view
 
     scored = text_score(model, content, dtype=dtype, use_cpu=use_cpu)
     if not scored.lossless:

@@ -1,58 +1,35 @@
-"""Measured texts -> what a person sees of them.
+"""A measured text -> its tokens as a person sees them: coloured pills, or a line a token."""
 
-In: pieces and numbers. Out: rich renderables that suit their console: pieces as coloured pills on a
-terminal, columns of bytes, lines with tabs off one. What a token spells never reaches a terminal
-raw. Must not import torch or transformers, and rich only to draw.
-"""
-
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import zip_longest
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from gptft.inspection.cost import MeasuredText
-from gptft.terminal.text import hexadecimal, visible
+from gptft.terminal.draw import GAP, Drawn, Table, has_colour, plain_lines
+from gptft.terminal.text import chopped, hexadecimal, visible
 from gptft.tokenization.tokens import Token, group_by_characters
 
 if TYPE_CHECKING:
-    from rich.console import Console, ConsoleOptions, RenderResult
+    from rich.console import Console
     from rich.segment import Segment
 
 PARTIAL = "*"  # behind the id of a token that is no text alone
 # Black on one of the 256 fixed colours, light ones: readable whatever the terminal's background.
 _COLOURS = (117, 156, 222, 211, 183, 216, 80)
-GAP = "  "
-_NARROWEST = 12  # cells; a terminal narrower still is drawn as if it were so wide
-_HEADS = ("id", "byte", "char")
-_MIN_PIECE = 24  # cells that piece and bytes need beside offsets with their ends
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """A rich renderable that suits its console.
-
-    Attributes:
-        draw: a console and its width in cells -> what is printed there.
-    """
-
-    draw: Callable[["Console", int], Iterable["Segment"]]
-
-    def __rich_console__(self, console: "Console", options: "ConsoleOptions") -> "RenderResult":
-        yield from self.draw(console, max(options.max_width, _NARROWEST))
+_HEADS = ("id", "byte", "char", "token", "bytes")
+_MIN_TOKEN = 24  # cells that a token and its bytes need beside offsets with their ends
 
 
 def text_view(measured: MeasuredText) -> Drawn:
-    """A text as pills, each piece on the colour of its id, with the id below.
+    """A text as pills, each token on the colour of its id, with the id below.
 
     Pills stand apart, so that neighbours of one colour are two. Tokens that make up one character
-    are added up: `⟨d0⟩+⟨bf⟩=п`. Without colours it is a line a piece, with tabs: id, piece, bytes.
+    are added up: `⟨d0⟩+⟨bf⟩=п`. Without colours it is a line a token, with tabs: id, token, bytes.
     """
-    pieces = measured.tokens
 
-    def draw(console: "Console", width: int) -> Iterable["Segment"]:
-        if console.is_terminal and _has_colour(console):
-            return _pill_rows(_pills(pieces, shows_ids=True), width=width)
-        return plain(_plain_lines(pieces))
+    def draw(console: "Console", width: int) -> "Iterable[Segment | Table]":
+        if has_colour(console):
+            return _pill_rows(_pills(measured.tokens, shows_ids=True), width=width)
+        return [plain_lines("\t".join(cells) for cells in _plain_rows(measured.tokens))]
 
     return Drawn(draw)
 
@@ -60,36 +37,66 @@ def text_view(measured: MeasuredText) -> Drawn:
 def byte_view(measured: MeasuredText) -> Drawn:
     """A line a token: id, offsets in bytes and in characters, what it spells, its bytes.
 
-    In columns on a terminal; off one with tabs, the offsets last.
+    In columns on a terminal, without the ends of the offsets where it is narrow; off one with tabs,
+    the offsets last.
     """
-    pieces = measured.tokens
+    tokens = measured.tokens
 
-    def draw(console: "Console", width: int) -> Iterable["Segment"]:
-        if console.is_terminal:
-            return _columns(pieces, width=width)
-        return plain(_plain_byte_lines(pieces))
+    def draw(console: "Console", width: int) -> "Iterable[Table]":
+        if not console.is_terminal:
+            offsets = [
+                (token.start, token.end, token.start_character, token.end_character)
+                for token in tokens
+            ]
+            rows = [
+                (*cells, *map(str, numbers))
+                for cells, numbers in zip(_plain_rows(tokens), offsets, strict=True)
+            ]
+            return [Table(rows, "lllllll")]
+        spans = [
+            (f"{token.start}–{token.end}", f"{token.start_character}–{token.end_character}")
+            for token in tokens
+        ]
+        starts = [(str(token.start), str(token.start_character)) for token in tokens]
+        tables = [_byte_table(tokens, offsets) for offsets in (spans, starts)] if tokens else []
+        room = width - _MIN_TOKEN - 4 * len(GAP)
+        return [*(one for one in tables if sum(one.widths(width)[:3]) <= room), *tables[1:]][:1]
 
     return Drawn(draw)
 
 
-def shown_tokens(pieces: Sequence[Token]) -> Iterator[tuple[list[tuple[str, Token]], str]]:
-    """Pieces as shown, those of one character together, and that character.
+def shown_token(token: Token) -> str:
+    """What a token spells, or its vocabulary entry where it spells nothing."""
+    return visible(token.bytes or token.token)
+
+
+def shown_tokens(tokens: Sequence[Token]) -> Iterator[tuple[list[tuple[str, Token]], str]]:
+    """Tokens as shown, those of one character together, and that character.
 
     Yields:
-        what to show and the piece, for one or more of them; the characters that several make up, or
+        what to show and the token, for one or more of them; the characters that several make up, or
         "" for a single one.
     """
-    for group in group_by_characters(pieces):
-        whole = visible(b"".join(piece.bytes for piece in group)) if len(group) > 1 else ""
-        yield [(shown_token(piece), piece) for piece in group], whole
+    for group in group_by_characters(tokens):
+        whole = visible(b"".join(token.bytes for token in group)) if len(group) > 1 else ""
+        yield [(shown_token(token), token) for token in group], whole
+
+
+def bracketed(tokens: Sequence[Token]) -> Iterator[str]:
+    """Tokens as shown, by token; those of one character are bracketed, one below the other."""
+    for group, whole in shown_tokens(tokens):
+        last = len(group) - 1
+        for number, (label, _) in enumerate(group):
+            mark = "" if not last else "┌ " if number == 0 else "└ " if number == last else "│ "
+            yield f"{mark}{label}" + (f" = {whole}" if last and number == last else "")
 
 
 def tokens_in_rows(
-    pieces: Sequence[Token], *, console: "Console", width: int
+    tokens: Sequence[Token], *, console: "Console", width: int
 ) -> Iterator["Segment"]:
     """Pills without ids; with bars between them where there are no colours."""
-    pills = _pills(pieces, shows_ids=False)
-    if not _has_colour(console):
+    pills = _pills(tokens, shows_ids=False)
+    if not has_colour(console):
         pills = (
             pill._replace(colour=None, before="│" if pill.before == " " else pill.before)
             for pill in pills
@@ -97,52 +104,21 @@ def tokens_in_rows(
     return _pill_rows(pills, width=width)
 
 
-def shown_token(piece: Token) -> str:
-    """What a piece spells, or its vocabulary entry where it spells nothing."""
-    return visible(piece.bytes or piece.token.encode())
+def _plain_rows(tokens: Sequence[Token]) -> Iterator[tuple[str, str, str]]:
+    for label, token in zip(bracketed(tokens), tokens, strict=True):
+        yield str(token.id), label, hexadecimal(token.bytes)
 
 
-def plain(lines: Iterable[str]) -> list["Segment"]:
-    """Lines as they are, tabs among them, which a `Text` would lose."""
-    from rich.segment import Segment
-
-    return [Segment("".join(f"{line}\n" for line in lines))]
-
-
-def chopped(text: str, width: int) -> list[str]:
-    """A text in parts of at most `width` cells, and no less than 2."""
-    from rich.cells import chop_cells
-
-    return chop_cells(text, max(width, 2))
-
-
-def _has_colour(console: "Console") -> bool:
-    return not (console.is_dumb_terminal or console.no_color)
-
-
-def _plain_lines(pieces: Sequence[Token]) -> Iterator[str]:
-    for shown, piece in _bracketed(pieces):
-        yield f"{piece.id}\t{shown}\t{hexadecimal(piece.bytes)}"
-
-
-def _plain_byte_lines(pieces: Sequence[Token]) -> Iterator[str]:
-    for line, piece in zip(_plain_lines(pieces), pieces, strict=True):
-        yield f"{line}\t{piece.start}\t{piece.end}\t{piece.start_character}\t{piece.end_character}"
-
-
-def _bracketed(pieces: Sequence[Token]) -> Iterator[tuple[str, Token]]:
-    """Pieces as shown; those of one character are bracketed, one below the other."""
-    for group, whole in shown_tokens(pieces):
-        last = len(group) - 1
-        for number, (label, piece) in enumerate(group):
-            if last:
-                mark = "┌" if number == 0 else "└" if number == last else "│"
-                label = f"{mark} {label}" + (f" = {whole}" if number == last else "")
-            yield label, piece
+def _byte_table(tokens: Sequence[Token], offsets: Sequence[tuple[str, str]]) -> Table:
+    rows = [
+        (_id(token), *pair, label, hexadecimal(token.bytes))
+        for token, pair, label in zip(tokens, offsets, bracketed(tokens), strict=True)
+    ]
+    return Table(rows, "rrrll", heads=_HEADS)
 
 
 class _Pill(NamedTuple):
-    """A piece on its colour, or what stands between pieces.
+    """A token on its colour, or what stands between tokens.
 
     Attributes:
         label: what is shown.
@@ -159,12 +135,12 @@ class _Pill(NamedTuple):
     ends_row: bool = False
 
 
-def _pills(pieces: Sequence[Token], *, shows_ids: bool) -> Iterator[_Pill]:
-    for group, whole in shown_tokens(pieces):
+def _pills(tokens: Sequence[Token], *, shows_ids: bool) -> Iterator[_Pill]:
+    for group, whole in shown_tokens(tokens):
         breaks = group[-1][1].bytes.endswith(b"\n")
-        for number, (label, piece) in enumerate(group):
-            below = _id(piece) if shows_ids else ""
-            colour = _COLOURS[piece.id % len(_COLOURS)]
+        for number, (label, token) in enumerate(group):
+            below = _id(token) if shows_ids else ""
+            colour = _COLOURS[token.id % len(_COLOURS)]
             yield _Pill(label, below, colour, "+" if number else " ", breaks and not whole)
         if whole:
             yield _Pill(whole, "", None, "=", breaks)
@@ -191,7 +167,7 @@ def _pill_rows(pills: Iterable[_Pill], *, width: int) -> Iterator["Segment"]:
 
 
 def _cut(pills: Iterable[_Pill], *, width: int) -> Iterator[_Pill]:
-    """Pills that are too long for a row, in parts; the id stands below the first."""
+    """Pills that are too long for a row, in several; the id stands below the first."""
     from rich.cells import cell_len
 
     for pill in pills:
@@ -200,9 +176,9 @@ def _cut(pills: Iterable[_Pill], *, width: int) -> Iterator[_Pill]:
             continue
         first, *others = chopped(pill.label, width - 1)
         yield _Pill(first, pill.below, pill.colour, pill.before)
-        for number, part in enumerate(others, start=1):
+        for number, label in enumerate(others, start=1):
             ends_row = pill.ends_row and number == len(others)
-            yield _Pill(part, "", pill.colour, "", ends_row)
+            yield _Pill(label, "", pill.colour, "", ends_row)
 
 
 def _pill_row(row: Sequence[tuple[_Pill, int]]) -> Iterator["Segment"]:
@@ -228,60 +204,5 @@ def _pill_row(row: Sequence[tuple[_Pill, int]]) -> Iterator["Segment"]:
         yield Segment.line()
 
 
-def _columns(pieces: Sequence[Token], *, width: int) -> Iterator["Segment"]:
-    """A line a token; what is too long goes on below, in its column."""
-    from rich.cells import cell_len
-
-    if not pieces:
-        return
-    labels = [label for label, _ in _bracketed(pieces)]
-    numbers, widths = _numbers(pieces, width=width)
-    room = max(width - sum(widths) - len(GAP) * (len(widths) + 1), 8)
-    piece_width = max(min(max(map(cell_len, labels)), room // 2), len("piece"))
-    bytes_width = max(room - piece_width, 2)
-    widths = [*widths, piece_width]
-    yield from _line((*_HEADS, "piece", "bytes"), widths, is_head=True)
-    per_line = max((bytes_width + 1) // 3 * 3, 3)
-    for label, piece, cells in zip(labels, pieces, numbers, strict=True):
-        raw = hexadecimal(piece.bytes)
-        raws = [raw[at : at + per_line].rstrip() for at in range(0, len(raw), per_line)]
-        parts = zip_longest(chopped(label, piece_width), raws, fillvalue="")
-        for number, (text, pairs) in enumerate(parts):
-            left = ("",) * len(cells) if number else cells
-            yield from _line((*left, text, pairs), widths, is_head=False)
-
-
-def _numbers(
-    pieces: Sequence[Token], *, width: int
-) -> tuple[list[tuple[str, str, str]], list[int]]:
-    """Id and offsets by token, and how wide they are; without their ends where it is narrow."""
-    spans = [
-        (f"{piece.start}–{piece.end}", f"{piece.start_character}–{piece.end_character}")
-        for piece in pieces
-    ]
-    starts = [(str(piece.start), str(piece.start_character)) for piece in pieces]
-    for offsets in (spans, starts):
-        rows = [(_id(piece), *pair) for piece, pair in zip(pieces, offsets, strict=True)]
-        widths = [max(map(len, column)) for column in zip(_HEADS, *rows, strict=True)]
-        if width - sum(widths) - len(GAP) * (len(widths) + 1) >= _MIN_PIECE:
-            break
-    return rows, widths
-
-
-def _line(cells: Sequence[str], widths: Sequence[int], *, is_head: bool) -> Iterator["Segment"]:
-    """Cells in columns; all but the last two are right-aligned numbers."""
-    from rich.cells import set_cell_size
-    from rich.segment import Segment
-    from rich.style import Style
-
-    dim = Style(dim=True)
-    *numbers, label, raw = cells
-    left = GAP.join(f"{number:>{w}}" for number, w in zip(numbers, widths, strict=False))
-    yield Segment(f"{left}{GAP}", dim)
-    yield Segment(set_cell_size(label, widths[-1]), dim if is_head else None)
-    yield Segment(f"{GAP}{raw}", dim)
-    yield Segment.line()
-
-
-def _id(piece: Token) -> str:
-    return f"{piece.id}{PARTIAL if piece.text is None else ''}"
+def _id(token: Token) -> str:
+    return f"{token.id}{PARTIAL if token.text is None else ''}"

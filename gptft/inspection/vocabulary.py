@@ -15,8 +15,9 @@ import regex
 
 from gptft.errors import ConfigError
 from gptft.inspection.reachability import Reachability, find_reachability
-from gptft.inspection.tables import Report, Rows
+from gptft.terminal.draw import Table, stacked
 from gptft.terminal.text import visible
+from gptft.terminal.words import count, percent
 from gptft.tokenization.token_bytes import TokenBytes
 from gptft.tokenization.tokenizer import TextTokenizer
 
@@ -27,8 +28,8 @@ SEVERAL_SCRIPTS = "several scripts"
 OTHER_SCRIPT = "other script"
 PART_OF_A_CHARACTER = "part of a character"
 _NUM_LONGEST = 10
+_UNITS = ("", "characters", "bytes")
 _LONG = 17  # from this length on tokens are counted together, for a person
-_FIRST = frozenset({0})
 _MAX_SHOWN = 20  # tokens of a kind that a terminal is shown; JSON has all
 _REGEX_SECONDS = 1.0  # for one token: a pattern that takes longer never ends
 # Unicode's names of the scripts in which tokens are found; the rest are OTHER_SCRIPT.
@@ -136,7 +137,7 @@ class VocabularySummary:
 
     def render(self) -> "RenderableType":
         """For `console.print`: columns on a terminal, lines with tabs off one."""
-        return Report(_summary_tables(self))
+        return stacked(*_summary_tables(self))
 
 
 @dataclass(frozen=True)
@@ -165,8 +166,8 @@ class VocabularySearch:
             for entry in self.entries
         ]
         left = self.num_found - len(rows)
-        title = f"{self.num_found:,} {'token' if self.num_found == 1 else 'tokens'}"
-        return Report([Rows(title + (f", {left:,} not shown" if left else ""), rows, _FIRST)])
+        title = count(self.num_found, "token") + (f", {left:,} not shown" if left else "")
+        return Table(rows, "rlll", title)
 
 
 def summarize_vocabulary(tokenizer: TextTokenizer) -> VocabularySummary:
@@ -354,7 +355,7 @@ def _shown(entry: VocabularyEntry) -> str:
     return visible(entry.bytes) or visible(entry.token.encode())
 
 
-def _summary_tables(summary: VocabularySummary) -> list[Rows]:
+def _summary_tables(summary: VocabularySummary) -> list[Table]:
     ordinary = summary.num_tokens - len(summary.special)
     share = _share(ordinary)
     known, columns = summary.num_embeddings, (summary.characters, summary.lengths)
@@ -376,13 +377,9 @@ def _summary_tables(summary: VocabularySummary) -> list[Rows]:
     longer = [f"{sum(c[n] for n in c if n >= _LONG):,}" for c in columns]
     scripts = [(name, f"{count:,}", share(count)) for name, count in summary.scripts.items()]
     return [
-        Rows(summary.name, facts, frozenset({1})),
-        Rows("By script", scripts, frozenset({1, 2})),
-        Rows(
-            "By length in",
-            [("", "characters", "bytes"), *counts, (f"≥ {_LONG}", *longer)],
-            frozenset({0, 1, 2}),
-        ),
+        Table(facts, "lrl", summary.name),
+        Table(scripts, "lrr", "By script"),
+        Table([*counts, (f"≥ {_LONG}", *longer)], "rrr", "By length in", _UNITS),
         *_token_rows("Longest", summary.longest),
         *_token_rows("Unreachable", summary.unreachable),
         *_token_rows("Not reached", summary.unknown),
@@ -390,12 +387,12 @@ def _summary_tables(summary: VocabularySummary) -> list[Rows]:
 
 
 def _share(of: int) -> Callable[[int], str]:
-    return lambda count: f"{count / of:.1%}" if of else ""
+    return lambda number: percent(number / of) if of else ""
 
 
-def _token_rows(title: str, entries: tuple[VocabularyEntry, ...]) -> list[Rows]:
+def _token_rows(title: str, entries: tuple[VocabularyEntry, ...]) -> list[Table]:
     if not entries:
         return []
     rows = [(str(e.id), _shown(e), f"{len(e.bytes):,} bytes") for e in entries[:_MAX_SHOWN]]
     left = len(entries) - len(rows)
-    return [Rows(title + (f", {left:,} more not shown" if left else ""), rows, _FIRST)]
+    return [Table(rows, "rll", title + (f", {left:,} more not shown" if left else ""))]

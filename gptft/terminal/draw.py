@@ -71,9 +71,10 @@ class Table:
         from rich.text import Text
 
         if not console.is_terminal:
-            rows = [self.heads, *self.rows] if self.heads else self.rows
-            title = [f"# {self.title}"] if self.title else []
-            yield plain_lines([*title, *("\t".join(map(str, row)).rstrip("\t") for row in rows)])
+            lines = ["\t".join(map(str, row)) for row in [self.heads, *self.rows]]
+            if not self.heads:  # with heads a script counts on as many cells in every row
+                lines = [line.rstrip("\t") for line in lines[1:]]
+            yield plain_lines([f"# {self.title}", *lines] if self.title else lines)
             return
         if self.title:
             yield Text(self.title, "bold")

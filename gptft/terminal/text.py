@@ -110,13 +110,20 @@ def quoted(text: str, *, at_most: int, keep: str = "start") -> str:
     return f"«{escaped(text, {chr(10): '↵'})}»"
 
 
-def fit(text: str, width: int) -> str:
-    """Exactly `width` cells: filled up with spaces, or cut with an ellipsis."""
+def cut(text: str, width: int) -> str:
+    """At most `width` cells, the end of what is longer left out."""
     from rich.cells import cell_len, set_cell_size
 
-    if cell_len(text) > width > 1:
-        return set_cell_size(text, width - 1) + "…"
-    return set_cell_size(text, width)
+    if cell_len(text) <= width:
+        return text
+    return f"{set_cell_size(text, width - 1)}…" if width > 1 else set_cell_size(text, width)
+
+
+def fit(text: str, width: int) -> str:
+    """Exactly `width` cells: filled up with spaces, or cut."""
+    from rich.cells import set_cell_size
+
+    return set_cell_size(cut(text, width), width)
 
 
 def fit_end(text: str, width: int) -> str:

@@ -11,17 +11,10 @@ from tokenizers import Tokenizer, decoders, models, normalizers
 from transformers import PreTrainedTokenizerFast
 
 from gptft.analysis.predict import Kept, NextTokens, Prediction, TokenRow
+from gptft.analysis.prediction_view import prediction_view
 from gptft.analysis.score import TextScore
 from gptft.analysis.scored_tokens import TokenScore, scored_tokens, token_reader
-from gptft.analysis.views import (
-    bar,
-    percent,
-    prediction_view,
-    text_score_summary,
-    text_view,
-    token_table,
-    why_view,
-)
+from gptft.analysis.text_view import text_score_summary, text_view, token_table, why_view
 from gptft.decoding.settings import resolve_settings
 
 TEXT = "Мороз и\nсолнце; 😀 \x1b[31m"
@@ -138,7 +131,7 @@ class TestTextView:
         tokens = scored(tokenizer, TEXT)
         printed, _ = render(text_view(tokens), **how)
         assert printed == render(token_table(tokens), **how)[0]
-        assert printed.splitlines()[0].split()[0] == "piece"
+        assert printed.splitlines()[0].split()[0] == "token"
 
     @pytest.mark.parametrize("width", [20, 40, 100])
     def test_any_width(self, tokenizer, width):
@@ -170,7 +163,7 @@ class TestTokenTable:
     def test_tabs_off_a_terminal(self, tokens):
         printed, _ = render(token_table(tokens), terminal=False)
         head, *rows = [line.split("\t") for line in printed.splitlines()]
-        assert head == ["piece", "id", "probability", "after", "rank", "bits", "runners-up"]
+        assert head == ["token", "id", "probability", "after", "rank", "bits", "runners-up"]
         assert len(rows) == len(tokens)
         assert {len(row) for row in rows} == {7}
         assert {tuple(row[2:6]) for row in rows} == {("0.125", "0.5", "1234", "3.0")}
@@ -222,8 +215,8 @@ class TestTokenTable:
         assert tokens[0].to_dict()["bits"] is None
 
     def test_no_tokens(self):
-        assert render(token_table([]), terminal=False)[0].startswith("piece")
-        assert lines_of(token_table([]))[0].startswith("piece")
+        assert render(token_table([]), terminal=False)[0].startswith("token")
+        assert lines_of(token_table([]))[0].startswith("token")
 
 
 def test_summary(tokenizer):
@@ -298,7 +291,7 @@ class TestPrediction:
     def test_two_models_share_a_scale(self):
         prediction = self.prediction(self.step(other=0.2), other_model="runs/mine")
         lines = lines_of(prediction_view(prediction), width=100)
-        head = next(line for line in lines if line.startswith("piece"))
+        head = next(line for line in lines if line.startswith("token"))
         assert head.split()[-3:] == ["pico", "mine", "after"]
         ours, theirs = (
             len(part) for part in next(li for li in lines if li.startswith("·день")).split()
@@ -318,9 +311,9 @@ class TestPrediction:
             terminal=False,
         )
         lines = printed.splitlines()
-        start = next(n for n, line in enumerate(lines) if line.startswith("piece\t"))
+        start = next(n for n, line in enumerate(lines) if line.startswith("token\t"))
         rows = [line.split("\t") for line in lines[start:]]
-        assert rows[0] == ["piece", "id", "probability", "after", "cut by", "runs/mine"]
+        assert rows[0] == ["token", "id", "probability", "after", "cut by", "runs/mine"]
         assert rows[1] == ["·день", "850", "0.4", "0.8", "", "0.2"]
         assert rows[3][4] == "top_p"
 
@@ -330,18 +323,3 @@ class TestPrediction:
             printed, _ = render(view, terminal=terminal)
             assert "\x1b]0" not in printed
             assert "⟨U+001B⟩" in printed
-
-
-@pytest.mark.parametrize("width", [1, 8, 33])
-@pytest.mark.parametrize("share", [-1.0, 0.0, 0.001, 0.5, 0.999, 1.0, 7.0])
-def test_a_bar_is_as_long_as_its_share(share, width):
-    drawn = bar(share, width=width)
-    clipped = min(max(share, 0.0), 1.0)
-    eighths = sum(8 if c == "█" else " ▏▎▍▌▋▊▉".index(c) for c in drawn)
-    assert abs(eighths / 8 - clipped * width) <= 1 / 16
-    assert cell_len(drawn) <= width
-
-
-def test_percent_is_never_wider_than_its_column():
-    values = [10**-power for power in range(0, 9)] + [0.09995, 0.0999499, 0.99949, 0.5, 0.0]
-    assert max(len(percent(value)) for value in values) <= 6

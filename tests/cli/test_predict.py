@@ -38,7 +38,7 @@ def test_a_line_with_tabs_a_token_off_a_terminal(cli):
     assert (code, err) == (0, "")
     about, head, *rows = out.splitlines()[0], out.splitlines()[2], *out.splitlines()[3:]
     assert about == PROMPT
-    assert head.split("\t") == ["piece", "id", "probability"]
+    assert head.split("\t") == ["token", "id", "probability"]
     assert len(rows) == 4
     values = [float(row.split("\t")[2]) for row in rows]
     assert values == sorted(values, reverse=True)
@@ -76,7 +76,7 @@ def test_two_models(cli, tiny_model_dir, tmp_path):
     shutil.copytree(tiny_model_dir, tmp_path / "copy")
     _, out, _ = cli("-p", PROMPT, "--with", str(tmp_path / "copy"))
     head, *rows = [line.split("\t") for line in out.splitlines() if "\t" in line]
-    assert head == ["piece", "id", "probability", str(tmp_path / "copy")]
+    assert head == ["token", "id", "probability", str(tmp_path / "copy")]
     assert all(row[2] == row[3] for row in rows)
 
 

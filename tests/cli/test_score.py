@@ -51,7 +51,7 @@ def test_a_table_and_the_numbers_of_the_whole_off_a_terminal(cli):
     assert (code, err) == (0, "")
     table, summary = out.split("\n\n")
     head, *rows = [line.split("\t") for line in table.split("\n")]
-    assert head == ["piece", "id", "probability", "rank", "bits", "runners-up"]
+    assert head == ["token", "id", "probability", "rank", "bits", "runners-up"]
     assert {len(row) for row in rows} == {6}
     assert summary.startswith("perplexity ")
     assert " bits per byte, " in summary

@@ -106,9 +106,9 @@ def test_the_counts(cli: Cli) -> None:
         },
     }
     _, out, _ = cli("Мороз", "и", "солнце")
-    assert f"words        3  {num_tokens / 3:.2f} tokens each" in out.splitlines()
-    assert f"bytes       26  {26 / num_tokens:.2f} a token" in out.splitlines()
-    assert f"a word          4.67 characters, 8.67 bytes, {num_tokens / 3:.2f} tokens" in out
+    assert f"words\t3\t{num_tokens / 3:.2f} tokens each" in out.splitlines()
+    assert f"bytes\t26\t{26 / num_tokens:.2f} a token" in out.splitlines()
+    assert f"a word\t4.67 characters, 8.67 bytes, {num_tokens / 3:.2f} tokens" in out
     assert f"26 bytes ({26 / num_tokens:.2f}x)" in out
 
 
@@ -307,7 +307,7 @@ def test_columns_on_a_terminal() -> None:
     lines = on_a_terminal("--bytes", text, columns=40)
     assert max(map(cell_len, lines)) <= 40
     head, *pieces = lines[: lines.index("")]
-    assert head.split() == ["id", "byte", "char", "piece", "bytes"]
+    assert head.split() == ["id", "byte", "char", "token", "bytes"]
     # The bytes stand in a column of their own, and all are there.
     raws = [line.rstrip().rsplit("  ", 1)[1] for line in pieces]
     found = "".join(raw for raw in raws if re.fullmatch("[0-9a-f ]+", raw))
@@ -361,7 +361,7 @@ def test_tokenizers_side_by_side(cli: Cli, small: Path) -> None:
     code, out, _ = cli(text, "--compare", str(small), "--compare", "pico")
     assert code == 0
     head, *rows = [line.split("\t") for line in out.splitlines()]
-    assert head == ["model", "tokens", "tokens a word", "bytes a token", "pieces"]
+    assert head == ["model", "tokens", "tokens a word", "bytes a token", "text"]
     assert [row[0] for row in rows] == ["pico", str(small), "pico"]
     for row in rows:
         num_tokens = len(load_tokenizer(row[0]).backend.encode(text).ids)

@@ -46,7 +46,7 @@ def write(folder: Path, **texts: str) -> Path:
 
 
 def rendered(counts: Counts, *, width: int) -> str:
-    console = Console(width=width, force_terminal=False, file=io.StringIO())
+    console = Console(width=width, force_terminal=True, color_system=None, file=io.StringIO())
     console.print(render_counts(counts))
     return str(console.file.getvalue())  # type: ignore[attr-defined]
 

@@ -11,7 +11,8 @@ from rich.console import Console
 
 from gptft.inspection.cost import MeasuredText, measure_text
 from gptft.inspection.cost_view import comparison_view, cost_view
-from gptft.inspection.token_view import Drawn, byte_view, shown_token, text_view
+from gptft.inspection.token_view import byte_view, shown_token, text_view
+from gptft.terminal.draw import Drawn
 from gptft.tokenization.tokenizer import load_tokenizer
 from gptft.tokenization.tokens import Token, text_cost
 
@@ -144,7 +145,7 @@ def test_off_a_terminal_and_without_colours_it_is_lines_with_tabs() -> None:
 def test_bytes_stand_in_columns_under_their_heads() -> None:
     measured = measure_text(PICO, "Да 😀")
     head, *lines = plain(drawn(byte_view(measured)))
-    assert head.split() == ["id", "byte", "char", "piece", "bytes"]
+    assert head.split() == ["id", "byte", "char", "token", "bytes"]
     rows = [re.split(r" {2,}", line.strip()) for line in lines]
     assert bytes.fromhex("".join(row[-1] for row in rows)).decode() == "Да 😀"
     assert [row[1:3] for row in rows[-4:]] == [["5–6", "3–4"], ["6–7", "3–4"], ["7–8", "3–4"],
@@ -175,13 +176,13 @@ def test_the_numbers_by_hand() -> None:
         "m", tuple([Token(0, "a", b"a", "a", 0, 1)] * 6), text_cost(text, num_tokens=6), True, 64
     )
     assert drawn(cost_view(measured), terminal=False) == [
-        "tokens       6",
-        "words        3  2.00 tokens each",
-        "characters  15  0.40 tokens each",
-        "bytes       27  4.50 a token",
-        "a word          5.00 characters, 9.00 bytes, 2.00 tokens",
-        "one token each  3 words (0.50x), 15 characters (2.50x), 27 bytes (4.50x)",
-        "of a context    64 (its own) 9.4%, 512 1.2%, 1,024 0.6%, 2,048 0.3%",
+        "tokens\t6",
+        "words\t3\t2.00 tokens each",
+        "characters\t15\t0.40 tokens each",
+        "bytes\t27\t4.50 a token",
+        "a word\t5.00 characters, 9.00 bytes, 2.00 tokens",
+        "one token each\t3 words (0.50x), 15 characters (2.50x), 27 bytes (4.50x)",
+        "of a context\t64 (its own) 9.4%, 512 1.2%, 1,024 0.6%, 2,048 0.3%",
     ]
     assert measured.context_used == {64: 6 / 64, 512: 6 / 512, 1024: 6 / 1024, 2048: 6 / 2048}
     found = measured.to_dict()
@@ -199,7 +200,7 @@ def test_the_numbers_fit_the_terminal(width: int) -> None:
 
 def test_tokens_that_are_no_text_alone_are_counted() -> None:
     lines = drawn(cost_view(measure_text(PICO, "😀")), terminal=False)
-    assert lines[-1] == "partial (*)     4 tokens, text only with their neighbours"
+    assert lines[-1] == "partial (*)\t4 tokens, text only with their neighbours"
     assert not any("partial" in line for line in drawn(cost_view(measure_text(PICO, "Да"))))
 
 
@@ -219,7 +220,7 @@ def test_tokenizers_side_by_side() -> None:
     ]
     assert plain(drawn(comparison_view([many]), no_color=True))[-1] == "│а│б│в"
     assert drawn(comparison_view([few, many]), terminal=False) == [
-        "model\ttokens\ttokens a word\tbytes a token\tpieces",
+        "model\ttokens\ttokens a word\tbytes a token\ttext",
         "tiny\t1\t1\t6\tабв",
         "tiny\t3\t3\t2\tа б в",
     ]

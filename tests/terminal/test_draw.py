@@ -59,8 +59,9 @@ class TestTable:
             "text\tcount\tmore",
             "Мороз\t1\tи солнце; день чудесный",
             "中\t1,234\tда",
-            "a",
+            "a\t\t",
         ]
+        assert lines_of(Table([("a", "", "")], "lrc"), width=None) == ["a"]
 
     def test_a_narrow_terminal_folds_and_keeps_numbers_whole(self):
         assert lines_of(Table(ROWS, "lrl"), width=26) == [
@@ -131,3 +132,13 @@ def test_colour_is_for_terminals_that_have_it():
     assert has_colour(console())
     assert not has_colour(console(None))
     assert not has_colour(console(no_color=True))
+
+
+@pytest.mark.parametrize("width", [1, 8, 33])
+@pytest.mark.parametrize("share", [-1.0, 0.0, 0.001, 0.5, 0.999, 1.0, 7.0])
+def test_a_bar_is_as_long_as_its_share(share, width):
+    drawn = bar(share, width=width)
+    clipped = min(max(share, 0.0), 1.0)
+    eighths = sum(8 if c == "█" else " ▏▎▍▌▋▊▉".index(c) for c in drawn)
+    assert abs(eighths / 8 - clipped * width) <= 1 / 16
+    assert cell_len(drawn) <= width

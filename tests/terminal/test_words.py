@@ -39,6 +39,8 @@ def test_probabilities_have_three_digits(value: float, shown: str) -> None:
 
 
 def test_a_probability_never_takes_more_than_6_cells() -> None:
+    values = [10**-power for power in range(0, 9)] + [0.09995, 0.0999499, 0.99949, 0.5, 0.0]
+    assert max(len(probability(value)) for value in values) <= 6
     assert max(len(probability(n / 9973)) for n in range(9974)) == 6
 
 

@@ -1,0 +1,236 @@
+"""A scored text -> what a person sees of it: text on colours, a table of its tokens, numbers."""
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from gptft.analysis.scored_tokens import ScoredToken, TokenScore
+from gptft.inspection.token_view import bracketed
+from gptft.terminal.draw import (
+    GAP,
+    Drawn,
+    Table,
+    has_colour,
+    plain_lines,
+    probability_legend,
+    probability_style,
+)
+from gptft.terminal.text import cut, readable, visible
+from gptft.terminal.words import count, probability
+from gptft.tokenization.tokens import group_by_characters
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+    from rich.segment import Segment
+    from rich.text import Text
+
+    from gptft.analysis.score import TextScore
+    from gptft.terminal.draw import Cell
+
+_MAX_TOKEN = 24  # cells
+_MIN_OTHERS = 36  # cells that runners-up need to stand beside the numbers
+
+
+def text_view(tokens: Sequence[ScoredToken]) -> Drawn:
+    """A text on colours that say how likely each token was, and what they mean.
+
+    Tokens that make up one character are one spot, coloured by what they are together. Without
+    colours it is `token_table` instead.
+    """
+
+    def draw(console: "Console", width: int) -> "Iterator[RenderableType]":
+        if not has_colour(console):
+            yield token_table(tokens)
+            return
+        legend = probability_legend()
+        if any(token.score is None for token in tokens):
+            legend.append(", ").append("not scored", "dim")
+        yield legend
+        yield ""
+        yield from _coloured_lines(tokens)
+
+    return Drawn(draw)
+
+
+def token_table(tokens: Sequence[ScoredToken]) -> Drawn:
+    """A line a scored token: what it spells, how likely it was, what else was likely.
+
+    In columns on a terminal; narrow ones have the other tokens on a line of their own.
+    """
+    scored = [token for token in tokens if token.score is not None]
+    labels = bracketed([token.piece for token in scored])
+    rows = [
+        _Row(label, token.score, token.runners_up)
+        for label, token in zip(labels, scored, strict=True)
+        if token.score is not None
+    ]
+
+    def draw(console: "Console", width: int) -> "Iterable[Table | Segment]":
+        if console.is_terminal:
+            return _fitted(rows, console=console, width=width)
+        return [_exact_table(rows)]
+
+    return Drawn(draw)
+
+
+def why_view(tokens: Sequence[ScoredToken]) -> Drawn:
+    """A text and, below it, how likely each of its scored tokens was: `text_view`, `token_table`.
+
+    Without colours the text is plain.
+    """
+
+    def draw(console: "Console", width: int) -> "Iterator[RenderableType | Segment]":
+        if has_colour(console):
+            yield text_view(tokens)
+            yield ""
+        else:
+            yield plain_lines([readable(b"".join(raw for raw, _ in _spots(tokens))), ""])
+        yield token_table(tokens)
+
+    return Drawn(draw)
+
+
+def text_score_summary(score: "TextScore") -> str:
+    """The numbers of a whole text, and what they rest on, in a few lines.
+
+    Bits per byte compare across tokenizers, perplexity doesn't.
+    """
+    per_byte = score.bits_per_byte
+    lines = [
+        f"perplexity {_rounded(score.perplexity)}, "
+        + (f"{per_byte:.3f} bits per byte, " if per_byte is not None else "")
+        + f"{score.bits_per_token:.2f} bits per token",
+        f"{_rounded(score.bits)} bits for {count(score.num_tokens, 'token')}, "
+        f"{count(score.num_bytes, 'byte')}",
+    ]
+    if score.begins_after is None:
+        lines.append("The first token isn't scored: the model has neither BOS nor EOS before it.")
+    else:
+        lines.append(f"The first token is scored after {visible(score.begins_after)}.")
+    if score.context is not None:
+        lines.append(
+            f"Longer than the model's context of {score.context:,}: beyond it each token is scored "
+            f"after at least {score.context // 2:,} others."
+        )
+    return "\n".join(lines)
+
+
+def _rounded(number: float) -> str:
+    return f"{number:,.2f}" if number < 1e6 else f"{number:.3g}"
+
+
+def _coloured_lines(tokens: Sequence[ScoredToken]) -> Iterator["Text"]:
+    """The text, a `Text` for each of its lines: one long `Text` is slow to draw."""
+    from rich.text import Text
+
+    line = Text()
+    for raw, likely in _spots(tokens):
+        style = "dim" if likely is None else probability_style(likely)
+        *ended, rest = readable(raw).split("\n")
+        for part in ended:
+            yield line.append(part, style)
+            line = Text()
+        line.append(rest, style)
+    if line:
+        yield line
+
+
+def _spots(tokens: Sequence[ScoredToken]) -> Iterator[tuple[bytes, float | None]]:
+    """Complete characters, and the probability of all tokens in them; None without a score."""
+    waiting = iter(tokens)
+    for group in group_by_characters([token.piece for token in tokens]):
+        scores = [next(waiting).score for _ in group]
+        raw = b"".join(token.bytes for token in group) or group[0].token.encode()
+        logprobs = [score.logprob for score in scores if score is not None]
+        yield raw, math.exp(sum(logprobs)) if len(logprobs) == len(group) else None
+
+
+class _Row(NamedTuple):
+    """A scored token as the table has it; tokens of one character are bracketed together."""
+
+    label: str
+    score: TokenScore
+    runners_up: tuple[str, ...]
+
+    @property
+    def bits(self) -> str:
+        """How surprising the token was."""
+        bits = self.score.surprisal_bits
+        return f"{bits:.1f}" if math.isfinite(bits) else "∞"
+
+    @property
+    def others(self) -> list[tuple[str, float]]:
+        """The runners-up, each with its probability."""
+        found = zip(self.runners_up, self.score.runners_up, strict=True)
+        return [(label, likely) for label, (_, likely, _) in found]
+
+
+def _has_processed(rows: Sequence[_Row]) -> bool:
+    return any(row.score.processed_logprob is not None for row in rows)
+
+
+def _exact_table(rows: Sequence[_Row]) -> Table:
+    """Probabilities in full, for a script."""
+    after = ["after"] * _has_processed(rows)
+    cells = [
+        (
+            row.label,
+            str(row.score.token_id),
+            exact(row.score.probability),
+            *[exact(row.score.processed_probability)] * len(after),
+            str(row.score.rank),
+            row.bits,
+            " ".join(f"{label} {exact(likely)}" for label, likely in row.others),
+        )
+        for row in rows
+    ]
+    heads = ("token", "id", "probability", *after, "rank", "bits", "runners-up")
+    return Table(cells, "l" * len(heads), heads=heads)
+
+
+def exact(value: float | None) -> str:
+    """A probability for a script; empty where there is none."""
+    return "" if value is None else f"{value:.4g}"
+
+
+def _fitted(rows: Sequence[_Row], *, console: "Console", width: int) -> Iterator["Table | Segment"]:
+    """Columns within `width` cells; the likeliest others at the end, or below where it's narrow."""
+    from rich.segment import Segment
+    from rich.text import Text
+
+    after = ["after"] * _has_processed(rows)
+    cells: list[list[Cell]] = [
+        [
+            Text(cut(row.label, _MAX_TOKEN), probability_style(row.score.probability)),
+            probability(row.score.probability),
+            *[probability(row.score.processed_probability or 0.0)] * len(after),
+            f"{row.score.rank:,}",
+            row.bits,
+        ]
+        for row in rows
+    ]
+    heads = ("token", "prob", *after, "rank", "bits")
+    table = Table(cells, "c" + "r" * (len(heads) - 1), heads=heads)
+    room = width - sum(table.widths(width)) - len(GAP) * len(heads)
+    if room >= _MIN_OTHERS:
+        others = [Text(_as_many_as_fit(row.others, width=room), "dim") for row in rows]
+        beside = [[*row, other] for row, other in zip(cells, others, strict=True)]
+        yield Table(beside, f"{table.align}l", heads=(*heads, "runners-up"))
+        return
+    below = ["", *(_as_many_as_fit(row.others, width=width - len(GAP)) for row in rows)]
+    for line, listed in zip(table.lines(console, width), below, strict=True):
+        yield from (*line, Segment.line())
+        if listed:
+            yield from (Segment(f"{GAP}{listed}", console.get_style("dim")), Segment.line())
+
+
+def _as_many_as_fit(others: Sequence[tuple[str, float]], *, width: int) -> str:
+    from rich.cells import cell_len
+
+    line = ""
+    for label, likely in others:
+        longer = f"{line}{GAP if line else ''}{label} {probability(likely)}"
+        if cell_len(longer) > width:
+            break
+        line = longer
+    return line
