@@ -3,7 +3,6 @@
 Neither HTML nor Markdown: `render` escapes it.
 """
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,20 +12,18 @@ from typing import Any, Literal
 from gptft.data.ledger import Ledger
 from gptft.errors import ModelError
 from gptft.models.source import BUNDLED_MODELS, resolve_model
+from gptft.report.values import NOTHING, duration, number, rounded
 from gptft.runs.read import BeforeAfter, Point, Run, as_float, as_int, as_mapping
+from gptft.terminal.words import count, short_value
 
 PERPLEXITY = (
-    "Perplexity is e to the power of the loss: among how many equally likely next tokens the model "
-    "hesitates, on average; 1 is certainty."
+    "Perplexity is e to the power of the loss: as if each next token were a choice between so many "
+    "equally likely ones; 1 is certainty."
 )
-NOTHING = "–"  # where a number wasn't recorded
 
 # Settings that say where things lay on one machine, and nothing of how the model came to be.
 _LOCAL = ("output_dir", "logging_dir", "resume_from_checkpoint", "deepspeed")
 _SECRETS = ("hub_token", "push_to_hub_token", "token")
-
-_PICTURES = {code: 0x2400 + code for code in range(0x20) if chr(code) not in "\n\t"}
-_PICTURES[0x7F] = 0x2421
 
 
 @dataclass(frozen=True)
@@ -142,7 +139,7 @@ def overfitting(run: Run) -> str:
         advice = "Fewer steps, or load_best_model_at_end, keep the better model."
     return (
         f"Held-out loss was lowest at step {best_step:,}, {best:.3f}, and ended at {last:.3f}: "
-        "after that step the model learned its training text by heart more than anything else. "
+        "after that step the model mostly memorized its training text. "
         f"{advice}"
     )
 
@@ -257,21 +254,24 @@ def _machine(run: Run) -> str:
 def overrides(run: Run) -> list[tuple[str, str]]:
     """What was changed in the base model's config, by name."""
     changed = as_mapping(run.section("model").get("config_overrides"))
-    return [(name, plain(value)) for name, value in changed.items()]
+    return [(name, short_value(value)) for name, value in changed.items()]
 
 
 def averaged_models(run: Run) -> list[tuple[str, str]]:
     """The models that training's first weights are the mean with, and a weight that isn't 1."""
     averaged = run.section("model").get("average_with")
     models = averaged if isinstance(averaged, list) else []
-    named = [one if isinstance(one, dict) else {"name": one, "weight": ""} for one in models]
-    return [(model_name(str(one.get("name"))), plain(one.get("weight"))) for one in named]
+    named = [one if isinstance(one, dict) else {"name": one} for one in models]
+    return [
+        (model_name(str(one["name"])), short_value(one["weight"]) if "weight" in one else "")
+        for one in named
+    ]
 
 
 def training_settings(run: Run) -> list[tuple[str, str]]:
     """The fields of `TrainingArguments` that were set, less paths and secrets."""
     return [
-        (name, plain(value))
+        (name, short_value(value))
         for name, value in run.section("training").items()
         if name not in _LOCAL and name not in _SECRETS
     ]
@@ -286,7 +286,7 @@ def all_settings(run: Run) -> list[tuple[str, str]]:
             if isinstance(value, dict) and value:
                 walk(f"{prefix}{name}.", value)
             elif value not in ({}, [], None):
-                text = "(set, not shown)" if name in _SECRETS else plain(value)
+                text = "(set, not shown)" if name in _SECRETS else short_value(value)
                 settings.append((prefix + name, text))
 
     walk("", run.facts["config"])
@@ -315,87 +315,4 @@ def validation_tokens(ledger: Ledger) -> int:
 def decoding(run: Run) -> str:
     """How the samples were written, or nothing where that was left to the defaults."""
     settings = run.section("generation")
-    return ", ".join(f"{name} {plain(value)}" for name, value in settings.items())
-
-
-def plain(value: Any) -> str:
-    """A setting's value as a person writes it.
-
-    >>> plain(1e-05), plain(True), plain(["a", "b"]), plain("no")
-    ('1e-05', 'true', 'a, b', 'no')
-    """
-    if isinstance(value, str):
-        return value
-    if isinstance(value, list) and all(isinstance(item, str) for item in value):
-        return ", ".join(value)
-    return json.dumps(value, ensure_ascii=False)
-
-
-def number(value: float | None, *, decimals: int = 2) -> str:
-    """A figure for a table.
-
-    >>> number(8528.851), number(1.5, decimals=3), number(2.5e9), number(None)
-    ('8,528.85', '1.500', '2.50e+09', '–')
-    >>> number(float("nan")), number(float("inf"))
-    ('not a number', 'infinite')
-    """
-    if value is None:
-        return NOTHING
-    if math.isnan(value):
-        return "not a number"
-    if math.isinf(value):
-        return "infinite"
-    return f"{value:.2e}" if abs(value) >= 1e9 else f"{value:,.{decimals}f}"
-
-
-def rounded(value: int) -> str:
-    """A count in words where it is large.
-
-    >>> rounded(812), rounded(12_345), rounded(4_439_040), rounded(1_500_000_000)
-    ('812', '12,345', '4.4 million', '1.5 billion')
-    """
-    for size, name in ((10**9, "billion"), (10**6, "million")):
-        if value >= size:
-            return f"{value / size:.1f} {name}"
-    return f"{value:,}"
-
-
-def count(value: int, noun: str) -> str:
-    """A number with its noun.
-
-    >>> count(1, "step"), count(2000, "step")
-    ('1 step', '2,000 steps')
-    """
-    return f"{value:,} {noun}{'' if value == 1 else 's'}"
-
-
-def duration(seconds: float) -> str:
-    """A time span, to two units.
-
-    >>> duration(6.54), duration(200), duration(7265)
-    ('6.5 s', '3 min 20 s', '2 h 1 min')
-    """
-    if not math.isfinite(seconds) or seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s"
-    return f"{minutes // 60:,} h {minutes % 60} min"
-
-
-def visible(text: str) -> str:
-    r"""Control characters as the pictures Unicode has for them; line breaks and tabs stay.
-
-    >>> visible("a\b\r\nb")
-    'a␈␍\nb'
-    """
-    return text.translate(_PICTURES)
-
-
-def one_line(text: str) -> str:
-    r"""Every run of white space, line breaks included, as one space.
-
-    >>> one_line(" a\r\n\n# b\u2028c ")
-    'a # b c'
-    """
-    return visible(" ".join(text.split()))
+    return ", ".join(f"{name} {short_value(value)}" for name, value in settings.items())

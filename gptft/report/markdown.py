@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 
-from gptft.report.facts import one_line, visible
+from gptft.report.values import one_line, visible
 
 _MARKUP = re.compile(r"([\\`*_\[\]<>#|~&$])")
 # What would begin a list or a rule at the start of a line, and where a backslash stops it.

@@ -8,6 +8,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from gptft.report import facts, markdown
+from gptft.report.values import number, one_line, visible
+from gptft.terminal.words import count
 
 
 def render(template: str, **values: Any) -> str:
@@ -25,7 +27,7 @@ def render(template: str, **values: Any) -> str:
 
 @cache
 def _html() -> Environment:
-    return _environment(lambda value: facts.visible(value) if type(value) is str else value)
+    return _environment(lambda value: visible(value) if type(value) is str else value)
 
 
 @cache
@@ -56,6 +58,6 @@ def _environment(finalize: Any) -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["one_line"] = facts.one_line
-    environment.globals |= {"facts": facts, "count": facts.count, "number": facts.number}
+    environment.filters["one_line"] = one_line
+    environment.globals |= {"facts": facts, "count": count, "number": number}
     return environment

@@ -2,8 +2,8 @@ import pytest
 from markdown_it import MarkdownIt
 from ruamel.yaml import YAML
 
-from gptft.report.facts import one_line, visible
 from gptft.report.markdown import code, code_block, escaped, table, yaml_string
+from gptft.report.values import one_line, visible
 
 NASTY = [
     "plain",
