@@ -166,13 +166,15 @@ def _is_corpus(files: Sequence[Path], shown: Sequence[str]) -> bool:
 
 def _audit(model: str, *, as_json: bool) -> None:
     from gptft.console import result, result_json
+    from gptft.files import as_json as values_of
     from gptft.inspection.audit import audit_tokenizer
+    from gptft.inspection.audit_view import audit_view
 
     found = audit_tokenizer(model)
     if as_json:
-        result_json(found.to_dict())
+        result_json(values_of(found))
     else:
-        result(found.render())
+        result(audit_view(found))
     if found.has_faults:
         raise typer.Exit(1)
 
@@ -346,10 +348,12 @@ def _show_one(one: "MeasuredText", view: Callable[..., Any], *, as_json: bool) -
 
 def _show_merges(tokenizers: Sequence[Any], text: str, *, html: Path | None, as_json: bool) -> None:
     from gptft.console import result, result_json
+    from gptft.files import as_json as values_of
     from gptft.inspection.merges import trace_merges
+    from gptft.inspection.merges_view import merges_view
 
     trace = trace_merges(tokenizers[0], text)
     if as_json:
-        result_json(trace.to_dict())
+        result_json(values_of(trace))
     else:
-        result(trace.render())
+        result(merges_view(trace))

@@ -59,6 +59,11 @@ class TokenizerFiles:
     default: Tokenizer | None
     unreadable: Mapping[str, str]
 
+    @property
+    def model(self) -> Json:
+        """The model in tokenizer.json: its vocabulary and merges."""
+        return _object(self.document.get("model"))
+
 
 def read_tokenizer_files(name: str, *, revision: str | None = None) -> TokenizerFiles:
     """Read all that decides how a model's texts become ids.

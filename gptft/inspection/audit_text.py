@@ -1,18 +1,16 @@
-"""A tokenizer -> findings about text: is it given back, what changes it, can it forge tokens.
-
-In: `TokenizerFiles`. Out: findings, each with its place and what to do. Must not import torch or
-transformers.
-"""
+"""Tokenizer files -> findings on text: what changes it, what is lost, what forges a token."""
 
 from collections.abc import Iterator
 from typing import Any
 
-from gptft.inspection.audit_checks import Finding, named_tokens, shown
 from gptft.inspection.audit_files import TokenizerFiles
-from gptft.inspection.round_trip import Kind, Loss, find_losses
+from gptft.inspection.audit_finding import Finding, fault, ok, shown, some, warning
+from gptft.inspection.audit_special import named_tokens
+from gptft.inspection.round_trip import Kind, find_losses
+from gptft.terminal.words import first_of
 from gptft.tokenization.token_bytes import flat_components
 
-_MAX_NAMED = 5
+_MAX_NAMED = 5  # sorts of text in one finding
 _MAX_EXAMPLE = 30  # characters
 # What the normalizers of the `tokenizers` library do.
 _CHANGES = {
@@ -26,23 +24,28 @@ _CHANGES = {
     "Strip": "takes white space off the ends",
     "Precompiled": "replaces characters by SentencePiece's table (mostly NFKC)",
 }
+# What is said of texts that decoding doesn't give back.
+_LOSSES = {
+    Kind.PLAIN: (
+        fault,
+        "Plain text isn't given back",
+        "What is lost can't be learned or written. Take another base model, or repair "
+        "normalizer and decoder.",
+    ),
+    Kind.SCRIPT: (
+        warning,
+        "These scripts aren't given back",
+        "Don't train on them with this base model.",
+    ),
+    Kind.RARE: (
+        warning,
+        "Some texts aren't given back",
+        "Change such characters in your texts before, or put up with it.",
+    ),
+}
 
 
-def check_text(files: TokenizerFiles) -> Iterator[Finding]:
-    """Try what becomes of text."""
-    yield from _check_forgery(files)
-    yield from _check_space(files)
-    yield from _check_normalizer(files)
-    if files.tokenizer is not None:
-        losses, num_tried = find_losses(files.tokenizer)
-        yield from _check_losses(files, losses, num_tried)
-    if files.tokenizer_config.get("clean_up_tokenization_spaces") is True:
-        what = "AutoTokenizer takes spaces before punctuation out when it decodes."
-        where = "tokenizer_config.json:clean_up_tokenization_spaces"
-        yield Finding("warning", what, where, "Set it to false. gptft decodes without it.")
-
-
-def _check_forgery(files: TokenizerFiles) -> Iterator[Finding]:
+def check_forgery(files: TokenizerFiles) -> Iterator[Finding]:
     """Whether text that spells a special token becomes it."""
     if files.default is None or files.tokenizer is None:
         return
@@ -59,19 +62,19 @@ def _check_forgery(files: TokenizerFiles) -> Iterator[Finding]:
     ]
     where = f"{files.source}:added_tokens"
     if by_gptft:
-        what = f"Text that spells {_some(by_gptft)} becomes that token, even in gptft."
+        what = f"Text that spells {some(by_gptft)} becomes that token, even in gptft."
         do = "Take it out of the merges and of the model's vocabulary, or clean it from your text."
-        yield Finding("fault", what, where, do)
+        yield fault(what, where, do)
     left = [token for token in by_default if token not in by_gptft]
     if left:
         what = (
-            f"By the library's default text that spells {_some(left)} becomes that token: a text "
+            f"By the library's default text that spells {some(left)} becomes that token: a text "
             "can end itself, or speak for others. gptft keeps it text."
         )
         do = "Elsewhere set split_special_tokens (encode_special_tokens in tokenizers)."
-        yield Finding("warning", what, where, do)
+        yield warning(what, where, do)
     if special and not by_gptft:
-        yield Finding("ok", "In gptft no text becomes a special token.", where, "")
+        yield ok("In gptft no text becomes a special token.", where)
 
 
 def _ids(backend: Any, text: str) -> set[int]:
@@ -80,7 +83,7 @@ def _ids(backend: Any, text: str) -> set[int]:
     return {i for one in texts for i in backend.encode(one, add_special_tokens=False).ids}
 
 
-def _check_space(files: TokenizerFiles) -> Iterator[Finding]:
+def check_space(files: TokenizerFiles) -> Iterator[Finding]:
     """Whether a space is put in front of each text."""
     kinds = [
         p for p in flat_components(files.document.get("pre_tokenizer")) if p["type"] == "ByteLevel"
@@ -91,16 +94,16 @@ def _check_space(files: TokenizerFiles) -> Iterator[Finding]:
     if kinds and isinstance(wanted, bool) and wanted != puts:
         what = f"add_prefix_space is {wanted} here, and {puts} in {files.source}."
         do = "Write the same in both: AutoTokenizer and tokenizers give different ids."
-        yield Finding("warning", what, "tokenizer_config.json:add_prefix_space", do)
+        yield warning(what, "tokenizer_config.json:add_prefix_space", do)
     if puts:
         what = "A space is put in front of each text: it comes back with one more."
         do = "Set it to false, unless the model was trained so."
-        yield Finding("warning", what, where, do)
+        yield warning(what, where, do)
     elif kinds:
-        yield Finding("ok", "No space is put in front of a text.", where, "")
+        yield ok("No space is put in front of a text.", where)
 
 
-def _check_normalizer(files: TokenizerFiles) -> Iterator[Finding]:
+def check_normalizer(files: TokenizerFiles) -> Iterator[Finding]:
     """Name what a normalizer changes for good; the marks for spaces are undone by decoding."""
     where = f"{files.source}:normalizer"
     changes = [
@@ -109,9 +112,9 @@ def _check_normalizer(files: TokenizerFiles) -> Iterator[Finding]:
     if changes:
         what = f"Before it is tokenized, text is changed: it {'; '.join(dict.fromkeys(changes))}."
         do = "What was there before is never learned. Take another base model if you need it."
-        yield Finding("warning", what.replace("it ", "the tokenizer ", 1), where, do)
+        yield warning(what.replace("it ", "the tokenizer ", 1), where, do)
     elif files.document:
-        yield Finding("ok", "No normalizer changes the text.", where, "")
+        yield ok("No normalizer changes the text.", where)
 
 
 def _of(part: dict[str, Any]) -> Iterator[str]:
@@ -134,42 +137,31 @@ def _of(part: dict[str, Any]) -> Iterator[str]:
             yield f"replaces {shown(pattern)} by {shown(part.get('content')) or 'nothing'}"
 
 
-def _check_losses(files: TokenizerFiles, losses: list[Loss], num_tried: int) -> Iterator[Finding]:
-    """Say which texts decoding doesn't give back."""
-    spaced = [loss for loss in losses if loss.is_space_in_front]
-    losses = [loss for loss in losses if not loss.is_space_in_front]
-    if not losses and not spaced:
+def check_round_trip(files: TokenizerFiles) -> Iterator[Finding]:
+    """Which texts decoding doesn't give back."""
+    if files.tokenizer is None:
+        return
+    losses, num_tried = find_losses(files.tokenizer)
+    if not losses:
         what = f"Encoding and decoding gives back all of {num_tried:,} texts, of all scripts."
-        yield Finding("ok", what, files.source, "")
-    for kind, level, subject, do in (
-        (
-            Kind.PLAIN,
-            "fault",
-            "Plain text isn't given back",
-            "What is lost can't be learned or written. Take another base model, or repair "
-            "normalizer and decoder.",
-        ),
-        (
-            Kind.SCRIPT,
-            "warning",
-            "These scripts aren't given back",
-            "Don't train on them with this base model.",
-        ),
-        (
-            Kind.RARE,
-            "warning",
-            "Some texts aren't given back",
-            "Change such characters in your texts before, or put up with it.",
-        ),
-    ):
-        of_kind = [loss for loss in losses if loss.kind is kind]
+        yield ok(what, files.source)
+    for kind, (level, subject, do) in _LOSSES.items():
+        of_kind = [loss for loss in losses if loss.kind is kind and not loss.is_space_in_front]
         if of_kind:
             first = of_kind[0]
             what = (
-                f"{subject}: {_some([loss.name for loss in of_kind], is_token=False)}. "
+                f"{subject}: {first_of([loss.name for loss in of_kind], _MAX_NAMED)}. "
                 f"{_example(first.text)} comes back as {_example(first.back)}."
             )
-            yield Finding(level, what, files.source, do)
+            yield level(what, files.source, do)
+
+
+def check_clean_up(files: TokenizerFiles) -> Iterator[Finding]:
+    """Whether decoding changes spaces."""
+    if files.tokenizer_config.get("clean_up_tokenization_spaces") is True:
+        what = "AutoTokenizer takes spaces before punctuation out when it decodes."
+        where = "tokenizer_config.json:clean_up_tokenization_spaces"
+        yield warning(what, where, "Set it to false. gptft decodes without it.")
 
 
 def _example(text: str) -> str:
@@ -177,9 +169,3 @@ def _example(text: str) -> str:
         return "nothing"
     short = shown(text[:_MAX_EXAMPLE])
     return f"{short}…" if len(text) > _MAX_EXAMPLE else short
-
-
-def _some(names: list[str], *, is_token: bool = True) -> str:
-    named = ", ".join(shown(name) if is_token else name for name in names[:_MAX_NAMED])
-    more = len(names) - _MAX_NAMED
-    return f"{named} and {more:,} more" if more > 0 else named

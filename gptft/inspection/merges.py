@@ -1,45 +1,38 @@
-"""A text -> how BPE arrives at its tokens, merge by merge, with the rank of each.
-
-In: a `TextTokenizer` whose model is BPE, and a word. Out: a frozen `MergeTrace`, as JSON or for a
-terminal, and whether it ends in the tokens that the `tokenizers` library gives. Must not import
-torch or transformers, and rich only to draw.
-"""
+"""A BPE tokenizer and a word -> the merges that make its tokens, each with its rank."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gptft.errors import ConfigError
+from gptft.files import JsonFields
 from gptft.inspection.pre_tokens import PreTokens
 from gptft.terminal.text import visible
 from gptft.tokenization.token_bytes import TokenBytes
 from gptft.tokenization.tokenizer import TextTokenizer
 from gptft.tokenization.tokens import split_tokens
 
-if TYPE_CHECKING:
-    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
-    from rich.text import Text
-
 LONGEST_WORD = 1000  # characters; each merge of a longer one would take a screen of its own
 
 _ADDED = "an added token: matched in the text as it stands, nothing is merged"
-_WHOLE = "an entry of the vocabulary as it stands: ignore_merges takes it whole"
+_IS_ENTRY = "an entry of the vocabulary as it stands: ignore_merges takes it without merging"
 _NOTHING = "nothing to merge"
 
 
 @dataclass(frozen=True, slots=True)
-class Symbol:
+class Symbol(JsonFields):
     """What a merge puts together, or makes.
 
     Attributes:
         id: its number in the vocabulary.
         token: its vocabulary entry, as it stands there.
-        bytes: what it spells, as UTF-8.
+        bytes: its text as UTF-8.
         shown: the same, readable, with the marks that say where in a word it stands.
     """
 
+    json_names = ("id", "token", "bytes")
     id: int
     token: str
     bytes: bytes
@@ -47,7 +40,7 @@ class Symbol:
 
 
 @dataclass(frozen=True, slots=True)
-class MergeStep:
+class MergeStep(JsonFields):
     """One merge.
 
     Attributes:
@@ -64,8 +57,8 @@ class MergeStep:
     at: int
     symbols: tuple[Symbol, ...]
 
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON has it: symbols as a person reads them, the pair as the vocabulary has it too."""
+    def json_fields(self) -> dict[str, Any]:
+        """Symbols as a person reads them, the pair as the vocabulary has it, too."""
         return {
             "rank": self.rank,
             "pair": [self.left.shown, self.right.shown],
@@ -76,11 +69,11 @@ class MergeStep:
 
 
 @dataclass(frozen=True, slots=True)
-class PreTokenTrace:
-    """A pre-token, a part of the text that is merged on its own.
+class PreTokenTrace(JsonFields):
+    """A pre-token, a stretch of the text that is merged on its own.
 
     Attributes:
-        text: the part, as the normalizer and the pre-tokenizer hand it to BPE.
+        text: as the normalizer and the pre-tokenizer hand it to BPE.
         symbols: what it is before the first merge.
         steps: the merges, in order.
         remark: why there are none, or "".
@@ -96,30 +89,29 @@ class PreTokenTrace:
         """What is left when no merge applies any more."""
         return self.steps[-1].symbols if self.steps else self.symbols
 
-    def to_dict(self) -> dict[str, Any]:
-        """Symbols, steps and tokens by name."""
+    def json_fields(self) -> dict[str, Any]:
+        """Symbols as a person reads them; the tokens, and null where there is no remark."""
         return {
             "text": self.text,
             "symbols": [symbol.shown for symbol in self.symbols],
-            "steps": [step.to_dict() for step in self.steps],
-            "tokens": [
-                {"id": token.id, "token": token.token, "bytes": token.bytes.hex()}
-                for token in self.tokens
-            ],
+            "steps": self.steps,
+            "tokens": self.tokens,
             "remark": self.remark or None,
         }
 
 
 @dataclass(frozen=True, slots=True)
-class MergeTrace:
+class MergeTrace(JsonFields):
     """How BPE arrives at the tokens of a text.
 
     Attributes:
         text: the text.
         num_merges: merges that the tokenizer knows; ranks lie below it.
-        pre_tokens: its parts, in order.
+        pre_tokens: in order.
         own_ids: the ids that the `tokenizers` library gives.
     """
+
+    json_names = ("text", "num_merges", "agrees", "ids", "own_ids", "pre_tokens")
 
     text: str
     num_merges: int
@@ -129,7 +121,7 @@ class MergeTrace:
     @property
     def ids(self) -> tuple[int, ...]:
         """The ids that the traced merges end in."""
-        return tuple(token.id for part in self.pre_tokens for token in part.tokens)
+        return tuple(token.id for pre_token in self.pre_tokens for token in pre_token.tokens)
 
     @property
     def agrees(self) -> bool:
@@ -139,21 +131,6 @@ class MergeTrace:
         alike then.
         """
         return self.ids == self.own_ids
-
-    def to_dict(self) -> dict[str, Any]:
-        """Split, steps and ids by name."""
-        return {
-            "text": self.text,
-            "num_merges": self.num_merges,
-            "agrees": self.agrees,
-            "ids": list(self.ids),
-            "own_ids": list(self.own_ids),
-            "pre_tokens": [part.to_dict() for part in self.pre_tokens],
-        }
-
-    def render(self) -> "RenderableType":
-        """For `console.print`: columns on a terminal, lines with tabs off one."""
-        return _Drawing(self)
 
 
 @dataclass(frozen=True)
@@ -208,11 +185,11 @@ def trace_words(tokenizer: TextTokenizer, words: Iterable[str]) -> Iterator[Merg
                 f"{LONGEST_WORD:,}. Give a word or a line of it."
             )
         own_ids = tuple(token.id for token in split_tokens(tokenizer, word))
-        parts = tuple(
-            _trace_part(bpe, text) if added_id is None else _trace_added(bpe, text, added_id)
+        traces = tuple(
+            _trace_pre_token(bpe, text) if added_id is None else _trace_added(bpe, text, added_id)
             for text, added_id in splitter.split(word)
         )
-        yield MergeTrace(word, len(bpe.merges), parts, own_ids)
+        yield MergeTrace(word, len(bpe.merges), traces, own_ids)
 
 
 def _read_bpe(tokenizer: TextTokenizer) -> _Bpe:
@@ -243,9 +220,9 @@ def _trace_added(bpe: _Bpe, text: str, token_id: int) -> PreTokenTrace:
     return PreTokenTrace(text, (symbol,), (), _ADDED)
 
 
-def _trace_part(bpe: _Bpe, text: str) -> PreTokenTrace:
+def _trace_pre_token(bpe: _Bpe, text: str) -> PreTokenTrace:
     if bpe.options.get("ignore_merges") and text in bpe.vocab:
-        return PreTokenTrace(text, (_symbol(bpe, bpe.vocab[text]),), (), _WHOLE)
+        return PreTokenTrace(text, (_symbol(bpe, bpe.vocab[text]),), (), _IS_ENTRY)
     ids = _initial_ids(bpe, text)
     symbols = tuple(_symbol(bpe, i) for i in ids)
     steps = tuple(_merge(bpe, ids))
@@ -307,81 +284,3 @@ def _read_symbol(bpe: _Bpe, token_id: int) -> Symbol:
     before = written.prefix if entry.startswith(written.prefix) else ""
     after = written.suffix if entry.endswith(written.suffix) else ""
     return Symbol(token_id, entry, raw, before + visible(raw) + after)
-
-
-@dataclass(frozen=True)
-class _Drawing:
-    """A trace that is drawn to suit its console."""
-
-    trace: MergeTrace
-
-    def __rich_console__(self, console: "Console", options: "ConsoleOptions") -> "RenderResult":
-        if console.is_terminal:
-            yield from _columns(self.trace)
-        else:
-            from rich.segment import Segment
-
-            yield Segment("\n".join([*_lines(self.trace), ""]))  # a Text would lose the tabs
-
-
-def _verdict(trace: MergeTrace) -> str:
-    count = sum(len(part.steps) for part in trace.pre_tokens)
-    counts = f"Merges: {count:,}, by a list of {trace.num_merges:,}. Tokens: {len(trace.ids):,}"
-    if trace.agrees:
-        return f"{counts}, the tokenizer's own."
-    return (
-        f"{counts}, NOT the tokenizer's own, whose ids are "
-        f"{' '.join(map(str, trace.own_ids)) or 'none'}: this trace can't be trusted."
-    )
-
-
-def _lines(trace: MergeTrace) -> Iterator[str]:
-    """A line a state: rank, the pair merged, the symbols after; a heading for each part."""
-    for part in trace.pre_tokens:
-        yield f"# {_heading(part)}"
-        yield "\t".join(["", part.remark, _joined(part.symbols)])
-        for step in part.steps:
-            pair = f"{step.left.shown} + {step.right.shown}"
-            yield "\t".join([str(step.rank), pair, _joined(step.symbols)])
-        yield "\t".join(["ids", "", " ".join(str(token.id) for token in part.tokens)])
-    yield f"# {_verdict(trace)}"
-
-
-def _heading(part: PreTokenTrace) -> str:
-    raw = b"".join(token.bytes for token in part.tokens)
-    return visible(raw) or visible(part.text.encode())
-
-
-def _joined(symbols: Iterable[Symbol]) -> str:
-    return " ".join(symbol.shown for symbol in symbols)
-
-
-def _columns(trace: MergeTrace) -> "RenderResult":
-    from rich.table import Table
-    from rich.text import Text
-
-    width = len(f"{trace.num_merges:,}")
-    for part in trace.pre_tokens:
-        table = Table.grid(padding=(0, 2))
-        table.add_column(justify="right", min_width=width, no_wrap=True, style="dim")
-        table.add_column(overflow="fold")
-        table.add_row("", Text(_joined(part.symbols)))
-        if part.remark:
-            table.add_row("", Text(part.remark, "dim"))
-        for step in part.steps:
-            table.add_row(f"{step.rank:,}", _state(step))
-        table.add_row("ids", Text(" ".join(str(token.id) for token in part.tokens), "dim"))
-        yield Text(_heading(part), "bold")
-        yield table
-        yield ""
-    yield Text(_verdict(trace), "" if trace.agrees else "bold red")
-
-
-def _state(step: MergeStep) -> "Text":
-    """The symbols after a merge, the merged one set off."""
-    from rich.text import Text
-
-    state = Text()
-    for at, symbol in enumerate(step.symbols):
-        state.append(" " if at else "").append(symbol.shown, "reverse" if at == step.at else "")
-    return state

@@ -13,8 +13,10 @@ from rich.console import Console
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from gptft.errors import ModelError
+from gptft.files import as_json
 from gptft.inspection.audit import Audit, audit_tokenizer
-from gptft.inspection.audit_checks import Finding
+from gptft.inspection.audit_finding import Finding
+from gptft.inspection.audit_view import audit_view
 from gptft.inspection.chat_template import check_template
 from gptft.inspection.round_trip import find_losses
 from gptft.tokenization.tokenizer import TextTokenizer, save_tokenizer, train_tokenizer
@@ -502,7 +504,7 @@ def drawn(audit: Audit, *, width: int | None) -> str:
         force_terminal=bool(width),
         color_system=None,
     )
-    console.print(audit.render())
+    console.print(audit_view(audit))
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
@@ -527,7 +529,7 @@ def test_on_a_terminal_it_fits(folder: Folder, width: int) -> None:
 
 def test_json_holds_all(folder: Folder) -> None:
     folder.set(CONFIG, vocab_size=10)
-    values = folder.audit().to_dict()
+    values = as_json(folder.audit())
     assert json.loads(json.dumps(values)) == values
     assert (values["faults"], values["findings"][0]["level"]) == (1, "fault")
     assert set(values["findings"][0]) == {"level", "what", "where", "do"}

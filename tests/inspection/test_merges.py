@@ -20,7 +20,9 @@ from tokenizers import (
 )
 
 from gptft.errors import ConfigError
+from gptft.files import as_json
 from gptft.inspection.merges import LONGEST_WORD, MergeTrace, trace_merges, trace_words
+from gptft.inspection.merges_view import merges_view
 from gptft.tokenization.tokenizer import TextTokenizer, load_tokenizer, train_tokenizer
 from tests.conftest import SENTENCES, SHARED_CORPUS
 
@@ -293,12 +295,12 @@ def test_a_tokenizer_that_drops_merges_is_owned_up_to() -> None:
     trace = trace_merges(wrap(backend), "ab")
     assert (trace.ids, trace.own_ids, trace.agrees) == ((2,), (0, 1), False)
     assert "NOT the tokenizer's own" in drawn(trace, width=None)
-    assert trace.to_dict()["agrees"] is False
+    assert as_json(trace)["agrees"] is False
 
 
 def drawn(trace: MergeTrace, *, width: int | None) -> str:
     console = Console(file=io.StringIO(), width=width or 100_000, force_terminal=bool(width))
-    console.print(trace.render())
+    console.print(merges_view(trace))
     text = console.file
     assert isinstance(text, io.StringIO)
     return text.getvalue()
@@ -319,7 +321,7 @@ def test_off_a_terminal_a_line_is_a_merge() -> None:
 @pytest.mark.parametrize("text", ["Мороз и солнце", "東京 😀", "", "\x1b[31m", "[red]x[/red]"])
 def test_on_a_terminal_nothing_is_raw_or_too_wide(text: str) -> None:
     console = Console(file=io.StringIO(), width=40, force_terminal=True, color_system=None)
-    console.print(trace_merges(ANY_BPE["pico"], text).render())
+    console.print(merges_view(trace_merges(ANY_BPE["pico"], text)))
     assert isinstance(console.file, io.StringIO)
     shown = console.file.getvalue()
     assert "\x1b[31m" not in shown
@@ -327,7 +329,7 @@ def test_on_a_terminal_nothing_is_raw_or_too_wide(text: str) -> None:
 
 
 def test_json_is_readable_and_whole() -> None:
-    values = trace_merges(sentencepiece(), "ми").to_dict()
+    values = as_json(trace_merges(sentencepiece(), "ми"))
     assert json.loads(json.dumps(values)) == values
     (part,) = values["pre_tokens"]
     assert part["symbols"] == ["·", "м", "и"]
