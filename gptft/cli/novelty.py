@@ -9,7 +9,8 @@ import typer
 from gptft.cli.options import AsJson
 
 if TYPE_CHECKING:
-    from gptft.analysis.memorization import Novelty, Summary, TextNovelty, WrittenText
+    from gptft.analysis.memorization import Memorization, MemorizationSummary, TextMemorization
+    from gptft.analysis.training_text import WrittenText
 
 _QUOTED = 400  # characters of a span that are shown; the middle of a longer one is left out
 _PROMPT = 40  # characters of a prompt
@@ -42,13 +43,13 @@ def novelty(
         raise ConfigError(_not_a_run(run))
     texts = [text for name in files for text in _read_texts(name)] if files else _samples(run)
 
-    from gptft.analysis.memorization import measure_novelty
+    from gptft.analysis.memorization import measure_memorization
 
-    measured = measure_novelty(run, texts, notify=notice)
+    measured = measure_memorization(run, texts, notify=notice)
     if measured.why_no_files:
         notice(measured.why_no_files)
     if as_json:
-        result_json(measured.to_dict())
+        result_json(measured)
     else:
         _print(measured)
 
@@ -65,7 +66,7 @@ def _not_a_run(path: Path) -> str:
 
 def _samples(run: Path) -> list["WrittenText"]:
     """The last texts that the run itself wrote."""
-    from gptft.analysis.memorization import WrittenText
+    from gptft.analysis.training_text import WrittenText
     from gptft.console import notice
     from gptft.errors import ConfigError
     from gptft.runs.read import read_run
@@ -82,7 +83,7 @@ def _samples(run: Path) -> list["WrittenText"]:
 
 def _read_texts(name: str) -> list["WrittenText"]:
     """The texts of a file, or of standard input for `-`: JSON, JSON lines, or one plain text."""
-    from gptft.analysis.memorization import WrittenText
+    from gptft.analysis.training_text import WrittenText
     from gptft.errors import ConfigError
     from gptft.text.encoding import read_stdin, read_text
 
@@ -131,7 +132,7 @@ def _parse(content: str, shown: str) -> list[Any]:
 
 def _text_of(row: Any, where: str) -> "WrittenText":
     """A string, or an object with continuation and perhaps prompt, or with text."""
-    from gptft.analysis.memorization import WrittenText
+    from gptft.analysis.training_text import WrittenText
     from gptft.errors import ConfigError
 
     if isinstance(row, str):
@@ -155,7 +156,7 @@ def _whole(text: str) -> str:
     return text.encode("utf-8", errors="replace").decode()
 
 
-def _print(measured: "Novelty") -> None:
+def _print(measured: "Memorization") -> None:
     from gptft.console import notice, result
 
     for number, text in enumerate(measured.texts, start=1):
@@ -177,7 +178,7 @@ def _print(measured: "Novelty") -> None:
         )
 
 
-def _block(number: int, text: "TextNovelty") -> list[str]:
+def _block(number: int, text: "TextMemorization") -> list[str]:
     """The lines of one text."""
     copied, prompt = text.copied, text.text.prompt
     after = f" after {_quoted(prompt, at_most=_PROMPT)}" if prompt else ""
@@ -192,7 +193,7 @@ def _block(number: int, text: "TextNovelty") -> list[str]:
     return [*lines, f"  found there:  {_shares(copied.shares)}"]
 
 
-def _account(summary: "Summary") -> str:
+def _account(summary: "MemorizationSummary") -> str:
     typical = "" if summary.num_texts == 1 else f" (median {summary.median_longest:g})"
     return f"longest copy {_tokens(summary.longest)}{typical}, {_shares(summary.shares)}"
 

@@ -11,18 +11,15 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from gptft.analysis import ngram_search
-from gptft.analysis.memorization import (
-    Place,
-    TextNovelty,
-    TrainingText,
-    WrittenText,
-    measure_novelty,
-)
+from gptft.analysis.memorization import TextMemorization, measure_memorization
 from gptft.analysis.ngram_search import SIZES, Copied, find_copies
+from gptft.analysis.span_places import Place
+from gptft.analysis.training_text import TrainingText, WrittenText
 from gptft.config.sections import Config
 from gptft.data.prepare import Prepared, prepare_config
 from gptft.data.store import BlockStore
 from gptft.errors import RunError
+from gptft.files import as_json
 
 EOS = 0
 WORDS = tuple(
@@ -197,8 +194,8 @@ class MadeRun:
         (self.run_dir / "samples.jsonl").write_text(lines, encoding="utf-8")
         return self.run_dir
 
-    def measure(self, continuation: str, prompt: str = "") -> TextNovelty:
-        [text] = measure_novelty(self.run_dir, [WrittenText(prompt, continuation)]).texts
+    def measure(self, continuation: str, prompt: str = "") -> TextMemorization:
+        [text] = measure_memorization(self.run_dir, [WrittenText(prompt, continuation)]).texts
         return text
 
 
@@ -349,7 +346,7 @@ class TestPlaces:
         ]
         run_dir = made.make(train=sources, validation=0.3)
         texts = [WrittenText("", (made.texts / name).read_text("utf-8")) for name in names]
-        measured = measure_novelty(run_dir, texts)
+        measured = measure_memorization(run_dir, texts)
         assert measured.why_no_files is None
         whole = [text for text in measured.texts if text.copied.longest == text.num_tokens]
         assert 5 <= len(whole) < 10
@@ -387,15 +384,15 @@ class TestPlaces:
         texts = [WrittenText("", PLANTED)]
         with path.open("a", encoding="utf-8") as file:
             file.write("!")
-        changed = measure_novelty(run_dir, texts)
+        changed = measure_memorization(run_dir, texts)
         assert "have changed since the run" in str(changed.why_no_files)
         [text] = changed.texts
         assert text.quote == PLANTED
         assert text.place is not None
         assert str(text.place) == f"block {text.place.block} of the training part"
-        assert text.to_dict()["longest"]["file"] is None
+        assert as_json(text)["longest"]["file"] is None
         path.unlink()
-        gone = measure_novelty(run_dir, texts)
+        gone = measure_memorization(run_dir, texts)
         assert "can't be read again" in str(gone.why_no_files)
         assert "a.txt" in str(gone.why_no_files) or str(made.texts) in str(gone.why_no_files)
         assert gone.texts[0].place == text.place
@@ -495,7 +492,7 @@ class TestHeldOut:
         for number in range(10):
             made.write(f"{number}.txt", verse(number, 20))
         run_dir = made.make(validation=0.3)
-        measured = measure_novelty(run_dir, [WrittenText("", verse(99, 4))])
+        measured = measure_memorization(run_dir, [WrittenText("", verse(99, 4))])
         training = TrainingText.open_run(run_dir)
         num_tokens = measured.texts[0].num_tokens
         excerpts = training.held_out_excerpts(length=num_tokens)
@@ -525,7 +522,7 @@ class TestHeldOut:
     def test_without_a_validation_part_there_is_none(self, made: MadeRun):
         made.write("a.txt", verse(1, 20))
         run_dir = made.make()
-        assert measure_novelty(run_dir, [WrittenText("", "x")]).held_out is None
+        assert measure_memorization(run_dir, [WrittenText("", "x")]).held_out is None
         assert TrainingText.open_run(run_dir).held_out_excerpts(length=8) == []
 
 
@@ -533,7 +530,7 @@ def test_nothing_heavy_is_loaded(made: MadeRun):
     made.write("a.txt", verse(1, 20) + PLANTED)
     code = (
         "import sys; from pathlib import Path; from gptft.analysis.memorization import *\n"
-        f"measure_novelty(Path({str(made.make())!r}), [WrittenText('', 'x')])\n"
+        f"measure_memorization(Path({str(made.make())!r}), [WrittenText('', 'x')])\n"
         "print(sorted({'torch', 'transformers', 'datasets'} & set(sys.modules)))"
     )
     done = subprocess.run(

@@ -1,0 +1,106 @@
+"""The text of spans -> the file, and the line or document, where each stands first."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from gptft.config.sections import DataConfig
+from gptft.documents.formats import RECORD_SUFFIXES
+from gptft.documents.held_out import Mask
+from gptft.documents.read import Chunk, cut_text, read_documents
+from gptft.documents.scan import ScannedText
+from gptft.documents.sources import VALIDATION
+from gptft.text.encoding import read_chunks
+from gptft.text.streams import content_suffix
+
+_CHUNK_BYTES = 1_000_000  # of a file, to search at once
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a span stands in the training text.
+
+    Attributes:
+        block: of the training split, from 1, as `gptft prepare --preview` counts them.
+        file: the file, as its name is shown; None where that can't be said.
+        line: of the file, from 1; None in a file of records.
+        document: which of the records, from 1, empty ones left out; None in a file of text.
+    """
+
+    block: int
+    file: str | None = None
+    line: int | None = None
+    document: int | None = None
+
+    def __str__(self) -> str:
+        if self.file is None:
+            return f"block {self.block:,} of the training part"
+        if self.line is None:
+            return f"{self.file}, document {self.document:,}"
+        return f"{self.file}:{self.line}"
+
+
+@dataclass(frozen=True)
+class WantedSpan:
+    """A span to find in the files.
+
+    Attributes:
+        text: the span with what stands around it.
+        offset: where in the text the span begins.
+        block: that holds it.
+    """
+
+    text: str
+    offset: int
+    block: int
+
+
+def find_spans(
+    texts: Sequence[ScannedText],
+    data: DataConfig,
+    wanted: Mapping[int, WantedSpan],
+    *,
+    held_out: Mask | None,
+) -> dict[int, Place]:
+    """The first place of each span in the documents of data.train that weren't held out."""
+    found: dict[int, Place] = {}
+    num_documents = 0  # of all texts so far: the validation split is drawn from all together
+    for text in texts:
+        if text.source.number == VALIDATION or len(found) == len(wanted):
+            continue
+        line, document, unread, is_blank = 1, 1, "", True
+        chunks, separator = _chunks(text, data)
+        for chunk, ends in chunks:
+            left = {number: span for number, span in wanted.items() if number not in found}
+            longest = max((len(span.text) for span in left.values()), default=1)
+            window = unread + chunk
+            is_blank = is_blank and (not chunk or chunk.isspace())
+            if held_out is None or not held_out[min(num_documents, len(held_out) - 1)]:
+                for number, span in left.items():
+                    if (at := window.find(span.text)) < 0:
+                        continue
+                    place = Place(span.block, text.source.name)
+                    found[number] = (
+                        replace(place, document=document)
+                        if separator is None
+                        else replace(place, line=line + window.count("\n", 0, at + span.offset))
+                    )
+            # A span may begin at the end of this chunk.
+            cut = len(window) if ends else max(len(window) - longest + 1, 0)
+            line += window.count("\n", 0, cut)
+            unread = window[cut:]
+            if ends:
+                line += (separator or "").count("\n")
+                document += not is_blank
+                num_documents += not is_blank
+                is_blank = True
+    return found
+
+
+def _chunks(text: ScannedText, data: DataConfig) -> tuple[Iterator[Chunk], str | None]:
+    """The documents of a text, blank ones too; and what stands between them, None in records."""
+    path = text.source.path
+    if path is None or content_suffix(path) in RECORD_SUFFIXES:
+        return read_documents(text, data), None
+    text.check_unchanged()
+    chunks = read_chunks(path, text.facts, line_ends=data.line_ends, chunk_bytes=_CHUNK_BYTES)
+    return cut_text(chunks, data), data.document_separator or ""

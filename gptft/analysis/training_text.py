@@ -1,0 +1,282 @@
+"""The text a run was trained on, as tokens: what of other texts is copied from it, and where."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from gptft.analysis.ngram_search import Copied, find_copies
+from gptft.analysis.span_places import Place, WantedSpan, find_spans
+from gptft.config.sections import Config
+from gptft.data.plan import PackingPlan, plan_packing, store_path
+from gptft.data.prepare import prepare_blocks
+from gptft.data.store import BlockStore, find_damage, read_ledger
+from gptft.documents.held_out import Mask, draw_validation
+from gptft.documents.scan import ScannedText, scan_texts
+from gptft.documents.sources import find_texts
+from gptft.errors import GptftError, RunError
+from gptft.files import default_cache_dir
+from gptft.runs.read import require_facts
+from gptft.tokenization.token_bytes import TokenBytes
+from gptft.tokenization.tokenizer import TextTokenizer, load_tokenizer
+from gptft.tokenization.tokens import split_tokens
+
+Notify = Callable[[str], None]
+
+_CONTEXT = 48  # tokens on either side of a span that tell its place from others with the same words
+_HELD_OUT_TOKENS = 4096
+_SHORTEST_EXCERPT = 32  # tokens, so that there are 16-grams in it
+
+
+@dataclass(frozen=True)
+class WrittenText:
+    """What a model wrote.
+
+    Attributes:
+        prompt: nothing of it is counted. Empty where it isn't known.
+        continuation: what follows it.
+    """
+
+    prompt: str
+    continuation: str
+
+
+@dataclass(frozen=True)
+class EncodedText:
+    """The tokens of a continuation.
+
+    Attributes:
+        data: prompt and continuation, as UTF-8.
+        ids: the tokens that begin in the continuation.
+        spans: for each token, its first byte in `data` and one past its last.
+    """
+
+    data: bytes
+    ids: tuple[int, ...]
+    spans: tuple[tuple[int, int], ...]
+
+    def quote(self, start: int, length: int) -> str:
+        """The text of `length` tokens from `start` on; a character cut at an edge is left out."""
+        if not length:
+            return ""
+        span = self.data[self.spans[start][0] : self.spans[start + length - 1][1]]
+        return span.decode("utf-8", errors="ignore")
+
+
+class TrainingText:
+    """The text a run was trained on, as tokens.
+
+    Attributes:
+        num_tokens: of its training split, each document's EOS counted.
+        tokenizer: what encoded it.
+        ledger: the account of its block store.
+    """
+
+    def __init__(
+        self, store_dir: Path, *, tokenizer: TextTokenizer, config: Config, run_dir: Path
+    ) -> None:
+        """Open the block store in `store_dir`; see `open_run`."""
+        self._store_dir, self._config, self._run_dir = store_dir, config, run_dir
+        self._store = BlockStore(store_dir)
+        self.num_tokens = self._store.num_tokens
+        self.tokenizer = tokenizer
+        self.ledger: Mapping[str, Any] = read_ledger(store_dir) or {}
+
+    @classmethod
+    def open_run(cls, run_dir: Path, *, notify: Notify = lambda sentence: None) -> "TrainingText":
+        """Find the blocks a run was trained on in the cache, or make them again.
+
+        Args:
+            run_dir: the run's folder; the run may be unfinished.
+            notify: told in a sentence where blocks are made again.
+
+        Raises:
+            RunError: it is no run, or its blocks are gone, and its texts are gone or changed.
+        """
+        facts = require_facts(run_dir)
+        name, config = _recorded(run_dir, facts)
+        store_dir = default_cache_dir() / "blocks" / name
+        try:
+            if not store_dir.is_dir() or find_damage(store_dir) is not None:
+                _rebuild_blocks(store_dir, config, run_dir=run_dir, notify=notify)
+            tokenizer = _tokenizer_of(run_dir, store_dir, config)
+            return cls(store_dir, tokenizer=tokenizer, config=config, run_dir=run_dir)
+        except RunError:
+            raise
+        except GptftError as error:
+            raise RunError(f"The training text of {run_dir} isn't available. {error}") from None
+
+    def encode(self, text: WrittenText) -> EncodedText:
+        """Encode a continuation as it would be encoded in a document, after its prompt.
+
+        A token that lies over the border of the two isn't counted, unless all that it has of the
+        prompt is white space.
+
+        Raises:
+            ConfigError: the text holds half of a surrogate pair.
+        """
+        together = text.prompt + text.continuation
+        data, border = together.encode(), len(text.prompt.encode())
+        kept = [
+            token
+            for token in split_tokens(self.tokenizer, together)
+            if token.start >= border
+            or (token.end > border and data[token.start : border].isspace())
+        ]
+        return EncodedText(
+            data,
+            ids=tuple(token.id for token in kept),
+            spans=tuple((token.start, token.end) for token in kept),
+        )
+
+    def copies(self, token_id_lists: Sequence[Sequence[int]]) -> list[Copied]:
+        """What of each sequence of ids stands in the training text, word for word."""
+        return find_copies(
+            token_id_lists,
+            read=self._store.span,
+            num_tokens=self.num_tokens,
+            eos_token_id=int(self.ledger["eos_token_id"]),
+        )
+
+    def held_out_excerpts(self, *, length: int) -> list[list[int]]:
+        """Excerpts of the validation split, evenly spread, 4,096 tokens in all at most.
+
+        Args:
+            length: tokens of each, at least 32 and no more than there are.
+
+        Returns:
+            ids; no excerpt at all where the run held nothing out.
+        """
+        if not self.ledger.get("validation_documents"):
+            return []
+        store = BlockStore(self._store_dir, part="validation")
+        length = min(max(length, _SHORTEST_EXCERPT), _HELD_OUT_TOKENS, store.num_tokens)
+        count = min(_HELD_OUT_TOKENS, store.num_tokens) // length
+        free = store.num_tokens - length
+        starts = [free * number // max(count - 1, 1) for number in range(count)]
+        return [store.span(start, length).tolist() for start in starts]
+
+    def places(self, copies: Sequence[Copied]) -> tuple[list[Place | None], str | None]:
+        """Where the longest spans first stand: the file and line, or else the block.
+
+        Returns:
+            a place for each, None where there is no span; and why some have no file, in a
+            sentence, where that is so.
+        """
+        block_size = len(self._store[0])
+        places: list[Place | None] = [None] * len(copies)
+        wanted: dict[int, WantedSpan] = {}
+        for number, copied in enumerate(copies):
+            if (start := copied.place_in_stream) is not None:
+                place = places[number] = Place(start // block_size + 1)
+                wanted[number] = self._wanted(start, copied.longest, block=place.block)
+        if not wanted:
+            return places, None
+        try:
+            plan, texts = _scan(self._config)
+            if store_path(plan, texts).name != self._store_dir.name:
+                return places, (
+                    "The training files, or how they are read, have changed since the run: a place "
+                    "in them can't be named."
+                )
+            found = find_spans(texts, plan.data, wanted, held_out=self._held_out())
+        except GptftError as error:
+            return places, f"The training files can't be read again: {error}"
+        for number, place in found.items():
+            places[number] = place
+        if len(found) < len(wanted):
+            return places, (
+                "A span isn't spelled in the training files as its tokens are: the tokenizer "
+                "changes the text it encodes."
+            )
+        return places, None
+
+    def _held_out(self) -> Mask | None:
+        """Of the documents of data.train, those in the validation split; None where none are."""
+        data, ledger = self._config.data, self.ledger
+        if data is None or not isinstance(data.validation, float):
+            return None
+        counted = ledger["documents"] - ledger["repeated_documents"] + ledger["unused_documents"]
+        return draw_validation(counted, data, fraction=data.validation)
+
+    def _wanted(self, place: int, length: int, *, block: int) -> WantedSpan:
+        """A span of the stream as text, with what stands around it in its document."""
+        eos = int(self.ledger["eos_token_id"])
+        start = max(place - _CONTEXT, 0)
+        stop = min(place + length + _CONTEXT, self.num_tokens)
+        ids = self._store.span(start, stop - start).tolist()
+        at = place - start
+        before, span, after = ids[:at], ids[at : at + length], ids[at + length :]
+        begins = start == 0
+        if eos in before:
+            before = before[len(before) - before[::-1].index(eos) :]
+            begins = True
+        after = after[: after.index(eos)] if eos in after else after
+        raws = TokenBytes.of(self.tokenizer.backend).of_ids(
+            [*before, *span, *after], at_start=begins
+        )
+        text = b"".join(raws).decode("utf-8", errors="ignore")
+        head = b"".join(raws[: len(before)]).decode("utf-8", errors="ignore")
+        tail = text[len(head) :]
+        # The line of the first word, not of the line's end before it.
+        return WantedSpan(text, len(head) + len(tail) - len(tail.lstrip()), block)
+
+
+def _recorded(run_dir: Path, facts: Mapping[str, Any]) -> tuple[str, Config]:
+    """What run.json says of the blocks: their name, and the settings they were made by."""
+    try:
+        name, sections = facts["data"]["store"], facts["config"]
+        config = Config.model_validate(
+            {part: sections[part] for part in ("model", "tokenizer", "data") if part in sections}
+        )
+        if not isinstance(name, str) or Path(name).name != name or config.data is None:
+            raise KeyError
+    except (KeyError, TypeError, ValidationError):
+        raise RunError(
+            f"{run_dir / 'run.json'} doesn't say what the run was trained on: another version of "
+            "gptft made it, or it was changed."
+        ) from None
+    return name, config
+
+
+def _rebuild_blocks(store_dir: Path, config: Config, *, run_dir: Path, notify: Notify) -> None:
+    """Make the blocks of a run again, if its texts are still what they were.
+
+    Raises:
+        RunError: they aren't.
+        GptftError: they, or the tokenizer, can't be read.
+    """
+    reason = f"its blocks aren't intact in the cache {store_dir.parent.parent}"
+    try:
+        plan, texts = _scan(config)
+    except GptftError as error:
+        raise RunError(
+            f"The training text of {run_dir} isn't available: {reason}, and its texts can't be "
+            f"read again. {error}"
+        ) from None
+    if store_path(plan, texts).name != store_dir.name:
+        raise RunError(
+            f"The training text of {run_dir} isn't available: {reason}, and its texts, or how they "
+            "are read, have changed since the run. Put the texts back as they were, or set "
+            "GPTFT_CACHE to the cache that the run was trained from."
+        )
+    notify(f"The blocks of {run_dir} aren't intact in the cache; they are made again.")
+    prepare_blocks(plan, notify=notify)
+
+
+def _scan(config: Config) -> tuple[PackingPlan, list[ScannedText]]:
+    """The texts of a config as they are today, with what else decides its blocks."""
+    plan = plan_packing(config)
+    found = find_texts(plan.data)
+    return plan, scan_texts(found.texts, plan.data, cache_dir=plan.cache_dir)
+
+
+def _tokenizer_of(run_dir: Path, store_dir: Path, config: Config) -> TextTokenizer:
+    """The tokenizer of a run: trained with its blocks, or its model's, or its base's."""
+    for folder in (store_dir / "tokenizer", run_dir / "model"):
+        if (folder / "tokenizer.json").is_file():
+            return load_tokenizer(str(folder))
+    plan = plan_packing(config)
+    return plan.tokenizer or load_tokenizer(str(store_dir / "tokenizer"))
