@@ -6,7 +6,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import fields, is_dataclass
@@ -42,15 +42,19 @@ class JsonFields:
     Attributes:
         json_names: names of fields and properties, in their order; all fields where it is empty.
         json_also: names of properties that follow.
+        json_digits: by name, to how many places behind the point a number is rounded.
     """
 
     __slots__ = ()
     json_names: ClassVar[tuple[str, ...]] = ()
     json_also: ClassVar[tuple[str, ...]] = ()
+    json_digits: ClassVar[Mapping[str, int]] = {}
 
     def json_fields(self) -> dict[str, Any]:
         """Values by the names that `as_json` gives them; overridden where a key is no attribute."""
-        return {name: getattr(self, name) for name in (*_names(self), *self.json_also)}
+        values = {name: getattr(self, name) for name in (*_names(self), *self.json_also)}
+        digits = self.json_digits.items()
+        return values | {name: round(values[name], places or None) for name, places in digits}
 
 
 def as_json(value: Any) -> Any:
@@ -289,14 +293,21 @@ def file_checksum(path: Path, checksum: Checksum = "sha256") -> str:
         return hashlib.file_digest(file, _hasher(checksum)).hexdigest()
 
 
-def json_checksum(value: Any, checksum: Checksum = "sha256") -> str:
+def json_checksum(
+    value: Any, checksum: Checksum = "sha256", *, default: Callable[[Any], Any] | None = None
+) -> str:
     """The checksum of a value's JSON with sorted keys, in hexadecimal.
+
+    Args:
+        value: plain values.
+        checksum: which.
+        default: gives plain values for others; without it these are a TypeError.
 
     >>> json_checksum({"a": 1, "b": 2}) == json_checksum({"b": 2, "a": 1})
     True
     """
     hasher = _hasher(checksum)()
-    hasher.update(json.dumps(value, sort_keys=True).encode())
+    hasher.update(json.dumps(value, sort_keys=True, default=default).encode())
     digest: str = hasher.hexdigest()
     return digest
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -48,11 +49,16 @@ class Inner(JsonFields):
     count: int
     total: int
 
-    json_also = ("share",)
+    json_also = ("share", "percent")
+    json_digits: ClassVar = {"share": 2, "percent": 0}
 
     @property
     def share(self) -> float:
         return self.count / self.total
+
+    @property
+    def percent(self) -> float:
+        return 100 * self.share
 
 
 @dataclass(frozen=True)
@@ -81,11 +87,11 @@ class Renamed(JsonFields):
 
 
 def test_a_value_as_json():
-    value = Outer(Path("a") / "b", (Inner(1, 4),), {2: float("nan")}, b"\xff\x00", Colour.RED)
+    value = Outer(Path("a") / "b", (Inner(1, 3),), {2: float("nan")}, b"\xff\x00", Colour.RED)
     found = as_json(value)
     assert found == {
         "path": str(Path("a") / "b"),
-        "inner": [{"count": 1, "total": 4, "share": 0.25}],
+        "inner": [{"count": 1, "total": 3, "share": 0.33, "percent": 33}],
         "by_length": {"2": None},
         "data": "ff00",
         "colour": "red",
@@ -94,7 +100,11 @@ def test_a_value_as_json():
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert as_json(Short(1, 2)) == {"a": 2}
     assert as_json([Renamed(True)]) == [
-        {"special": True, "loss": None, "inner": {"count": 1, "total": 2, "share": 0.5}}
+        {
+            "special": True,
+            "loss": None,
+            "inner": {"count": 1, "total": 2, "share": 0.5, "percent": 50},
+        }
     ]
 
 

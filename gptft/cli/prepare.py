@@ -44,7 +44,7 @@ def prepare(
         with progress_bar() as progress:
             part = prepare_shard(plan, Shard.parse(shard), progress=progress, notify=notice)
         if as_json:
-            result_json(part.to_dict())
+            result_json(part)
             return
         for sentence in part.sentences():
             result(sentence)
@@ -60,8 +60,8 @@ def prepare(
 
         block = preview_block(config, prepared, preview)
     if as_json:
-        shown = {} if block is None else {"preview": block.to_dict()}
-        result_json({**prepared.to_dict(), **shown})
+        shown = {} if block is None else {"preview": block}
+        result_json({**prepared.json_fields(), **shown})
         return
     for sentence in prepared.sentences():
         result(sentence)

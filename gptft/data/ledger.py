@@ -4,14 +4,16 @@ In: counts. Out: a frozen `Ledger`, its sentences for a person, its dictionary f
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar, Literal
+
+from gptft.files import JsonFields
 
 NAMED = 5  # so many of a kind are named one by one, the rest are counted
 
 
 @dataclass(frozen=True)
-class Ledger:
+class Ledger(JsonFields):
     """What went into a block store, and what came out.
 
     For both parts together: tokens + num_eos = num_blocks * block_size + tail_tokens +
@@ -86,6 +88,9 @@ class Ledger:
     skipped: Mapping[str, int] = field(default_factory=dict)
     named: Mapping[str, list[str]] = field(default_factory=dict)
 
+    json_also = ("bytes_per_token", "validation_share")
+    json_digits: ClassVar = {"bytes_per_token": 4, "validation_share": 6}
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Ledger | None":
         """The ledger in `values`, or None where another version of gptft wrote it."""
@@ -107,14 +112,6 @@ class Ledger:
     def validation_share(self) -> float:
         """The share of all text tokens that is held out."""
         return self.validation_tokens / max(self.tokens, 1)
-
-    def to_dict(self) -> dict[str, Any]:
-        """All counts by name, and what follows from them."""
-        return {
-            **asdict(self),
-            "bytes_per_token": round(self.bytes_per_token, 4),
-            "validation_share": round(self.validation_share, 6),
-        }
 
     def sentences(self) -> list[str]:
         """The account in plain words, one fact a sentence."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from gptft.config.sections import Config, DataConfig
 from gptft.data.encoded_documents import EncodedDocuments, encode_documents
@@ -30,7 +30,7 @@ from gptft.documents.read import read_documents
 from gptft.documents.scan import Progress, ScannedText, recall_scan, scan_texts
 from gptft.documents.sources import VALIDATION, find_texts
 from gptft.errors import ConfigError, DataError, RunError
-from gptft.files import is_disk_full
+from gptft.files import JsonFields, is_disk_full
 from gptft.tokenization.encoder import Engine, choose_engine
 from gptft.tokenization.token_ids import token_dtype
 from gptft.tokenization.tokenizer import TextTokenizer, save_tokenizer, train_tokenizer
@@ -39,7 +39,7 @@ Notify = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Prepared:
+class Prepared(JsonFields):
     """A block store, ready for training.
 
     Attributes:
@@ -55,6 +55,9 @@ class Prepared:
     cached: bool
     seconds: float
 
+    json_names = ("cached", "seconds", "mb_per_s", "tokens_per_s", "path")
+    json_digits: ClassVar = {"seconds": 3, "mb_per_s": 3, "tokens_per_s": 0}
+
     @property
     def mb_per_s(self) -> float:
         """Megabytes of text a second, in `seconds`."""
@@ -65,16 +68,9 @@ class Prepared:
         """Tokens of text a second, in `seconds`."""
         return self.ledger.tokens / max(self.seconds, 1e-9)
 
-    def to_dict(self) -> dict[str, Any]:
+    def json_fields(self) -> dict[str, Any]:
         """The ledger with what this call adds, by name."""
-        return {
-            **self.ledger.to_dict(),
-            "cached": self.cached,
-            "seconds": round(self.seconds, 3),
-            "mb_per_s": round(self.mb_per_s, 3),
-            "tokens_per_s": round(self.tokens_per_s),
-            "path": str(self.path),
-        }
+        return {**self.ledger.json_fields(), **super().json_fields()}
 
     def sentences(self) -> list[str]:
         """The ledger in plain words, and where the blocks are."""

@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from gptft.data.plan import plan_packing
 from gptft.data.prepare import Prepared
 from gptft.data.store import BlockStore
 from gptft.errors import ConfigError
+from gptft.files import JsonFields
 from gptft.terminal.text import visible
 from gptft.tokenization.token_bytes import TokenBytes, drop_first_space
 from gptft.tokenization.token_ids import TokenIds
@@ -40,7 +41,7 @@ _MISPLACED = re.compile("âŸ¨(?:[0-9a-f]{2}(?: [0-9a-f]{2})*|U\\+[0-9A-F]{4,6})âŸ
 
 
 @dataclass(frozen=True)
-class PreviewDocument:
+class PreviewDocument(JsonFields):
     """The part of a document that lies in a block.
 
     Attributes:
@@ -59,19 +60,16 @@ class PreviewDocument:
     untrained: int
     first_is_untrained: bool
 
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON has it: the text as it is, but for stray bytes and what JSON doesn't escape."""
-        text = _legible(self.data, keeps=lambda character: not "\x7f" <= character <= "\x9f")
-        return {
-            "text": text,
-            "num_tokens": self.num_tokens,
-            "begins": self.begins,
-            "ends": self.ends,
-        }
+    json_names = ("text", "num_tokens", "begins", "ends")
+
+    @property
+    def text(self) -> str:
+        """The text as it is, but for stray bytes and what JSON doesn't escape."""
+        return _legible(self.data, keeps=lambda character: not "\x7f" <= character <= "\x9f")
 
 
 @dataclass(frozen=True)
-class BlockPreview:
+class BlockPreview(JsonFields):
     """One block of the training part, decoded.
 
     Attributes:
@@ -96,16 +94,12 @@ class BlockPreview:
     isolated: bool
     shifted: bool
 
-    def to_dict(self) -> dict[str, Any]:
-        """Numbers, ids and documents by name."""
-        return {
-            "block": self.block,
-            "of": self.of,
-            "num_tokens": len(self.token_ids),
-            "trained_tokens": self.trained_tokens,
-            "token_ids": list(self.token_ids),
-            "documents": [document.to_dict() for document in self.documents],
-        }
+    json_names = ("block", "of", "num_tokens", "trained_tokens", "token_ids", "documents")
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of the block."""
+        return len(self.token_ids)
 
     def render(self) -> "RenderableType":
         """For `console.print`: in colour on a terminal, plain and never wrapped off one."""

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from gptft.data.encoded_documents import EncodedDocuments, encode_documents
 from gptft.data.ledger import Ledger
@@ -39,7 +39,7 @@ from gptft.documents.scan import (
 )
 from gptft.documents.sources import FoundTexts, TextSource, find_texts
 from gptft.errors import ConfigError, DataError
-from gptft.files import json_checksum
+from gptft.files import JsonFields, json_checksum
 from gptft.tokenization.encoder import choose_engine
 
 _FORMAT = 2  # of a shard; part of its address, so that an older gptft's shard is never misread
@@ -85,7 +85,7 @@ class Shard:
 
 
 @dataclass(frozen=True)
-class PreparedShard:
+class PreparedShard(JsonFields):
     """A shard on disk, ready to be merged.
 
     Attributes:
@@ -102,17 +102,17 @@ class PreparedShard:
     cached: bool
     seconds: float
 
-    def to_dict(self) -> dict[str, Any]:
-        """All of it by name."""
-        rate = self.counts["bytes"] / max(self.seconds, 1e-9) / 1e6
-        return {
-            "shard": str(self.shard),
-            **self.counts,
-            "cached": self.cached,
-            "seconds": round(self.seconds, 3),
-            "mb_per_s": round(rate, 3),
-            "path": str(self.path),
-        }
+    json_names = ("cached", "seconds", "mb_per_s", "path")
+    json_digits: ClassVar = {"seconds": 3, "mb_per_s": 3}
+
+    @property
+    def mb_per_s(self) -> float:
+        """Megabytes of text a second, in `seconds`."""
+        return float(self.counts["bytes"] / max(self.seconds, 1e-9) / 1e6)
+
+    def json_fields(self) -> dict[str, Any]:
+        """The shard, what is in it, and what this call did, by name."""
+        return {"shard": str(self.shard), **self.counts, **super().json_fields()}
 
     def sentences(self) -> list[str]:
         """The account in plain words."""

@@ -4,7 +4,6 @@ In: a config and a prepared block store. Out: a `Job` in which all goes together
 what decides its weights; and in the end its model on disk.
 """
 
-import hashlib
 import json
 import os
 import shutil
@@ -22,7 +21,7 @@ from gptft.config.sections import Config
 from gptft.config.training_fields import DEFAULT_NGRAM_SIZE
 from gptft.data.store import BlockStore, read_ledger
 from gptft.errors import ConfigError, DataError, ModelError
-from gptft.files import sync_folder, sync_tree
+from gptft.files import json_checksum, sync_folder, sync_tree
 from gptft.models.hub import find_model
 from gptft.models.load import context_of, load_auto_tokenizer, load_for_training, new_model
 from gptft.models.precision import named_dtype
@@ -227,8 +226,7 @@ def fingerprint(config: Config, job: Job) -> dict[str, Any]:
 
 
 def _digest(value: Any) -> str:
-    text = json.dumps(value, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return json_checksum(value, default=str)[:16]
 
 
 def save_model(job: Job, *, run_dir: Path, save_dtype: str) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from rich.console import Console
@@ -72,6 +72,7 @@ class TrainResult(JsonFields):
         "validation",
         "samples",
     )
+    json_digits: ClassVar = {"seconds": 2, "tokens_per_second": 1}
 
     @property
     def model_dir(self) -> Path:
@@ -80,12 +81,8 @@ class TrainResult(JsonFields):
 
     @property
     def tokens_per_second(self) -> float:
-        """Tokens trained on a second, to a tenth."""
-        return round(self.num_tokens / max(self.seconds, 1e-9), 1)
-
-    def json_fields(self) -> dict[str, Any]:
-        """The figures by name, as in run.json."""
-        return {**super().json_fields(), "seconds": round(self.seconds, 2)}
+        """Tokens trained on a second."""
+        return self.num_tokens / max(self.seconds, 1e-9)
 
 
 @dataclass(frozen=True)

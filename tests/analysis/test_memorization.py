@@ -187,7 +187,7 @@ class MadeRun:
         facts = {
             "state": "done",
             "config": config.resolved(),
-            "data": {"store": self.prepared.path.name, "ledger": self.prepared.ledger.to_dict()},
+            "data": {"store": self.prepared.path.name, "ledger": as_json(self.prepared.ledger)},
         }
         (self.run_dir / "run.json").write_text(json.dumps(facts), encoding="utf-8")
         lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in samples)

@@ -17,6 +17,7 @@ from gptft.data.prepare import prepare_config
 from gptft.data.preview import BlockPreview, preview_block
 from gptft.data.store import BlockStore
 from gptft.errors import ConfigError
+from gptft.files import as_json
 from tests.conftest import SENTENCES
 
 # No merge of the tiny tokenizer joins these letters: a letter is a token.
@@ -51,7 +52,7 @@ def preview(model_dir: Path, number: int, **settings: object) -> BlockPreview:
 
 def documents(block: BlockPreview) -> list[tuple[str, int, bool, bool]]:
     keys = ("text", "num_tokens", "begins", "ends")
-    return [tuple(document[key] for key in keys) for document in block.to_dict()["documents"]]
+    return [tuple(document[key] for key in keys) for document in as_json(block)["documents"]]
 
 
 def plain(block: BlockPreview) -> str:
@@ -210,7 +211,7 @@ def test_control_characters_are_shown_and_never_sent(tiny_model_dir: Path, tmp_p
     printed = SGR.sub("", coloured(block))
     assert "".join(sorted({c for c in plain(block) + printed if not c.isprintable()})) == "\t\n"
     assert "⟨U+009B⟩31m" in printed
-    text = json.dumps(block.to_dict(), ensure_ascii=False)
+    text = json.dumps(as_json(block), ensure_ascii=False)
     assert all(character.isprintable() for character in text if character < "\xa0")
     assert block.documents[0].data.decode() == HARMFUL
 

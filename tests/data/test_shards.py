@@ -15,6 +15,7 @@ from gptft.data.shards import Shard, merge_shards, prepare_shard, shard_texts
 from gptft.documents.scan import Stamp
 from gptft.documents.sources import TextSource, find_texts
 from gptft.errors import ConfigError, DataError
+from gptft.files import as_json
 from gptft.tokenization.tokenizer import TextTokenizer
 from tests.conftest import SENTENCES
 from tests.documents.reference import (
@@ -135,7 +136,7 @@ class TestShard:
 
     def test_counts_what_it_read(self, four: PackingPlan, ids: Ids):
         made = prepare_shard(four, Shard(1, 1))
-        said = made.to_dict()
+        said = as_json(made)
         assert (said["shard"], said["cached"]) == ("1/1", False)
         assert (said["files"], said["documents"], said["empty_documents"]) == (4, 4, 0)
         assert said["tokens"] == sum(len(ids(sentence)) for sentence in SENTENCES)

@@ -6,6 +6,8 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
+import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -223,6 +225,26 @@ def test_step_and_loss_are_the_last_that_were_logged(tmp_path: Path):
     result = {"steps": 25, "train": {"loss_after": 2.0}}
     status = status_of(make_run(tmp_path / "quiet", state="done", result=result))
     assert (status.step, status.num_steps, status.loss) == (25, 25, 2.0)
+
+
+@pytest.mark.slow
+def test_a_log_of_200_megabytes_is_listed_at_once(tmp_path: Path):
+    folder = make_run(tmp_path / "my", state="stopped")
+    row = json.dumps({"step": 1, "loss": 2.5, "pad": "x" * 1_000}) + "\n"
+    with (folder / "metrics.jsonl").open("w", encoding="utf-8") as log:
+        for _ in range(200):
+            log.write(row * (1_000_000 // len(row)))
+        log.write('{"step": 190000, "loss": 1.5}\n{"step": 190')
+    assert (folder / "metrics.jsonl").stat().st_size > 199_000_000
+    tracemalloc.start()
+    begun = time.perf_counter()
+    status = only(folder)
+    seconds = time.perf_counter() - begun
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (status.step, status.loss) == (190_000, 1.5)
+    assert seconds < 1
+    assert peak < 2_000_000
 
 
 @pytest.mark.parametrize("loss", ["NaN", "null"])
