@@ -1,6 +1,6 @@
 """The bundled model beside compressors and an n-gram model, in bits a byte of works none has seen.
 
-    python benchmarks/held_out.py [--config configs/pretrain-pico.yaml] [--model pico]
+    python benchmarks/held_out.py [--config YAML] [--model pico]
         [--corpus PATH/TO/ru-classics] [--rows model,xz,zstd,ppmd,kneser-ney]
 
 Works that the config holds out are what is measured on; all it trains on is what each row knows
@@ -30,6 +30,7 @@ from gptft.documents.scan import scan_texts
 from gptft.documents.sources import VALIDATION, find_texts
 from gptft.files import default_cache_dir
 
+CONFIG = Path("gptft/models/pico/recipes/pretrain-pico.yaml")
 CORPUS = "corpus/ru-classics"  # what the shipped config calls it
 _PPMD_ORDERS = (6, 8, 16)
 _ORDER = 5  # of the n-gram model: four characters, and the one to come
@@ -180,7 +181,7 @@ def kind_of(work: str) -> str:
 def main() -> int:
     """Measure, print, and tell whether the model is the best."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--config", type=Path, default=Path("configs/pretrain-pico.yaml"))
+    parser.add_argument("--config", type=Path, default=CONFIG)
     parser.add_argument("--model", default="pico", help="a run folder, a model folder, or pico")
     parser.add_argument("--corpus", default=CORPUS, help="where the corpus is")
     parser.add_argument("--rows", default="model,xz,zstd,ppmd,kneser-ney", help="some of them")

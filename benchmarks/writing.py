@@ -1,6 +1,6 @@
 """What the bundled model writes unprompted: are its words words, and does it repeat itself?
 
-    python benchmarks/writing.py [--model pico] [--config configs/pretrain-pico.yaml]
+    python benchmarks/writing.py [--model pico] [--config YAML]
         [--corpus PATH/TO/ru-classics] [--texts 20] [--tokens 200] [--show 3]
 
 Texts begin after EOS, nucleus 0.9 at temperature 0.8, seeds 1, 2, 3 and so on. A word is a run of
@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 
 from generate import through_gptft
-from held_out import CORPUS, data_of, read_parts
+from held_out import CONFIG, CORPUS, data_of, read_parts
 
 from gptft.decoding.compare.diversity import seq_rep_n
 from gptft.decoding.engine import generate, load_model
@@ -75,7 +75,7 @@ def main() -> int:
     """Measure, print, and tell whether every limit is kept."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="pico", help="a run folder, a model folder, or pico")
-    parser.add_argument("--config", type=Path, default=Path("configs/pretrain-pico.yaml"))
+    parser.add_argument("--config", type=Path, default=CONFIG)
     parser.add_argument("--corpus", default=CORPUS, help="where the corpus is")
     parser.add_argument("--texts", type=int, default=20)
     parser.add_argument("--tokens", type=int, default=200)

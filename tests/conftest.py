@@ -15,6 +15,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts a job
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parents[1]
+PICO_RECIPES = ROOT / "gptft" / "models" / "pico" / "recipes"
 SHARED_CORPUS = ROOT.parent / "shared" / "corpus" / "ru-classics"
 
 # Two stanzas' worth of text with every letter a tiny tokenizer needs; public domain.

@@ -1,4 +1,4 @@
-"""The promises of the first page: quickstart gets better at Pushkin, a poem is learned by heart."""
+"""The promises of the first page: quickstart gets better at Pushkin, a poem is memorized."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from gptft.config.load import load_config
-from tests.conftest import ROOT, SHARED_CORPUS
+from tests.conftest import PICO_RECIPES, ROOT, SHARED_CORPUS
 
 
 def gptft(*args: str, folder: Path) -> dict[str, Any]:
@@ -46,7 +46,7 @@ def next_line(prompt: str) -> list[str]:
 
 def held_out_pushkin() -> list[Path]:
     """The verse by Pushkin that pico's recipes hold out."""
-    data = load_config(ROOT / "configs" / "pretrain-pico.yaml").data
+    data = load_config(PICO_RECIPES / "pretrain-pico.yaml").data
     assert data is not None
     assert isinstance(data.validation, list)
     names = [name for name in data.validation if "/poems/Pushkin/" in name]

@@ -287,12 +287,12 @@ def test_a_resolved_config_holds_no_secret(tmp_path: Path):
     assert "hf_secret" not in dump_yaml(config.resolved())
 
 
-SHIPPED = sorted((ROOT / "configs").rglob("*.yaml"))
+SHIPPED = sorted(path for room in ("configs", "gptft") for path in (ROOT / room).rglob("*.yaml"))
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_every_shipped_config_loads_and_is_headed_by_its_command(path: Path):
     load_config(path)
     head = path.read_text(encoding="utf-8").split("\n\n")[0]
-    assert f"configs/{path.relative_to(ROOT / 'configs')}" in head
+    assert path.relative_to(ROOT).as_posix() in head
     assert "gptft " in head
