@@ -4,15 +4,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from gptft.config.sections import DataConfig
-from gptft.documents.formats import RECORD_SUFFIXES
+from gptft.documents.formats.plain_text import Chunk
+from gptft.documents.formats.registry import format_of
 from gptft.documents.held_out import Mask
-from gptft.documents.read import Chunk, cut_text, read_documents
+from gptft.documents.read import read_as_they_stand
 from gptft.documents.scan import ScannedText
 from gptft.documents.sources import VALIDATION
-from gptft.text.encoding import read_chunks
-from gptft.text.streams import content_suffix
-
-_CHUNK_BYTES = 1_000_000  # of a file, to search at once
 
 
 @dataclass(frozen=True)
@@ -99,8 +96,5 @@ def find_spans(
 def _chunks(text: ScannedText, data: DataConfig) -> tuple[Iterator[Chunk], str | None]:
     """The documents of a text, blank ones too; and what stands between them, None in records."""
     path = text.source.path
-    if path is None or content_suffix(path) in RECORD_SUFFIXES:
-        return read_documents(text, data), None
-    text.check_unchanged()
-    chunks = read_chunks(path, text.facts, line_ends=data.line_ends, chunk_bytes=_CHUNK_BYTES)
-    return cut_text(chunks, data), data.document_separator or ""
+    is_records = path is None or format_of(path).read_records is not None
+    return read_as_they_stand(text, data), None if is_records else data.document_separator or ""

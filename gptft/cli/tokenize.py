@@ -149,7 +149,7 @@ def _is_corpus(files: Sequence[Path], shown: Sequence[str]) -> bool:
     several = len(files) > 1 or files[0].is_dir() or str(files[0]).startswith("hub:")
     if not several and (files[0].exists() or not {*"*?["} & {*str(files[0])}):
         size = files[0].stat().st_size if files[0].is_file() else 0
-        if size <= _SHOWN_BYTES and files[0].suffix.lower() not in (".parquet", ".gz", ".zst"):
+        if size <= _SHOWN_BYTES and not _is_packed(files[0]):
             return False
         what = f"{files[0]} has {size:,} bytes"
     else:
@@ -162,6 +162,14 @@ def _is_corpus(files: Sequence[Path], shown: Sequence[str]) -> bool:
             f"leave {flags[0]} out: then the tokens are counted."
         )
     return True
+
+
+def _is_packed(path: Path) -> bool:
+    """Whether a file's size says little of its text: it is compressed, or no text."""
+    from gptft.documents.formats.registry import format_of
+    from gptft.text.streams import COMPRESSED_SUFFIXES
+
+    return path.suffix.lower() in COMPRESSED_SUFFIXES or format_of(path).is_binary
 
 
 def _audit(model: str, *, as_json: bool) -> None:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import xxhash
 
 from gptft.config.sections import DataConfig
-from gptft.documents.read import Chunk
+from gptft.documents.formats.plain_text import Chunk
 from gptft.documents.scan import Progress, ScannedText
 from gptft.files import as_json, read_json, write_text
 from gptft.tokenization.batches import Batch, encodable_chunks, encode_batches

@@ -37,7 +37,7 @@ from gptft.documents.scan import (
     scan_texts,
     to_row,
 )
-from gptft.documents.sources import FoundTexts, TextSource, find_texts
+from gptft.documents.sources import FoundTexts, TextInput, find_texts
 from gptft.errors import ConfigError, DataError
 from gptft.files import JsonFields, json_checksum
 from gptft.tokenization.encoder import choose_engine
@@ -125,7 +125,7 @@ class PreparedShard(JsonFields):
         ]
 
 
-def shard_texts(texts: Sequence[TextSource], shard: Shard) -> list[TextSource]:
+def shard_texts(texts: Sequence[TextInput], shard: Shard) -> list[TextInput]:
     """The texts of one shard: a stretch of the list, of about the same size as the others.
 
     Args:

@@ -16,7 +16,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from gptft.documents.formats import RecordText, check_table, read_table
+from gptft.documents.arrow_tables import check_table, read_table
+from gptft.documents.records import RecordText
 from gptft.errors import DataError
 from gptft.files import file_checksum
 

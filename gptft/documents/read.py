@@ -1,149 +1,56 @@
-"""A surveyed text -> its documents, in pieces of bounded size.
+"""A scanned text -> its documents, in chunks of bounded size."""
 
-In: a file or data set, and the `data` section. Out: pieces of text, each told apart by whether a
-document ends with it, so that memory stays flat however long a document is. Knows nothing of
-tokens.
-"""
-
-import re
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
 
 from gptft.config.sections import DataConfig
-from gptft.documents.formats import RECORD_SUFFIXES, RecordText, read_parquet, read_records
+from gptft.documents.formats.format import OpenedFile
+from gptft.documents.formats.plain_text import Chunk, cut_text
+from gptft.documents.formats.registry import format_of
+from gptft.documents.records import RecordText
 from gptft.documents.scan import ScannedText
 from gptft.text.encoding import read_chunks
-from gptft.text.streams import content_suffix
 
 _CHUNK_BYTES = 1_000_000  # more holds more memory, and is no faster
-_LONGEST_HEADING = 1_000  # characters; a longer line is text, so that it need not be held whole
-
-
-class Chunk(NamedTuple):
-    """A stretch of a document; an empty document is one empty piece."""
-
-    text: str
-    ends: bool  # whether the document ends with it
 
 
 def read_documents(text: ScannedText, data: DataConfig) -> Iterator[Chunk]:
-    """Read all documents of one source, in order.
+    """Read all documents of one source, in order; one of nothing but white space is empty.
 
     Raises:
-        DataError: a record is wrong, or the file changed since it was surveyed.
+        DataError: a record is wrong, or the file changed since it was scanned.
+    """
+    return _without_blanks(read_as_they_stand(text, data))
+
+
+def read_as_they_stand(text: ScannedText, data: DataConfig) -> Iterator[Chunk]:
+    """Read all documents of one source, in order, blank ones with their white space.
+
+    Raises:
+        DataError: a record is wrong, or the file changed since it was scanned.
     """
     text.check_unchanged()
-    fragments = _fragments(text, data)
-    yield from _without_blanks(fragments)
+    yield from _documents(text, data)
     text.check_unchanged()
 
 
-def _fragments(text: ScannedText, data: DataConfig) -> Iterator[Chunk]:
-    path, record_text = text.source.path, RecordText(data.text_field, data.template)
+def _documents(text: ScannedText, data: DataConfig) -> Iterator[Chunk]:
+    path, record_text = text.source.path, RecordText.from_config(data)
     if path is None:
         from gptft.documents.hub import HubSource, read_hub
 
         source = HubSource.parse(text.source.name)
         records = read_hub(source, streaming=data.streaming, record_text=record_text)
         return (Chunk(record, True) for record in records)
-    suffix = content_suffix(path)
-    if suffix == ".parquet":
-        return (Chunk(record, True) for record in read_parquet(path, record_text=record_text))
     chunks = read_chunks(path, text.facts, line_ends=data.line_ends, chunk_bytes=_CHUNK_BYTES)
-    if suffix in RECORD_SUFFIXES:
-        name = text.source.name
-        records = read_records(chunks, suffix=suffix, name=name, record_text=record_text)
-        return (Chunk(record, True) for record in records)
-    return cut_text(chunks, data)
-
-
-def cut_text(chunks: Iterable[str], data: DataConfig) -> Iterator[Chunk]:
-    """Cut a text file into documents as `data` says: at headings, at separators, or not at all."""
-    if data.document_heading is not None:
-        return split_at_headings(chunks, heading=re.compile(data.document_heading))
-    return split_documents(chunks, separator=data.document_separator)
-
-
-def split_documents(chunks: Iterable[str], *, separator: str | None) -> Iterator[Chunk]:
-    r"""Cut a text into documents.
-
-    Args:
-        chunks: the text in stretches of any length.
-        separator: the exact text between two documents, which belongs to neither; None for one
-            document.
-
-    >>> [*split_documents(["a\n--", "-\nb"], separator="\n---\n")]
-    [Chunk(text='a', ends=True), Chunk(text='b', ends=True)]
-    """
-    if separator is None:
-        held: str | None = None
-        for chunk in chunks:
-            if held is not None:
-                yield Chunk(held, False)
-            held = chunk
-        yield Chunk(held or "", True)
-        return
-    overlap = len(separator) - 1  # a separator may begin in one chunk and end in the next
-    rest = ""
-    for chunk in chunks:
-        *whole, rest = (rest + chunk).split(separator)
-        for document in whole:
-            yield Chunk(document, True)
-        if (cut := len(rest) - overlap) > 0:
-            yield Chunk(rest[:cut], False)
-            rest = rest[cut:]
-    yield Chunk(rest, True)
-
-
-def split_at_headings(chunks: Iterable[str], *, heading: re.Pattern[str]) -> Iterator[Chunk]:
-    r"""Cut a text where its chapters begin. Nothing is left out: the documents joined are the text.
-
-    Args:
-        chunks: the text in stretches of any length.
-        heading: matches a whole heading, without the white space around it. A heading is a line of
-            at most 1,000 characters that stands at the start of the text or after a blank line.
-            Several with only blank lines between them begin one document.
-
-    >>> [*split_at_headings(["I\n\nОдин.\n\nII\n\nДва."], heading=re.compile("[IVX]+"))]
-    [Chunk(text='I\n\nОдин.\n\n', ends=True), Chunk(text='II\n\nДва.', ends=True)]
-    """
-    held: list[str] = []  # what was read of the document since the last piece
-    has_text = False  # whether the document has more than headings so far
-    rest, is_long = "", False  # a line that isn't over yet, and whether its beginning was handed on
-    after_blank = True
-    for chunk in chunks:
-        if held:
-            yield Chunk("".join(held), False)
-            held = []
-        *lines, rest = (rest + chunk).split("\n")
-        for line in lines:
-            if after_blank and not is_long and _is_heading(line, heading):
-                if has_text:
-                    yield Chunk("".join(held), True)
-                    held, has_text = [], False
-                after_blank = False
-            else:
-                is_blank = not line.strip()
-                has_text = has_text or not is_blank
-                after_blank = is_blank and not is_long and len(line) <= _LONGEST_HEADING
-            held.append(f"{line}\n")
-            is_long = False
-        if len(rest) > _LONGEST_HEADING:
-            held.append(rest)
-            has_text, is_long, rest = has_text or not rest.isspace(), True, ""
-    if has_text and after_blank and not is_long and _is_heading(rest, heading):
-        yield Chunk("".join(held), True)
-        held = []
-    yield Chunk("".join([*held, rest]), True)
-
-
-def _is_heading(line: str, heading: re.Pattern[str]) -> bool:
-    text = line.strip()
-    return bool(text) and len(line) <= _LONGEST_HEADING and heading.fullmatch(text) is not None
+    read_records = format_of(path).read_records
+    if read_records is None:
+        return cut_text(chunks, data)
+    file = OpenedFile(text.source.name, path, chunks)
+    return (Chunk(record, True) for record in read_records(file, record_text))
 
 
 def _without_blanks(fragments: Iterable[Chunk]) -> Iterator[Chunk]:
-    """Make every document of nothing but white space one empty piece."""
+    """Make every document of nothing but white space one empty chunk."""
     blank: list[str] = []
     begun = False
     for text, ends in fragments:

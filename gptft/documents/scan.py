@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from gptft.config.sections import DataConfig
-from gptft.documents.sources import TextSource
+from gptft.documents.formats.registry import format_of
+from gptft.documents.sources import TextInput
 from gptft.errors import DataError
 from gptft.files import read_json_value, write_text
 from gptft.text.encoding import Advance, FileFacts, examine_binary, examine_text
-from gptft.text.streams import content_suffix
 
 Progress = Callable[[str, int, int], None]  # what is being done, bytes done, bytes in all
 
@@ -65,7 +65,7 @@ class ScannedText:
         stamp: of the file when it was surveyed; None for a data set of the hub.
     """
 
-    source: TextSource
+    source: TextInput
     facts: FileFacts
     stamp: Stamp | None
 
@@ -83,7 +83,7 @@ class ScannedText:
 
 
 def scan_texts(
-    texts: Sequence[TextSource],
+    texts: Sequence[TextInput],
     data: DataConfig,
     *,
     cache_dir: Path,
@@ -128,7 +128,7 @@ def scan_texts(
 
 
 def recall_scan(
-    texts: Sequence[TextSource], data: DataConfig, *, cache_dir: Path
+    texts: Sequence[TextInput], data: DataConfig, *, cache_dir: Path
 ) -> list[ScannedText] | None:
     """The survey of these files if it is known and still true; nothing is read for it.
 
@@ -147,7 +147,7 @@ def recall_scan(
 
 
 def _examine_all(
-    texts: Sequence[TextSource], data: DataConfig, known: Known, advance: Advance
+    texts: Sequence[TextInput], data: DataConfig, known: Known, advance: Advance
 ) -> Iterator[ScannedText | DataError]:
     """What each text holds, or why it can't be read, in order."""
     for text in texts:
@@ -159,32 +159,32 @@ def _examine_all(
             yield error
 
 
-def _key(text: TextSource, stamp: Stamp) -> tuple[str, Stamp]:
+def _key(text: TextInput, stamp: Stamp) -> tuple[str, Stamp]:
     return _path(text), stamp
 
 
-def _path(text: TextSource) -> str:
+def _path(text: TextInput) -> str:
     return "" if text.path is None else str(text.path.absolute())
 
 
-def _memory(texts: Sequence[TextSource], data: DataConfig, cache_dir: Path) -> Path:
+def _memory(texts: Sequence[TextInput], data: DataConfig, cache_dir: Path) -> Path:
     """Where the survey of these very files is kept."""
     names = [data.encoding, *(repr(_path(text)) for text in texts)]
     return cache_dir / "surveys" / f"{hashlib.sha256(chr(0).join(names).encode()).hexdigest()}.json"
 
 
-def _examine(text: TextSource, data: DataConfig, advance: Advance) -> FileFacts:
+def _examine(text: TextInput, data: DataConfig, advance: Advance) -> FileFacts:
     if text.path is None:
         from gptft.documents.hub import HubSource, hub_fingerprint
 
         print_of = hub_fingerprint(HubSource.parse(text.name), streaming=data.streaming)
         return FileFacts(print_of, num_bytes=0, encoding=HUB_ENCODING, crlf=0)
-    if content_suffix(text.path) == ".parquet":
+    if format_of(text.path).is_binary:
         return examine_binary(text.path)
     return examine_text(text.path, encoding=data.encoding, advance=advance)
 
 
-def _size(text: TextSource) -> int:
+def _size(text: TextInput) -> int:
     try:
         return text.path.stat().st_size if text.path is not None else 0
     except OSError:
@@ -200,7 +200,7 @@ def _problems_in_short(problems: Sequence[str]) -> str:
     return "\n".join(named)
 
 
-def _remembered(texts: Sequence[TextSource], data: DataConfig, cache_dir: Path) -> Known:
+def _remembered(texts: Sequence[TextInput], data: DataConfig, cache_dir: Path) -> Known:
     """The facts of an earlier survey by path and stamp; a survey that can't be read is none."""
     try:
         memory = _memory(texts, data, cache_dir)
@@ -240,7 +240,7 @@ def to_row(text: ScannedText) -> dict[str, Any]:
     return {"stamp": stamp, "facts": asdict(text.facts)}
 
 
-def from_row(source: TextSource, row: dict[str, Any]) -> ScannedText:
+def from_row(source: TextInput, row: dict[str, Any]) -> ScannedText:
     """What `to_row` wrote."""
     stamp = Stamp(*row["stamp"]) if row["stamp"] else None
     return ScannedText(source, FileFacts(**row["facts"]), stamp)

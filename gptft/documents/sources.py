@@ -16,19 +16,18 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from gptft.config.sections import DataConfig
-from gptft.documents.formats import RECORD_SUFFIXES
+from gptft.documents.formats.registry import SUFFIXES
 from gptft.errors import DataError
 from gptft.terminal.text import shown_path
 from gptft.text.streams import content_suffix
 
 HUB_PREFIX = "hub:"
-TEXT_SUFFIXES = frozenset({".md", ".txt"})
 VALIDATION = -1  # the source number of what data.validation names
 _MAX_NAMED = 5  # so many of a kind are named one by one, the rest are counted
 
 
 @dataclass(frozen=True)
-class TextSource:
+class TextInput:
     """One thing to read: a file, or a data set of the hub.
 
     Attributes:
@@ -51,7 +50,7 @@ class FoundTexts:
         skipped: how many files of named folders were passed over, by reason.
     """
 
-    texts: tuple[TextSource, ...]
+    texts: tuple[TextInput, ...]
     skipped: Mapping[str, int]
 
     @property
@@ -82,11 +81,11 @@ def find_texts(data: DataConfig) -> FoundTexts:
     """
     found = _Found(unused_excludes=set(data.exclude))
     problems: list[str] = []
-    held_out: dict[str, TextSource] = {}
+    held_out: dict[str, TextInput] = {}
     if not isinstance(data.validation, float | None):
         validation = _collect(data.validation, data.exclude, found, problems)
         held_out = {key: _text(path, VALIDATION) for key, path in validation.items()}
-    train: dict[str, TextSource] = {}
+    train: dict[str, TextInput] = {}
     num_named_twice = 0
     for number, source in enumerate(data.train):
         for key, path in _collect([source.path], data.exclude, found, problems).items():
@@ -119,10 +118,10 @@ def _nothing_left(data: DataConfig, *, num_held_out: int) -> str:
     return f"data.exclude leaves nothing of {data.train_names}. Exclude less."
 
 
-def _text(path: Path | str, number: int) -> TextSource:
+def _text(path: Path | str, number: int) -> TextInput:
     if isinstance(path, str):
-        return TextSource(path, None, number)
-    return TextSource(shown_path(path), path, number)
+        return TextInput(path, None, number)
+    return TextInput(shown_path(path), path, number)
 
 
 def _collect(
@@ -253,7 +252,7 @@ def _reason_to_pass_over(file: Path) -> str:
         return "links to nothing" if kind == "a link to nothing" else "no files"
     if file.name.lower().split(".")[0] == "readme":
         return "README"
-    if content_suffix(file) not in TEXT_SUFFIXES | RECORD_SUFFIXES:
+    if content_suffix(file) not in SUFFIXES:
         return content_suffix(file) or "no suffix"
     return ""
 
@@ -275,7 +274,7 @@ def _nothing_found(name: str, passed_over: Mapping[str, str]) -> str:
             return f"{name} matches no file (looked from {Path.cwd()})."
         return f"{name}: no such file or folder (looked from {Path.cwd()})."
     if not passed_over:
-        return f"{name} is an empty folder. Put texts in it (.txt, .md, .jsonl, .csv, .parquet)."
+        return f"{name} is an empty folder. Put texts in it ({', '.join(SUFFIXES)})."
     account = account_of_skipped(Counter(passed_over.values()))
     return (
         f"{name} holds no text, only {account}. Name a file or a glob to read it whatever its name."

@@ -217,7 +217,8 @@ def scan_utf8(source: ByteSource, advance: Advance) -> FileFacts | tuple[Flaw, s
             offset = num_bytes - len(error.object) + error.start
             return Flaw(offset, error.object[error.start]), None
         digest.update(raw)
-        advance(len(raw))
+        if len(raw) == READ_BYTES:
+            advance(len(raw))
         crlf += raw.count(b"\r\n") + (last == b"\r" and raw[:1] == b"\n")
         last = raw[-1:]
     name = "utf-8-sig" if head.startswith(codecs.BOM_UTF8) else "utf-8"

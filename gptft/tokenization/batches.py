@@ -9,7 +9,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple, TypeVar
 
 from gptft.config.sections import DataConfig
-from gptft.documents.read import Chunk, read_documents
+from gptft.documents.formats.plain_text import Chunk
+from gptft.documents.read import read_documents
 from gptft.documents.scan import ScannedText
 from gptft.tokenization.encoder import Engine, Lengths, find_first_cut
 from gptft.tokenization.token_ids import TokenIds

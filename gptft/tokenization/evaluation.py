@@ -14,8 +14,8 @@ import numpy as np
 
 from gptft.config.sections import DataConfig
 from gptft.documents.corpus import find_corpus
+from gptft.documents.formats.plain_text import Chunk
 from gptft.documents.held_out import Mask, draw_validation
-from gptft.documents.read import Chunk
 from gptft.documents.scan import Progress, ScannedText
 from gptft.errors import DataError
 from gptft.files import default_cache_dir

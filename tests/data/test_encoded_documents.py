@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from gptft.config.sections import DataConfig
 from gptft.data import encoded_documents as module
 from gptft.data.encoded_documents import EncodedDocuments
-from gptft.documents.read import Chunk
+from gptft.documents.formats.plain_text import Chunk
 from gptft.errors import DataError, ModelError
 from gptft.tokenization import batches, encoder
 from gptft.tokenization.encoder import Engine, FastokensEngine, TokenizersEngine, find_cut

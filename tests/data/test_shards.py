@@ -13,7 +13,7 @@ from gptft.data.plan import PackingPlan, plan_packing
 from gptft.data.prepare import prepare_blocks
 from gptft.data.shards import Shard, merge_shards, prepare_shard, shard_texts
 from gptft.documents.scan import Stamp
-from gptft.documents.sources import TextSource, find_texts
+from gptft.documents.sources import TextInput, find_texts
 from gptft.errors import ConfigError, DataError
 from gptft.files import as_json
 from gptft.tokenization.tokenizer import TextTokenizer
@@ -259,7 +259,7 @@ class TestTexts:
             def __init__(self, size: int) -> None:
                 self.size = size
 
-        texts = [TextSource(str(n), Sized(size), 0) for n, size in enumerate(sizes)]
+        texts = [TextInput(str(n), Sized(size), 0) for n, size in enumerate(sizes)]
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(Stamp, "of", lambda path: Stamp(path.size, 0, 0, 0))
             shards = [shard_texts(texts, Shard(n + 1, num_shards)) for n in range(num_shards)]

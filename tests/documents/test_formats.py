@@ -11,8 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gptft.documents.formats import RECORD_SUFFIXES, RecordText, read_parquet, read_records
+from gptft.documents.formats import parquet, plain_text
+from gptft.documents.formats.format import OpenedFile
+from gptft.documents.formats.registry import FORMATS, SUFFIXES, format_of
+from gptft.documents.records import RecordText
 from gptft.errors import DataError
+from tests.conftest import ROOT
 
 TEXT = RecordText()
 LINE_SEPARATOR, NEXT_LINE = "\u2028", "\x85"
@@ -21,6 +25,19 @@ LINE_SEPARATOR, NEXT_LINE = "\u2028", "\x85"
 def pieces(text: str, size: int | None) -> Iterator[str]:
     size = size or max(len(text), 1)
     return (text[at : at + size] for at in range(0, len(text), size))
+
+
+def read_records(
+    chunks: Iterator[str], *, suffix: str, name: str, record_text: RecordText
+) -> Iterator[str]:
+    path = Path(f"a{suffix}")
+    read = format_of(path).read_records
+    assert read is not None
+    return read(OpenedFile(name, path, chunks), record_text)
+
+
+def read_parquet(path: Path, *, record_text: RecordText) -> Iterator[str]:
+    return parquet.read_parquet(OpenedFile(str(path), path, iter(())), record_text)
 
 
 def texts(
@@ -44,7 +61,21 @@ def refused(text: str, suffix: str, *, size: int | None, **options: RecordText) 
 
 
 def test_the_suffixes():
-    assert {".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet"} == RECORD_SUFFIXES
+    records = {suffix for format in FORMATS if format.read_records for suffix in format.suffixes}
+    assert records == {".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet"}
+    assert {*SUFFIXES} == {*records, ".txt", ".md"}
+    assert len({*SUFFIXES}) == len(SUFFIXES)
+    assert format_of(Path("a.Parquet")).is_binary
+    assert format_of(Path("poem")) is format_of(Path("a.xyz.gz")) is plain_text.FORMAT
+
+
+def test_the_docs_have_the_table():
+    rows = (ROOT / "docs" / "corpus.md").read_text(encoding="utf-8").splitlines()
+    at = rows.index("| | a document is |") + 2
+    for format, row in zip(FORMATS, rows[at:], strict=False):
+        names = [f"`{suffix}`" for suffix in format.suffixes]
+        names += ["any other name"] if format is plain_text.FORMAT else []
+        assert row == f"| {', '.join(names)} | {format.document} |"
 
 
 class TestRecordText:
@@ -364,8 +395,11 @@ class TestParquet:
 
 def test_records_are_read_without_pyarrow_and_pandas():
     code = (
-        "import sys; from gptft.documents.formats import RecordText, read_records;"
-        "list(read_records(iter(['text\\na']), suffix='.csv', name='a', record_text=RecordText()));"
+        "import sys; from pathlib import Path;"
+        "from gptft.documents.formats.delimited import read_rows;"
+        "from gptft.documents.formats.format import OpenedFile;"
+        "from gptft.documents.records import RecordText;"
+        "list(read_rows(OpenedFile('a', Path('a.csv'), iter(['text\\na'])), RecordText()));"
         "print({'pyarrow', 'pandas', 'datasets', 'torch'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from gptft.documents import hub as hub_texts
-from gptft.documents.formats import RecordText
 from gptft.documents.hub import HubSource, hub_fingerprint, read_hub
+from gptft.documents.records import RecordText
 from gptft.errors import DataError
 
 TEXT = RecordText()

@@ -8,13 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gptft.config.sections import DataConfig
-from gptft.documents.read import (
-    Chunk,
-    _without_blanks,
-    read_documents,
-    split_at_headings,
-    split_documents,
-)
+from gptft.documents.formats.plain_text import Chunk, split_at_headings, split_documents
+from gptft.documents.read import _without_blanks, read_documents
 from gptft.errors import DataError
 from tests.conftest import SHARED_CORPUS
 from tests.documents.reference import scan, write_files

@@ -11,9 +11,9 @@ from gptft.documents.sources import (
     FoundTexts,
     account_of_skipped,
     find_texts,
-    shown,
 )
 from gptft.errors import DataError
+from gptft.terminal.text import shown_path
 from tests.documents.reference import write_files
 
 
@@ -143,7 +143,7 @@ class TestFile:
         text.name.encode()
         assert text.path is not None
         assert text.path.read_text(encoding="utf-8") == "Русь"
-        assert shown(os.fsdecode(raw)) == text.name
+        assert shown_path(os.fsdecode(raw)) == text.name
 
     def test_numbers_say_which_source_named_it(self, folder: Path):
         found = find(folder, "b.txt", "*.md", validation=[str(folder / "deep")])
@@ -265,8 +265,8 @@ class TestNothing:
         assert lines == [
             f"{folder}/none.txt: no such file or folder (looked from {Path.cwd()}).",
             f"{folder}/*.docx matches no file (looked from {Path.cwd()}).",
-            f"{folder}/empty is an empty folder. Put texts in it (.txt, .md, .jsonl, .csv, "
-            ".parquet).",
+            f"{folder}/empty is an empty folder. Put texts in it (.txt, .md, .jsonl, .ndjson, "
+            ".json, .csv, .tsv, .parquet).",
             f"{folder}/images holds no text, only 4 files (2 .png, 1 README, 1 hidden). Name a "
             "file or a glob to read it whatever its name.",
         ]

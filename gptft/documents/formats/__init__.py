@@ -1,0 +1,1 @@
+"""Input formats, a file each; `registry` lists them."""

@@ -1,0 +1,139 @@
+"""A record's fields -> a document's text. Nothing is converted: a text is a string, or an error."""
+
+import reprlib
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from string import Formatter
+from typing import Any, NoReturn
+
+from gptft.config.sections import DataConfig
+from gptft.errors import DataError
+from gptft.terminal.words import first_of
+
+_MAX_NAMED = 5  # so many fields are named in a message, the rest are counted
+_KINDS: Mapping[type, str] = {
+    str: "a string",
+    bool: "true or false",
+    int: "a number",
+    float: "a number",
+    list: "a list",
+    dict: "an object",
+    type(None): "null",
+}
+
+
+@dataclass(frozen=True)
+class RecordText:
+    r"""How a record becomes a document's text.
+
+    Attributes:
+        text_field: the field that is the text, where there is no template.
+        template: fields in braces put together; `{{` and `}}` are literal braces. Names stand for
+            themselves: `{a.b}` is the field "a.b".
+
+    >>> RecordText(template="{title}\n{body}").of({"title": "Зима", "body": "Снег."}, "a:1")
+    'Зима\nСнег.'
+    """
+
+    text_field: str = "text"
+    template: str | None = None
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The fields a record must have, each once, in the order they are first named."""
+        if self.template is None:
+            return (self.text_field,)
+        return tuple(dict.fromkeys(name for _, name in self._fragments if name is not None))
+
+    @cached_property
+    def _fragments(self) -> tuple[tuple[str, str | None], ...]:
+        """The template as literal texts, each with the field after it."""
+        return tuple(
+            (literal, name) for literal, name, *_ in Formatter().parse(self.template or "")
+        )
+
+    @classmethod
+    def from_config(cls, data: DataConfig) -> "RecordText":
+        """As the config's data section says."""
+        return cls(data.text_field, data.template)
+
+    def of(self, record: Mapping[str, Any], where: str) -> str:
+        """The text of one record.
+
+        Args:
+            record: its fields.
+            where: the record's place, for messages: file:line.
+
+        Raises:
+            DataError: a field is missing, null, not text, or not Unicode.
+        """
+        if self.template is None:
+            return self._field(record, self.text_field, where)
+        return "".join(
+            literal + (self._field(record, name, where) if name is not None else "")
+            for literal, name in self._fragments
+        )
+
+    def missing(self, field: str, there: Collection[str], where: str) -> DataError:
+        """The error for a record at `where` that has the fields `there`, but not `field`."""
+        return DataError(
+            f"{where} has no field {field!r}, only {_named(there)}. Name the field that holds the "
+            f"text in data.text_field, or put several together with data.template."
+        )
+
+    def _field(self, record: Mapping[str, Any], name: str, where: str) -> str:
+        value = record.get(name)
+        if type(value) is not str:
+            self._refuse(record, name, where)
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise DataError(
+                f"{where}: the field {name!r} holds half a character, "
+                f"\\u{ord(value[error.start]):04x} at character {error.start + 1:,}, which can't "
+                f"be written as UTF-8. Mend that record or leave it out."
+            ) from None
+        return value
+
+    def _refuse(self, record: Mapping[str, Any], name: str, where: str) -> NoReturn:
+        if name not in record:
+            raise self.missing(name, record, where)
+        if record[name] is None:
+            raise DataError(
+                f"{where}: the field {name!r} is null. Leave that record out, or name another "
+                f"field in data.text_field or data.template."
+            )
+        value = record[name]
+        raise DataError(
+            f"{where}: the field {name!r} is {type_name(value)} ({reprlib.repr(value)}), not text. "
+            f"Write it as a string, or name another field in data.text_field or data.template."
+        )
+
+
+def type_name(value: object) -> str:
+    """What JSON calls a value, with its article."""
+    return _KINDS.get(type(value), f"of type {type(value).__name__}")
+
+
+def _named(fields: Collection[str]) -> str:
+    return first_of([*map(reprlib.repr, fields)], _MAX_NAMED) if fields else "none at all"
+
+
+def split_lines(chunks: Iterator[str]) -> Iterator[str]:
+    r"""Cut at "\n" and nowhere else: U+2028 and U+0085 may stand inside a JSON string.
+
+    A "\r" before it stays, which JSON and csv both take as part of the line's end.
+    """
+    rest: list[str] = []
+    for chunk in chunks:
+        first, *lines = chunk.split("\n")
+        rest.append(first)
+        if lines:
+            last = lines.pop()
+            yield "".join(rest)
+            yield from lines
+            rest = [last]
+    tail = "".join(rest)
+    if tail:
+        yield tail
