@@ -160,7 +160,7 @@ def test_torch_is_imported_only_where_it_may(name: str):
 
 @pytest.mark.parametrize("name", sorted(name for name in NAMES if room_of(name) == "cli"))
 def test_a_command_loads_its_work_when_it_is_called(name: str):
-    light = {"cli", "errors", "console", "version"}
+    light = {"cli", "errors", "console", "version", "terminal"}
     # Options are made of these; they load no library.
     light |= {"config.generation_fields", "config.settings"}
     top = own_imports(NAMES[name], top_level=True)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gptft.cli.options import AsJson
+from gptft.terminal.text import escaped, quoted
+from gptft.terminal.words import count, percent
 
 if TYPE_CHECKING:
     from gptft.analysis.memorization import Memorization, MemorizationSummary, TextMemorization
@@ -161,8 +163,7 @@ def _print(measured: "Memorization") -> None:
 
     for number, text in enumerate(measured.texts, start=1):
         result("\n".join(_block(number, text)) + "\n")
-    plural = "text" if len(measured.texts) == 1 else "texts"
-    result(f"{len(measured.texts):,} {plural}: {_account(measured.summary)}")
+    result(f"{count(len(measured.texts), 'text')}: {_account(measured.summary)}")
     if measured.held_out is not None:
         result(f"held-out text: {_account(measured.held_out)}")
     if measured.held_out is None:
@@ -171,68 +172,32 @@ def _print(measured: "Memorization") -> None:
             "are common property: by themselves they don't say that a text was copied."
         )
     elif measured.held_out_duplicates:
-        count = measured.held_out_duplicates
+        duplicates = count(measured.held_out_duplicates, "held-out document")
         notice(
-            f"{count:,} held-out {'document stands' if count == 1 else 'documents stand'} in the "
-            "training part as well, so held-out text shares more with it than new text would."
+            f"Also in the training split: {duplicates}. So held-out text shares more with it than "
+            "new text would."
         )
 
 
 def _block(number: int, text: "TextMemorization") -> list[str]:
     """The lines of one text."""
     copied, prompt = text.copied, text.text.prompt
-    after = f" after {_quoted(prompt, at_most=_PROMPT)}" if prompt else ""
-    lines = [f"text {number:,}{after}: {_tokens(text.num_tokens)}"]
+    after = f" after {quoted(prompt, at_most=_PROMPT, keep='ends')}" if prompt else ""
+    lines = [f"text {number:,}{after}: {count(text.num_tokens, 'token')}"]
     if not copied.longest or text.place is None:
         return [*lines, "  longest copy: none"]
-    characters = "1 character" if len(text.quote) == 1 else f"{len(text.quote):,} characters"
-    size = f"{_tokens(copied.longest)}, {characters}"
-    lines.append(f"  longest copy: {size}: {_quoted(text.quote, at_most=_QUOTED)}")
+    size = f"{count(copied.longest, 'token')}, {count(len(text.quote), 'character')}"
+    quote = quoted(text.quote, at_most=_QUOTED, keep="ends")
+    lines.append(f"  longest copy: {size}: {quote}")
     more = f", the first of {copied.num_places:,} places" if copied.num_places > 1 else ""
-    lines.append(f"  it stands in: {_visible(str(text.place))}{more}")
+    lines.append(f"  it stands in: {escaped(str(text.place))}{more}")
     return [*lines, f"  found there:  {_shares(copied.shares)}"]
 
 
 def _account(summary: "MemorizationSummary") -> str:
     typical = "" if summary.num_texts == 1 else f" (median {summary.median_longest:g})"
-    return f"longest copy {_tokens(summary.longest)}{typical}, {_shares(summary.shares)}"
-
-
-def _tokens(count: int) -> str:
-    return "1 token" if count == 1 else f"{count:,} tokens"
+    return f"longest copy {count(summary.longest, 'token')}{typical}, {_shares(summary.shares)}"
 
 
 def _shares(shares: dict[int, float | None]) -> str:
-    return ", ".join(f"{n}-grams {_percent(share)}" for n, share in shares.items())
-
-
-def _percent(share: float | None) -> str:
-    """A share in whole percent; none and all are said only of none and all.
-
-    >>> _percent(0.611), _percent(0.001), _percent(0.999), _percent(1.0), _percent(None)
-    ('61 %', '<1 %', '>99 %', '100 %', '-')
-    """
-    if share is None:
-        return "-"
-    if 0 < share < 0.01:
-        return "<1 %"
-    return ">99 %" if 0.99 < share < 1 else f"{100 * share:.0f} %"
-
-
-def _quoted(text: str, *, at_most: int) -> str:
-    r"""A text in quotes on one line, the middle of a long one left out.
-
-    >>> _quoted("Мороз\nи солнце", at_most=40), _quoted("abcdefghi", at_most=5)
-    ('«Мороз↵и солнце»', '«ab…hi»')
-    """
-    if len(text) > at_most:
-        half = at_most // 2
-        text = f"{text[:half]}…{text[-half:]}"
-    return f"«{_visible(text.replace(chr(10), '↵'))}»"
-
-
-def _visible(text: str) -> str:
-    """A text in which nothing acts on the terminal or hides."""
-    return "".join(
-        mark if mark.isprintable() else mark.encode("unicode_escape").decode() for mark in text
-    )
+    return ", ".join(f"{n}-grams {percent(share, decimals=0)}" for n, share in shares.items())

@@ -1,6 +1,6 @@
 """`gptft runs`: the runs below a folder and how they stand; `verify` reads their checkpoints."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -8,10 +8,16 @@ import typer
 from typer.core import TyperGroup
 
 from gptft.cli.options import AsJson
+from gptft.terminal.draw import Drawn, Table
+from gptft.terminal.text import escaped
+from gptft.terminal.words import count
 
 if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
     from gptft.runs.status import Listing, RunStatus
     from gptft.runs.verify import Verified
+    from gptft.terminal.draw import Cell
 
 _NARROW = 72  # columns: below, the newest checkpoint isn't shown
 _COLOURS = {
@@ -51,7 +57,7 @@ def list_(
 
     A run is running, done, stopped, failed, or damaged as far as its files' sizes tell.
     """
-    from gptft.console import notice, result, result_json, stdout
+    from gptft.console import notice, result, result_json
     from gptft.runs.status import list_runs
 
     listing = list_runs(folder)
@@ -59,13 +65,11 @@ def list_(
         result_json(listing)
         return
     for path, reason in listing.unreadable:
-        notice(f"{_visible(path)} {reason}")
+        notice(f"{escaped(path)} {reason}")
     if not listing.runs:
-        result(f"No runs in {_visible(folder)}. `gptft train` makes one.")
-    elif stdout().is_terminal:
-        _print_table(listing, folder)
+        result(f"No runs in {escaped(folder)}. `gptft train` makes one.")
     else:
-        _print_lines(listing.runs)
+        result(_table(listing, folder))
 
 
 @app.command()
@@ -81,59 +85,51 @@ def verify(
     for verified in verify_runs(runs):
         looked_at.append(verified)
         if not as_json and (verified.problems or verified.step is not None):
-            for problem in verified.problems or ("whole",):
-                result(f"{_visible(verified.path)}: {_visible(problem)}")
+            for problem in verified.problems or ("intact",):
+                result(f"{escaped(verified.path)}: {escaped(problem)}")
     num_damaged = sum(bool(verified.problems) for verified in looked_at)
     if as_json:
         result_json({"damaged": num_damaged, "verified": looked_at})
     else:
-        count = sum(verified.step is not None for verified in looked_at)
-        verdict = "--resume passes over a damaged one" if num_damaged else "nothing is damaged"
-        notice(f"{count} {'checkpoint' if count == 1 else 'checkpoints'} read: {verdict}.")
+        num_read = sum(verified.step is not None for verified in looked_at)
+        verdict = "--resume skips a damaged one" if num_damaged else "nothing is damaged"
+        notice(f"{count(num_read, 'checkpoint')} read: {verdict}.")
     if num_damaged:
         raise typer.Exit(1)
 
 
-def _print_table(listing: "Listing", folder: Path) -> None:
-    """A table that folds long names, and below it why runs aren't done."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
+def _table(listing: "Listing", folder: Path) -> Drawn:
+    """Columns that fold long names, and below them why runs aren't done; off a terminal tabs.
 
-    from gptft.console import result, stdout
+    Off a terminal the whole path comes first and the reason last.
+    """
 
-    is_wide = stdout().width >= _NARROW
-    table = Table(box=box.SIMPLE, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column(Text(_visible(f"{folder}/")), overflow="fold", min_width=8)
-    table.add_column("state", no_wrap=True)
-    for column in ("step", "loss", *(["saved at"] if is_wide else []), "age"):
-        table.add_column(column, no_wrap=True, justify="right")
-    for run in listing.runs:
-        step, loss, saved, age = _figures(run)
-        state = Text(run.state, style=_COLOURS[run.state])
-        figures = (step, loss, saved, age) if is_wide else (step, loss, age)
-        table.add_row(Text(_name(run.path, folder)), state, *figures)
-    result(table)
-    for run in listing.runs:
-        if run.reason:
-            result(f"{_name(run.path, folder)}: {run.state}, {_visible(run.reason)}")
+    def draw(console: "Console", width: int) -> "Iterator[RenderableType]":
+        from rich.text import Text
+
+        if not console.is_terminal:
+            yield Table([_plain_row(run) for run in listing.runs], "lllllll")
+            return
+        is_wide = width >= _NARROW
+        heads = [escaped(f"{folder}/"), "state", "step", "loss", *["saved at"] * is_wide, "age"]
+        rows: list[list[Cell]] = []
+        for run in listing.runs:
+            step, loss, saved, age = _figures(run)
+            state = Text(run.state, _COLOURS[run.state])
+            rows.append([_name(run.path, folder), state, step, loss, *[saved] * is_wide, age])
+        yield Table(rows, "ln" + "r" * (len(heads) - 2), heads=heads)
+        for run in listing.runs:
+            if run.reason:
+                reason = f"{_name(run.path, folder)}: {run.state}, {escaped(run.reason)}"
+                yield Text(reason)
+
+    return Drawn(draw)
 
 
-def _print_lines(runs: Sequence["RunStatus"]) -> None:
-    """A line a run, in columns, with its whole path first and the reason last."""
-    from rich.cells import cell_len
-
-    from gptft.console import result
-
-    rows = []
-    for run in runs:
-        step, loss, saved, age = _figures(run)
-        figures = (f"step {step}", f"loss {loss}", f"saved at {saved}", age)
-        rows.append((_visible(run.path), run.state, *figures, _visible(run.reason or "")))
-    widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = [cell + " " * (w - cell_len(cell)) for cell, w in zip(row, widths, strict=True)]
-        result("  ".join(cells).rstrip())
+def _plain_row(run: "RunStatus") -> tuple[str, ...]:
+    step, loss, saved, age = _figures(run)
+    figures = (f"step {step}", f"loss {loss}", f"saved at {saved}", age)
+    return escaped(run.path), run.state, *figures, escaped(run.reason or "")
 
 
 def _figures(run: "RunStatus") -> tuple[str, str, str, str]:
@@ -161,15 +157,4 @@ def _age(seconds: float) -> str:
 
 
 def _name(path: Path, folder: Path) -> str:
-    return _visible(path if path == folder else path.relative_to(folder))
-
-
-def _visible(name: Path | str) -> str:
-    r"""A name in which nothing acts on the terminal or hides.
-
-    >>> print(_visible("мой\x1b[2J \u202e"))
-    мой\x1b[2J \u202e
-    """
-    return "".join(
-        mark if mark.isprintable() else mark.encode("unicode_escape").decode() for mark in str(name)
-    )
+    return escaped(path if path == folder else path.relative_to(folder))

@@ -13,11 +13,10 @@ from gptft.cli.options import (
     prepare_with_progress,
     read_config,
 )
+from gptft.terminal.draw import Table
+from gptft.terminal.words import count
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
-    from gptft.runs.read import BeforeAfter
     from gptft.training.train import TrainResult
 
 
@@ -115,32 +114,29 @@ def _write_reports(run_dir: Path) -> None:
 
 
 def _print_result(outcome: "TrainResult") -> None:
-    from rich import box
-    from rich.table import Table
-
     from gptft.console import notice, result
 
-    table = Table(box=box.SIMPLE, pad_edge=False)
-    for column in ("", "loss before", "after", "perplexity before", "after"):
-        table.add_column(column, justify="right" if column else "left")
-    _add_row(table, "training text", outcome.train)
-    if outcome.validation:
-        _add_row(table, "held out", outcome.validation)
-    result(table)
+    measured = {"training text": outcome.train, "held out": outcome.validation}
+    rows = [
+        (
+            name,
+            f"{figures.loss_before:.3f}",
+            f"{figures.loss_after:.3f}",
+            f"{figures.perplexity_before:,.2f}",
+            f"{figures.perplexity_after:,.2f}",
+        )
+        for name, figures in measured.items()
+        if figures is not None
+    ]
+    heads = ("", "loss before", "after", "perplexity before", "after")
+    result(Table(rows, "lrrrr", heads=heads))
     for sample in outcome.samples:
         result(f"prompt: {sample.prompt}")
         result(f"--- before:\n{sample.prompt}{sample.before}")
         result(f"--- after:\n{sample.prompt}{sample.after}\n")
     notice(
-        f"{outcome.steps:,} steps, {outcome.num_tokens:,} tokens in {outcome.seconds:.1f} s. "
-        f"Report: {outcome.run_dir / 'report.html'}. "
-        f"The model is in {outcome.run_dir / 'model'}; it goes on writing with\n"
+        f"{count(outcome.steps, 'step')}, {count(outcome.num_tokens, 'token')} in "
+        f"{outcome.seconds:.1f} s. Report: {outcome.run_dir / 'report.html'}. "
+        f"The model is in {outcome.run_dir / 'model'}. Let it continue a prompt:\n"
         f'  gptft generate {outcome.run_dir} -p "..."'
     )
-
-
-def _add_row(table: "Table", name: str, figure: "BeforeAfter") -> None:
-    losses = (figure.loss_before, figure.loss_after)
-    perplexities = (figure.perplexity_before, figure.perplexity_after)
-    shown = [f"{loss:.3f}" for loss in losses] + [f"{p:,.2f}" for p in perplexities]
-    table.add_row(name, *shown)

@@ -98,7 +98,7 @@ class TestOutput:
         assert lines[7] == (
             f"  it stands in: {trained / 'texts' / '0.txt'}:13, the first of 9 places"
         )
-        assert lines[8] == "  found there:  4-grams 100 %, 8-grams 100 %, 16-grams 100 %"
+        assert lines[8] == "  found there:  4-grams 100%, 8-grams 100%, 16-grams 100%"
         assert lines[10].startswith(f"2 texts: longest copy {count} (median ")
         assert lines[11].startswith("held-out text: longest copy ")
 

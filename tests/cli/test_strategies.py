@@ -26,7 +26,7 @@ class TestList:
         result = run()
         assert result.exit_code == 0
         assert result.stderr == ""
-        begun = re.findall(r"^(\w+) ", result.stdout, flags=re.MULTILINE)
+        begun = re.findall(r"^(\w+)\s", result.stdout, flags=re.MULTILINE)
         assert begun[: len(STRATEGIES)] == [*STRATEGIES]
         for row in STRATEGIES.values():
             assert words(f"{row.name} {row.description}") in words(result.stdout)
@@ -69,7 +69,7 @@ class TestDetails:
         line = next(ln for ln in run("nucleus").stdout.splitlines() if ln.startswith("top_p"))
         assert line.split()[:2] == ["top_p", "0.9"]
         assert "number, above 0" in words(line)
-        nothing = next(ln for ln in run("regex").stdout.splitlines() if ln.startswith("regex  "))
+        nothing = next(ln for ln in run("regex").stdout.splitlines() if ln.startswith("regex\t"))
         assert nothing.split()[1] == "-"
 
     def test_several_have_an_empty_line_between(self):
