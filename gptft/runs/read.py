@@ -159,7 +159,7 @@ class Run:
     def curve(self, key: str) -> list[Point]:
         """What was logged under `key`, by ascending step; NaN where a value is not a number.
 
-        Where the log goes back, as after going on from a checkpoint, the later rows count.
+        Where the log goes back, as after resuming from a checkpoint, the later rows count.
         """
         points: list[Point] = []
         for row in self.metrics:

@@ -12,13 +12,14 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from gptft.console import is_first_process
 from gptft.errors import ConfigError, RunError
 from gptft.version import __version__
 
 EARLIER = "earlier"
 LOCK = ".lock"
 _FAILED = ".failed"
-# All that a run folder ever holds; anything else there is somebody's own.
+# All that a run folder ever holds; anything else there is not ours.
 _OURS = (
     "run.json",
     "config.yaml",
@@ -41,10 +42,10 @@ def hold(run_dir: Path) -> Iterator[None]:
     """Keep other processes out of a run folder; only the first process of a run does.
 
     Raises:
-        ConfigError: another one is at work there.
+        ConfigError: another process holds it.
         RunError: the folder can't be made.
     """
-    if os.environ.get("RANK", "0") != "0":
+    if not is_first_process():
         yield
         return
     if run_dir.exists() and not run_dir.is_dir():
@@ -109,19 +110,19 @@ def check_free(run_dir: Path, *, overwrite: bool) -> None:
             f"{run_dir} isn't empty and isn't a run of gptft; nothing in it was touched. "
             "Name another training.output_dir."
         )
-    strangers = sorted(
+    others = sorted(
         path.name
         for path in run_dir.iterdir()
         if path.name not in _OURS and not _is_scrap(path.name)
     )
-    if overwrite and strangers:
+    if overwrite and others:
         raise ConfigError(
-            f"{run_dir} holds a run and something else ({', '.join(strangers[:3])}); nothing in it "
+            f"{run_dir} holds a run and something else ({', '.join(others[:3])}); nothing in it "
             "was touched. Name another training.output_dir."
         )
     if not overwrite:
         raise ConfigError(
-            f"{run_dir} holds an earlier run; nothing in it was touched. Go on with it "
+            f"{run_dir} holds an earlier run; nothing in it was touched. Resume it "
             "(--resume), name another folder (--set training.output_dir=...), or replace that run "
             "with --overwrite."
         )
@@ -156,7 +157,7 @@ def claim(run_dir: Path, *, overwrite: bool) -> None:
 
 
 def _set_aside(run_dir: Path) -> None:
-    """Move a run into `earlier/`; one that failed doesn't push out the whole one kept there."""
+    """Move a run into `earlier/`; a failed one doesn't replace the intact one kept there."""
     earlier = run_dir / EARLIER
     if earlier.is_dir() and not (run_dir / "model").is_dir():
         earlier = run_dir / _FAILED

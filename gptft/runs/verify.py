@@ -72,7 +72,10 @@ def _verify(run_dir: Path) -> Iterator[Verified]:
         yield Verified(folder, (cannot_read(error),))
         return
     for checkpoint in checkpoints:
-        problems = tuple(all_damage(checkpoint.path))
+        try:
+            problems = tuple(all_damage(checkpoint.path))
+        except OSError as error:
+            problems = (cannot_read(error),)
         if checkpoint.path.is_dir():  # else it has been rotated away meanwhile
             yield Verified(checkpoint.path, problems, checkpoint.step)
 

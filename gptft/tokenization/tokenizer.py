@@ -16,6 +16,7 @@ from typing import Any
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from gptft.errors import ModelError
+from gptft.files import write_json
 from gptft.models.hub import find_model
 from gptft.models.model_files import ModelFiles, context_length
 from gptft.tokenization.gguf import GGUF_SUFFIX, open_gguf
@@ -169,8 +170,7 @@ def save_tokenizer(tokenizer: TextTokenizer, folder: Path, *, model_max_length: 
         "clean_up_tokenization_spaces": False,
         **tokenizer.special_tokens,
     }
-    text = json.dumps(config, ensure_ascii=False, indent=2) + "\n"
-    (folder / "tokenizer_config.json").write_text(text, encoding="utf-8")
+    write_json(folder / "tokenizer_config.json", config)
 
 
 def _open_folder(files: ModelFiles) -> Tokenizer:

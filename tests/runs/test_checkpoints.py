@@ -10,9 +10,11 @@ from gptft.runs.checkpoints import (
     MANIFEST,
     STAGING,
     Checkpoint,
+    all_damage,
     clear_leftovers,
     commit_checkpoint,
     find_damage,
+    find_size_damage,
     list_checkpoints,
     newest_valid,
     rotate_checkpoints,
@@ -62,6 +64,37 @@ def test_a_committed_checkpoint_is_whole_and_tells_its_notes(tmp_path: Path):
     assert manifest["files"]["empty"]["sha256"] == (
         "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
     )
+
+
+def test_every_damage_is_named(tmp_path: Path):
+    path = commit(tmp_path, 3).path
+    assert [*all_damage(path)] == []
+    (path / "inner" / "state.json").write_text('{"step": 4}', encoding="utf-8")
+    (path / "model.safetensors").write_bytes(b"cut")
+    (path / "empty").unlink()
+    (path / "mine.txt").touch()
+    assert [*all_damage(path)] == [
+        "empty is missing",
+        "inner/state.json isn't what was written",
+        "model.safetensors has 3 bytes, not 768",
+        "mine.txt was put there by something else",
+    ]
+    assert find_size_damage(path) == "empty is missing"
+    moved = path.rename(tmp_path / "checkpoint-4")
+    assert find_size_damage(moved) == find_damage(moved) == "MANIFEST.json is of step 3"
+    manifest = moved / MANIFEST
+    manifest.write_text(manifest.read_text(encoding="utf-8") + " ", encoding="utf-8")
+    assert find_damage(moved) == "MANIFEST.json isn't what was written"
+    for content in ("", "[]", '{"files": []}', "\x00"):
+        manifest.write_text(content, encoding="utf-8")
+        assert [*all_damage(moved)] == ["MANIFEST.json can't be read"]
+    manifest.unlink()
+    assert [*all_damage(moved)] == ["it has no MANIFEST.json"]
+    for name, entry in (("a", 1), ("b", {}), ("c", {"size": "x"}), ("d", {"size": 0})):
+        (moved / name).touch()
+        content = json.dumps({"step": 4, "files": {name: entry}})
+        manifest.write_text(content, encoding="utf-8")
+        assert any(damage.startswith(f"{name} isn't") for damage in all_damage(moved))
 
 
 def test_the_same_step_again_takes_the_place_of_the_first(tmp_path: Path):
