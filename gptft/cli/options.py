@@ -1,13 +1,14 @@
 """Arguments and options that several commands share."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import typer
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
     from rich.progress import TaskID
 
     from gptft.config.sections import Config
@@ -38,6 +39,20 @@ Dtype = Annotated[
 ]
 UseCpu = Annotated[bool, typer.Option("--cpu", help="Leave an accelerator alone.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+T = TypeVar("T")
+
+
+def print_result(value: T, view: "Callable[[T], RenderableType]", *, as_json: bool) -> None:
+    """Print a result as JSON, or as `view` draws it."""
+    from gptft import files
+    from gptft.console import result, result_json
+
+    if as_json:
+        result_json(files.as_json(value))
+    else:
+        result(view(value))
 
 
 def is_yaml(path: Path) -> bool:

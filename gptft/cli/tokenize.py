@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gptft.cli.options import AsJson, progress_bar
+from gptft.cli.options import AsJson, print_result, progress_bar
 
 if TYPE_CHECKING:
     from gptft.inspection.cost import MeasuredText
@@ -173,41 +173,32 @@ def _is_packed(path: Path) -> bool:
 
 
 def _audit(model: str, *, as_json: bool) -> None:
-    from gptft.console import result, result_json
-    from gptft.files import as_json as values_of
     from gptft.inspection.audit import audit_tokenizer
     from gptft.inspection.audit_view import audit_view
 
     found = audit_tokenizer(model)
-    if as_json:
-        result_json(values_of(found))
-    else:
-        result(audit_view(found))
+    print_result(found, audit_view, as_json=as_json)
     if found.has_faults:
         raise typer.Exit(1)
 
 
 def _vocabulary(model: str, search_for: dict[str, Any] | None, *, as_json: bool) -> None:
-    from gptft.console import result, result_json
     from gptft.inspection.vocabulary import search_vocabulary, summarize_vocabulary
+    from gptft.inspection.vocabulary_view import search_view, summary_view
     from gptft.tokenization.tokenizer import load_tokenizer
 
     tokenizer = load_tokenizer(model)
-    found = (
-        summarize_vocabulary(tokenizer)
-        if search_for is None
-        else search_vocabulary(tokenizer, **search_for)
-    )
-    if as_json:
-        result_json(found.to_dict())
+    if search_for is None:
+        print_result(summarize_vocabulary(tokenizer), summary_view, as_json=as_json)
     else:
-        result(found.render())
+        print_result(search_vocabulary(tokenizer, **search_for), search_view, as_json=as_json)
 
 
 def _count(files: Sequence[Path], models: Sequence[str], *, as_json: bool) -> None:
     """Count the tokens of whole files, by each tokenizer."""
     gc.enable()  # this takes long
     from gptft.console import notice, result, result_json
+    from gptft.files import as_json as values_of
     from gptft.inspection.counts import count_tokens
     from gptft.inspection.counts_view import render_counts
     from gptft.tokenization.tokenizer import load_tokenizer
@@ -219,7 +210,7 @@ def _count(files: Sequence[Path], models: Sequence[str], *, as_json: bool) -> No
         with progress_bar() as progress:
             counts.append(count_tokens(paths, tokenizer, progress=progress, notify=notice))
     if as_json:
-        found = [count.to_dict() for count in counts]
+        found = values_of(counts)
         result_json({"comparison": found} if len(found) > 1 else found[0])
         return
     for name, count in zip(models, counts, strict=True):
@@ -323,6 +314,7 @@ def _measure(tokenizers: Sequence[Any], text: str, *, html: Path | None) -> "lis
 
 def _show_tokens(tokenizers: Sequence[Any], text: str, *, html: Path | None, as_json: bool) -> None:
     from gptft.console import result, result_json
+    from gptft.files import as_json as values_of
     from gptft.inspection.cost_view import comparison_view
     from gptft.inspection.token_view import text_view
 
@@ -330,7 +322,7 @@ def _show_tokens(tokenizers: Sequence[Any], text: str, *, html: Path | None, as_
     if len(measured) == 1:
         _show_one(measured[0], text_view, as_json=as_json)
     elif as_json:
-        result_json({"comparison": [one.to_dict() for one in measured]})
+        result_json({"comparison": values_of(measured)})
     else:
         result(comparison_view(measured))
 
@@ -343,10 +335,11 @@ def _show_bytes(tokenizers: Sequence[Any], text: str, *, html: Path | None, as_j
 
 def _show_one(one: "MeasuredText", view: Callable[..., Any], *, as_json: bool) -> None:
     from gptft.console import result, result_json
+    from gptft.files import as_json as values_of
     from gptft.inspection.cost_view import cost_view
 
     if as_json:
-        result_json(one.to_dict())
+        result_json(values_of(one))
         return
     result(view(one))
     if one.tokens:
@@ -355,13 +348,7 @@ def _show_one(one: "MeasuredText", view: Callable[..., Any], *, as_json: bool) -
 
 
 def _show_merges(tokenizers: Sequence[Any], text: str, *, html: Path | None, as_json: bool) -> None:
-    from gptft.console import result, result_json
-    from gptft.files import as_json as values_of
     from gptft.inspection.merges import trace_merges
     from gptft.inspection.merges_view import merges_view
 
-    trace = trace_merges(tokenizers[0], text)
-    if as_json:
-        result_json(values_of(trace))
-    else:
-        result(merges_view(trace))
+    print_result(trace_merges(tokenizers[0], text), merges_view, as_json=as_json)

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from gptft.cli.options import AsJson, progress_bar
+from gptft.cli.options import AsJson, print_result, progress_bar
 
 app = typer.Typer(
     no_args_is_help=True, help="Train a tokenizer on your texts, or add tokens to one."
@@ -61,8 +61,8 @@ def train(
     The draw of what is held out is the same every time. The first special token is EOS,
     <|endoftext|>.
     """
-    from gptft.console import result, result_json
     from gptft.tokenization.training import train_on_corpus
+    from gptft.tokenization.training_view import trained_view
 
     with progress_bar() as progress:
         trained = train_on_corpus(
@@ -77,10 +77,7 @@ def train(
             beside=beside or [],
             progress=progress,
         )
-    if as_json:
-        result_json(trained.to_dict())
-    else:
-        result(trained.render())
+    print_result(trained, trained_view, as_json=as_json)
 
 
 @app.command()
@@ -116,8 +113,8 @@ def extend(
     --learn adds the words that save the most tokens, and says what text it hasn't learned from
     costs before and after.
     """
-    from gptft.console import result, result_json
     from gptft.tokenization.extension import extend_tokenizer, read_tokens
+    from gptft.tokenization.training_view import extended_view
 
     with progress_bar() as progress:
         extended = extend_tokenizer(
@@ -129,7 +126,4 @@ def extend(
             held_out=held_out,
             progress=progress,
         )
-    if as_json:
-        result_json(extended.to_dict())
-    else:
-        result(extended.render())
+    print_result(extended, extended_view, as_json=as_json)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from gptft.files import JsonFields
 from gptft.tokenization.tokenizer import TextTokenizer
 from gptft.tokenization.tokens import TextCost, Token, is_lossless, split_tokens, text_cost
 
@@ -10,7 +11,7 @@ CONTEXTS = (512, 1024, 2048)  # of small models, to hold a text against
 
 
 @dataclass(frozen=True)
-class MeasuredText:
+class MeasuredText(JsonFields):
     """What one tokenizer makes of a text.
 
     Attributes:
@@ -38,13 +39,13 @@ class MeasuredText:
         """Tokens that aren't whole characters, so that they are text only together with others."""
         return sum(token.text is None for token in self.tokens)
 
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON has it."""
+    def json_fields(self) -> dict[str, Any]:
+        """Its tokens and figures, and what it would cost in other units, one token each."""
         cost = self.cost
         return {
             "model": self.model,
-            "tokens": [token.to_dict() for token in self.tokens],
-            **cost.to_dict(),
+            "tokens": self.tokens,
+            **cost.json_fields(),
             "lossless": self.lossless,
             "num_partial": self.num_partial,
             "one_token_each": {
@@ -53,7 +54,7 @@ class MeasuredText:
                 "bytes": cost.num_bytes,
             },
             "context": self.context,
-            "context_used": {str(size): share for size, share in self.context_used.items()},
+            "context_used": self.context_used,
         }
 
 

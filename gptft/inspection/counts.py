@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 from functools import cache
 from heapq import nsmallest
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from gptft.documents.corpus import find_corpus
 from gptft.documents.scan import HUB_ENCODING, Progress, ScannedText
-from gptft.files import default_cache_dir
+from gptft.files import JsonFields, default_cache_dir
 from gptft.inspection.word_sample import SAMPLE_CHARACTERS, SampledWord, WordSample, script_counts
 from gptft.tokenization.batches import Batch, measure_batches
 from gptft.tokenization.encoder import (
@@ -45,14 +45,16 @@ _EVERY_OF_HUB = 200
 
 
 @dataclass(frozen=True)
-class CountedToken:
+class CountedToken(JsonFields):
     """A token that occurred.
 
     Attributes:
         id: its number in the vocabulary.
-        bytes: what it spells, as UTF-8.
+        bytes: what it stands for, as UTF-8.
         count: how often it occurred.
     """
+
+    json_names = ("id", "text", "bytes", "count")
 
     id: int
     bytes: bytes
@@ -66,13 +68,9 @@ class CountedToken:
         except UnicodeDecodeError:
             return None
 
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON has it, the bytes in hexadecimal."""
-        return {"id": self.id, "text": self.text, "bytes": self.bytes.hex(), "count": self.count}
-
 
 @dataclass(frozen=True)
-class Counts:
+class Counts(JsonFields):
     """The token account of a corpus.
 
     Attributes:
@@ -98,6 +96,8 @@ class Counts:
         engine: what encoded the text.
         seconds: from the first byte read to the last token counted; naming them is not in it.
     """
+
+    json_also = ("bytes_per_token", "characters_per_token", "tokens_per_word", "sampled_share")
 
     model: str
     files: int
@@ -140,21 +140,6 @@ class Counts:
     def sampled_share(self) -> float:
         """Which share of all characters words were sampled from."""
         return self.sampled_characters / max(self.characters, 1)
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON has it: counts and rates by name."""
-        lists = {
-            name: [one.to_dict() for one in getattr(self, name)]
-            for name in ("frequent", "longest", "worst_words")
-        }
-        rates = ("bytes_per_token", "characters_per_token", "tokens_per_word", "sampled_share")
-        return {
-            **{name: getattr(self, name) for name in self.__dataclass_fields__},
-            "skipped": dict(self.skipped),
-            "scripts": dict(self.scripts),
-            **lists,
-            **{name: getattr(self, name) for name in rates},
-        }
 
 
 @dataclass

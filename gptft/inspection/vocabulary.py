@@ -1,58 +1,35 @@
-"""A tokenizer -> what its vocabulary holds: scripts, lengths, tokens no text gives; and a search.
-
-In: a `TextTokenizer`. Out: a frozen `VocabularySummary` or `VocabularySearch`, as JSON or for a
-terminal. Must not import torch or transformers, and rich only to draw.
-"""
+"""A tokenizer -> what its vocabulary holds: scripts, lengths, tokens no text gives; a search."""
 
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import regex
 
 from gptft.errors import ConfigError
+from gptft.files import JsonFields
 from gptft.inspection.reachability import Reachability, find_reachability
-from gptft.terminal.draw import Table, stacked
-from gptft.terminal.text import visible
-from gptft.terminal.words import count, percent
+from gptft.text.scripts import script_of
 from gptft.tokenization.token_bytes import TokenBytes
 from gptft.tokenization.tokenizer import TextTokenizer
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
 
 SEVERAL_SCRIPTS = "several scripts"
 OTHER_SCRIPT = "other script"
 PART_OF_A_CHARACTER = "part of a character"
 _NUM_LONGEST = 10
-_UNITS = ("", "characters", "bytes")
-_LONG = 17  # from this length on tokens are counted together, for a person
-_MAX_SHOWN = 20  # tokens of a kind that a terminal is shown; JSON has all
 _REGEX_SECONDS = 1.0  # for one token: a pattern that takes longer never ends
-# Unicode's names of the scripts in which tokens are found; the rest are OTHER_SCRIPT.
-_SCRIPTS = """
-    Latin Cyrillic Greek Armenian Georgian Hebrew Arabic Syriac Thaana Nko Devanagari Bengali
-    Gurmukhi Gujarati Oriya Tamil Telugu Kannada Malayalam Sinhala Thai Lao Tibetan Myanmar
-    Khmer Ethiopic Cherokee Canadian_Aboriginal Ogham Runic Mongolian Hiragana Katakana Bopomofo
-    Han Hangul Yi Braille Coptic Gothic Glagolitic Tifinagh Javanese Balinese Sundanese Tagalog
-    Buginese Vai Bamum Lisu Limbu Lepcha Tai_Le New_Tai_Lue Tai_Tham Tai_Viet Meetei_Mayek
-    Ol_Chiki Saurashtra Cham Kayah_Li Samaritan Mandaic Adlam Cuneiform Egyptian_Hieroglyphs
-    Linear_A Linear_B Phoenician Old_Italic Old_Persian Old_Turkic Ugaritic Avestan Brahmi
-    Kharoshthi Deseret Shavian Osmanya Tangut
-"""
 
 
 @dataclass(frozen=True, slots=True)
-class VocabularyEntry:
+class VocabularyEntry(JsonFields):
     """One token of a vocabulary.
 
     Attributes:
         id: its number.
         token: the entry, as it stands in the vocabulary.
-        bytes: what it spells, as UTF-8.
+        bytes: what it stands for, as UTF-8.
         text: the same as text; None where it isn't whole characters.
         script: of its letters, or what it holds instead of letters.
         is_special: marks something, and never comes out of text.
@@ -67,13 +44,13 @@ class VocabularyEntry:
     is_special: bool
     is_added: bool
 
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON has it: the bytes in hexadecimal."""
+    def json_fields(self) -> dict[str, Any]:
+        """By name."""
         return {
             "id": self.id,
             "token": self.token,
             "text": self.text,
-            "bytes": self.bytes.hex(),
+            "bytes": self.bytes,
             "script": self.script,
             "special": self.is_special,
             "added": self.is_added,
@@ -81,7 +58,7 @@ class VocabularyEntry:
 
 
 @dataclass(frozen=True)
-class VocabularySummary:
+class VocabularySummary(JsonFields):
     """What a vocabulary holds. Special tokens are counted apart: they aren't in the tables.
 
     Attributes:
@@ -95,13 +72,31 @@ class VocabularySummary:
         scripts: tokens by script of their letters, or what they hold instead, most first.
         characters: tokens by length in code points, of those that are whole characters.
         lengths: tokens by length in bytes.
-        num_with_space: tokens with a space in front; for a vocabulary that marks the pieces that go
-            on with a word (WordPiece), those that begin one.
+        num_with_space: tokens with a space in front; for a vocabulary that marks the tokens which
+            continue a word (WordPiece), those that begin one.
         num_partial: tokens that aren't whole characters alone.
         unreachable: tokens proved to come out of no text; see `find_reachability`.
         unknown: tokens that came out of none of the texts tried, which proves nothing.
         longest: the tokens with most bytes, the longest first.
     """
+
+    json_names = (
+        "name",
+        "kind",
+        "num_tokens",
+        "num_ids",
+        "num_embeddings",
+        "num_with_space",
+        "num_partial",
+        "scripts",
+        "characters",
+        "lengths",
+        "special",
+        "added",
+        "unreachable",
+        "unknown",
+        "longest",
+    )
 
     name: str
     kind: str
@@ -119,29 +114,9 @@ class VocabularySummary:
     unknown: tuple[VocabularyEntry, ...]
     longest: tuple[VocabularyEntry, ...]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Counts by name, tokens in lists."""
-        lists = ("special", "added", "unreachable", "unknown", "longest")
-        return {
-            "name": self.name,
-            "kind": self.kind,
-            "num_tokens": self.num_tokens,
-            "num_ids": self.num_ids,
-            "num_embeddings": self.num_embeddings,
-            "num_with_space": self.num_with_space,
-            "num_partial": self.num_partial,
-            "scripts": dict(self.scripts),
-            "characters": {str(length): count for length, count in self.characters.items()},
-            "lengths": {str(length): count for length, count in self.lengths.items()},
-        } | {name: [entry.to_dict() for entry in getattr(self, name)] for name in lists}
-
-    def render(self) -> "RenderableType":
-        """For `console.print`: columns on a terminal, lines with tabs off one."""
-        return stacked(*_summary_tables(self))
-
 
 @dataclass(frozen=True)
-class VocabularySearch:
+class VocabularySearch(JsonFields):
     """Tokens that were looked for.
 
     Attributes:
@@ -154,20 +129,10 @@ class VocabularySearch:
     reach: Mapping[int, Reachability]
     num_found: int
 
-    def to_dict(self) -> dict[str, Any]:
-        """The tokens, each with its reach, and how many more there are."""
-        tokens = [entry.to_dict() | {"reach": self.reach[entry.id]} for entry in self.entries]
+    def json_fields(self) -> dict[str, Any]:
+        """The tokens, each with its reachability, and how many there are in all."""
+        tokens = [entry.json_fields() | {"reach": self.reach[entry.id]} for entry in self.entries]
         return {"num_found": self.num_found, "tokens": tokens}
-
-    def render(self) -> "RenderableType":
-        """For `console.print`: columns on a terminal, lines with tabs off one."""
-        rows = [
-            (str(entry.id), _shown(entry), entry.script, self.reach[entry.id].value)
-            for entry in self.entries
-        ]
-        left = self.num_found - len(rows)
-        title = count(self.num_found, "token") + (f", {left:,} not shown" if left else "")
-        return Table(rows, "rlll", title)
 
 
 def summarize_vocabulary(tokenizer: TextTokenizer) -> VocabularySummary:
@@ -211,14 +176,14 @@ def search_vocabulary(
     regex: str | None = None,
     limit: int = 20,
 ) -> VocabularySearch:
-    """Find tokens by what they spell, or by id.
+    """Find tokens by their text, or by id.
 
     Args:
         tokenizer: whose vocabulary.
-        text: is in what a token spells, a space in front counted (or is the entry as it stands in
-            the vocabulary, `Ġthe`); the shortest come first, and so the token that is the text.
+        text: is in a token's text, a space in front counted (or is the entry as it stands in the
+            vocabulary, `Ġthe`); the shortest come first, and so the token that is the text.
         token_id: its id.
-        regex: matches in what a token spells, where that is whole characters; by id.
+        regex: matches in a token's text, where that is whole characters; by id.
         limit: tokens to hand back, >= 1.
 
     Raises:
@@ -266,21 +231,19 @@ def _entries(tokenizer: TextTokenizer, token_bytes: TokenBytes) -> list[Vocabula
             text = raw.decode()
         except UnicodeDecodeError:
             text = None
-        script = PART_OF_A_CHARACTER if text is None else script_of(text)
+        script = PART_OF_A_CHARACTER if text is None else kind_of(text)
         entries.append(VocabularyEntry(i, token, raw, text, script, is_special, is_added))
     return entries
 
 
-def script_of(text: str) -> str:
+def kind_of(text: str) -> str:
     """The script of the letters in `text`; without letters, what it holds instead.
 
-    Scripts are Unicode's own (Standard Annex 24), by its names for them.
-
-    >>> [script_of(text) for text in (" мир", "東京", "aб", "42", " ", "?!", "😀")]
+    >>> [kind_of(text) for text in (" мир", "東京", "aб", "42", " ", "?!", "😀")]
     ['Cyrillic', 'Han', 'several scripts', 'digits', 'white space', 'punctuation and symbols', \
 'emoji']
     """
-    found = {script for character in text if (script := _script(character))}
+    found = {script for character in text if (script := _own_script(character))}
     if found:
         return found.pop() if len(found) == 1 else SEVERAL_SCRIPTS
     if not text.strip():
@@ -292,6 +255,14 @@ def script_of(text: str) -> str:
     return "control characters"
 
 
+def _own_script(character: str) -> str | None:
+    """The script of a letter or a sign of its own script; None for what all scripts share."""
+    script = script_of(character)
+    if script in ("Common", "Inherited", "Other"):
+        return OTHER_SCRIPT if character.isalpha() else None
+    return script
+
+
 def _kind_of(character: str) -> str:
     category = unicodedata.category(character)
     if category.startswith("N"):
@@ -299,21 +270,6 @@ def _kind_of(character: str) -> str:
     if regex.match(r"\p{Extended_Pictographic}", character):
         return "emoji"
     return "control characters" if category.startswith("C") else "punctuation and symbols"
-
-
-@cache
-def _script(character: str) -> str | None:
-    """The script of a letter or a sign of its own script; None for what all scripts share."""
-    match = _script_pattern().match(character)
-    if match is None:
-        return OTHER_SCRIPT if character.isalpha() else None
-    return str(match.lastgroup).replace("_", " ")
-
-
-@cache
-def _script_pattern() -> Any:
-    names = _SCRIPTS.split()
-    return regex.compile("|".join(rf"(?P<{name}>\p{{Script={name}}})" for name in names))
 
 
 def _by_length(counts: Mapping[int, int]) -> dict[int, int]:
@@ -349,50 +305,3 @@ def _matcher(pattern: str) -> Callable[[str], bool]:
             ) from None
 
     return matches
-
-
-def _shown(entry: VocabularyEntry) -> str:
-    return visible(entry.bytes) or visible(entry.token.encode())
-
-
-def _summary_tables(summary: VocabularySummary) -> list[Table]:
-    ordinary = summary.num_tokens - len(summary.special)
-    share = _share(ordinary)
-    known, columns = summary.num_embeddings, (summary.characters, summary.lengths)
-    facts = [
-        ("tokens", f"{summary.num_tokens:,}", summary.kind),
-        ("ids", f"{summary.num_ids:,}", "" if known is None else f"the model knows {known:,}"),
-        (
-            "special",
-            f"{len(summary.special):,}",
-            " ".join(map(_shown, summary.special[:_MAX_SHOWN])),
-        ),
-        ("added", f"{len(summary.added):,}", " ".join(map(_shown, summary.added[:_MAX_SHOWN]))),
-        ("space in front", f"{summary.num_with_space:,}", share(summary.num_with_space)),
-        ("not whole alone", f"{summary.num_partial:,}", share(summary.num_partial)),
-        ("unreachable", f"{len(summary.unreachable):,}", "proved: no text gives them"),
-        ("not reached", f"{len(summary.unknown):,}", "by the texts tried: not proved"),
-    ]
-    counts = [(str(n), *(f"{c.get(n, 0):,}" for c in columns)) for n in range(1, _LONG)]
-    longer = [f"{sum(c[n] for n in c if n >= _LONG):,}" for c in columns]
-    scripts = [(name, f"{count:,}", share(count)) for name, count in summary.scripts.items()]
-    return [
-        Table(facts, "lrl", summary.name),
-        Table(scripts, "lrr", "By script"),
-        Table([*counts, (f"≥ {_LONG}", *longer)], "rrr", "By length in", _UNITS),
-        *_token_rows("Longest", summary.longest),
-        *_token_rows("Unreachable", summary.unreachable),
-        *_token_rows("Not reached", summary.unknown),
-    ]
-
-
-def _share(of: int) -> Callable[[int], str]:
-    return lambda number: percent(number / of) if of else ""
-
-
-def _token_rows(title: str, entries: tuple[VocabularyEntry, ...]) -> list[Table]:
-    if not entries:
-        return []
-    rows = [(str(e.id), _shown(e), f"{len(e.bytes):,} bytes") for e in entries[:_MAX_SHOWN]]
-    left = len(entries) - len(rows)
-    return [Table(rows, "rll", title + (f", {left:,} more not shown" if left else ""))]

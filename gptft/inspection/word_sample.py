@@ -6,7 +6,6 @@ tokens, and characters by script. Must not import torch or transformers.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -39,10 +38,6 @@ class SampledWord:
     text: str
     count: int
     tokens_per_word: float
-
-    def to_dict(self) -> dict[str, Any]:
-        """By name."""
-        return {"text": self.text, "count": self.count, "tokens_per_word": self.tokens_per_word}
 
 
 @dataclass

@@ -4,13 +4,16 @@ from functools import cache
 
 import regex
 
-# All of Unicode 16 but those that no text in use is written in; the rest is "Other".
+# Those that a text or a vocabulary may hold, as Unicode 16 names them; the rest is "Other".
 _SCRIPTS = """
-    Latin Cyrillic Greek Armenian Hebrew Arabic Syriac Thaana Devanagari Bengali Gurmukhi
-    Gujarati Oriya Tamil Telugu Kannada Malayalam Sinhala Thai Lao Tibetan Myanmar Georgian
+    Latin Cyrillic Common Inherited Greek Armenian Hebrew Arabic Syriac Thaana Devanagari Bengali
+    Gurmukhi Gujarati Oriya Tamil Telugu Kannada Malayalam Sinhala Thai Lao Tibetan Myanmar Georgian
     Hangul Ethiopic Cherokee Canadian_Aboriginal Ogham Runic Khmer Mongolian Hiragana Katakana
     Bopomofo Han Yi Gothic Glagolitic Coptic Tifinagh Braille Javanese Balinese Sundanese
-    Tagalog Nko Vai Cuneiform Egyptian_Hieroglyphs Adlam Common Inherited
+    Tagalog Nko Vai Cuneiform Egyptian_Hieroglyphs Adlam Buginese Bamum Lisu Limbu Lepcha Tai_Le
+    New_Tai_Lue Tai_Tham Tai_Viet Meetei_Mayek Ol_Chiki Saurashtra Cham Kayah_Li Samaritan Mandaic
+    Linear_A Linear_B Phoenician Old_Italic Old_Persian Old_Turkic Ugaritic Avestan Brahmi
+    Kharoshthi Deseret Shavian Osmanya Tangut
 """
 
 
@@ -20,15 +23,10 @@ def by_script(characters: str) -> dict[str, str]:
     >>> by_script("aжb1")
     {'Latin': 'ab', 'Cyrillic': 'ж', 'Common': '1'}
     """
-    found: dict[str, str] = {}
-    for script in _SCRIPTS.split():
-        if not characters:
-            break
-        pattern = regex.compile(rf"\p{{Script={script}}}+")
-        if own := "".join(pattern.findall(characters)):
-            characters = pattern.sub("", characters)
-            found[script.replace("_", " ")] = own
-    return found | ({"Other": characters} if characters else {})
+    found: dict[str, list[str]] = {}
+    for character in characters:
+        found.setdefault(script_of(character), []).append(character)
+    return {script: "".join(own) for script, own in found.items()}
 
 
 @cache
@@ -38,4 +36,11 @@ def script_of(character: str) -> str:
     >>> script_of("ж"), script_of("µ")
     ('Cyrillic', 'Common')
     """
-    return next(iter(by_script(character)))
+    match = _pattern().match(character)
+    return str(match.lastgroup).replace("_", " ") if match else "Other"
+
+
+@cache
+def _pattern() -> "regex.Pattern[str]":
+    """A group for each script."""
+    return regex.compile("|".join(rf"(?P<{name}>\p{{Script={name}}})" for name in _SCRIPTS.split()))

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -18,7 +17,7 @@ from gptft.documents.formats.plain_text import Chunk
 from gptft.documents.held_out import Mask, draw_validation
 from gptft.documents.scan import Progress, ScannedText
 from gptft.errors import DataError
-from gptft.files import default_cache_dir
+from gptft.files import JsonFields, default_cache_dir
 from gptft.tokenization.batches import encode_batches, read_passages
 from gptft.tokenization.encoder import Engine, EngineDisagreesError, TokenizersEngine, choose_engine
 from gptft.tokenization.tokenizer import TextTokenizer
@@ -76,7 +75,7 @@ class SplitCorpus:
 
 
 @dataclass(frozen=True)
-class Cost:
+class Cost(JsonFields):
     """What a tokenizer makes of held-out text.
 
     Attributes:
@@ -87,6 +86,8 @@ class Cost:
         checked: passages that were decoded again.
         returned: how many of them came back as they were.
     """
+
+    json_also = ("bytes_per_token", "lossless")
 
     name: str
     vocab_size: int
@@ -104,14 +105,6 @@ class Cost:
     def lossless(self) -> bool:
         """Whether every passage that was decoded again came back as it was."""
         return self.checked == self.returned
-
-    def to_dict(self) -> dict[str, Any]:
-        """By name."""
-        return {
-            **{name: getattr(self, name) for name in self.__dataclass_fields__},
-            "bytes_per_token": self.bytes_per_token,
-            "lossless": self.lossless,
-        }
 
 
 def split_corpus(

@@ -1,27 +1,18 @@
-"""A tokenizer -> the same with more tokens, every earlier id unchanged: `gptft tokenizer extend`.
-
-In: a tokenizer, and words to add or texts to learn them from. Out: a folder that `AutoTokenizer`
-opens, and what the model needs for it. Must not import torch or transformers.
-"""
+"""A tokenizer, and words or texts to learn them from -> the same with more tokens."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from tokenizers import AddedToken, Tokenizer
 
 from gptft.documents.scan import Progress
 from gptft.errors import ConfigError, ModelError
-from gptft.terminal.text import visible
 from gptft.text.encoding import read_text
 from gptft.tokenization.evaluation import Cost, measure_cost, split_corpus
 from gptft.tokenization.new_words import learn_words
 from gptft.tokenization.tokenizer import TextTokenizer, load_tokenizer, save_tokenizer
-from gptft.tokenization.training import cost_table, refuse_full
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
+from gptft.tokenization.training import check_held_out, refuse_full
 
 _DEFAULT_CONTEXT = 1024
 
@@ -53,52 +44,6 @@ class ExtendedTokenizer:
     before: Cost | None = None
     after: Cost | None = None
     held_out: int = 0
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON has it."""
-        return {
-            **{name: getattr(self, name) for name in self.__dataclass_fields__},
-            "path": str(self.path),
-            "before": self.before.to_dict() if self.before else None,
-            "after": self.after.to_dict() if self.after else None,
-        }
-
-    def render(self) -> "RenderableType":
-        """What was added, what it saves, and what the model needs."""
-        from rich.console import Group
-        from rich.text import Text
-
-        shown = ", ".join(visible(token.encode()) for token in [*self.added][:20])
-        more = f" and {len(self.added) - 20:,} more" if len(self.added) > 20 else ""
-        number = f"{len(self.added):,} token{'' if len(self.added) == 1 else 's'}"
-        parts: list[RenderableType] = [
-            Text(f"{self.path}: {number} added to {self.model}{': ' * bool(shown)}{shown}{more}.")
-        ]
-        if self.learned < self.asked:
-            parts.append(
-                Text(f"Only {self.learned:,} of {self.asked:,} words would save anything.")
-            )
-        if self.before and self.after:
-            passages = "passage" if self.held_out == 1 else "passages"
-            where = f"On {self.held_out:,} {passages} held out of learning:"
-            parts.append(Text(where if self.held_out else "On the text they were learned from:"))
-            parts.append(cost_table([self.before, self.after]))
-            share = self.after.tokens / max(self.before.tokens, 1) - 1
-            parts.append(Text(f"{share:+.1%} tokens."))
-            if self.before.lossless and not self.after.lossless:
-                parts.append(Text("Decoding doesn't give the texts back as they were any more."))
-        parts.append(Text(self._needs()))
-        return Group(*parts)
-
-    def _needs(self) -> str:
-        if self.embeddings is None:
-            return f"A model needs {self.needed:,} embeddings for it."
-        if self.embeddings >= self.needed:
-            return f"The model's {self.embeddings:,} embeddings are enough: {self.needed:,} needed."
-        return (
-            f"The model has {self.embeddings:,} embeddings and needs {self.needed:,}: "
-            f"model.resize_token_embeddings({self.needed}), then train it."
-        )
 
 
 def read_tokens(path: Path) -> list[str]:
@@ -139,7 +84,7 @@ def extend_tokenizer(
         learn: texts whose frequent and expensive words are added.
         num: how many of those.
         held_out: the share of the texts' passages that is measured on and not learned from.
-        cache_dir: where surveys of files are remembered.
+        cache_dir: where scans of files are remembered.
         progress: told (what is being done, bytes done, bytes in all).
 
     Raises:
@@ -151,8 +96,8 @@ def extend_tokenizer(
         raise ConfigError("To learn words, give both the texts and how many, 1 or more.")
     if not tokens and not learn:
         raise ConfigError("There is nothing to add. Give tokens, or texts to learn them from.")
-    if not 0 <= held_out < 1:
-        raise ConfigError(f"{held_out:g} of the text can't be held out. Give 0 to 0.9.")
+    if problem := check_held_out(held_out):
+        raise ConfigError(problem)
     refuse_full(out_dir)
     tokenizer = load_tokenizer(name)
     extended = add_tokens(tokenizer, tokens)

@@ -145,9 +145,6 @@ def train_tokenizer(
 
     Source: Sennrich et al. 2016 (1508.07909); bytes as in Radford et al. 2019, section 2.2.
     """
-    backend = Tokenizer(models.BPE())
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
         min_frequency=min_frequency,
@@ -155,9 +152,29 @@ def train_tokenizer(
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
+    return trained(byte_level(models.BPE()), trainer, texts)
+
+
+def byte_level(model: models.Model, *, add_prefix_space: bool = False) -> Tokenizer:
+    """A tokenizer around `model` that splits words as GPT-2 and works on bytes.
+
+    Source: Radford et al. 2019, section 2.2.
+    """
+    backend = Tokenizer(model)
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=add_prefix_space)
+    backend.decoder = decoders.ByteLevel()
+    return backend
+
+
+def trained(
+    backend: Tokenizer, trainer: trainers.Trainer, texts: Iterator[str], **special_tokens: str
+) -> TextTokenizer:
+    """Train a tokenizer whose EOS is `<|endoftext|>`; `special_tokens` are others by name."""
     backend.train_from_iterator(texts, trainer)
     backend.encode_special_tokens = True
-    return TextTokenizer(backend, {"eos_token": END_OF_TEXT}, None, "tokenizer.train")
+    return TextTokenizer(
+        backend, {"eos_token": END_OF_TEXT, **special_tokens}, None, "tokenizer.train"
+    )
 
 
 def save_tokenizer(tokenizer: TextTokenizer, folder: Path, *, model_max_length: int) -> None:
@@ -183,12 +200,11 @@ def _open_folder(files: ModelFiles) -> Tokenizer:
             f"{folder} holds no tokenizer: neither tokenizer.json nor vocab.json with merges.txt."
         )
     try:
-        backend = Tokenizer(models.BPE.from_file(str(vocab), str(merges)))
+        model = models.BPE.from_file(str(vocab), str(merges))
     except Exception as error:  # tokenizers raises bare Exception
         raise ModelError(f"{vocab} and {merges} can't be read: {error}.") from None
     prefix = bool(files.tokenizer_config.get("add_prefix_space", False))
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefix)
-    backend.decoder = decoders.ByteLevel()
+    backend = byte_level(model, add_prefix_space=prefix)
     _add_tokens(backend, files)
     return backend
 

@@ -2,11 +2,11 @@
 
 import codecs
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import Any
 
 from gptft.errors import ConfigError
+from gptft.files import JsonFields
 from gptft.tokenization.token_bytes import TokenBytes
 from gptft.tokenization.tokenizer import TextTokenizer
 
@@ -14,7 +14,7 @@ _LATER_BYTES = bytes(range(0x80, 0xC0))  # in UTF-8, all of a character but its 
 
 
 @dataclass(frozen=True, slots=True)
-class Token:
+class Token(JsonFields):
     """One token of a text.
 
     Attributes:
@@ -29,6 +29,8 @@ class Token:
         end_character: offset one past the last character it has a byte of.
     """
 
+    json_names = ("id", "text", "bytes", "start", "end", "start_character", "end_character")
+
     id: int
     token: str
     bytes: bytes
@@ -38,21 +40,9 @@ class Token:
     start_character: int = 0
     end_character: int = 0
 
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON has it: without `token`, the bytes in hexadecimal."""
-        return {
-            "id": self.id,
-            "text": self.text,
-            "bytes": self.bytes.hex(),
-            "start": self.start,
-            "end": self.end,
-            "start_character": self.start_character,
-            "end_character": self.end_character,
-        }
-
 
 @dataclass(frozen=True)
-class TextCost:
+class TextCost(JsonFields):
     """How much text there is, and what it costs in tokens.
 
     Attributes:
@@ -61,6 +51,14 @@ class TextCost:
         num_characters: Unicode code points.
         num_bytes: bytes of UTF-8.
     """
+
+    json_also = (
+        "tokens_per_word",
+        "tokens_per_character",
+        "bytes_per_token",
+        "characters_per_word",
+        "bytes_per_word",
+    )
 
     num_tokens: int
     num_words: int
@@ -91,16 +89,6 @@ class TextCost:
     def bytes_per_word(self) -> float | None:
         """White space counted; None for a text without words."""
         return self.num_bytes / self.num_words if self.num_words else None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Counts and rates by name."""
-        return asdict(self) | {
-            "tokens_per_word": self.tokens_per_word,
-            "tokens_per_character": self.tokens_per_character,
-            "bytes_per_token": self.bytes_per_token,
-            "characters_per_word": self.characters_per_word,
-            "bytes_per_word": self.bytes_per_word,
-        }
 
 
 def split_tokens(tokenizer: TextTokenizer, text: str) -> list[Token]:

@@ -1,15 +1,13 @@
-"""A corpus -> a new tokenizer: `gptft tokenizer train`.
+"""A corpus -> a new tokenizer in a folder that `AutoTokenizer` opens, and what it costs.
 
-In: texts, a kind and a size. Out: a folder that `AutoTokenizer` opens, and what the tokenizer costs
-on text it hasn't seen, beside others. Byte-level BPE and Unigram keep every text byte for byte;
-WordPiece doesn't. Must not import torch or transformers.
+Byte-level BPE and Unigram keep every text byte for byte; WordPiece doesn't.
 """
 
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
@@ -20,13 +18,13 @@ from gptft.tokenization.evaluation import Cost, measure_cost, split_corpus
 from gptft.tokenization.tokenizer import (
     END_OF_TEXT,
     TextTokenizer,
+    byte_level,
     load_tokenizer,
+    names_gguf,
     save_tokenizer,
     train_tokenizer,
+    trained,
 )
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
 
 Kind = Literal["bpe", "unigram", "wordpiece"]
 ALWAYS_BESIDE = "pico"
@@ -59,62 +57,6 @@ class TrainedTokenizer:
     costs: tuple[Cost, ...]
     seconds: float
 
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON has it."""
-        return {
-            **{name: getattr(self, name) for name in self.__dataclass_fields__},
-            "path": str(self.path),
-            "special_tokens": list(self.special_tokens),
-            "costs": [cost.to_dict() for cost in self.costs],
-        }
-
-    def render(self) -> "RenderableType":
-        """What was made, and its cost beside the others'."""
-        from rich.console import Group
-        from rich.text import Text
-
-        special = ", ".join(self.special_tokens)
-        said = [f"{self.path}: {self.kind}, {self.vocab_size:,} ids (special: {special})."]
-        if self.held_out:
-            said.append(
-                f"Measured on {self.held_out:,} of {self.passages:,} passages, held out of "
-                f"training ({self.costs[0].bytes:,} bytes):"
-            )
-        else:
-            said.append(
-                f"Nothing was held out: measured on the text it learned from "
-                f"({self.costs[0].bytes:,} bytes), which flatters it:"
-            )
-        parts: list[RenderableType] = [*map(Text, said), cost_table(self.costs)]
-        if not self.costs[0].lossless:
-            parts.append(Text(_why_lossy(self.costs[0], self.kind)))
-        return Group(*parts)
-
-
-def cost_table(costs: Sequence[Cost]) -> "RenderableType":
-    """Costs in columns: name, ids, tokens, bytes a token."""
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table.grid(padding=(0, 2))
-    for side in ("left", "right", "right", "right"):
-        table.add_column(justify=side, overflow="fold")
-    table.add_row(*(Text(name, style="dim") for name in ("", "ids", "tokens", "bytes a token")))
-    for cost in costs:
-        numbers = (f"{cost.vocab_size:,}", f"{cost.tokens:,}", f"{cost.bytes_per_token:.2f}")
-        table.add_row(Text(cost.name), *map(Text, numbers))
-    return table
-
-
-def _why_lossy(cost: Cost, kind: Kind) -> str:
-    said = f"{cost.checked - cost.returned:,} of {cost.checked:,} passages don't decode to the text"
-    if kind == "wordpiece":
-        return (
-            f"{said} they were: WordPiece forgets white space, and characters it hasn't seen. Use "
-            "--kind bpe for a model that writes text."
-        )
-    return f"{said} they were."
-
 
 def train_on_corpus(
     names: Sequence[str],
@@ -142,7 +84,7 @@ def train_on_corpus(
         held_out: the share of the passages that is measured on and not learned from.
         model_max_length: what tokenizer_config.json says that a model sees at once.
         beside: tokenizers to compare with, besides pico's; none is fetched.
-        cache_dir: where surveys of files are remembered.
+        cache_dir: where scans of files are remembered.
         progress: told (what is being done, bytes done, bytes in all).
 
     Raises:
@@ -155,27 +97,21 @@ def train_on_corpus(
     others = [open_local(name) for name in dict.fromkeys([ALWAYS_BESIDE, *beside])]
     started = time.perf_counter()
     corpus = split_corpus(names, held_out=held_out, cache_dir=cache_dir, progress=progress)
-    passages = corpus.training("training", progress)
-    if kind == "unigram":
-        tokenizer = _train_unigram(passages, vocab_size, special)
-    elif kind == "wordpiece":
-        tokenizer = _train_wordpiece(passages, vocab_size, min_frequency or _MIN_FREQUENCY, special)
-    else:
-        tokenizer = train_tokenizer(
-            passages,
-            vocab_size=vocab_size,
-            min_frequency=min_frequency or _MIN_FREQUENCY,
-            special=special,
-        )
+    train = {"bpe": train_tokenizer, "unigram": _train_unigram, "wordpiece": _train_wordpiece}[kind]
+    tokenizer = train(
+        corpus.training("training", progress),
+        vocab_size=vocab_size,
+        min_frequency=min_frequency or _MIN_FREQUENCY,
+        special=special,
+    )
     tokenizer = replace(tokenizer, name=out_dir.name or str(out_dir))
     save_tokenizer(tokenizer, out_dir, model_max_length=model_max_length)
     costs = [measure_cost(each, corpus, progress=progress) for each in (tokenizer, *others)]
-    unknown = [_UNKNOWN] if kind == "wordpiece" else []
     return TrainedTokenizer(
         path=out_dir,
         kind=kind,
         vocab_size=tokenizer.vocab_size,
-        special_tokens=(END_OF_TEXT, *unknown, *special),
+        special_tokens=(*_own_special(kind), *special),
         passages=corpus.num_passages,
         held_out=corpus.num_held_out,
         costs=tuple(costs),
@@ -192,7 +128,7 @@ def _check(
     model_max_length: int,
 ) -> None:
     problems: list[str] = []
-    own = (END_OF_TEXT, _UNKNOWN) if kind == "wordpiece" else (END_OF_TEXT,)
+    own = _own_special(kind)
     if any(not token.strip() for token in special):
         problems.append("A special token is empty. Leave it out.")
     taken = [token for number, token in enumerate(special) if token in (*own, *special[:number])]
@@ -208,12 +144,21 @@ def _check(
         problems.append("Unigram has no min_frequency: it prunes by likelihood. Leave it out.")
     if min_frequency is not None and min_frequency < 1:
         problems.append(f"min_frequency is {min_frequency}; the least is 1.")
-    if not 0 <= held_out < 1:
-        problems.append(f"{held_out:g} of the text can't be held out. Give 0 to 0.9.")
+    if problem := check_held_out(held_out):
+        problems.append(problem)
     if model_max_length < 1:
         problems.append(f"A model can't see {model_max_length} tokens. Give 1 or more.")
     if problems:
         raise ConfigError(*problems)
+
+
+def _own_special(kind: Kind) -> tuple[str, ...]:
+    return (END_OF_TEXT, _UNKNOWN) if kind == "wordpiece" else (END_OF_TEXT,)
+
+
+def check_held_out(share: float) -> str | None:
+    """Why a share of a text can't be held out, or None."""
+    return None if 0 <= share < 1 else f"{share:g} of the text can't be held out. Give 0 to 0.9."
 
 
 def refuse_full(folder: Path) -> None:
@@ -234,7 +179,7 @@ def open_local(name: str) -> TextTokenizer:
     Raises:
         ModelError: it isn't here.
     """
-    if name.lower().endswith(".gguf") or resolve_model(name) is not None:
+    if names_gguf(name) or resolve_model(name) is not None:
         return load_tokenizer(name)
     from huggingface_hub import snapshot_download
 
@@ -248,27 +193,24 @@ def open_local(name: str) -> TextTokenizer:
     return replace(load_tokenizer(folder), name=name)
 
 
-def _train_unigram(texts: Iterator[str], vocab_size: int, special: Sequence[str]) -> TextTokenizer:
+def _train_unigram(
+    texts: Iterator[str], *, vocab_size: int, min_frequency: int, special: Sequence[str]
+) -> TextTokenizer:
     """Unigram over GPT-2's byte alphabet, all of which it keeps, so that no text is unknown.
 
     Source: Kudo 2018 (1804.10959); bytes as in Radford et al. 2019, section 2.2.
     """
-    backend = Tokenizer(models.Unigram())
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
     trainer = trainers.UnigramTrainer(
         vocab_size=vocab_size,
         special_tokens=[END_OF_TEXT, *special],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    backend.train_from_iterator(texts, trainer)
-    backend.encode_special_tokens = True
-    return TextTokenizer(backend, {"eos_token": END_OF_TEXT}, None, "unigram")
+    return trained(byte_level(models.Unigram()), trainer, texts)
 
 
 def _train_wordpiece(
-    texts: Iterator[str], vocab_size: int, min_frequency: int, special: Sequence[str]
+    texts: Iterator[str], *, vocab_size: int, min_frequency: int, special: Sequence[str]
 ) -> TextTokenizer:
     """WordPiece as BERT has it, case and accents kept.
 
@@ -283,7 +225,4 @@ def _train_wordpiece(
         special_tokens=[END_OF_TEXT, _UNKNOWN, *special],
         show_progress=False,
     )
-    backend.train_from_iterator(texts, trainer)
-    backend.encode_special_tokens = True
-    names = {"eos_token": END_OF_TEXT, "unk_token": _UNKNOWN}
-    return TextTokenizer(backend, names, None, "wordpiece")
+    return trained(backend, trainer, texts, unk_token=_UNKNOWN)

@@ -15,6 +15,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from gptft.documents.corpus import find_corpus
 from gptft.errors import ConfigError, DataError
+from gptft.files import as_json
 from gptft.inspection import counts as counting
 from gptft.inspection import word_sample as words
 from gptft.inspection.counts import Counts, count_tokens
@@ -61,7 +62,7 @@ def test_a_text_counted_by_hand(tmp_path: Path, byte_tokenizer: TextTokenizer) -
     assert counts.fallback_tokens == counts.fallback_bytes == 14  # seven letters of two bytes
     # д0 b4 b0 bd b5 d1 82, space, a, b, newline, c: twelve of 257
     assert counts.unused == 257 - 12
-    assert [one.to_dict() for one in counts.frequent[:2]] == [
+    assert [as_json(one) for one in counts.frequent[:2]] == [
         {"id": byte_tokenizer.backend.token_to_id("Ð"), "text": None, "bytes": "d0", "count": 6},
         {"id": byte_tokenizer.backend.token_to_id("Ġ"), "text": " ", "bytes": "20", "count": 3},
     ]
@@ -140,14 +141,14 @@ def test_the_slow_engine_gives_the_same(
     tmp_path: Path, tokenizer: TextTokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = write(tmp_path / "t", a=MIXED, b=SENTENCES[0])
-    right = count_tokens([str(folder)], tokenizer).to_dict()
+    right = as_json(count_tokens([str(folder)], tokenizer))
 
     def disagrees(*_: Any) -> None:
         raise encoder.EngineDisagreesError("it differs")
 
     monkeypatch.setattr(encoder.FastokensEngine, "encode", disagrees)
     told: list[str] = []
-    slow = count_tokens([str(folder)], tokenizer, notify=told.append).to_dict()
+    slow = as_json(count_tokens([str(folder)], tokenizer, notify=told.append))
     assert slow.pop("engine").startswith("tokenizers")
     assert "it differs" in told[0]
     for counts in (right, slow):
@@ -216,7 +217,7 @@ def test_an_empty_corpus_has_no_rates(tmp_path: Path, tokenizer: TextTokenizer) 
     assert counts.tokens_per_word is None
     assert counts.unused == counts.vocab_size
     assert "0" in rendered(counts, width=40)
-    json.dumps(counts.to_dict())
+    json.dumps(as_json(counts))
 
 
 def test_what_cannot_be_read_is_said(tmp_path: Path, tokenizer: TextTokenizer) -> None:

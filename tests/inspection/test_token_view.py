@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
+from gptft.files import as_json
 from gptft.inspection.cost import MeasuredText, measure_text
 from gptft.inspection.cost_view import comparison_view, cost_view
 from gptft.inspection.token_view import byte_view, shown_token, text_view
@@ -185,7 +186,7 @@ def test_the_numbers_by_hand() -> None:
         "of a context\t64 (its own) 9.4%, 512 1.2%, 1,024 0.6%, 2,048 0.3%",
     ]
     assert measured.context_used == {64: 6 / 64, 512: 6 / 512, 1024: 6 / 1024, 2048: 6 / 2048}
-    found = measured.to_dict()
+    found = as_json(measured)
     assert found["one_token_each"] == {"words": 3, "characters": 15, "bytes": 27}
     assert found["context_used"]["64"] == 6 / 64
 

@@ -22,14 +22,16 @@ from tokenizers import (
 )
 
 from gptft.errors import ConfigError
+from gptft.files import as_json
 from gptft.inspection.reachability import Reachability, find_reachability
 from gptft.inspection.vocabulary import (
     OTHER_SCRIPT,
     VocabularyEntry,
-    script_of,
+    kind_of,
     search_vocabulary,
     summarize_vocabulary,
 )
+from gptft.inspection.vocabulary_view import search_view, summary_view
 from gptft.tokenization.token_bytes import TokenBytes
 from gptft.tokenization.tokenizer import TextTokenizer, load_tokenizer, train_tokenizer
 from tests.conftest import SENTENCES
@@ -233,7 +235,7 @@ def test_a_part_of_a_character_is_looked_for_in_characters() -> None:
     ],
 )
 def test_scripts(text: str, script: str) -> None:
-    assert script_of(text) == script
+    assert kind_of(text) == script
 
 
 @pytest.mark.parametrize("name", ["CYRILLIC", "ARMENIAN", "GEORGIAN", "THAI", "HEBREW", "TAMIL"])
@@ -245,7 +247,7 @@ def test_scripts_are_those_of_the_names_of_letters(name: str) -> None:
         and unicodedata.category(chr(code)).startswith("L")
     ]
     assert len(letters) > 20
-    assert {script_of(letter) for letter in letters} == {name.capitalize()}
+    assert {kind_of(letter) for letter in letters} == {name.capitalize()}
 
 
 def test_search_by_text() -> None:
@@ -281,7 +283,7 @@ def test_search_says_what_no_text_gives() -> None:
     found = search_vocabulary(by_hand(), text="ab")
     assert tokens(found.entries) == ["ab", "abc", "cab"]
     assert found.reach[7] is Reachability.UNREACHABLE
-    assert found.to_dict()["tokens"][2]["reach"] == "unreachable"
+    assert as_json(found)["tokens"][2]["reach"] == "unreachable"
 
 
 def test_a_search_that_is_none_is_a_user_error() -> None:
@@ -311,20 +313,21 @@ def drawn(renderable: object, *, width: int | None) -> str:
 
 
 def test_off_a_terminal_a_line_is_a_token() -> None:
-    lines = drawn(search_vocabulary(PICO, text=" мир", limit=1).render(), width=None).splitlines()
+    found = search_vocabulary(PICO, text=" мир", limit=1)
+    lines = drawn(search_view(found), width=None).splitlines()
     assert lines[0].startswith("# ")
     assert lines[0].endswith("not shown")
     token_id = PICO.backend.token_to_id("ĠÐ¼Ð¸ÑĢ")
     assert lines[1:] == [f"{token_id}\t·мир\tCyrillic\treached"]
-    assert "Cyrillic\t" in drawn(summarize_vocabulary(PICO).render(), width=None)
+    assert "Cyrillic\t" in drawn(summary_view(summarize_vocabulary(PICO)), width=None)
 
 
 @pytest.mark.parametrize("width", [40, 100])
 def test_on_a_terminal_nothing_is_raw_or_too_wide(width: int) -> None:
     tokenizer = by_hand()
     tokenizer.backend.add_tokens(["\x1b[31m", "[red]", "東京" * 30, "\u202eabc"])
-    shown = drawn(summarize_vocabulary(tokenizer).render(), width=width)
-    shown += drawn(search_vocabulary(tokenizer, regex="[^a]").render(), width=width)
+    shown = drawn(summary_view(summarize_vocabulary(tokenizer)), width=width)
+    shown += drawn(search_view(search_vocabulary(tokenizer, regex="[^a]")), width=width)
     assert "\x1b" not in shown
     assert "\u202e" not in shown
     assert "[red]" in shown
@@ -332,7 +335,7 @@ def test_on_a_terminal_nothing_is_raw_or_too_wide(width: int) -> None:
 
 
 def test_json_holds_all() -> None:
-    values = summarize_vocabulary(PICO).to_dict()
+    values = as_json(summarize_vocabulary(PICO))
     assert json.loads(json.dumps(values)) == values
     assert len(values["unreachable"]) == NEVER_UTF8
     assert values["unreachable"][0] == {
@@ -350,7 +353,7 @@ def test_an_empty_vocabulary() -> None:
     empty = wrap(Tokenizer(models.BPE()))
     summary = summarize_vocabulary(empty)
     assert (summary.num_tokens, summary.longest) == (0, ())
-    drawn(summary.render(), width=40)
+    drawn(summary_view(summary), width=40)
     with pytest.raises(ConfigError, match="is empty"):
         search_vocabulary(empty, token_id=0)
 

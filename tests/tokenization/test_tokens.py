@@ -18,6 +18,7 @@ from tokenizers import (
 )
 
 from gptft.errors import ConfigError
+from gptft.files import as_json
 from gptft.terminal.text import visible
 from gptft.tokenization.tokenizer import TextTokenizer, load_tokenizer, train_tokenizer
 from gptft.tokenization.tokens import (
@@ -203,7 +204,7 @@ def test_pieces_that_can_be_counted_by_hand() -> None:
     assert [piece.bytes.hex() for piece in pieces] == ["61", "d0", "bf"]
     assert [piece.token for piece in pieces] == ["a", "Ð", "¿"]
     assert summary(pieces) == [("a", 0, 1), (b"\xd0", 1, 2), (b"\xbf", 2, 3)]
-    assert pieces[0].to_dict() == {
+    assert as_json(pieces[0]) == {
         "id": pieces[0].id,
         "text": "a",
         "bytes": "61",
@@ -379,7 +380,7 @@ def test_what_is_shown_fits_a_line_and_a_terminal(raw: bytes) -> None:
 def test_the_cost_of_a_text() -> None:
     cost = text_cost("Мороз и солнце\n", num_tokens=6)
     assert cost == TextCost(num_tokens=6, num_words=3, num_characters=15, num_bytes=27)
-    assert cost.to_dict() == {
+    assert as_json(cost) == {
         "num_tokens": 6,
         "num_words": 3,
         "num_characters": 15,
@@ -393,7 +394,7 @@ def test_the_cost_of_a_text() -> None:
 
 
 def test_no_text_costs_nothing_a_word() -> None:
-    cost = text_cost("", num_tokens=0).to_dict()
+    cost = as_json(text_cost("", num_tokens=0))
     rates = [name for name in cost if "_per_" in name]
     assert len(rates) == 5
     assert [cost[rate] for rate in rates] == [None] * 5

@@ -11,6 +11,7 @@ from rich.console import Console
 from tokenizers import Tokenizer, decoders, models, normalizers
 
 from gptft.errors import ConfigError, DataError, ModelError
+from gptft.files import as_json
 from gptft.tokenization.batches import read_passages
 from gptft.tokenization.evaluation import split_corpus
 from gptft.tokenization.extension import add_tokens, extend_tokenizer, read_tokens
@@ -22,6 +23,7 @@ from gptft.tokenization.tokenizer import (
     train_tokenizer,
 )
 from gptft.tokenization.training import Kind, train_on_corpus
+from gptft.tokenization.training_view import extended_view, trained_view
 from tests.conftest import SENTENCES
 
 TEXTS = [
@@ -82,7 +84,8 @@ def test_each_kind_opens_with_transformers(kind: Kind, corpus: Path, tmp_path: P
     assert ours.special_tokens["eos_token"] == END_OF_TEXT
     assert theirs.convert_tokens_to_ids("<user>") == trained.special_tokens.index("<user>")
     assert trained.costs[0].lossless == (kind != "wordpiece")
-    assert ("WordPiece forgets white space" in rendered(trained.render())) == (kind == "wordpiece")
+    said = rendered(trained_view(trained))
+    assert ("WordPiece forgets white space" in said) == (kind == "wordpiece")
 
 
 def test_the_cost_is_that_of_documents_it_has_not_seen(corpus: Path, tmp_path: Path) -> None:
@@ -104,10 +107,10 @@ def test_the_cost_is_that_of_documents_it_has_not_seen(corpus: Path, tmp_path: P
     assert pico.tokens == sum(len(backend.encode(text).ids) for text in held_out)
     assert own.bytes_per_token == pytest.approx(num_bytes / own.tokens)
     assert (own.checked, own.returned) == (10, 10)
-    text = rendered(trained.render())
+    text = rendered(trained_view(trained))
     assert "10 of 100 passages, held out of training" in text
     assert f"{own.bytes_per_token:.2f}" in text
-    assert trained.to_dict()["costs"][0]["tokens"] == own.tokens
+    assert as_json(trained)["costs"][0]["tokens"] == own.tokens
 
 
 def test_another_tokenizer_beside(corpus: Path, tmp_path: Path) -> None:
@@ -131,7 +134,7 @@ def test_one_short_text_is_learned_and_measured_whole(tmp_path: Path) -> None:
     trained = train_on_corpus([str(tmp_path / "a.txt")], tmp_path / "new", vocab_size=300)
     assert (trained.passages, trained.held_out) == (1, 0)
     assert trained.costs[0].bytes == len(SENTENCES[0].encode()) * 9
-    assert "Nothing was held out" in rendered(trained.render())
+    assert "Nothing was held out" in rendered(trained_view(trained))
 
 
 def test_a_long_document_is_cut_into_passages_that_are_the_document(tmp_path: Path) -> None:
@@ -207,7 +210,7 @@ def test_added_tokens_leave_every_id_as_it_was(tmp_path: Path) -> None:
     assert theirs.decode(ids, clean_up_tokenization_spaces=False) == text
     assert (extended.embeddings, extended.needed) == (8192, 8196)
     assert (theirs.eos_token_id, theirs.model_max_length) == (0, 1024)
-    assert "model.resize_token_embeddings(8196)" in rendered(extended.render())
+    assert "model.resize_token_embeddings(8196)" in rendered(extended_view(extended))
 
 
 @pytest.mark.parametrize(
@@ -289,7 +292,7 @@ def test_learned_words_are_those_that_save_most(tmp_path: Path) -> None:
     assert extended.learned == 2
     assert " редкость" not in extended.added
     share = extended.after.tokens / extended.before.tokens - 1
-    assert f"{share:+.1%} tokens" in rendered(extended.render())
+    assert f"{share:+.1%} tokens" in rendered(extended_view(extended))
 
 
 def test_a_word_is_not_learned_for_what_a_longer_one_takes(tmp_path: Path) -> None:
@@ -322,7 +325,7 @@ def test_a_word_that_breaks_better_tokens_is_not_learned(tmp_path: Path) -> None
     )
     assert " ме" not in extended.added
     assert extended.learned < 5
-    assert "words would save anything" in rendered(extended.render())
+    assert "words would save anything" in rendered(extended_view(extended))
 
 
 def test_learned_words_are_measured_on_what_was_held_out(corpus: Path, tmp_path: Path) -> None:
