@@ -31,6 +31,24 @@ class Line:
     points: Sequence[Point]
 
 
+@dataclass(frozen=True)
+class _Scale:
+    """From steps and values to the SVG's square, where y grows downwards."""
+
+    last: int
+    low: float
+    high: float
+
+    def x(self, step: float) -> float:
+        return round(_SIZE * step / self.last, 1)
+
+    def y(self, value: float) -> float:
+        return round(_SIZE * (self.high - value) / (self.high - self.low), 1)
+
+    def spot(self, point: Point) -> str:
+        return f"{self.x(point[0]):g} {self.y(point[1]):g}"
+
+
 def line_chart(
     lines: Sequence[Line],
     *,
@@ -60,40 +78,16 @@ def line_chart(
     y_ticks = round_ticks(min(*values, low), max(values), at_most=num_ticks)
     last = max(1, *(step for line in lines for step, _ in line.points))
     x_ticks = [step for step in round_ticks(0, last, whole=True) if step <= last]
-
-    def x(step: float) -> float:
-        return round(_SIZE * step / last, 1)
-
-    def y(value: float) -> float:  # an SVG's y grows downwards
-        return round(_SIZE * (y_ticks[-1] - value) / (y_ticks[-1] - y_ticks[0]), 1)
-
-    def path(line: Line) -> str:
-        return " ".join(
-            "M"
-            + " L".join(f"{x(step):g} {y(value):g}" for step, value in thinned)
-            + " h.01" * (len(thinned) == 1)
-            for segment in _segments(line.points)
-            if (thinned := thin(segment, at_most=_MAX_POINTS))
-        )
-
-    def marks(line: Line) -> list[tuple[str, str]]:
-        """Where a reader can point, and what they then read."""
-        points = list(filter(_is_drawn, line.points))
-        return [
-            (f"{x(step):g} {y(value):g}", f"step {step:,}: {line.name} {shown(value)}")
-            for step, value in points
-            if len(points) <= _MAX_MARKS
-        ]
-
+    scale = _Scale(last, y_ticks[0], y_ticks[-1])
     labels = aligned([shown(tick) for tick in y_ticks])
     html = render(
         "chart.html.j2",
         title=title,
         style=style,
         size=_SIZE,
-        lines=[(line, path(line), marks(line)) for line in lines],
-        x_ticks=[(f"{step:,}", x(step)) for step in x_ticks],
-        y_ticks=[(text, y(tick)) for text, tick in zip(labels, y_ticks, strict=True)],
+        lines=[(line, _path(line, scale), _marks(line, scale, shown)) for line in lines],
+        x_ticks=[(f"{step:,}", scale.x(step)) for step in x_ticks],
+        y_ticks=[(text, scale.y(tick)) for text, tick in zip(labels, y_ticks, strict=True)],
     )
     return Markup(html)
 
@@ -188,3 +182,21 @@ def _is_drawn(point: Point) -> bool:
 def _segments(points: Sequence[Point]) -> list[list[Point]]:
     """The stretches between values that aren't finite."""
     return [list(group) for is_drawn, group in groupby(points, _is_drawn) if is_drawn]
+
+
+def _path(line: Line, scale: _Scale) -> str:
+    """A line as an SVG path; a point that stands alone as a dot."""
+    segments = []
+    for segment in _segments(line.points):
+        spots = [scale.spot(point) for point in thin(segment, at_most=_MAX_POINTS)]
+        segments.append("M" + " L".join(spots) + " h.01" * (len(spots) == 1))
+    return " ".join(segments)
+
+
+def _marks(line: Line, scale: _Scale, shown: Callable[[float], str]) -> list[tuple[str, str]]:
+    """Where a reader can point and what they then read; none where points are too many."""
+    points = list(filter(_is_drawn, line.points))
+    if len(points) > _MAX_MARKS:
+        return []
+    tips = (f"step {step:,}: {line.name} {shown(value)}" for step, value in points)
+    return list(zip(map(scale.spot, points), tips, strict=True))
