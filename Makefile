@@ -1,7 +1,7 @@
-# make quickstart   a virtual environment, a small GPT tuned on Pushkin, what it writes
+# make quickstart   a virtual environment, a small GPT tuned on Pushkin, and samples of it
 # make test         a virtual environment, the tests
 # make test-slow    the quickstart in full, two processes: minutes
-# make faults       runs killed, hindered and damaged by the hundred: ten minutes
+# make faults       hundreds of runs killed, blocked and damaged: ten minutes
 # make bench-startup  seconds from command to answer
 # make bench-prepare  text -> blocks beside other pipelines: speed, memory; minutes
 # make bench-tokens    counting a corpus beside bare fastokens; a minute

@@ -6,8 +6,8 @@
 Works that the config holds out are what is measured on; all it trains on is what each row knows
 beforehand: a compressor gets the training text as prefix or patch source, and what is counted is by
 how much its output grows; the n-gram model is counted on it. The held-out works follow each other
-in one file, so that a compressor may learn from one for the next, which the model can't: it is
-asked work by work. Needs xz, zstd and 7z. Prints a table and exits with 1 where the model isn't the
+in one file, so that a compressor may use one for the next, which the model can't: it reads
+each work alone. Needs xz, zstd and 7z. Prints a table and exits with 1 where the model isn't the
 best row.
 """
 
@@ -31,7 +31,7 @@ from gptft.documents.sources import VALIDATION, find_texts
 from gptft.files import default_cache_dir
 
 CONFIG = Path("gptft/models/pico/recipes/pretrain-pico.yaml")
-CORPUS = "corpus/ru-classics"  # what the shipped config calls it
+CORPUS = "corpus/ru-classics"  # its name in the recipes
 _PPMD_ORDERS = (6, 8, 16)
 _ORDER = 5  # of the n-gram model: four characters, and the one to come
 
@@ -43,11 +43,11 @@ def read_parts(data: DataConfig) -> tuple[list[str], dict[str, str]]:
     train: list[str] = []
     held_out: dict[str, str] = {}
     for text in scanned:
-        whole = "".join(piece.text for piece in read_documents(text, data))
+        document = "".join(chunk.text for chunk in read_documents(text, data))
         if text.source.number == VALIDATION:
-            held_out[text.source.name] = whole
+            held_out[text.source.name] = document
         else:
-            train.append(whole)
+            train.append(document)
     return train, held_out
 
 

@@ -1,12 +1,12 @@
-"""What the bundled model writes unprompted: are its words words, and does it repeat itself?
+"""What the bundled model generates without a prompt: are its words words, does it repeat itself?
 
     python benchmarks/writing.py [--model pico] [--config YAML]
         [--corpus PATH/TO/ru-classics] [--texts 20] [--tokens 200] [--show 3]
 
 Texts begin after EOS, nucleus 0.9 at temperature 0.8, seeds 1, 2, 3 and so on. A word is a run of
-letters; it counts where the corpus has it, in any case. The word that the last token cuts is left
-off. Repetition is the share of four-token sequences that stood in the text before, beside that of
-held-out text cut into pieces of as many tokens; ± is a standard error. Also prints greedy tokens a
+letters; it counts if the corpus has it, in any case. The word that the last token cuts isn't counted.
+Repetition is the share of four-token sequences that stood in the text before, beside that of
+held-out text cut into chunks of as many tokens; ± is a standard error. Also prints greedy tokens a
 second. Exits with 1 where a limit is missed.
 """
 
@@ -60,12 +60,12 @@ def unprompted(loaded: LoadedModel, *, texts: int, tokens: int) -> list[str]:
 
 
 def repetition(loaded: LoadedModel, texts: list[str], *, tokens: int) -> tuple[float, float]:
-    """The share of repeated four-token sequences in pieces of `tokens` tokens, and its error."""
+    """The share of repeated four-token sequences in chunks of `tokens` tokens, and its error."""
     shares: list[float] = []
     for text in texts:
         ids = loaded.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-        pieces = [ids[start : start + tokens] for start in range(0, len(ids), tokens)]
-        found = (seq_rep_n(piece) for piece in pieces if len(piece) > tokens // 2)
+        chunks = [ids[start : start + tokens] for start in range(0, len(ids), tokens)]
+        found = (seq_rep_n(chunk) for chunk in chunks if len(chunk) > tokens // 2)
         shares += [share for share in found if share is not None]
     error = statistics.stdev(shares) / len(shares) ** 0.5 if len(shares) > 1 else math.nan
     return statistics.fmean(shares), error
