@@ -194,10 +194,10 @@ def _show(
 
         tokens = list(explain(loaded, generated))
     if as_json:
-        rows = [text.to_dict() for text in generated]
+        rows = [text.json_fields() for text in generated]
         for row, pieces in zip(rows, tokens, strict=True):
             row |= {"tokens": [piece.to_dict() for piece in pieces]} if pieces else {}
-            row |= {"speed": speed.to_dict()} if speed else {}
+            row |= {"speed": speed} if speed else {}
         result_json(rows)
         return
     if why:
@@ -226,7 +226,7 @@ def _compare(
     """Write one prompt by many strategies, side by side."""
     from gptft.analysis.memorization import base_model_of, training_text_of
     from gptft.console import notice, result, result_json, stdout
-    from gptft.decoding.compare.entries import default_settings
+    from gptft.decoding.compare.entries import comparison_entries
     from gptft.decoding.compare.run import compare
     from gptft.decoding.compare.view import comparison_table
     from gptft.errors import ConfigError
@@ -234,7 +234,7 @@ def _compare(
     if len(prompts) != 1:
         raise ConfigError(f"--compare takes one prompt, and there are {len(prompts)}.")
     wanted = None if names == "all" else [n.strip() for n in names.split(",") if n.strip()]
-    entries = default_settings(
+    entries = comparison_entries(
         wanted, own=own, shared=shared, base_model=base_model_of(name), prompt=prompts[0]
     )
     rows = compare(
@@ -253,7 +253,7 @@ def _compare(
         write_output(html, comparison_html(rows, model=name, prompt=prompts[0]))
         notice(f"Written: {html}")
     if as_json:
-        result_json([row.to_dict() for row in rows])
+        result_json(rows)
         return
     console = stdout()
     result(comparison_table(rows, width=console.width if console.is_terminal else None))

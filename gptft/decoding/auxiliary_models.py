@@ -1,8 +1,4 @@
-"""Settings that name a model -> that model, loaded: drafts, amateurs, experts.
-
-In: `Settings`. Out: models and, for drafts, the tokenizer where it is another one. Must fit the
-model that writes; what doesn't is refused by name.
-"""
+"""Settings that name a model -> that model, loaded: drafts, amateurs, experts."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,11 +17,11 @@ _NAMING = ("assistant_model", "amateur_model", "expert_model", "antiexpert_model
 
 @dataclass(frozen=True)
 class AuxiliaryModels:
-    """The models besides the one that writes.
+    """The models besides the main one.
 
     Attributes:
         models: by the setting that names them.
-        assistant_tokenizer: of the draft model, where it isn't the writer's.
+        assistant_tokenizer: of the draft model, where it isn't the main model's.
     """
 
     models: Mapping[str, PreTrainedModel] = field(default_factory=dict)
@@ -39,10 +35,10 @@ def load_auxiliary_models(
     device: torch.device,
     dtype: DtypeName,
 ) -> AuxiliaryModels:
-    """Load every model that `settings` name besides the one that writes.
+    """Load every model that `settings` name besides the main one.
 
     Raises:
-        ConfigError: one that must share the writer's tokenizer doesn't.
+        ConfigError: one that must share the main model's tokenizer doesn't.
         ModelError: one can't be found or read.
     """
     models: dict[str, PreTrainedModel] = {}

@@ -1,8 +1,7 @@
-"""Prompts as ids -> rows of new ids: one call of `generate`.
+"""A batch of prompts as ids -> new ids: one call of `generate`.
 
-In: a model, encoded prompts, `Settings`. Out: plain lists of ids, padded at their end. The
-GenerationConfig is set in full here: what a model's own says is never mixed in. Logits are changed
-by our list of processors alone, and loops that transformers doesn't have are ours.
+The GenerationConfig is set in full here: what a model's own says is never mixed in. Logits are
+changed by our list of processors alone, and loops that transformers doesn't have are ours.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -64,11 +63,11 @@ def generate_batch(
         streamer: given the ids as they come; for one prompt and one text without beams.
 
     Returns:
-        B x num_drawn rows of new ids, those of a prompt together, EOS and padding at their end.
+        new ids of B x num_drawn texts, those of a prompt together, EOS and padding at their end.
 
     Raises:
         ConfigError: settings that transformers refuses, or that don't fit model or tokenizer.
-        ModelError: the logits are no numbers, or memory is short.
+        ModelError: the logits are not numbers, or memory is short.
     """
     model, special = loaded.model, loaded.special
     config = generation_config(_within_context(model, encoded, settings), special)
@@ -79,21 +78,31 @@ def generate_batch(
     if texts := settings["stop_strings"]:
         length = batch.prompt_length
         criteria.append(StopTexts(loaded.tokenizer, texts, prompts=encoded, prompt_length=length))
+    with (
+        _explained_errors(loaded),
+        _only(config, model),
+        _drafting(loaded, settings, config, prompt_length=batch.prompt_length) as drafts,
+    ):
+        output = model.generate(  # type: ignore[operator]
+            batch.input_ids,
+            attention_mask=batch.attention_mask,
+            generation_config=config,
+            logits_processor=LogitsProcessorList([_InOneCall(made)]),
+            stopping_criteria=criteria,
+            streamer=streamer if settings.row.loop == "native" else None,
+            custom_generate=_loop(loaded, settings, streamer),
+            **drafts,
+        )
+    new_ids: list[list[int]] = output[:, batch.prompt_length :].tolist()
+    # transformers 5.23 fills up beams that have no EOS, ended by a stop string, with -1.
+    return [[i for i in row if i >= 0] for row in new_ids]
+
+
+@contextmanager
+def _explained_errors(loaded: LoadedModel) -> Iterator[None]:
+    """Say what the library's errors mean to a user."""
     try:
-        with (
-            _only(config, model),
-            _drafting(loaded, settings, config, prompt_length=batch.prompt_length) as drafts,
-        ):
-            output = model.generate(  # type: ignore[operator]
-                batch.input_ids,
-                attention_mask=batch.attention_mask,
-                generation_config=config,
-                logits_processor=LogitsProcessorList([_InOneCall(made)]),
-                stopping_criteria=criteria,
-                streamer=streamer if settings.row.loop == "native" else None,
-                custom_generate=_loop(loaded, settings, streamer),
-                **drafts,
-            )
+        yield
     except IndexError:
         if loaded.others.assistant_tokenizer is None:
             raise
@@ -103,12 +112,9 @@ def generate_batch(
         ) from None
     except torch.OutOfMemoryError:
         raise ModelError(
-            f"Out of memory on {model.device}. Lower num_beams or num_return_sequences, or the "
-            "length of text and prompt."
+            f"Out of memory on {loaded.model.device}. Lower num_beams or num_return_sequences, or "
+            "the length of text and prompt."
         ) from None
-    rows: list[list[int]] = output[:, batch.prompt_length :].tolist()
-    # Beams that have no EOS, ended by a stop string, are filled up with -1.
-    return [[i for i in row if i >= 0] for row in rows]
 
 
 def _within_context(
@@ -175,7 +181,7 @@ def _loop(
         groups, penalty = settings["num_beam_groups"], settings["diversity_penalty"]
         return partial(diverse_beam_search, num_beam_groups=groups, diversity_penalty=penalty)
     if loop == "constrained_beam":
-        constraints = [_spellings(loaded.tokenizer, word) for word in settings["force_words"]]
+        constraints = [_word_ids(loaded.tokenizer, word) for word in settings["force_words"]]
         return partial(constrained_beam_search, constraints=constraints)
     if loop == "stochastic_beam":
         return stochastic_beam_search
@@ -185,8 +191,8 @@ def _loop(
     return None
 
 
-def _spellings(tokenizer: PreTrainedTokenizerBase, word: str | list[str]) -> list[list[int]]:
-    """The ids of a word to be written, after a space and as it is; of any of several words."""
+def _word_ids(tokenizer: PreTrainedTokenizerBase, word: str | list[str]) -> list[list[int]]:
+    """The ids of a required word, after a space and as it is; of any of several words."""
     words = [word] if isinstance(word, str) else word
     texts = [t for w in words for t in ([w] if w[0].isspace() else [f" {w}", w])]
     return [ids for text in texts if (ids := encode_bare(tokenizer, text))]
@@ -205,12 +211,12 @@ def _drafting(
     else:
         assistant = loaded.others.models["assistant_model"]
         _check_draft_context(assistant, prompt_length, settings["max_new_tokens"])
-    values = config.to_dict()
-    values |= {
-        "num_assistant_tokens": settings["num_assistant_tokens"],
-        "num_assistant_tokens_schedule": settings["num_assistant_tokens_schedule"],
-        "assistant_confidence_threshold": settings["assistant_confidence_threshold"],
-    }
+    names = (
+        "num_assistant_tokens",
+        "num_assistant_tokens_schedule",
+        "assistant_confidence_threshold",
+    )
+    values = config.to_dict() | {name: settings[name] for name in names}
     drafts: dict[str, Any] = {"assistant_model": assistant}
     if loaded.others.assistant_tokenizer is not None:
         drafts["tokenizer"] = loaded.tokenizer
@@ -222,7 +228,7 @@ def _drafting(
 def _check_draft_context(draft: PreTrainedModel, prompt_length: int, max_new_tokens: int) -> None:
     """Refuse a text that is longer than the draft model can see.
 
-    With another tokenizer it counts differently; by how much shows only as the text is written.
+    With another tokenizer it counts differently; by how much shows only as the text is generated.
     """
     context = context_of(draft)
     if context is not None and prompt_length + max_new_tokens - 1 > context:
@@ -245,7 +251,7 @@ def _only(config: GenerationConfig, model: PreTrainedModel) -> Iterator[None]:
 
 
 def left_padded(encoded: Sequence[Sequence[int]], *, pad: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ids and mask, both of shape (B, T) with T the longest; a decoder goes on from the right."""
+    """Ids and mask, both of shape (B, T) with T the longest; a decoder continues on the right."""
     longest = max(map(len, encoded))
     input_ids = torch.tensor([[pad] * (longest - len(ids)) + list(ids) for ids in encoded])
     mask = torch.tensor([[0] * (longest - len(ids)) + [1] * len(ids) for ids in encoded])
@@ -259,7 +265,7 @@ class _InOneCall(LogitsProcessor):
         self.processors = tuple(processors)
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
-        """Change logits of shape (B, V) that go on from `input_ids`, unless they are no numbers."""
+        """Change logits (B, V) of what follows `input_ids`, unless they are not numbers."""
         check_logits(scores)
         for processor in self.processors:
             scores = processor(input_ids, scores)

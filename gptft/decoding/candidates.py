@@ -1,8 +1,4 @@
-"""Several texts for one prompt -> which of them to return.
-
-In: texts, or what is known of them. Out: indices, best first. How the texts were written is no
-matter here. Pure: must not import torch or transformers.
-"""
+"""Several texts for one prompt -> which of them to return, as indices, best first."""
 
 import math
 import re

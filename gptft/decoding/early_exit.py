@@ -1,7 +1,4 @@
-"""A model's first layers as a model of their own: a draft, or an amateur, that costs no memory.
-
-In: a causal model. Out: a view of it that shares every weight. The model itself isn't changed.
-"""
+"""A model's first layers as a model of their own: a draft, or an amateur, that costs no memory."""
 
 import copy
 from typing import Any

@@ -1,7 +1,4 @@
-"""Prompt -> token ids, and token ids -> the exact continuation of a prompt.
-
-In: a tokenizer of transformers. Out: plain lists of ids, plain strings. Knows nothing of models.
-"""
+"""Prompt -> token ids, and token ids -> the exact continuation of a prompt."""
 
 from collections.abc import Sequence
 
@@ -16,7 +13,7 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
 
     `<|endoftext|>` typed in a prompt stays text wherever the tokenizer can keep it so. What the
     tokenizer puts before a text (BOS) is kept; what it puts after one (EOS) is not, because the
-    text is to go on.
+    text is to be continued.
 
     Returns:
         token ids; none where the prompt is empty.
@@ -32,7 +29,7 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
 
 
 def encode_bare(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    """Encode a stretch of text as it stands, with nothing before or after it."""
+    """Encode a text as it is, with nothing before or after it."""
     encoding = tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False)
     return list(encoding["input_ids"])
 

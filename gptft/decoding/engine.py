@@ -1,8 +1,7 @@
 """A model, prompts and settings -> texts: what `gptft generate` does.
 
-In: a model's name or a loaded model, prompts, `Settings`. Out: one `Generated` a text. Every field
-of transformers' GenerationConfig is set by the settings; of a model's own only its special tokens
-count. Knows nothing of how a model was trained.
+Every field of transformers' GenerationConfig is set by the settings; of a model's own
+generation_config.json only the special tokens count.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,6 +27,7 @@ from gptft.decoding.special_tokens import check_context, check_ids, special_toke
 from gptft.decoding.stopping import cut_at
 from gptft.decoding.stream import TextStreamer
 from gptft.errors import ConfigError
+from gptft.files import JsonFields
 from gptft.models.hub import find_model
 from gptft.models.load import context_of, load_auto_tokenizer, load_for_inference
 from gptft.models.precision import DtypeName, pick_device
@@ -49,18 +49,18 @@ _PROMPT_SHAPED = (
 
 
 @dataclass(frozen=True)
-class Generated:
-    """A prompt and how a model went on.
+class Generated(JsonFields):
+    """A prompt and its continuation.
 
     Attributes:
         prompt: as it was given.
         continuation: what follows it, exactly: spaces kept, special tokens left out.
         prompt_ids: what the model was given, without padding.
-        new_ids: the tokens it wrote, EOS not among them.
+        new_ids: the new tokens, EOS not among them.
         stopped: eos where the model ended the text, stop_string where one did, length where
             max_new_tokens or max_time did.
         settings: what was in force, the seed included.
-        details: what a choice among several texts was made by.
+        details: what decided between several texts.
     """
 
     prompt: str
@@ -81,8 +81,8 @@ class Generated:
         """Tokens of the continuation, EOS not counted."""
         return len(self.new_ids)
 
-    def to_dict(self) -> dict[str, Any]:
-        """The fields by name, as `gptft generate --json` prints them; no seed if none was used."""
+    def json_fields(self) -> dict[str, Any]:
+        """As `gptft generate --json` prints them; no seed if none was used."""
         return {
             "prompt": self.prompt,
             "text": self.text,
@@ -111,7 +111,7 @@ def load_model(
         settings: see `resolve_settings`.
         dtype: of the weights.
         revision: branch, tag or commit of a hub model.
-        use_cpu: leave an accelerator alone.
+        use_cpu: run on the CPU even if an accelerator is available.
 
     Raises:
         ConfigError: another model doesn't fit this one.
@@ -145,10 +145,9 @@ def generate(
         loaded: see `load_model`.
         prompts: plain texts; an empty one begins with BOS, or EOS.
         settings: see `resolve_settings`; a missing seed is drawn.
-        window: let the model forget the beginning of what doesn't fit its context, instead of
-            refusing it.
+        window: slide a window over what doesn't fit the context, instead of refusing it.
         chat: put each prompt into the model's own chat template, as what a user says.
-        on_text: told of the prompt and then of each new piece of text as it is written; for one
+        on_text: given the prompt and then each new stretch of text as it is generated; for one
             prompt and one text without beams.
 
     Returns:
@@ -156,35 +155,22 @@ def generate(
 
     Raises:
         ConfigError: prompts too long for the model, all of them at once and before any text is
-            written, or settings that can't be had.
-        ModelError: the tokenizer isn't the model's, or the model's logits are no numbers.
+            generated, or settings that the model or tokenizer can't take.
+        ModelError: the tokenizer isn't the model's, or the model's logits are not numbers.
     """
     settings = with_seed(settings)
     if chat and settings["context"]:
         raise ConfigError("context doesn't go with a chat template. Put it into the prompt.")
-    encoded = encode_chat(loaded, prompts) if chat else encode_all(loaded, prompts, settings)
-    check_ids(loaded.model, encoded)
-    given = encoded
-    if settings["token_healing"]:
-        encoded = [heal(loaded, ids) for ids in encoded]
-    slides = [False] * len(prompts)
-    if window:
-        slides = [_is_beyond(loaded.model, ids, settings) for ids in encoded]
-    else:
-        most = settings["max_new_tokens"]
-        check_context(loaded.model, encoded, prompts=prompts, max_new_tokens=most)
-    reason = why_not_streamed(settings, num_prompts=len(prompts)) if on_text else None
-    if on_text and any(slides):
-        reason = "a window slides over it"
-    if reason:
-        raise ConfigError(f"This can't be streamed: {reason}.")
-    streamer = None
-    if on_text is not None:
-        eos = loaded.special.eos
-        streamer = TextStreamer(
-            loaded.tokenizer, prompt=prompts[0], eos_token_ids=eos, on_text=on_text
+    given = encode_chat(loaded, prompts) if chat else encode_all(loaded, prompts, settings)
+    check_ids(loaded.model, given)
+    encoded = [heal(loaded, ids) for ids in given] if settings["token_healing"] else given
+    slides = [window and _is_too_long(loaded.model, ids, settings) for ids in encoded]
+    if not window:
+        check_context(
+            loaded.model, encoded, prompts=prompts, max_new_tokens=settings["max_new_tokens"]
         )
-    texts: dict[int, list[Generated]] = {}
+    streamer = _streamer(loaded, prompts, settings, slides=any(slides), on_text=on_text)
+    texts: list[list[Generated]] = [[] for _ in prompts]
     for batch in _batches([len(ids) for ids in encoded], settings, slides=slides):
         chosen = [encoded[i] for i in batch]
         if settings.do_sample:
@@ -193,13 +179,34 @@ def generate(
             rows = generate_windows(loaded, chosen[0], settings=settings)
         else:
             rows = generate_batch(loaded, chosen, settings=settings, streamer=streamer)
-        for i, new_rows in zip(batch, _split(rows, len(batch)), strict=True):
+        rows_a_prompt = len(rows) // len(batch)
+        for number, i in enumerate(batch):
+            own = rows[number * rows_a_prompt : (number + 1) * rows_a_prompt]
             drawn = [
                 _generated(loaded, prompts[i], encoded[i], row, settings=settings, given=given[i])
-                for row in new_rows
+                for row in own
             ]
             texts[i] = _pick(loaded, drawn, settings)
-    return [text for i in range(len(prompts)) for text in texts[i]]
+    return [text for texts_of_prompt in texts for text in texts_of_prompt]
+
+
+def _streamer(
+    loaded: LoadedModel,
+    prompts: Sequence[str],
+    settings: Settings,
+    *,
+    slides: bool,
+    on_text: Callable[[str], None] | None,
+) -> TextStreamer | None:
+    if on_text is None:
+        return None
+    reason = why_not_streamed(settings, num_prompts=len(prompts))
+    if slides:
+        reason = "a window slides over it"
+    if reason:
+        raise ConfigError(f"This can't be streamed: {reason}.")
+    eos = loaded.special.eos
+    return TextStreamer(loaded.tokenizer, prompt=prompts[0], eos_token_ids=eos, on_text=on_text)
 
 
 def make_sampler(settings: Settings) -> Sampler:
@@ -277,7 +284,7 @@ def encode_all(loaded: LoadedModel, prompts: Sequence[str], settings: Settings) 
     return [encode_prompt(tokenizer, prompt) or loaded.special.first() for prompt in prompts]
 
 
-def _is_beyond(model: PreTrainedModel, ids: Sequence[int], settings: Settings) -> bool:
+def _is_too_long(model: PreTrainedModel, ids: Sequence[int], settings: Settings) -> bool:
     context = context_of(model)
     return context is not None and len(ids) + settings["max_new_tokens"] - 1 > context
 
@@ -287,7 +294,7 @@ def _batches(
 ) -> Iterator[list[int]]:
     """Which prompts run together, by their index, from short to long.
 
-    Rows drawn together would share one stream of random numbers. Penalties look at the padding,
+    Texts drawn together would share one stream of random numbers. Penalties look at the padding,
     too: under them only prompts of one length share a batch.
     """
     order = sorted(range(len(lengths)), key=lambda i: (slides[i], lengths[i]))
@@ -298,12 +305,6 @@ def _batches(
         size = 1 if alone or key[0] else _BATCH_PROMPTS
         while batch := list(islice(group, size)):
             yield batch
-
-
-def _split(rows: Sequence[list[int]], num_parts: int) -> Iterator[Sequence[list[int]]]:
-    size = len(rows) // num_parts
-    for i in range(num_parts):
-        yield rows[i * size : (i + 1) * size]
 
 
 def _generated(

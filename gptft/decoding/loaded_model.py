@@ -1,7 +1,4 @@
-"""A model that writes, with all that goes with it.
-
-In: a loaded model and its tokenizer. Out: one value that is handed from step to step.
-"""
+"""A model with all that it needs to continue texts, as one value."""
 
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,13 +12,13 @@ from gptft.decoding.special_tokens import SpecialTokens
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model that writes, with all that goes with it.
+    """A model with all that it needs to continue texts.
 
     Attributes:
         model: in eval mode.
         tokenizer: its tokenizer.
         special: their special ids.
-        others: the models that settings name.
+        others: the auxiliary models that settings name.
     """
 
     model: PreTrainedModel
@@ -31,5 +28,5 @@ class LoadedModel:
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
-        """What each token spells; read once, which takes a tenth of a second for 8,000."""
+        """The bytes of each token; read once, which takes a tenth of a second for 8,000."""
         return read_vocabulary(self.tokenizer, leave_out=self.special.eos)

@@ -1,7 +1,6 @@
-"""A model while it writes -> how fast it was, and how often it had to be asked.
+"""A model that is watched while it generates -> how fast it was, and how often it was called.
 
-In: a model, and what was written while a `SpeedMeter` watched it. Out: a frozen `Speed`. Only calls
-of the very model count: those of a draft model, or of a view of its first layers, don't.
+Only calls of the very model count: those of a draft model, or of a view of its first layers, don't.
 """
 
 import time
@@ -14,6 +13,7 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
+from gptft.files import JsonFields
 from gptft.models.load import context_of
 
 if TYPE_CHECKING:
@@ -23,18 +23,23 @@ _DRAFTING = ("assisted", "early_exit", "prompt_lookup")
 
 
 @dataclass(frozen=True)
-class Speed:
-    """How fast texts were written.
+class Speed(JsonFields):
+    """How fast texts were generated.
 
     Attributes:
-        num_tokens: written, an EOS that ended a text among them; of the texts that were returned.
+        num_tokens: new ones, an EOS that ended a text among them; of the texts that were returned.
         seconds: from the prompt as text to the text.
         seconds_to_first_token: to the end of the model's first call, the draft before it included.
-        model_calls: of the model, by whatever asked it: a second prompt (guidance) and the scoring
-            of candidates count, too; rows of a batch are one call.
+        model_calls: of the model, for whatever reason: a second prompt (guidance) and the scoring
+            of candidates count, too; a batch is one call.
         draft_acceptance: drafted tokens that were kept by all that were drafted; None where nothing
             was, or where a window slid over the text.
     """
+
+    json_names = (
+        "tokens_per_s", "seconds", "seconds_to_first_token", "model_calls", "tokens_per_call",
+        "draft_acceptance",
+    )  # fmt: skip
 
     num_tokens: int
     seconds: float
@@ -66,23 +71,12 @@ class Speed:
             f"second, first after {first:.3f} s; {self.tokens_per_call:.2f} a call{kept}"
         )
 
-    def to_dict(self) -> dict[str, Any]:
-        """All of it by name."""
-        return {
-            "tokens_per_s": self.tokens_per_s,
-            "seconds": self.seconds,
-            "seconds_to_first_token": self.seconds_to_first_token,
-            "model_calls": self.model_calls,
-            "tokens_per_call": self.tokens_per_call,
-            "draft_acceptance": self.draft_acceptance,
-        }
-
 
 class SpeedMeter:
     """Watches a model from the beginning of a `with` block to its end."""
 
     def __init__(self, model: PreTrainedModel) -> None:
-        """Watch nothing yet; `model` is the one that writes."""
+        """Watch nothing yet."""
         self._model = model
         self._handles: list[RemovableHandle] = []
         self._lengths: list[int] = []  # of the input of each call, in tokens
@@ -126,8 +120,8 @@ class SpeedMeter:
         return tuple(self._lengths)
 
     def speed(self, texts: Sequence["Generated"]) -> Speed:
-        """How fast `texts`, all that was written while the model was watched, were written."""
-        num_tokens = sum(map(_num_written, texts))
+        """How fast `texts`, all that was generated while the model was watched, were generated."""
+        num_tokens = sum(map(_num_generated, texts))
         return Speed(
             num_tokens=num_tokens,
             seconds=self._end - self._start,
@@ -144,7 +138,7 @@ class SpeedMeter:
         """
         context = context_of(self._model)
         for text in texts:
-            is_whole = context is None or len(text.prompt_ids) + _num_written(text) - 1 <= context
+            is_whole = context is None or len(text.prompt_ids) + _num_generated(text) - 1 <= context
             if text.settings.strategy not in _DRAFTING or not is_whole:
                 return None
         prompts = sum(len(text.prompt_ids) for text in texts)
@@ -152,7 +146,7 @@ class SpeedMeter:
         return max(num_tokens - self.num_calls, 0) / drafted if drafted > 0 else None
 
     def _now(self) -> float:
-        """The time in seconds once the device has done what it was asked to."""
+        """The time in seconds once the device has finished its work."""
         if self._model.device.type != "cpu":
             torch.accelerator.synchronize(self._model.device)
         return time.perf_counter()
@@ -164,5 +158,5 @@ def _input_length(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
     return next((int(t.shape[1]) for t in given if isinstance(t, torch.Tensor)), 0)
 
 
-def _num_written(text: "Generated") -> int:
+def _num_generated(text: "Generated") -> int:
     return text.num_new_tokens + (text.stopped == "eos")

@@ -1,7 +1,4 @@
-"""Stop strings: when a text ends because of what it says.
-
-In: rows of ids as they grow. Out: which rows have said one of the texts, and a text cut before it.
-"""
+"""Stop strings: ids as they grow -> which texts hold one, and a text cut before it."""
 
 from collections.abc import Sequence
 
@@ -12,7 +9,7 @@ from gptft.decoding.encoding import continuation
 
 
 class StopTexts(StoppingCriteria):
-    """Ends a row once its continuation holds one of some texts, wherever tokens are cut."""
+    """Ends a text once its continuation holds a stop string, wherever its tokens begin and end."""
 
     def __init__(
         self,
@@ -26,7 +23,7 @@ class StopTexts(StoppingCriteria):
 
         Args:
             tokenizer: of the model.
-            texts: any of them ends a row.
+            texts: any of them ends a text.
             prompts: the ids of each prompt, without padding.
             prompt_length: of the batch, padding included.
         """
@@ -36,7 +33,7 @@ class StopTexts(StoppingCriteria):
     def __call__(
         self, input_ids: torch.LongTensor, scores: torch.FloatTensor, **_: object
     ) -> torch.BoolTensor:
-        """Which of the rows (B,) are at an end."""
+        """Which texts are finished, shape (B,)."""
         rows = len(input_ids) // len(self._prompts)
         new = input_ids[:, self._prompt_length :].tolist()
         done = [

@@ -1,7 +1,6 @@
-"""A text shown while it is being written.
+"""Token ids as `generate` hands them over -> the text, shown while it is generated.
 
-In: token ids as `generate` hands them over. Out: calls with pieces of text that put together are
-the whole text. Synchronous: no thread, so that an error or Ctrl-C ends it like any other code.
+Synchronous: no thread, so that an error or Ctrl-C ends it like any other code.
 """
 
 from collections.abc import Callable, Collection
@@ -14,7 +13,7 @@ from gptft.decoding.encoding import continuation
 
 
 class TextStreamer(BaseStreamer):
-    """Hands on the prompt, then each piece of the continuation once its characters are whole."""
+    """Hands on the prompt, then each stretch of the continuation that has whole characters."""
 
     def __init__(
         self,
@@ -50,4 +49,4 @@ class TextStreamer(BaseStreamer):
             self._num_shown = len(text)
 
     def end(self) -> None:
-        """Nothing is left to say: bytes still waiting are no character."""
+        """Nothing is left to show: bytes still waiting are no character."""

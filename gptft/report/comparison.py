@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from gptft.decoding.compare.results import Row, known_figures
+from gptft.decoding.compare.results import StrategyResult, known_metrics
 from gptft.decoding.compare.view import (
     drafts_in_words,
     settings_in_words,
@@ -19,7 +19,7 @@ _STOPPED = {
 }
 
 
-def comparison_html(rows: Sequence[Row], *, model: str, prompt: str) -> str:
+def comparison_html(rows: Sequence[StrategyResult], *, model: str, prompt: str) -> str:
     """The page.
 
     Args:
@@ -27,14 +27,14 @@ def comparison_html(rows: Sequence[Row], *, model: str, prompt: str) -> str:
         model: what to call the model.
         prompt: that was continued.
     """
-    figures = known_figures(rows)
+    metrics = known_metrics(rows)
     return render(
         "comparison.html.j2",
         rows=rows,
         model=model,
         prompt=prompt,
-        figures=figures,
-        best={figure.name: figure.best_of(rows) for figure in figures},
+        metrics=metrics,
+        best={metric.name: metric.best_of(rows) for metric in metrics},
         strategies=STRATEGIES,
         stopped=_STOPPED,
         settings_in_words=settings_in_words,

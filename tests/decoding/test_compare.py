@@ -11,13 +11,14 @@ from rich.console import Console
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from gptft.decoding import auxiliary_models as others
-from gptft.decoding.compare.entries import default_settings
-from gptft.decoding.compare.results import FIGURES, Entry, Row, Written
+from gptft.decoding.compare.entries import comparison_entries
+from gptft.decoding.compare.results import METRICS, MeasuredText, StrategyEntry, StrategyResult
 from gptft.decoding.compare.run import compare
 from gptft.decoding.compare.view import comparison_table, stand_ins_in_words
 from gptft.decoding.settings import resolve_settings
 from gptft.decoding.strategies import STRATEGIES
 from gptft.errors import ConfigError, ModelError
+from gptft.files import as_json
 from gptft.tokenization.tokenizer import save_tokenizer, train_tokenizer
 
 PROMPT = "frost and sun"
@@ -26,7 +27,7 @@ PROMPT = "frost and sun"
 def entries(names=None, *, own=None, base_model=None, prompt=PROMPT, **shared):
     shared = {"max_new_tokens": 8, "seed": 3, **shared}
     shared = {name: value for name, value in shared.items() if value is not None}
-    return default_settings(
+    return comparison_entries(
         names, own=own or {}, shared=shared, base_model=base_model, prompt=prompt
     )
 
@@ -209,26 +210,26 @@ class TestRows:
             "left_out": None,
             "seed": None,
         }
-        found = row.to_dict()
+        found = as_json(row)
         assert {name: found[name] for name in expected} == expected
         assert found["tokens_per_s"] == pytest.approx(12 / found["seconds"])
 
     def test_every_strategy_writes_a_text(self, all_rows):
         assert [row.label for row in all_rows] == [*STRATEGIES, "mine"]
-        assert {row.label: row.left_out for row in all_rows if row.written is None} == {}
-        assert all(row.written.num_new_tokens for row in all_rows)
+        assert {row.label: row.left_out for row in all_rows if row.measured is None} == {}
+        assert all(row.measured.num_new_tokens for row in all_rows)
         assert {row.seed for row in all_rows} == {3, None}
-        json.dumps([row.to_dict() for row in all_rows], allow_nan=False)
+        json.dumps([as_json(row) for row in all_rows], allow_nan=False)
 
     def test_exact_strategies_write_what_greedy_writes(self, all_rows):
-        texts = {row.label: row.written.continuation for row in all_rows}
+        texts = {row.label: row.measured.continuation for row in all_rows}
         same = ("assisted", "early_exit", "prompt_lookup", "lookahead", "dexperts")
         assert {texts[name] for name in same} == {texts["greedy"]}
         assert texts["choices"] in (" yes", " no")
 
     def test_a_context_is_part_of_the_text_shown(self, all_rows):
         (row,) = [row for row in all_rows if row.label == "context_aware"]
-        assert row.to_dict()["text"].startswith(PROMPT)
+        assert as_json(row)["text"].startswith(PROMPT)
         assert row.entry.settings["context"] == "frost"
 
     def test_drawing_strategies_share_a_seed(self, model_dir):
@@ -238,11 +239,11 @@ class TestRows:
 
     def test_a_seed_gives_the_same_text(self, model_dir):
         first, second = (rows_of(model_dir, ["temperature"])[0] for _ in range(2))
-        assert first.written.continuation == second.written.continuation
+        assert first.measured.continuation == second.measured.continuation
 
     def test_a_text_that_ends_at_once_has_no_figures(self, model_dir):
         (row,) = rows_of(model_dir, ["greedy"], logit_bias={"0": 1000.0})
-        written = row.written
+        written = row.measured
         assert (written.num_new_tokens, written.stopped) == (0, "eos")
         assert (written.mean_logprob, written.repetition) == (None, None)
         assert set(written.distinct.values()) == {None}
@@ -261,18 +262,18 @@ class TestFailures:
     def test_one_that_fails_becomes_a_row(self, one_layer):
         early, greedy = rows_of(one_layer, ["early_exit", "greedy"])
         assert "one layer" in early.left_out
-        assert early.written is None
-        assert greedy.written is not None
-        found = early.to_dict()
+        assert early.measured is None
+        assert greedy.measured is not None
+        found = as_json(early)
         assert found["left_out"] == early.left_out
         assert found["text"] is found["tokens_per_s"] is found["mean_logprob"] is None
-        assert found.keys() == greedy.to_dict().keys()
+        assert found.keys() == as_json(greedy).keys()
 
     def test_a_model_that_isnt_there_becomes_a_row(self, model_dir):
         own = {"draft": {"strategy": "assisted", "assistant_model": "./not-here"}}
         draft, greedy = rows_of(model_dir, ["draft", "greedy"], own=own)
         assert "not-here" in draft.left_out
-        assert greedy.written
+        assert greedy.measured
 
     def test_nothing_to_compare_is_an_error_before_a_model_is_loaded(self):
         found = entries(["assisted", "dexperts"])
@@ -301,10 +302,10 @@ class TestModels:
         monkeypatch.setattr(
             others,
             "load_for_inference",
-            lambda name, **given: loaded.append(name) or load(name, **given),
+            lambda files, **given: loaded.append(files.name) or load(files, **given),
         )
         names = ["contrastive_decoding", "dexperts", "assisted"]
-        assert all(row.written for row in rows_of(model_dir, names, base_model=str(model_dir)))
+        assert all(row.measured for row in rows_of(model_dir, names, base_model=str(model_dir)))
         assert loaded == [str(model_dir)]
 
     def test_one_that_drafts_in_other_tokens_is_still_no_amateur(self, model_dir, tmp_path):
@@ -316,7 +317,7 @@ class TestModels:
         draft, amateur = rows_of(
             model_dir, ["assisted", "contrastive_decoding"], base_model=str(tmp_path)
         )
-        assert draft.written
+        assert draft.measured
         assert "another tokenizer" in amateur.left_out
 
 
@@ -326,8 +327,8 @@ class TestTable:
         lines = [line.split() for line in table.splitlines()]
         for row in all_rows:
             (line,) = [words for words in lines if words[:1] == [row.label]]
-            assert line[1] == str(row.written.num_new_tokens)
-            assert line[3] == f"{row.written.mean_logprob:.2f}"
+            assert line[1] == str(row.measured.num_new_tokens)
+            assert line[3] == f"{row.measured.mean_logprob:.2f}"
         assert max(map(cell_len, table.splitlines())) <= 140
         assert "copy" not in table
 
@@ -357,7 +358,7 @@ class TestTable:
 
     def test_a_long_text_is_cut_to_its_column(self, all_rows):
         long = replace(
-            all_rows[0], written=replace(all_rows[0].written, continuation="слово " * 90)
+            all_rows[0], measured=replace(all_rows[0].measured, continuation="слово " * 90)
         )
         table = printed([long], width=120)
         assert "…" in table
@@ -365,16 +366,19 @@ class TestTable:
 
     def test_nothing_in_a_text_acts_on_the_terminal(self, all_rows):
         evil = "\x1b[2J\r\u202e[red]x[/red]\n\n"
-        row = replace(all_rows[0], written=replace(all_rows[0].written, continuation=evil))
+        row = replace(all_rows[0], measured=replace(all_rows[0].measured, continuation=evil))
         for width in (120, 60, None):
             text = printed([row], width=width)
             assert "\\x1b[2J\\r\\u202e[red]x[/red]" in text
             assert not {"\x1b", "\r", "\u202e"} & set(text)
 
     def test_why_one_is_left_out_stands_below(self):
-        entry = Entry("draft", "assisted", None, left_out="no reason [at] all")
-        written = Entry("greedy", "greedy", resolve_settings({"strategy": "greedy"}))
-        rows = [Row(entry, PROMPT, left_out=entry.left_out), Row(written, PROMPT)]
+        entry = StrategyEntry("draft", "assisted", None, left_out="no reason [at] all")
+        written = StrategyEntry("greedy", "greedy", resolve_settings({"strategy": "greedy"}))
+        rows = [
+            StrategyResult(entry, PROMPT, left_out=entry.left_out),
+            StrategyResult(written, PROMPT),
+        ]
         assert "draft: no reason [at] all\n" in printed(rows, width=100).replace("  ", "")
 
 
@@ -382,12 +386,12 @@ class TestBest:
     def row(self, **values):
         settings = resolve_settings({"strategy": "greedy"})
         given = {"mean_logprob": None, "distinct": {}, "repetition": None, **values}
-        written = Written("x", 1, "eos", speed=None, **given)
-        return Row(Entry("greedy", "greedy", settings), PROMPT, written)
+        written = MeasuredText("x", 1, "eos", speed=None, **given)
+        return StrategyResult(StrategyEntry("greedy", "greedy", settings), PROMPT, written)
 
     def best(self, name, rows):
-        (figure,) = [figure for figure in FIGURES if figure.name == name]
-        return figure.best_of(rows)
+        (metric,) = [metric for metric in METRICS if metric.name == name]
+        return metric.best_of(rows)
 
     def test_the_highest_or_the_lowest_as_it_is_shown(self):
         rows = [self.row(mean_logprob=value, repetition=-value) for value in (-2, -1.001, -1.004)]
@@ -404,10 +408,10 @@ class TestBest:
 
 def test_choosing_what_to_compare_needs_no_torch():
     code = (
-        "import sys; from gptft.decoding.compare.entries import default_settings; "
+        "import sys; from gptft.decoding.compare.entries import comparison_entries; "
         "import gptft.decoding.compare.run, gptft.decoding.compare.view; "
         "import gptft.report.comparison; "
-        "default_settings(None, own={}, shared={}, base_model=None, prompt='x'); "
+        "comparison_entries(None, own={}, shared={}, base_model=None, prompt='x'); "
         "sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

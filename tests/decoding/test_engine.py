@@ -12,6 +12,7 @@ from gptft.decoding.settings import Settings, resolve_settings, why_not_streamed
 from gptft.decoding.special_tokens import SpecialTokens, special_tokens
 from gptft.decoding.strategies import STRATEGIES
 from gptft.errors import ConfigError, ModelError
+from gptft.files import as_json
 from tests.decoding.test_settings import NEEDED
 
 PROMPTS = ("Мороз", "Буря мглою небо", "день чудесный! Ещё", "x", "вихри снежные")
@@ -333,7 +334,7 @@ class TestFromAFolder:
     def test_its_dict_has_every_field_a_script_needs(self, model_dir):
         settings = settings_of(max_new_tokens=2)
         (text,) = self.from_folder(model_dir, ["x"], settings=settings)
-        assert text.to_dict() == {
+        assert as_json(text) == {
             "prompt": "x",
             "text": text.text,
             "continuation": text.text[1:],
@@ -443,7 +444,7 @@ class TestChoosing:
         )  # fmt: skip
         assert [text.new_ids for text in found] == [best[1], second[1]]
         assert found[0].details["mean_logprob"] == pytest.approx(best[0], abs=1e-4)
-        assert found[0].to_dict()["mean_logprob"] == found[0].details["mean_logprob"]
+        assert as_json(found[0])["mean_logprob"] == found[0].details["mean_logprob"]
 
     def test_mbr_returns_one_of_those_drawn(self, model, tokenizer):
         (text,) = texts(model, tokenizer, ["Мороз"], strategy="mbr", **self.GIVEN)

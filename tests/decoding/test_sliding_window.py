@@ -152,7 +152,7 @@ class TestRefused:
     )
     @pytest.mark.parametrize("most", [10, 60])
     def test_what_goes_by_the_beginning(self, loaded, given, most):
-        with pytest.raises(ConfigError, match="goes by the beginning of the text, which a window"):
+        with pytest.raises(ConfigError, match="depends on the beginning of the text, which leaves"):
             windows(loaded, [5] * 60, max_new_tokens=most, **given)
 
     def test_a_model_without_a_limit_needs_no_window(self, loaded, monkeypatch):

@@ -14,6 +14,7 @@ from gptft.decoding.loaded_model import LoadedModel
 from gptft.decoding.settings import resolve_settings
 from gptft.decoding.special_tokens import special_tokens
 from gptft.decoding.speed import SpeedMeter
+from gptft.files import as_json
 
 PROMPT = "Мороз и солнце; день"
 
@@ -146,7 +147,7 @@ def test_seconds(loaded, monkeypatch):
     clock = itertools.chain([10.0, 10.5, 14.0])
     monkeypatch.setattr(speed, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
     _, measured, _ = written(loaded, strategy="greedy")
-    assert measured.to_dict() == {
+    assert as_json(measured) == {
         "tokens_per_s": 3.0,
         "seconds": 4.0,
         "seconds_to_first_token": 0.5,

@@ -3,8 +3,8 @@ from dataclasses import replace
 
 import pytest
 
-from gptft.decoding.compare.entries import default_settings
-from gptft.decoding.compare.results import Entry, Row, Written
+from gptft.decoding.compare.entries import comparison_entries
+from gptft.decoding.compare.results import MeasuredText, StrategyEntry, StrategyResult
 from gptft.decoding.speed import Speed
 from gptft.decoding.strategies import STRATEGIES
 from gptft.report.comparison import comparison_html
@@ -24,13 +24,13 @@ def written(**changes):
         "repetition": 0.25,
         "longest_copy": 7,
     }
-    return Written(**{**values, **changes})
+    return MeasuredText(**{**values, **changes})
 
 
 @pytest.fixture
 def rows():
     """Greedy, a regex with a stand-in, a config's own strategy, and one that is left out."""
-    greedy, regex, mine, assisted = default_settings(
+    greedy, regex, mine, assisted = comparison_entries(
         ["greedy", "regex", "mine <3", "assisted"],
         own={"mine <3": {"top_p": 0.5, "stop_strings": ["</main>"]}},
         shared={"seed": 3},
@@ -39,10 +39,10 @@ def rows():
     )
     fast = Speed(12, 1.0, 0.5, 6, 0.75)
     return [
-        Row(greedy, PROMPT, written()),
-        Row(regex, PROMPT, written(mean_logprob=-1.5, longest_copy=3, stopped="eos")),
-        Row(mine, PROMPT, written(speed=fast, repetition=0.0)),
-        Row(assisted, PROMPT, left_out=assisted.left_out),
+        StrategyResult(greedy, PROMPT, written()),
+        StrategyResult(regex, PROMPT, written(mean_logprob=-1.5, longest_copy=3, stopped="eos")),
+        StrategyResult(mine, PROMPT, written(speed=fast, repetition=0.0)),
+        StrategyResult(assisted, PROMPT, left_out=assisted.left_out),
     ]
 
 
@@ -71,8 +71,8 @@ def test_the_overview_has_every_number(rows):
     cells = page_of(rows).cells
     head = ["strategy", "tokens", "tokens a second", "mean logprob", "distinct-1", "distinct-2"]
     head += ["distinct-3", "repetition", "longest copy"]
-    figures = ["12", "6.0", "-2.50", "0.50", "0.75", "1.00", "0.25", "7"]
-    assert cells[:18] == [*head, "greedy", *figures]
+    metrics = ["12", "6.0", "-2.50", "0.50", "0.75", "1.00", "0.25", "7"]
+    assert cells[:18] == [*head, "greedy", *metrics]
     assert cells[-2:] == ["assisted", "left out"]
 
 
@@ -110,7 +110,7 @@ def test_the_page_loads_and_runs_nothing(rows):
 
 
 def test_control_characters_and_line_ends_are_shown(rows):
-    row = replace(rows[0], written=written(continuation="a\x1b[2J\n\n\n"))
+    row = replace(rows[0], measured=written(continuation="a\x1b[2J\n\n\n"))
     page = page_of([row])
     assert "a␛[2J ↵ × 3" in page.text
     assert "\x1b" not in page.text
@@ -118,14 +118,16 @@ def test_control_characters_and_line_ends_are_shown(rows):
 
 
 def test_what_nobody_knows_has_no_column(rows):
-    known = [replace(row, written=written(longest_copy=None)) for row in rows[:2]]
+    known = [replace(row, measured=written(longest_copy=None)) for row in rows[:2]]
     page = page_of(known)
     assert "longest copy" not in page.text
-    text = page_of([Row(rows[0].entry, PROMPT, written(repetition=None)), *rows[1:]]).cells
+    text = page_of(
+        [StrategyResult(rows[0].entry, PROMPT, written(repetition=None)), *rows[1:]]
+    ).cells
     assert text[16] == "-"
 
 
 def test_an_empty_prompt_is_said(rows):
-    entry = Entry("greedy", "greedy", rows[0].entry.settings)
-    page = page_of([Row(entry, "", written())], prompt="")
+    entry = StrategyEntry("greedy", "greedy", rows[0].entry.settings)
+    page = page_of([StrategyResult(entry, "", written())], prompt="")
     assert "continues from nothing: the prompt is empty." in page.text

@@ -1,8 +1,4 @@
-"""How varied and how repetitive a text is, in numbers.
-
-In: one text as token ids or words. Out: a share from 0 to 1, or None where the text is too short to
-have one. Pure: must not import torch or transformers.
-"""
+"""A text as token ids or words -> how varied and how repetitive it is, as shares from 0 to 1."""
 
 from collections.abc import Hashable, Iterable
 

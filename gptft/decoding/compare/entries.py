@@ -1,8 +1,7 @@
 """Names of strategies -> what to run for each, so that they can be compared.
 
-In: names, a config's own strategies, flags for all of them. Out: an `Entry` each. Where a strategy
-needs something that nobody gave, a stand-in is taken that makes sense for any text, and the entry
-says so. Must not import torch or transformers.
+Where a strategy needs something that nobody gave, a stand-in is taken that makes sense for any
+text, and the entry says so.
 """
 
 import re
@@ -11,7 +10,7 @@ from typing import Any
 
 from gptft.config.generation_fields import PARAMETERS, read_generation
 from gptft.config.suggest import did_you_mean
-from gptft.decoding.compare.results import Entry
+from gptft.decoding.compare.results import StrategyEntry
 from gptft.decoding.settings import resolve_settings
 from gptft.decoding.strategies import (
     STRATEGIES,
@@ -47,14 +46,14 @@ def shared_settings(generation: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def default_settings(
+def comparison_entries(
     names: Sequence[str] | None,
     *,
     own: Mapping[str, Mapping[str, Any]],
     shared: Mapping[str, Any],
     base_model: str | None,
     prompt: str,
-) -> list[Entry]:
+) -> list[StrategyEntry]:
     """What to run for each strategy that is to be compared.
 
     Args:
@@ -64,7 +63,7 @@ def default_settings(
         shared: settings for all that take them, by name, such as max_new_tokens and seed. One that
             a strategy has no use for is left out there.
         base_model: what the model was tuned from; None where it wasn't, or that isn't known.
-        prompt: the text to go on from, which stand-ins are taken from.
+        prompt: the text to continue, which stand-ins are taken from.
 
     Returns:
         an entry a name, in order; a name given twice counts once.
@@ -102,7 +101,7 @@ def _read_shared(shared: Mapping[str, Any]) -> dict[str, Any]:
     number = given.pop(_ONE_TEXT, 1)
     if number > 1:
         problems.append(
-            f"{_ONE_TEXT} is {number}, and a comparison writes one text a strategy. Leave it out."
+            f"{_ONE_TEXT} is {number}, and a comparison has one text a strategy. Leave it out."
         )
     if "strategy" in given:
         problems.append(
@@ -163,24 +162,26 @@ def _entry(
     *,
     base_model: str | None,
     prompt: str,
-) -> Entry:
+) -> StrategyEntry:
     """A strategy with what it needs, or why it can't be had."""
     stand_ins: Mapping[str, Any] = {}
     if strategy.needs and not any(values.get(name) for name in strategy.needs):
         stand_ins = _stand_ins(strategy, base_model=base_model, prompt=prompt)
         if not stand_ins:
-            return Entry(label, strategy.name, None, left_out=_wanting(strategy))
+            return StrategyEntry(label, strategy.name, None, left_out=_wanting(strategy))
     try:
         settings = resolve_settings({**values, **stand_ins, "strategy": strategy.name})
     except ConfigError as error:
-        return Entry(label, strategy.name, None, stand_ins, left_out=" ".join(error.problems))
+        return StrategyEntry(
+            label, strategy.name, None, stand_ins, left_out=" ".join(error.problems)
+        )
     if _ONE_TEXT in settings.values:
         settings = settings.changed(**{_ONE_TEXT: 1})
     own_prompt = None
     if context := stand_ins.get("context"):
-        # Where the whole prompt is the context, it is also what is gone on from.
+        # Where the whole prompt is the context, it is also what is continued.
         own_prompt = prompt.removeprefix(context) if prompt.startswith(context) else prompt
-    return Entry(label, strategy.name, settings, stand_ins, own_prompt)
+    return StrategyEntry(label, strategy.name, settings, stand_ins, own_prompt)
 
 
 def _stand_ins(strategy: Strategy, *, base_model: str | None, prompt: str) -> dict[str, Any]:

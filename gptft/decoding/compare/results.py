@@ -1,22 +1,18 @@
-"""What a comparison of strategies is made of: what is to be run, what came of it, its measures.
+"""What a comparison of strategies is made of: what to run, the text of each, and its metrics."""
 
-In and out: plain values, no torch. An `Entry` is a strategy to be run, or why it can't be; a `Row`
-is an entry with the text it wrote; a `Figure` is a measure of a row.
-"""
-
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from gptft.decoding.settings import Settings
+from gptft.files import JsonFields
 
 if TYPE_CHECKING:
     from gptft.decoding.speed import Speed
 
 
 @dataclass(frozen=True)
-class Entry:
+class StrategyEntry:
     """A strategy that is to be compared.
 
     Attributes:
@@ -37,17 +33,17 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Written:
-    """A text and its measures.
+class MeasuredText:
+    """A text and what is measured of it.
 
     Attributes:
         continuation: what follows the prompt.
         num_new_tokens: of it, EOS not counted.
         stopped: by eos, stop_string or length.
-        speed: how fast it was written.
+        speed: how fast it was generated.
         mean_logprob: of a token under the model alone, in nats; None where there is no token.
         distinct: by n, different n-grams by all n-grams of its tokens; None where there are none.
-        repetition: the share of its 4-grams that stood in it before, likewise.
+        repetition: the share of its 4-grams that repeat earlier ones, likewise.
         longest_copy: tokens of the longest span that stands in the training text; None where that
             isn't known.
     """
@@ -63,19 +59,19 @@ class Written:
 
 
 @dataclass(frozen=True)
-class Row:
-    """A strategy and the text it wrote, or why it wrote none.
+class StrategyResult(JsonFields):
+    """A strategy and its text, or why there is none.
 
     Attributes:
         entry: what was run, its seed included.
         prompt: the comparison's.
-        written: the text; None where there is none.
+        measured: the text and its metrics; None where there is none.
         left_out: why there is none, in a sentence; None where there is one.
     """
 
-    entry: Entry
+    entry: StrategyEntry
     prompt: str
-    written: Written | None = None
+    measured: MeasuredText | None = None
     left_out: str | None = None
 
     @property
@@ -89,30 +85,27 @@ class Row:
         settings = self.entry.settings
         return settings.seed if settings is not None and settings.do_sample else None
 
-    def to_dict(self) -> dict[str, Any]:
-        """All of it by name, as JSON has it; null for what isn't known or isn't finite."""
-        settings, written = self.entry.settings, self.written
-        speed = written.speed.to_dict() if written else {}
+    def json_fields(self) -> dict[str, Any]:
+        """As `gptft generate --compare --json` prints it."""
+        settings, measured = self.entry.settings, self.measured
         return {
             "label": self.label,
             "strategy": self.entry.strategy,
             "left_out": self.left_out,
             "settings": settings.to_dict() if settings else None,
-            "stand_ins": dict(self.entry.stand_ins),
+            "stand_ins": self.entry.stand_ins,
             "seed": self.seed,
             "prompt": self.prompt,
-            "text": self.prompt + written.continuation if written else None,
-            "continuation": written.continuation if written else None,
-            "num_new_tokens": written.num_new_tokens if written else None,
-            "stopped": written.stopped if written else None,
-            **{name: speed.get(name) for name in _SPEED_NAMES},
-            **{figure.name: _finite(figure.of(self)) for figure in FIGURES},
+            "text": self.prompt + measured.continuation if measured else None,
+            **{name: getattr(measured, name, None) for name in _TEXT_NAMES},
+            **{name: getattr(measured.speed, name) if measured else None for name in _SPEED_NAMES},
+            **{metric.name: metric.of(self) for metric in METRICS},
         }
 
 
 @dataclass(frozen=True)
-class Figure:
-    """A measure of a row.
+class Metric:
+    """A metric of a result.
 
     Attributes:
         name: its key in JSON.
@@ -126,7 +119,7 @@ class Figure:
     name: str
     short: str
     meaning: str
-    of: Callable[[Row], float | None]
+    of: Callable[[StrategyResult], float | None]
     decimals: int = 2
     better: int = 1
 
@@ -135,20 +128,20 @@ class Figure:
         """Its name in words."""
         return _TITLES.get(self.name, self.name.replace("_", " "))
 
-    def shown(self, row: Row) -> str:
+    def shown(self, result: StrategyResult) -> str:
         """The value as a reader sees it; a dash where there is none."""
-        value = self.of(row)
+        value = self.of(result)
         return "-" if value is None else f"{value:,.{self.decimals}f}"
 
-    def best_of(self, rows: Sequence[Row]) -> frozenset[int]:
-        """The indices of the rows whose value, as it is shown, is the best.
+    def best_of(self, results: Sequence[StrategyResult]) -> frozenset[int]:
+        """The indices of the results whose value, as it is shown, is the best.
 
         None of them where all are alike.
         """
         values = {
             i: round(value, self.decimals)
-            for i, row in enumerate(rows)
-            if (value := self.of(row)) is not None
+            for i, result in enumerate(results)
+            if (value := self.of(result)) is not None
         }
         if len(set(values.values())) < 2:
             return frozenset()
@@ -162,30 +155,30 @@ _TITLES = {
 }
 
 
-def _of(name: str) -> Callable[[Row], float | None]:
-    return lambda row: getattr(row.written, name, None)
+def _of(name: str) -> Callable[[StrategyResult], float | None]:
+    return lambda result: getattr(result.measured, name, None)
 
 
-def _distinct(n: int) -> Callable[[Row], float | None]:
-    return lambda row: row.written.distinct.get(n) if row.written else None
+def _distinct(n: int) -> Callable[[StrategyResult], float | None]:
+    return lambda result: result.measured.distinct.get(n) if result.measured else None
 
 
-FIGURES: tuple[Figure, ...] = (
-    Figure(
+METRICS: tuple[Metric, ...] = (
+    Metric(
         "tokens_per_s",
         "tok/s",
-        "tokens written by the seconds it took, reading the prompt included",
-        lambda row: row.written.speed.tokens_per_s if row.written else None,
+        "tokens by the seconds it took, reading the prompt included",
+        lambda result: result.measured.speed.tokens_per_s if result.measured else None,
         decimals=1,
     ),
-    Figure(
+    Metric(
         "mean_logprob",
         "logp",
         "mean log-probability of a token under the model alone, in nats",
         _of("mean_logprob"),
     ),
     *(
-        Figure(
+        Metric(
             f"distinct_{n}",
             f"d-{n}",
             f"different {ngrams} by all {ngrams}",
@@ -193,14 +186,14 @@ FIGURES: tuple[Figure, ...] = (
         )
         for n, ngrams in ((1, "tokens"), (2, "pairs of tokens"), (3, "triples of tokens"))
     ),
-    Figure(
+    Metric(
         "repetition",
         "rep-4",
-        "the share of 4 tokens in a row that stood in it before",
+        "the share of 4 tokens in a result that stood in it before",
         _of("repetition"),
         better=-1,
     ),
-    Figure(
+    Metric(
         "longest_copy",
         "copy",
         "tokens of the longest span that stands in the training text word for word",
@@ -209,16 +202,15 @@ FIGURES: tuple[Figure, ...] = (
         better=-1,
     ),
 )
+_TEXT_NAMES = ("continuation", "num_new_tokens", "stopped")
 _SPEED_NAMES = (
     "seconds", "tokens_per_s", "seconds_to_first_token", "model_calls", "tokens_per_call",
     "draft_acceptance",
 )  # fmt: skip
 
 
-def known_figures(rows: Sequence[Row]) -> list[Figure]:
-    """The measures that at least one row has."""
-    return [figure for figure in FIGURES if any(figure.of(row) is not None for row in rows)]
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is None or math.isfinite(value) else None
+def known_metrics(results: Sequence[StrategyResult]) -> list[Metric]:
+    """The metrics that at least one result has."""
+    return [
+        metric for metric in METRICS if any(metric.of(result) is not None for result in results)
+    ]
