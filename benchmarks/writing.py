@@ -4,7 +4,7 @@
         [--corpus PATH/TO/ru-classics] [--texts 20] [--tokens 200] [--show 3]
 
 Texts begin after EOS, nucleus 0.9 at temperature 0.8, seeds 1, 2, 3 and so on. A word is a run of
-letters; it counts if the corpus has it, in any case. The word that the last token cuts isn't counted.
+letters; it counts if the corpus has it, in any case. A word cut by the last token isn't counted.
 Repetition is the share of four-token sequences that stood in the text before, beside that of
 held-out text cut into chunks of as many tokens; ± is a standard error. Also prints greedy tokens a
 second. Exits with 1 where a limit is missed.
