@@ -225,7 +225,7 @@ def _compare(
 ) -> None:
     """Write one prompt by many strategies, side by side."""
     from gptft.analysis.memorization import base_model_of, training_text_of
-    from gptft.console import notice, result, result_json, stdout
+    from gptft.console import notice, result, result_json
     from gptft.decoding.compare.entries import comparison_entries
     from gptft.decoding.compare.run import compare
     from gptft.decoding.compare.view import comparison_table
@@ -255,8 +255,7 @@ def _compare(
     if as_json:
         result_json(rows)
         return
-    console = stdout()
-    result(comparison_table(rows, width=console.width if console.is_terminal else None))
+    result(comparison_table(rows))
 
 
 def _model_name(argument: str | None, config: "Config") -> str:

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 
 from gptft.files import JsonFields
 from gptft.models.load import context_of
+from gptft.terminal.words import percent
 
 if TYPE_CHECKING:
     from gptft.decoding.engine import Generated
@@ -64,7 +65,7 @@ class Speed(JsonFields):
         '60 tokens in 0.50 s: 120.0 a second, first after 0.020 s; 3.00 a call, 80% of drafts kept'
         """
         share = self.draft_acceptance
-        kept = "" if share is None else f", {share:.0%} of drafts kept"
+        kept = "" if share is None else f", {percent(share, decimals=0)} of drafts kept"
         first = self.seconds_to_first_token
         return (
             f"{self.num_tokens:,} tokens in {self.seconds:.2f} s: {self.tokens_per_s:,.1f} a "

@@ -47,7 +47,7 @@ def printed(rows, *, width, terminal=True):
         soft_wrap=not terminal,
     )
     with console.capture() as capture:
-        console.print(comparison_table(rows, width=width))
+        console.print(comparison_table(rows))
     return capture.get()
 
 
@@ -247,7 +247,7 @@ class TestRows:
         assert (written.num_new_tokens, written.stopped) == (0, "eos")
         assert (written.mean_logprob, written.repetition) == (None, None)
         assert set(written.distinct.values()) == {None}
-        assert "0 tokens" in printed([row], width=None)
+        assert "0 tokens" in printed([row], width=None, terminal=False)
 
 
 class TestFailures:
@@ -368,7 +368,7 @@ class TestTable:
         evil = "\x1b[2J\r\u202e[red]x[/red]\n\n"
         row = replace(all_rows[0], measured=replace(all_rows[0].measured, continuation=evil))
         for width in (120, 60, None):
-            text = printed([row], width=width)
+            text = printed([row], width=width, terminal=width is not None)
             assert "\\x1b[2J\\r\\u202e[red]x[/red]" in text
             assert not {"\x1b", "\r", "\u202e"} & set(text)
 

@@ -1,27 +1,29 @@
-"""A comparison of strategies for a terminal: a table, or a block of lines each.
+"""A comparison of strategies -> what a person sees of it: a table, or lines for each strategy."""
 
-In: `StrategyResult`s. Out: renderables. Must not import torch or transformers.
-"""
-
-from collections.abc import Sequence
-from typing import Any
-
-from rich import box
-from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from gptft.decoding.compare.results import Metric, StrategyResult, known_metrics
-from gptft.terminal.words import short_value
+from gptft.terminal.draw import Drawn, Table
+from gptft.terminal.text import cut, escaped
+from gptft.terminal.words import count, percent, short_value
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+    from rich.segment import Segment
+    from rich.text import Text
+
+    from gptft.terminal.draw import Cell
 
 _LABEL_WIDTH = 24
-TABLE_WIDTH = 100  # columns: in a narrower window each strategy is a block of lines
+_TABLE_WIDTH = 100  # columns: in a narrower window each strategy has lines of its own
+_MARKS = {"\n": " ↵ ", "\t": " ", "\xa0": "\xa0"}
 
 
 def settings_in_words(row: StrategyResult) -> str:
-    """What of a row's settings makes the strategy or changes something, stand-ins left out.
+    """A row's settings that make the strategy or change something, without stand-ins.
 
-    The length isn't said: all rows tend to share it.
+    Without max_new_tokens: all rows tend to share it.
     """
     settings = row.entry.settings
     if settings is None:
@@ -29,7 +31,7 @@ def settings_in_words(row: StrategyResult) -> str:
     hidden = {"max_new_tokens", "num_return_sequences", *row.entry.stand_ins}
     own = {name for name in settings.row.own if settings[name] is not None}
     words = [
-        f"{name} {_one_line(short_value(settings[name]))}"
+        f"{name} {escaped(short_value(settings[name]), _MARKS)}"
         for name in settings.values
         if name not in hidden and (settings.is_on(name) or name in own)
     ]
@@ -53,73 +55,86 @@ def drafts_in_words(row: StrategyResult) -> str:
     said = f"{speed.tokens_per_call:.2f} tokens a call"
     if speed.draft_acceptance is None:
         return said
-    return f"{said}, {speed.draft_acceptance:.0%} of drafted tokens kept"
+    return f"{said}, {percent(speed.draft_acceptance, decimals=0)} of drafted tokens kept"
 
 
 def _quoted(value: Any) -> str:
     """A value with its texts in quotes, so that spaces show."""
     if isinstance(value, list):
         return ", ".join(_quoted(one) for one in value)
-    return f'"{_one_line(value)}"' if isinstance(value, str) else str(value)
+    return f'"{escaped(value, _MARKS)}"' if isinstance(value, str) else str(value)
 
 
-def comparison_table(rows: Sequence[StrategyResult], *, width: int | None) -> RenderableType:
-    """Rows for a terminal: a table, or a block of lines a strategy where it is narrow.
+def comparison_table(rows: Sequence[StrategyResult]) -> Drawn:
+    """A table, or lines for each strategy where the terminal is narrow and off one.
 
-    In the table a text is cut to one line; in blocks it is whole.
-
-    Args:
-        rows: see `compare`.
-        width: of the window, in columns; None off a terminal, for blocks.
+    In the table a text is cut to one line; elsewhere it is complete.
     """
     metrics = known_metrics(rows)
-    if width is None or width < TABLE_WIDTH:
-        return Text("\n\n").join(_block(row, metrics) for row in rows)
-    table = Table(box=box.SIMPLE, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("strategy", no_wrap=True, max_width=_LABEL_WIDTH)
-    for name in ("tokens", *(metric.short for metric in metrics)):
-        table.add_column(name, no_wrap=True, justify="right")
-    table.add_column("text", ratio=1)
+
+    def draw(console: "Console", width: int) -> "Iterable[RenderableType | Segment]":
+        from rich.text import Text
+
+        if console.is_terminal and width >= _TABLE_WIDTH:
+            return _table_lines(rows, metrics, console=console, width=width)
+        return [Text("\n\n").join(_block(row, metrics) for row in rows)]
+
+    return Drawn(draw)
+
+
+def _table_lines(
+    rows: Sequence[StrategyResult], metrics: Sequence[Metric], *, console: "Console", width: int
+) -> "Iterable[RenderableType | Segment]":
+    """A line a strategy, and below it what it was given; then why some are left out, a legend."""
+    from rich.segment import Segment
+    from rich.text import Text
+
+    cells: list[list[Cell]] = []
     for row in rows:
-        numbers = [f"{row.measured.num_new_tokens:,}"] if row.measured else ["-"]
-        numbers += [metric.shown(row) for metric in metrics]
-        table.add_row(Text(_one_line(row.label)), *numbers, _cell(row))
-    below = [
-        Text(f"{_one_line(row.label)}: {_one_line(row.left_out)}", style="yellow")
-        for row in rows
-        if row.left_out
-    ]
+        label: Cell = cut(escaped(row.label, _MARKS), _LABEL_WIDTH)
+        numbers: list[Cell] = [metric.shown(row) for metric in metrics]
+        text: Cell = Text("left out, see below", "yellow")
+        num_new_tokens = "-"
+        if row.measured is not None:
+            text = " ".join(escaped(row.measured.continuation, _MARKS).split())
+            num_new_tokens = f"{row.measured.num_new_tokens:,}"
+        cells.append([label, num_new_tokens, *numbers, text])
+    heads = ("strategy", "tokens", *(metric.short for metric in metrics), "text")
+    table = Table(cells, f"n{'r' * (len(heads) - 2)}c", heads=heads)
+    told = [filter(None, (stand_ins_in_words(row), drafts_in_words(row))) for row in rows]
+    for line, notes in zip(table.lines(console, width), [(), *told], strict=True):
+        yield from (*line, Segment.line())
+        if note := "; ".join(notes):
+            yield Table([("", Text(note, "dim"))], "nl")
+    yield ""
+    for row in rows:
+        if row.left_out:
+            yield Text(f"{escaped(row.label, _MARKS)}: {escaped(row.left_out, _MARKS)}", "yellow")
     legend = "; ".join(f"{metric.short}: {metric.meaning}" for metric in metrics)
-    return Group(table, *below, Text(f"{legend}.", style="dim"))
+    yield Text(f"{legend}.", "dim")
 
 
-def _cell(row: StrategyResult) -> RenderableType:
-    """What a table shows of a row's text: a line of it, and below what it was given."""
-    if row.measured is None:
-        return Text("left out, see below", style="yellow")
-    line = " ".join(_one_line(row.measured.continuation).split())
-    text = Text(line, no_wrap=True, overflow="ellipsis")
-    notes = [note for note in (stand_ins_in_words(row), drafts_in_words(row)) if note]
-    return Group(text, Text("; ".join(notes), style="dim", overflow="fold")) if notes else text
+def _block(row: StrategyResult, metrics: Sequence[Metric]) -> "Text":
+    """A row as lines: its name and settings, the complete text, the measures."""
+    from rich.text import Text
 
-
-def _block(row: StrategyResult, metrics: Sequence[Metric]) -> Text:
-    """A row as lines: its name and settings, the whole text, the measures."""
-    told = "; ".join(filter(None, [settings_in_words(row), stand_ins_in_words(row)]))
-    block = Text.assemble((_one_line(row.label), "bold"), f": {told}" if told else "", "\n")
-    written = row.measured
-    if written is None:
-        return block.append(f"left out: {_one_line(row.left_out or '')}", style="yellow")
+    said = "; ".join(filter(None, [settings_in_words(row), stand_ins_in_words(row)]))
+    name = escaped(row.label, _MARKS)
+    block = Text.assemble((name, "bold"), f": {said}" if said else "", "\n")
+    measured = row.measured
+    if measured is None:
+        return block.append(f"left out: {escaped(row.left_out or '', _MARKS)}", "yellow")
     numbers = [
-        f"{written.num_new_tokens:,} tokens",
+        count(measured.num_new_tokens, "token"),
         *(f"{one.title} {one.shown(row)}" for one in metrics if one.of(row) is not None),
-        f"stopped by {written.stopped}",
+        f"stopped by {measured.stopped}",
         drafts_in_words(row),
     ]
-    text, ends = without_line_ends(written.continuation)
-    block.append(_lines(row.prompt), style="dim").append(_lines(text))
-    block.append(f"{ends}\n", style="dim")
-    return block.append(", ".join(filter(None, numbers)), style="dim")
+    text, ends = without_line_ends(measured.continuation)
+    kept = {**_MARKS, "\n": "\n"}
+    block.append(escaped(row.prompt, kept), "dim").append(escaped(text, kept))
+    block.append(f"{ends}\n", "dim")
+    return block.append(", ".join(filter(None, numbers)), "dim")
 
 
 def without_line_ends(text: str) -> tuple[str, str]:
@@ -131,23 +146,3 @@ def without_line_ends(text: str) -> tuple[str, str]:
     bare = text.rstrip("\n")
     number = len(text) - len(bare)
     return bare, " ↵" * bool(number) + f" × {number}" * (number > 1)
-
-
-def _lines(text: str) -> str:
-    """Text in which nothing acts on the terminal but the ends of its lines."""
-    return "\n".join(_one_line(line) for line in text.split("\n"))
-
-
-def _one_line(text: str) -> str:
-    r"""Text in one line, in which nothing acts on the terminal or hides.
-
-    >>> print(_one_line("Мороз\nи\x1b[2J"))
-    Мороз ↵ и\x1b[2J
-    """
-    return "".join(
-        mark if mark.isprintable() else _SHOWN.get(mark, mark.encode("unicode_escape").decode())
-        for mark in text
-    )
-
-
-_SHOWN = {"\n": " ↵ ", "\t": " ", "\xa0": "\xa0"}
