@@ -33,9 +33,6 @@ def default_cache_dir() -> Path:
     return (Path(base) if base else Path("~/.cache").expanduser()) / "gptft"
 
 
-# Values as JSON
-
-
 class JsonFields:
     """Base of a dataclass of which `as_json` shows more, or other names, than its fields.
 
@@ -88,9 +85,6 @@ def as_json(value: Any) -> Any:
 def _names(value: Any) -> tuple[str, ...]:
     own = value.json_names if isinstance(value, JsonFields) else ()
     return own or tuple(field.name for field in fields(value))
-
-
-# Reading and writing
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -174,9 +168,6 @@ def _write_bytes(path: Path, content: bytes, partial: Path) -> None:
     sync_folder(path.parent)
 
 
-# JSON lines: logs that a killed process may have left with half a line at the end
-
-
 def append_json_line(path: Path, value: Mapping[str, Any]) -> None:
     """Add one JSON object as a line.
 
@@ -191,7 +182,8 @@ def read_json_lines(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
     """The JSON objects of a file, one a line; a missing file has none.
 
     Returns:
-        the objects, and the lines that hold none, as `metrics.jsonl:17`; empty lines are skipped.
+        the objects, and the lines that hold none, as `metrics.jsonl:17`: a killed process may leave
+        half a line. Empty lines are skipped.
 
     Raises:
         OSError: the file can't be read.
@@ -249,9 +241,6 @@ def _object(line: bytes) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return row if isinstance(row, dict) else None
-
-
-# Onto the disk, and whether it is still what was written
 
 
 def sync_tree(folder: Path) -> None:
@@ -369,9 +358,6 @@ def byte_problem(path: Path, entry: Mapping[str, Any], checksum: Checksum = "sha
     except OSError as error:
         return f"can't be read ({error.strerror})"
     return None if is_same else "isn't what was written"
-
-
-# Room on the disk
 
 
 def free_bytes(folder: Path) -> int:
