@@ -151,7 +151,7 @@ class TrainingText:
         """
         if not self.ledger.get("validation_documents"):
             return []
-        store = BlockStore(self._store_dir, part="validation")
+        store = BlockStore(self._store_dir, split="validation")
         length = min(max(length, _SHORTEST_EXCERPT), _HELD_OUT_TOKENS, store.num_tokens)
         count = min(_HELD_OUT_TOKENS, store.num_tokens) // length
         free = store.num_tokens - length

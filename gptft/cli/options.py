@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
     from gptft.config.sections import Config
-    from gptft.data.prepare import Prepared
+    from gptft.data.pack import Prepared
     from gptft.documents.scan import Progress
 
 ConfigFile = Annotated[

@@ -20,12 +20,7 @@ from gptft.documents.formats.plain_text import Chunk
 from gptft.documents.scan import Progress, ScannedText
 from gptft.files import as_json, read_json, write_text
 from gptft.tokenization.batches import Batch, encodable_chunks, encode_batches
-from gptft.tokenization.encoder import (
-    Engine,
-    EngineDisagreesError,
-    TokenizersEngine,
-    reason_for_slow_engine,
-)
+from gptft.tokenization.encoder import Engine, with_engine
 from gptft.tokenization.token_ids import TokenIds, token_dtype
 from gptft.tokenization.tokenizer import TextTokenizer
 
@@ -81,12 +76,11 @@ def encode_documents(
         DataError: a text can't be read, or changed since it was scanned.
         ModelError: the tokenizer has no EOS.
     """
-    try:
+
+    def encode(engine: Engine) -> EncodedStats:
         return _encode(texts, data, tokenizer, folder, engine=engine, progress=progress)
-    except EngineDisagreesError as error:
-        notify(reason_for_slow_engine(error))
-        engine = TokenizersEngine(tokenizer)
-        return _encode(texts, data, tokenizer, folder, engine=engine, progress=progress)
+
+    return with_engine(engine, tokenizer, encode, notify)
 
 
 def _encode(

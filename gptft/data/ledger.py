@@ -1,13 +1,12 @@
-"""The account of a prepared corpus: where every byte and token went.
-
-In: counts. Out: a frozen `Ledger`, its sentences for a person, its dictionary for a script.
-"""
+"""Counts of a prepared corpus -> the account of where every byte and token went."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Literal
 
+from gptft.documents.sources import account_of_skipped
 from gptft.files import JsonFields
+from gptft.terminal.words import count, percent
 
 NAMED = 5  # so many of a kind are named one by one, the rest are counted
 
@@ -16,13 +15,13 @@ NAMED = 5  # so many of a kind are named one by one, the rest are counted
 class Ledger(JsonFields):
     """What went into a block store, and what came out.
 
-    For both parts together: tokens + num_eos = num_blocks * block_size + tail_tokens +
-    dropped_tokens, the validation part's counts included in each. A document that a weight repeats
+    For both splits together: tokens + num_eos = num_blocks * block_size + tail_tokens +
+    dropped_tokens, the validation split's counts included in each. A document that a weight repeats
     counts as often as it stands in the blocks.
 
     Attributes:
         files: texts read: files, and data sets of the hub.
-        skipped_files: files passed over in named folders.
+        skipped_files: files of named folders that were skipped.
         documents: texts in the blocks, none of them empty.
         empty_documents: texts of nothing but white space, left out.
         bytes: of the documents in UTF-8.
@@ -30,11 +29,11 @@ class Ledger(JsonFields):
         tokens: of the documents, without EOS.
         num_eos: EOS tokens added, one a document.
         block_size: tokens a block.
-        num_blocks: full blocks of the training part.
-        tail_tokens: tokens in the training part's last, shorter block, where it was kept.
+        num_blocks: full blocks of the training split.
+        tail_tokens: tokens in the training split's last, shorter block, where it was kept.
         dropped_tokens: training tokens in no block.
-        validation_documents: documents in the validation part.
-        validation_blocks: full blocks of the validation part.
+        validation_documents: documents in the validation split.
+        validation_blocks: full blocks of the validation split.
         validation_tail_tokens: tokens in its shorter last block.
         validation_dropped_tokens: validation tokens in no block.
         vocab_size: of the tokenizer.
@@ -42,16 +41,16 @@ class Ledger(JsonFields):
         tail: what the config asked for, `keep` or `drop`.
         engine: what encoded the text, with its version.
         max_token_id: the highest id in the blocks.
-        validation_tokens: of the validation part, without EOS.
+        validation_tokens: of the validation split, without EOS.
         repeated_documents: of `documents`, repetitions that weights above 1 ask for.
         unused_documents: left out by weights below 1.
         duplicate_documents: equal to an earlier one; they are kept.
-        held_out_duplicates: held-out documents that also stand in the training part.
+        held_out_duplicates: held-out documents that also stand in the training split.
         decoded_files: files in other encodings than UTF-8.
         crlf_files: files with Windows line ends.
         longest_tokens: of the longest document.
         shortest_tokens: of the shortest document.
-        skipped: what was passed over, by reason.
+        skipped: files that were skipped, by reason.
         named: some of the empty, duplicate, decoded, crlf, longest and shortest texts by name.
     """
 
@@ -116,7 +115,7 @@ class Ledger(JsonFields):
     def sentences(self) -> list[str]:
         """The account in plain words, one fact a sentence."""
         said = [
-            f"{_count(self.files, 'file')}, {_count(self.documents, 'document')}: "
+            f"{count(self.files, 'file')}, {count(self.documents, 'document')}: "
             f"{self.bytes:,} bytes, {self.characters:,} characters.",
             f"{self.tokens:,} tokens ({self.bytes_per_token:.2f} bytes a token) + "
             f"{self.num_eos:,} EOS, one after each document.",
@@ -129,10 +128,15 @@ class Ledger(JsonFields):
                 f"Longest document: {self.longest_tokens:,} tokens{self._names('longest')}; "
                 f"shortest: {self.shortest_tokens:,}{self._names('shortest')}."
             )
-        return [*said, *self._weight_sentences(), *self._peculiarities()]
+        if self.repeated_documents:
+            repeated = f"{self.repeated_documents:,}"
+            said.append(f"{repeated} of the documents are repetitions, by the weights.")
+        if self.unused_documents:
+            said.append(f"{count(self.unused_documents, 'document')} left out by the weights.")
+        return [*said, *self._peculiarities()]
 
     def _blocks_sentence(self) -> str:
-        blocks = f"{_count(self.num_blocks, 'block')} of {self.block_size:,} tokens"
+        blocks = f"{count(self.num_blocks, 'block')} of {self.block_size:,} tokens"
         if not self.num_blocks and self.tail_tokens:
             return (
                 f"The text is shorter than one block of {self.block_size:,} tokens: all "
@@ -141,77 +145,50 @@ class Ledger(JsonFields):
         if self.tail_tokens:
             return f"{blocks} and a last, shorter one of {self.tail_tokens:,}; nothing is padded."
         if self.dropped_tokens:
-            return f"{blocks}; {_count(self.dropped_tokens, 'token')} beyond them dropped."
+            return f"{blocks}; {count(self.dropped_tokens, 'token')} beyond them dropped."
         return f"{blocks}; nothing is left over."
 
     def _validation_sentence(self) -> str:
         blocks = self.validation_blocks + (self.validation_tail_tokens > 0)
-        share = f" ({self.validation_share:.1%} of the tokens)" if self.validation_tokens else ""
+        share = f" ({percent(self.validation_share)} of the tokens)"
         said = (
-            f"Held out for validation: {_count(self.validation_documents, 'document')}, "
-            f"{_count(blocks, 'block')}{share}."
+            f"Held out for validation: {count(self.validation_documents, 'document')}, "
+            f"{count(blocks, 'block')}{share if self.validation_tokens else ''}."
         )
         if self.held_out_duplicates:
+            stand = "stands" if self.held_out_duplicates == 1 else "stand"
             said += (
-                f" {self.held_out_duplicates:,} of them also "
-                f"{'stands' if self.held_out_duplicates == 1 else 'stand'} in the training part, "
-                "word for word: the held-out loss will look better than it is."
+                f" {self.held_out_duplicates:,} of them also {stand} in the training split, word "
+                "for word: the held-out loss will look better than it is."
             )
-        return said
-
-    def _weight_sentences(self) -> list[str]:
-        said = []
-        if self.repeated_documents:
-            said.append(
-                f"{self.repeated_documents:,} of the documents are repetitions, by the weights."
-            )
-        if self.unused_documents:
-            said.append(f"{_count(self.unused_documents, 'document')} left out by the weights.")
         return said
 
     def _peculiarities(self) -> list[str]:
         """What a user should know of the texts, where there is anything."""
-        said = []
-        if self.empty_documents:
-            empty = _count(self.empty_documents, "empty document")
-            said.append(f"{empty} left out{self._names('empty')}.")
-        if self.duplicate_documents:
-            duplicates = _count(self.duplicate_documents, "document")
-            said.append(f"{duplicates} equal to an earlier one, kept{self._names('duplicate')}.")
-        if self.decoded_files:
-            decoded = _count(self.decoded_files, "file")
-            said.append(f"{decoded} not in UTF-8, decoded{self._names('decoded')}.")
-        if self.crlf_files:
-            said.append(
-                f"{_count(self.crlf_files, 'file')} with Windows line ends (CR LF), kept as they "
-                f"are{self._names('crlf')}; data.line_ends: lf makes them LF."
-            )
+        crlf = "with Windows line ends (CR LF), kept as they are"
+        kinds = (
+            ("empty", self.empty_documents, "empty document", "left out", ""),
+            (
+                "duplicate",
+                self.duplicate_documents,
+                "document",
+                "equal to an earlier one, kept",
+                "",
+            ),
+            ("decoded", self.decoded_files, "file", "not in UTF-8, decoded", ""),
+            ("crlf", self.crlf_files, "file", crlf, "; data.line_ends: lf makes them LF"),
+        )
+        said = [
+            f"{count(number, noun)} {what}{self._names(kind, number)}{way_out}."
+            for kind, number, noun, what, way_out in kinds
+            if number
+        ]
         if self.skipped_files:
-            reasons = sorted(self.skipped.items(), key=lambda item: (-item[1], item[0]))
-            named = ", ".join(f"{count:,} {reason}" for reason, count in reasons[:NAMED])
-            more = f", {len(reasons) - NAMED} more kinds" if len(reasons) > NAMED else ""
-            why = f": {named}{more}" if named else ""
-            said.append(f"{_count(self.skipped_files, 'file')} passed over{why}.")
+            said.append(f"Skipped: {account_of_skipped(self.skipped)}.")
         return said
 
-    def _names(self, kind: str) -> str:
+    def _names(self, kind: str, total: int = 0) -> str:
         """Some names of a kind in brackets, if any are known."""
         names = self.named.get(kind, [])
-        total = {
-            "empty": self.empty_documents,
-            "duplicate": self.duplicate_documents,
-            "decoded": self.decoded_files,
-            "crlf": self.crlf_files,
-        }.get(kind, len(names))
-        rest = total - len(names)
-        more = f", and {rest:,} more" if rest > 0 else ""
+        more = f", and {total - len(names):,} more" if total > len(names) else ""
         return f" ({', '.join(names)}{more})" if names else ""
-
-
-def _count(number: int, noun: str) -> str:
-    """A number with its noun.
-
-    >>> _count(1, "block"), _count(2000, "block")
-    ('1 block', '2,000 blocks')
-    """
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -29,7 +29,7 @@ class PackingPlan:
 
     Attributes:
         data: the config's data section.
-        tokenizer: the model's; None to train one on the training part, as `tokenizer_train` says.
+        tokenizer: the model's; None to train one on the training split, as `tokenizer_train` says.
         tokenizer_train: settings of the tokenizer to train.
         context: the most tokens the model can see, where known.
         num_embeddings: the ids the model knows, where known.

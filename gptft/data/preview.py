@@ -1,4 +1,4 @@
-"""A block of the training part -> what a person sees of it: text, borders, and what is predicted.
+"""A block of the training split -> what a person sees of it: text, borders, and what is predicted.
 
 In: a config and its prepared blocks. Out: a frozen `BlockPreview`, as JSON or for a terminal. What
 a text holds never reaches a terminal raw: a control character is shown as its code point, a stray
@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gptft.config.sections import Config
+from gptft.data.pack import Prepared
 from gptft.data.plan import plan_packing
-from gptft.data.prepare import Prepared
 from gptft.data.store import BlockStore
 from gptft.errors import ConfigError
 from gptft.files import JsonFields
@@ -70,7 +70,7 @@ class PreviewDocument(JsonFields):
 
 @dataclass(frozen=True)
 class BlockPreview(JsonFields):
-    """One block of the training part, decoded.
+    """One block of the training split, decoded.
 
     Attributes:
         block: its number, from 1.
@@ -107,7 +107,7 @@ class BlockPreview(JsonFields):
 
 
 def preview_block(config: Config, prepared: Prepared, number: int) -> BlockPreview:
-    """Decode one block of the training part.
+    """Decode one block of the training split.
 
     Args:
         config: what the blocks were prepared by.
@@ -123,7 +123,7 @@ def preview_block(config: Config, prepared: Prepared, number: int) -> BlockPrevi
     of = len(store)
     if not 1 <= abs(number) <= of:
         raise ConfigError(
-            f"--preview {number}: there is no such block. The training part has "
+            f"--preview {number}: there is no such block. The training split has "
             + (f"{of:,} blocks: give 1 to {of}" if of > 1 else "1 block: give 1")
             + ", or -1 for the last."
         )
@@ -306,7 +306,7 @@ def _counts(preview: BlockPreview) -> str:
         if inside
     ]
     return (
-        f"Block {preview.block:,} of {preview.of:,} of the training part{shorter}: "
+        f"Block {preview.block:,} of {preview.of:,} of the training split{shorter}: "
         f"{num_tokens:,} tokens, {preview.trained_tokens:,} of them predicted; "
         f"{begin or 'no'} {'documents begin' if begin > 1 else 'document begins'} in it, "
         f"{end or 'none'} {'end' if end > 1 else 'ends'}."

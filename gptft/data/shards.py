@@ -1,8 +1,6 @@
-"""A corpus in n parts, prepared by n jobs, and put together to the very blocks of one.
+"""A packing plan and which of how many shards -> encoded documents in a cache that processes share.
 
-In: a recipe, and which of how many shards. Out: a spool a shard in the cache that the jobs share;
-merged, the block store that `prepare_blocks` makes of the whole. Must not import torch or
-transformers.
+Merged, they are the very block store that `prepare_blocks` makes of the whole corpus.
 """
 
 import re
@@ -15,17 +13,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from gptft.data.encoded_documents import EncodedDocuments, encode_documents
-from gptft.data.ledger import Ledger
+from gptft.data.pack import Notify, Prepared, explained_disk, find_ledger, find_or_pack
 from gptft.data.plan import PackingPlan, how_read, store_path
-from gptft.data.prepare import (
-    Notify,
-    Prepared,
-    announced,
-    assemble,
-    cached_ledger,
-    explained_disk,
-    store_ledger,
-)
 from gptft.data.store import commit_store, find_damage, read_ledger, staging_folder
 from gptft.documents.scan import (
     Progress,
@@ -40,7 +29,9 @@ from gptft.documents.scan import (
 from gptft.documents.sources import FoundTexts, TextInput, find_texts
 from gptft.errors import ConfigError, DataError
 from gptft.files import JsonFields, json_checksum
+from gptft.terminal.words import first_of
 from gptft.tokenization.encoder import choose_engine
+from gptft.tokenization.tokenizer import TextTokenizer
 
 _FORMAT = 2  # of a shard; part of its address, so that an older gptft's shard is never misread
 _FOLDER = re.compile(r"(\d+)-of-(\d+)")
@@ -48,7 +39,7 @@ _FOLDER = re.compile(r"(\d+)-of-(\d+)")
 
 @dataclass(frozen=True)
 class Shard:
-    """One of several jobs.
+    """One of several shards of a corpus.
 
     Attributes:
         number: from 1.
@@ -185,7 +176,7 @@ def prepare_shard(
                     plan.data,
                     tokenizer,
                     staging,
-                    engine=announced(choose_engine(tokenizer), notify),
+                    engine=choose_engine(tokenizer, notify),
                     progress=progress,
                     notify=notify,
                 )
@@ -208,42 +199,44 @@ def merge_shards(plan: PackingPlan, *, notify: Notify = lambda sentence: None) -
     started = time.perf_counter()
     found = find_texts(plan.data)
     folder = _folder(plan, found)
-    if plan.tokenizer is None:
+    tokenizer = plan.tokenizer
+    if tokenizer is None:
         raise ConfigError("tokenizer.train can't be merged: name a tokenizer that is there.")
     if not folder.is_dir():
-        if merged := _merged_before(plan, found, notify=notify):
-            return Prepared(*merged, cached=True, seconds=time.perf_counter() - started)
-        raise DataError(
-            f"There are no shards of these texts in {plan.cache_dir / 'shards'}. Make them with "
-            "gptft prepare --shard i/n, on the same files, the same config and the same cache."
-        )
+        return _merged_before(plan, found, started=started, notify=notify)
     folders = _complete_set(folder)
     texts = _texts_of(folders, found)
-    final = store_path(plan, texts)
+
+    def encode(staging: Path, scratch: Path) -> tuple[TextTokenizer, list[EncodedDocuments]]:
+        return tokenizer, [EncodedDocuments(path) for path in folders]
+
     with explained_disk(plan.cache_dir):
         remember_scan(texts, plan.data, cache_dir=plan.cache_dir)
-        ledger = cached_ledger(final, texts, skipped=found.skipped, notify=notify)
-        cached = ledger is not None
-        if ledger is None:
-            with staging_folder(final.parent) as staging:
-                all_encoded = [EncodedDocuments(path) for path in folders]
-                assemble(plan, plan.tokenizer, texts, all_encoded, staging, final=final)
-            ledger = store_ledger(final, texts, skipped=found.skipped)
-    plan.check_id(ledger.max_token_id)
+        prepared = find_or_pack(
+            plan, texts, encode, skipped=found.skipped, started=started, notify=notify
+        )
     shutil.rmtree(folder, ignore_errors=True)
-    return Prepared(final, ledger, cached=cached, seconds=time.perf_counter() - started)
+    return prepared
 
 
 def _merged_before(
-    plan: PackingPlan, found: FoundTexts, *, notify: Notify
-) -> tuple[Path, Ledger] | None:
-    """The store that these shards have become already, if they have."""
+    plan: PackingPlan, found: FoundTexts, *, started: float, notify: Notify
+) -> Prepared:
+    """The store that these shards have become already.
+
+    Raises:
+        DataError: they haven't.
+    """
     texts = recall_scan(found.texts, plan.data, cache_dir=plan.cache_dir)
-    if texts is None:
-        return None
-    final = store_path(plan, texts)
-    ledger = cached_ledger(final, texts, skipped=found.skipped, notify=notify)
-    return None if ledger is None else (final, ledger)
+    if texts is not None:
+        store_dir = store_path(plan, texts)
+        ledger = find_ledger(store_dir, texts, skipped=found.skipped, notify=notify)
+        if ledger is not None:
+            return Prepared(store_dir, ledger, True, time.perf_counter() - started)
+    raise DataError(
+        f"There are no shards of these texts in {plan.cache_dir / 'shards'}. Make them with "
+        "gptft prepare --shard i/n, on the same files, the same config and the same cache."
+    )
 
 
 def _folder(plan: PackingPlan, found: FoundTexts) -> Path:
@@ -277,7 +270,7 @@ def _complete_set(folder: Path) -> list[Path]:
     missing = [f"{number}/{of}" for number in range(1, of + 1) if number not in sets[of]]
     if missing:
         raise DataError(
-            f"{len(sets[of])} of {of} shards are there; missing: {_in_short(missing)}. "
+            f"{len(sets[of])} of {of} shards are there; missing: {first_of(missing, 5)}. "
             f"Make {'it' if len(missing) == 1 else 'them'} with --shard {missing[0]}"
             f"{'' if len(missing) == 1 else ' and so on'}."
         )
@@ -286,19 +279,14 @@ def _complete_set(folder: Path) -> list[Path]:
     if damaged:
         name, damage = next(iter(damaged.items()))
         raise DataError(
-            f"{len(damaged)} of {of} shards are damaged, {_in_short([*damaged])}: {damage}. Make "
+            f"{len(damaged)} of {of} shards are damaged, {first_of([*damaged], 5)}: {damage}. Make "
             f"them again with --shard {name.replace('-of-', '/')} and so on."
         )
     return folders
 
 
-def _in_short(names: Sequence[str]) -> str:
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return ", ".join(names[:5]) + more
-
-
 def _texts_of(folders: Sequence[Path], found: FoundTexts) -> list[ScannedText]:
-    """The survey that the shards made of all texts.
+    """The scan that the shards made of all texts.
 
     Raises:
         DataError: they aren't the texts of now.

@@ -1,15 +1,14 @@
-"""Blocks on disk: Arrow files that are complete or absent.
+"""Streams of token ids -> a folder of Arrow files, complete or absent, and the blocks back.
 
-In: batches of blocks. Out: a folder with one Arrow stream a part (training, validation), fixed-size
-rows of token ids, the shorter tail beside them, and `ledger.json`, written last. `datasets` opens
-the same files with `Dataset.from_file`. Knows nothing of text or models; must not import torch, and
-pyarrow, which takes a moment, only where blocks are written or read.
+A split is one Arrow stream of fixed-size rows, its shorter tail another; `ledger.json` is written
+last. `datasets` opens the same files with `Dataset.from_file`. pyarrow takes a moment to import, so
+only the functions that write or read blocks do.
 """
 
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,12 +40,12 @@ _OWN_CHECKSUM = "ledger_xxh3_128"
 _STAGING = ".staging-"
 _LOCK = "lock"
 _GRACE_SECONDS = 60
-ROWS = 1024  # blocks a record batch: 2 MB of uint16 at a block of 1,024
+BATCH_BLOCKS = 1024  # blocks a record batch: 2 MB of uint16 at a block of 1,024
 
 
 @dataclass(frozen=True)
 class SplitSize:
-    """How much one part of a store holds.
+    """How much one split of a store holds.
 
     Attributes:
         num_blocks: full blocks.
@@ -63,19 +62,19 @@ def write_split(
     arrays: Iterable[TokenIds],
     folder: Path,
     *,
-    part: str,
+    split: str,
     block_size: int,
     dtype: type[np.unsignedinteger],
     keep_tail: bool,
 ) -> SplitSize:
-    """Pack a stream of token ids into `folder/part.arrow`, and its tail into `part-tail.arrow`.
+    """Pack a stream of token ids into `folder/split.arrow`, and its tail into `split-tail.arrow`.
 
     A tail of one token is never kept: with nothing before it, it can't be predicted.
 
     Args:
         arrays: documents' ids, each of shape (n,), each ended by EOS.
         folder: an existing folder.
-        part: `train` or `validation`.
+        split: `train` or `validation`.
         block_size: tokens a block.
         dtype: what ids are stored as.
         keep_tail: write the last, shorter block; otherwise its tokens count as dropped.
@@ -86,16 +85,16 @@ def write_split(
     schema = pa.schema([("input_ids", pa.list_(value_type, block_size))])
     num_blocks = 0
     tail: TokenIds = np.zeros(0, dtype=dtype)
-    path = folder / f"{part}.arrow"
+    path = folder / f"{split}.arrow"
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
-        for blocks, tail in pack_stream(arrays, block_size=block_size, rows=ROWS):  # noqa: B007
+        for blocks, tail in pack_stream(arrays, block_size=block_size, rows=BATCH_BLOCKS):  # noqa: B007
             if len(blocks):
                 rows = pa.FixedSizeListArray.from_arrays(_column(blocks, dtype), block_size)
                 writer.write_batch(pa.record_batch([rows], schema=schema))
                 num_blocks += len(blocks)
     kept = len(tail) if keep_tail and len(tail) > 1 else 0
     if kept:
-        _write_tail(tail.astype(dtype, copy=False), folder / f"{part}-tail.arrow")
+        _write_tail(tail.astype(dtype, copy=False), folder / f"{split}-tail.arrow")
     return SplitSize(num_blocks, kept, len(tail) - kept)
 
 
@@ -118,22 +117,22 @@ def _write_tail(tail: TokenIds, path: Path) -> None:
 
 
 class BlockStore:
-    """Read access to one part of a block store, memory-mapped.
+    """Read access to one split of a block store, memory-mapped.
 
     `len(store)` is its blocks, the tail included; `store[i]` is the token ids of block i, of shape
     (block_size,), or shorter for the tail, which comes last. `num_blocks` counts the full ones,
     `num_tokens` the tokens of all.
     """
 
-    def __init__(self, folder: Path, *, part: str = "train") -> None:
-        """Open `part` of the store in `folder`.
+    def __init__(self, folder: Path, *, split: str = "train") -> None:
+        """Open `split` of the store in `folder`.
 
         Raises:
-            DataError: the part is missing or can't be read.
+            DataError: the split is missing or can't be read.
         """
         try:
-            self._batches = [_values(batch) for batch in _open(folder / f"{part}.arrow")]
-            tail = folder / f"{part}-tail.arrow"
+            self._batches = [_values(batch) for batch in _open(folder / f"{split}.arrow")]
+            tail = folder / f"{split}-tail.arrow"
             self._tail = [_values(batch) for batch in _open(tail)] if tail.is_file() else []
         except (OSError, ValueError) as error:  # Arrow's own is a ValueError
             raise DataError(
@@ -150,8 +149,8 @@ class BlockStore:
         if not -len(self) <= index < len(self):
             raise IndexError(f"block {index} of {len(self)}")
         index %= len(self)
-        batch = self._batches[index // ROWS] if index < self.num_blocks else self._tail[0]
-        block: TokenIds = batch[index % ROWS if index < self.num_blocks else 0]
+        batch = self._batches[index // BATCH_BLOCKS] if index < self.num_blocks else self._tail[0]
+        block: TokenIds = batch[index % BATCH_BLOCKS if index < self.num_blocks else 0]
         return block
 
     def span(self, start: int, length: int) -> TokenIds:
@@ -165,13 +164,13 @@ class BlockStore:
             shape (length,).
         """
         block_size = len(self[0])
-        pieces = []
+        stretches = []
         while length > 0:
             row, column = divmod(start % self.num_tokens, block_size)
-            piece = self[row][column : column + length]
-            pieces.append(piece)
-            start, length = start + len(piece), length - len(piece)
-        return np.concatenate(pieces) if len(pieces) > 1 else pieces[0]
+            stretch = self[row][column : column + length]
+            stretches.append(stretch)
+            start, length = start + len(stretch), length - len(stretch)
+        return np.concatenate(stretches) if len(stretches) > 1 else stretches[0]
 
     def max_token_id(self) -> int:
         """The highest id in the store; -1 for an empty one. Reads every block."""
@@ -193,7 +192,7 @@ def _values(batch: "pa.RecordBatch") -> TokenIds:
 
 @contextmanager
 def staging_folder(parent: Path) -> Iterator[Path]:
-    """An empty folder below `parent` for what isn't whole yet; it is gone in the end.
+    """An empty folder below `parent` for what isn't finished yet; it is gone in the end.
 
     What processes that were killed have left behind is removed first: a lock tells theirs from
     those of processes at work.
@@ -243,11 +242,12 @@ def commit_store(staging: Path, final: Path, *, ledger: dict[str, Any]) -> None:
     is damaged, or has another version's ledger, makes way.
     """
     content = {**ledger, _ON_DISK: seal_files(staging, _CHECKSUM)}
-    write_json(staging / LEDGER, {**content, _OWN_CHECKSUM: json_checksum(content, _CHECKSUM)})
+    content[_OWN_CHECKSUM] = _checksum_of_ledger(content)
+    write_json(staging / LEDGER, content)
     try:
         staging.rename(final)
     except OSError:
-        same = (read_ledger(final) or {}).keys() == {*content, _OWN_CHECKSUM}
+        same = (read_ledger(final) or {}).keys() == content.keys()
         if same and find_damage(final) is None:
             shutil.rmtree(staging)
             return
@@ -275,10 +275,15 @@ def find_damage(folder: Path) -> str | None:
     ledger = read_ledger(folder)
     if ledger is None:
         return f"{LEDGER} or a file it names is missing or cut"
-    content = {name: value for name, value in ledger.items() if name != _OWN_CHECKSUM}
-    if json_checksum(content, _CHECKSUM) != ledger.get(_OWN_CHECKSUM):
+    if _checksum_of_ledger(ledger) != ledger.get(_OWN_CHECKSUM):
         return f"{LEDGER} isn't what was written"
     for name, entry in ledger[_ON_DISK].items():
         if problem := byte_problem(folder / name, entry, _CHECKSUM):
             return f"{name} {problem}"
     return None
+
+
+def _checksum_of_ledger(ledger: Mapping[str, Any]) -> str:
+    """Of all a ledger says, this checksum aside."""
+    content = {name: value for name, value in ledger.items() if name != _OWN_CHECKSUM}
+    return json_checksum(content, _CHECKSUM)

@@ -46,7 +46,7 @@ class FoundTexts:
     """What the `data` section names.
 
     Attributes:
-        texts: the training part's, then the validation part's; none twice.
+        texts: the training split's, then the validation split's; none twice.
         skipped: how many files of named folders were passed over, by reason.
     """
 
@@ -55,7 +55,7 @@ class FoundTexts:
 
     @property
     def num_train(self) -> int:
-        """How many of `texts` are the training part's."""
+        """How many of `texts` are the training split's."""
         return sum(text.number != VALIDATION for text in self.texts)
 
 
@@ -73,7 +73,7 @@ def find_texts(data: DataConfig) -> FoundTexts:
     A file is taken whatever its suffix; a folder gives the texts and records in it, recursively,
     without hidden files and without READMEs, which speak about a corpus and aren't part of it; a
     glob gives what it matches (`**` for any depth). A file named for validation is never in the
-    training part, even where its folder is.
+    training split, even where its folder is.
 
     Raises:
         DataError: sources that name nothing, one line each; an `exclude` that leaves nothing out;

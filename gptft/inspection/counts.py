@@ -1,7 +1,7 @@
 """A corpus and a tokenizer -> the token account: what the corpus holds, and what it costs.
 
 In: files, folders and globs, in every format and encoding that `gptft prepare` reads. Out: counts
-of all text, and of a sample of its words. Memory stays flat, nothing is written but the survey of
+of all text, and of a sample of its words. Memory stays flat, nothing is written but the scan of
 the files. Must not import torch or transformers.
 """
 
@@ -21,13 +21,7 @@ from gptft.documents.scan import HUB_ENCODING, Progress, ScannedText
 from gptft.files import JsonFields, default_cache_dir
 from gptft.inspection.word_sample import SAMPLE_CHARACTERS, SampledWord, WordSample, script_counts
 from gptft.tokenization.batches import Batch, measure_batches
-from gptft.tokenization.encoder import (
-    Engine,
-    EngineDisagreesError,
-    TokenizersEngine,
-    choose_engine,
-    reason_for_slow_engine,
-)
+from gptft.tokenization.encoder import Engine, choose_engine, with_engine
 from gptft.tokenization.token_bytes import TokenBytes
 from gptft.tokenization.tokenizer import TextTokenizer
 
@@ -184,26 +178,23 @@ def count_tokens(
     Args:
         names: files, folders, globs and `hub:` data sets.
         tokenizer: what encodes them.
-        cache_dir: where surveys of files are remembered; the user's own cache by default.
+        cache_dir: where scans are remembered; the user's own cache by default.
         progress: told ("reading" or "tokenizing", bytes done, bytes in all).
         notify: told in a sentence why the fast engine isn't used, where it isn't.
 
     Raises:
         DataError: texts are missing or can't be read.
     """
-    engine, why_slow = choose_engine(tokenizer)
-    if why_slow:
-        notify(why_slow)
+    engine = choose_engine(tokenizer, notify)
     started = time.perf_counter()
     data, texts, skipped = find_corpus(
         names, cache_dir=cache_dir or default_cache_dir(), progress=progress
     )
-    try:
-        documents, figures = _count(texts, data, tokenizer, engine, progress)
-    except EngineDisagreesError as error:
-        notify(reason_for_slow_engine(error))
-        engine = TokenizersEngine(tokenizer)
-        documents, figures = _count(texts, data, tokenizer, engine, progress)
+
+    def measure(engine: Engine) -> tuple[str, int, _Figures]:
+        return engine.name, *_count(texts, data, tokenizer, engine, progress)
+
+    engine_name, documents, figures = with_engine(engine, tokenizer, measure, notify)
     seconds = time.perf_counter() - started
     vocab = tokenizer.backend.get_vocab(with_added_tokens=True)
     tokens = _spelled(tokenizer, vocab, figures.tokens)
@@ -228,7 +219,7 @@ def count_tokens(
         worst_words=figures.sample.worst(_NAMED),
         sampled_words=figures.sample.num_words,
         sampled_characters=figures.sample.num_characters,
-        engine=engine.name,
+        engine=engine_name,
         seconds=seconds,
     )
 

@@ -1,18 +1,17 @@
-"""Texts -> token ids, by the fastest engine that is right.
+"""A tokenizer and texts -> token ids, exactly those of the `tokenizers` library.
 
-In: a tokenizer and pieces of text. Out: their ids, exactly those of the `tokenizers` library. The
-`fastokens` engine is used where it agrees with it, which is checked on samples of the very text
-that is encoded, all along. Must not import torch or transformers.
+The `fastokens` engine is used where it agrees with it, which is checked on samples of the very text
+that is encoded, all along.
 """
 
 import os
 import re
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from itertools import accumulate
 from threading import Lock
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +21,8 @@ from gptft.tokenization.token_ids import TokenIds, token_dtype
 from gptft.tokenization.tokenizer import TextTokenizer
 
 Lengths = npt.NDArray[np.int64]
+Notify = Callable[[str], None]
+T = TypeVar("T")
 
 _SAMPLE_CHARACTERS = 500  # a sample of the text that both engines encode
 _SAMPLE_EVERY = 1_000_000  # characters of text to one sample: 0.05 %, a twentieth of the time
@@ -37,6 +38,10 @@ _ALL_SCRIPTS = [  # a few characters of each block of Unicode, and a word of the
 _BEFORE_SPACE = re.compile(r"\S(?=[ \n])")
 
 
+def _no_matter(sentence: str) -> None:
+    """Nobody wants to be told."""
+
+
 class EngineDisagreesError(Exception):
     """The fast engine gave other ids than `tokenizers`; nothing it gave is to be used."""
 
@@ -48,7 +53,7 @@ class Engine(Protocol):
         name: with its version, as the ledger has it.
         workers: how many threads may call `encode` at a time.
         batch_characters: how much text to give it at once.
-        cut_characters: a document longer than this is encoded in parts.
+        cut_characters: a document longer than this is encoded in chunks.
     """
 
     name: str
@@ -178,26 +183,40 @@ def _num_cores() -> int:
     return os.cpu_count() or 1
 
 
-def choose_engine(tokenizer: TextTokenizer) -> tuple[Engine, str | None]:
+def choose_engine(tokenizer: TextTokenizer, notify: Notify = _no_matter) -> Engine:
     """The fast engine where it can be had and opens this tokenizer, else `tokenizers`.
 
-    Returns:
-        the engine, and where it isn't the fast one, why, in a sentence.
+    Args:
+        tokenizer: what is to encode.
+        notify: told in a sentence why it isn't the fast one, where it isn't.
     """
     try:
-        return FastokensEngine(tokenizer), None
+        return FastokensEngine(tokenizer)
     except ImportError:
-        reason = (
+        notify(
             "The fastokens package isn't installed: tokenizing takes about ten times as long. "
             "pip install fastokens"
         )
     except EngineDisagreesError as error:
-        reason = reason_for_slow_engine(error)
-    return TokenizersEngine(tokenizer), reason
+        notify(_reason_for_slow_engine(error))
+    return TokenizersEngine(tokenizer)
 
 
-def reason_for_slow_engine(error: EngineDisagreesError) -> str:
-    """Why the fast engine isn't used, in a sentence."""
+def with_engine(
+    engine: Engine,
+    tokenizer: TextTokenizer,
+    work: Callable[[Engine], T],
+    notify: Notify = _no_matter,
+) -> T:
+    """The result of `work`, done again with `tokenizers` where `engine` gives other ids than it."""
+    try:
+        return work(engine)
+    except EngineDisagreesError as error:
+        notify(_reason_for_slow_engine(error))
+        return work(TokenizersEngine(tokenizer))
+
+
+def _reason_for_slow_engine(error: EngineDisagreesError) -> str:
     return (
         f"fastokens isn't used: {error}. The tokenizers library does the work; the ids are right, "
         "it takes about ten times as long."
@@ -205,7 +224,7 @@ def reason_for_slow_engine(error: EngineDisagreesError) -> str:
 
 
 def find_cut(text: str, *, before: int, engine: Engine, name: str) -> int | None:
-    """A place to cut a long document so that its parts encode to the ids of the whole.
+    """A place to cut a long document so that both sides encode to the ids of the whole.
 
     Only places between a word and a space or line end are tried, and each is proved: what stands
     around it must encode cut as it does uncut. Tokenizers that treat the beginning of a text in
@@ -214,7 +233,7 @@ def find_cut(text: str, *, before: int, engine: Engine, name: str) -> int | None
     Args:
         text: a stretch of a document.
         before: the cut is at this place or up to 20,000 characters before it.
-        engine: what will encode the parts.
+        engine: what will encode both sides.
         name: of the file, for messages.
 
     Raises:

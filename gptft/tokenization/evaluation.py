@@ -19,7 +19,7 @@ from gptft.documents.scan import Progress, ScannedText
 from gptft.errors import DataError
 from gptft.files import JsonFields, default_cache_dir
 from gptft.tokenization.batches import encode_batches, read_passages
-from gptft.tokenization.encoder import Engine, EngineDisagreesError, TokenizersEngine, choose_engine
+from gptft.tokenization.encoder import Engine, choose_engine, with_engine
 from gptft.tokenization.tokenizer import TextTokenizer
 
 _DECODED_CHARACTERS = 1_000_000  # so much held-out text is decoded again, to see that it survives
@@ -119,7 +119,7 @@ def split_corpus(
     Args:
         names: files, folders, globs and `hub:` data sets.
         held_out: the share of the passages, 0 to below 1.
-        cache_dir: where surveys are remembered; the user's own cache by default.
+        cache_dir: where scans are remembered; the user's own cache by default.
         progress: told ("reading", bytes done, bytes in all).
 
     Raises:
@@ -141,11 +141,11 @@ def measure_cost(
     tokenizer: TextTokenizer, corpus: SplitCorpus, *, progress: Progress | None = None
 ) -> Cost:
     """Encode the held-out part, and decode the first million characters of it again."""
-    engine, _ = choose_engine(tokenizer)
-    try:
-        return _measure(tokenizer, corpus, engine, progress)
-    except EngineDisagreesError:
-        return _measure(tokenizer, corpus, TokenizersEngine(tokenizer), progress)
+    return with_engine(
+        choose_engine(tokenizer),
+        tokenizer,
+        lambda engine: _measure(tokenizer, corpus, engine, progress),
+    )
 
 
 def _measure(

@@ -106,7 +106,7 @@ def assemble(config: Config, *, store_dir: Path, run_dir: Path, interrupts: Inte
         new = config.model.from_scratch is not None
         check_isolation(model, name="The new model" if new else config.model.name)
     set_seed(args.seed)
-    validation = BlockDataset(BlockStore(store_dir, part="validation")) if has_validation else None
+    validation = BlockDataset(BlockStore(store_dir, split="validation")) if has_validation else None
     shifts = config.data is not None and config.data.shift_blocks
     shifted = ShiftedBlockDataset(store, seed=args.seed, eos_token_id=eos)
     trainer = BlockTrainer(

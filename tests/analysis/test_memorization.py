@@ -16,7 +16,8 @@ from gptft.analysis.ngram_search import SIZES, Copied, find_copies
 from gptft.analysis.span_places import Place
 from gptft.analysis.training_text import TrainingText, WrittenText
 from gptft.config.sections import Config
-from gptft.data.prepare import Prepared, prepare_config
+from gptft.data.pack import Prepared
+from gptft.data.prepare import prepare_config
 from gptft.data.store import BlockStore
 from gptft.errors import RunError
 from gptft.files import as_json
@@ -496,7 +497,7 @@ class TestHeldOut:
         training = TrainingText.open_run(run_dir)
         num_tokens = measured.texts[0].num_tokens
         excerpts = training.held_out_excerpts(length=num_tokens)
-        store = BlockStore(made.prepared.path, part="validation")
+        store = BlockStore(made.prepared.path, split="validation")
         stream = store.span(0, store.num_tokens).tolist()
         assert excerpts[0] == stream[:num_tokens]
         assert excerpts[-1] == stream[-num_tokens:]

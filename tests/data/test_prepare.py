@@ -13,8 +13,9 @@ from tokenizers import Tokenizer
 
 from gptft.config.sections import Config
 from gptft.data import store
+from gptft.data.pack import Prepared
 from gptft.data.plan import choose_block_size
-from gptft.data.prepare import Prepared, prepare_blocks, prepare_config
+from gptft.data.prepare import prepare_blocks, prepare_config
 from gptft.data.store import commit_store, find_damage
 from gptft.errors import ConfigError, DataError, RunError
 from gptft.tokenization import encoder
@@ -102,7 +103,7 @@ def test_nothing_half_written_stays_after_a_failure(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("gptft.data.prepare.commit_store", fail)
+        patch.setattr("gptft.data.pack.commit_store", fail)
         with pytest.raises(RunError, match=r"The disk is full: .* \(No space left on device\)"):
             prepare(tiny_model_dir, train=str(corpus_dir))
     again = prepare(tiny_model_dir, train=str(corpus_dir))
@@ -415,7 +416,7 @@ class TestAccount:
             model_dir, train=str(folder), validation=held_out, document_separator="%"
         ).ledger
         assert (ledger.validation_documents, ledger.held_out_duplicates) == (3, 2)
-        assert any("2 of them also stand in the training part" in s for s in ledger.sentences())
+        assert any("2 of them also stand in the training split" in s for s in ledger.sentences())
 
     def test_of_codecs(self, model_dir: Path, tmp_path: Path):
         text = "Мороз и солнце; день чудесный! Ещё ты дремлешь, друг прелестный.\n" * 3
@@ -532,12 +533,12 @@ def waits(work, call):
         return work(*args, **kwargs)
     return wait
 
-prepare.choose_engine = lambda tokenizer: (TokenizersEngine(tokenizer), None)
+prepare.choose_engine = lambda tokenizer, notify: TokenizersEngine(tokenizer)
 TokenizersEngine.batch_characters = 20
 if where == "encoding":  # the second batch; the first is on disk
     TokenizersEngine.encode = waits(TokenizersEngine.encode, 2)
 else:  # all is on disk, but for the rename
-    store._sync = waits(store._sync, 1)
+    store.seal_files = waits(store.seal_files, 1)
 config = {"data": {"train": texts, "block_size": int(block_size)}, "model": {"name": model}}
 print(prepare.prepare_config(Config.model_validate(config)).path)
 """
@@ -626,7 +627,7 @@ def test_a_text_that_changes_while_it_is_read_is_refused(
         if moment == "before":
             write = store.staging_folder
             monkeypatch.setattr(
-                "gptft.data.prepare.staging_folder",
+                "gptft.data.pack.staging_folder",
                 lambda parent: change() or write(parent),
             )
         else:

@@ -167,8 +167,8 @@ def test_a_block_that_is_not_there_is_refused(tiny_model_dir: Path, letters: Pat
 def test_the_only_block(tiny_model_dir: Path, letters: Path):
     block = preview(tiny_model_dir, 1, train=str(letters))
     assert plain(block).splitlines() == [
-        "Block 1 of 1 of the training part, the last and shorter: 12 tokens, 11 of them predicted; "
-        "3 documents begin in it, 3 end.",
+        "Block 1 of 1 of the training split, the last and shorter: 12 tokens, 11 of them "
+        "predicted; 3 documents begin in it, 3 end.",
         "<|endoftext|> and a line break stand where a document ends.",
         "Never predicted: the first token of the block.",
         "",
@@ -183,7 +183,7 @@ def test_the_only_block(tiny_model_dir: Path, letters: Path):
 def test_the_legend_says_what_the_text_does_not_show(tiny_model_dir: Path, letters: Path):
     said = plain(preview(tiny_model_dir, 2, train=str(letters), block_size=5))
     assert said.startswith(
-        "Block 2 of 3 of the training part: 5 tokens, 4 of them predicted; 1 document begins in "
+        "Block 2 of 3 of the training split: 5 tokens, 4 of them predicted; 1 document begins in "
         "it, 1 ends. It begins and ends inside a document.\n"
     )
     assert "later epochs cut the text elsewhere (data.shift_blocks)." in said
@@ -306,7 +306,7 @@ def test_the_command_line(tiny_model_dir: Path, letters: Path):
     assert len(block["token_ids"]) == 5
     assert [d["text"] for d in block["documents"]] == ["Z", "JJJ"]
     shown = CliRunner().invoke(app, [*invoke, "-1"]).stdout
-    assert "\n\nBlock 3 of 3 of the training part, the last and shorter: 2 tokens" in shown
+    assert "\n\nBlock 3 of 3 of the training split, the last and shorter: 2 tokens" in shown
     assert shown.endswith("\n\nJ<|endoftext|>\n")
     assert isinstance(CliRunner().invoke(app, [*invoke, "0"]).exception, ConfigError)
 

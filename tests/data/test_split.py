@@ -68,7 +68,7 @@ ALL = [[1], [2, 2], [3, 3, 3], [4], [5], [6, 6], [7]]
 
 @pytest.mark.usefixtures("_at_once")
 class TestStream:
-    """The training part is every document in order, as often as its weight says."""
+    """The training split is every document in order, as often as its weight says."""
 
     def test_all_of_them_in_order(self, folder: Path):
         parts = parts_of(folder, "c.txt", "a.txt", "blank.txt", "b.txt")

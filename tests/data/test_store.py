@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gptft.data import store as module
 from gptft.data.store import (
-    ROWS,
+    BATCH_BLOCKS,
     BlockStore,
     SplitSize,
     commit_store,
@@ -30,7 +30,7 @@ def write(
     return write_split(
         iter(np.array_split(stream, 7)),
         folder,
-        part="train",
+        split="train",
         block_size=block_size,
         dtype=np.uint16,
         keep_tail=keep_tail,
@@ -38,11 +38,13 @@ def write(
 
 
 def test_what_is_written_is_what_is_read(tmp_path: Path):
-    stream = np.arange(ROWS * 8 * 2 + 8 * 3 + 5, dtype=np.uint16)  # more than two record batches
+    stream = np.arange(
+        BATCH_BLOCKS * 8 * 2 + 8 * 3 + 5, dtype=np.uint16
+    )  # more than two record batches
     size = write(tmp_path, stream, block_size=8)
     store = BlockStore(tmp_path)
-    assert (size.num_blocks, size.tail_tokens, size.dropped_tokens) == (ROWS * 2 + 3, 5, 0)
-    assert len(store) == ROWS * 2 + 4
+    assert (size.num_blocks, size.tail_tokens, size.dropped_tokens) == (BATCH_BLOCKS * 2 + 3, 5, 0)
+    assert len(store) == BATCH_BLOCKS * 2 + 4
     assert np.concatenate([store[i] for i in range(len(store))]).tolist() == stream.tolist()
     assert store[-1].tolist() == stream[-5:].tolist()
     assert store.num_tokens == len(stream)
@@ -278,11 +280,11 @@ def test_every_token_is_in_a_block_the_tail_or_dropped(
     stream = np.arange(sum(lengths), dtype=np.uint16)
     arrays = np.split(stream, np.cumsum(lengths))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "ROWS", rows)
+        patch.setattr(module, "BATCH_BLOCKS", rows)
         size = write_split(
             iter(arrays),
             folder,
-            part="train",
+            split="train",
             block_size=block_size,
             dtype=np.uint16,
             keep_tail=keep_tail,

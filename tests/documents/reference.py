@@ -12,8 +12,9 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
 from gptft.config.sections import Config, DataConfig
 from gptft.data.encoded_documents import EncodedDocuments, EncodedStats, encode_documents
+from gptft.data.pack import Prepared
 from gptft.data.plan import PackingPlan
-from gptft.data.prepare import Prepared, prepare_config
+from gptft.data.prepare import prepare_config
 from gptft.data.store import BlockStore
 from gptft.documents.scan import ScannedText, scan_texts
 from gptft.documents.sources import find_texts
@@ -126,7 +127,7 @@ def encoded_ids(encoded: EncodedDocuments, *, at_once: int = 1000) -> list[int]:
 
 def stream(path: Path, part: str = "train") -> list[int]:
     """All tokens of one part of a store, in order."""
-    store = BlockStore(path, part=part)
+    store = BlockStore(path, split=part)
     return [int(i) for block in range(len(store)) for i in store[block]]
 
 
@@ -163,8 +164,8 @@ def saved(backend: Tokenizer, folder: Path) -> Path:
 def reference_engine() -> Iterator[None]:
     """Prepare with `tokenizers` alone, which takes no tenth of a second to open."""
 
-    def choose(tokenizer: TextTokenizer) -> tuple[Engine, str | None]:
-        return TokenizersEngine(tokenizer), None
+    def choose(tokenizer: TextTokenizer, notify: object = None) -> Engine:
+        return TokenizersEngine(tokenizer)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("gptft.data.prepare.choose_engine", choose)

@@ -304,7 +304,7 @@ class TestNothing:
 
 
 class TestValidation:
-    """Files named for validation are in no training part."""
+    """Files named for validation are in no training split."""
 
     def test_they_leave_the_training_part(self, corpus_dir: Path):
         found = find(corpus_dir, "", validation=[str(corpus_dir / "1.txt")])

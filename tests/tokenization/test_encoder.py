@@ -18,7 +18,7 @@ from gptft.tokenization.encoder import (
     choose_engine,
     find_cut,
 )
-from gptft.tokenization.tokenizer import load_tokenizer
+from gptft.tokenization.tokenizer import TextTokenizer, load_tokenizer
 from tests.conftest import SENTENCES, SHARED_CORPUS
 from tests.documents.reference import (
     PICO,
@@ -98,17 +98,23 @@ def russian(path: Path) -> str:
         return raw.decode("cp1251")
 
 
+def chosen(tokenizer: TextTokenizer) -> tuple[Engine, str | None]:
+    """The engine that is chosen, and why it isn't the fast one."""
+    said: list[str] = []
+    return choose_engine(tokenizer, said.append), "".join(said) or None
+
+
 class TestChoice:
     """The fast engine is used where it is there and agrees, and else it is said why not."""
 
     def test_the_fast_one_where_it_can_be_had(self):
-        engine, why_slow = choose_engine(tiny())
+        engine, why_slow = chosen(tiny())
         assert (type(engine), why_slow) == (FastokensEngine, None)
         assert engine.name.startswith("fastokens ")
 
     def test_tokenizers_where_fastokens_is_missing(self, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setitem(sys.modules, "fastokens", None)
-        engine, why_slow = choose_engine(tiny())
+        engine, why_slow = chosen(tiny())
         assert type(engine) is TokenizersEngine
         assert engine.name.startswith("tokenizers ")
         assert why_slow is not None
@@ -118,7 +124,7 @@ class TestChoice:
     @pytest.mark.parametrize("kind", [numbers, unigram])
     def test_tokenizers_where_fastokens_cannot_open_it(self, kind: Callable[[], Tokenizer]):
         backend = kind()
-        engine, why_slow = choose_engine(text_tokenizer(backend))
+        engine, why_slow = chosen(text_tokenizer(backend))
         assert type(engine) is TokenizersEngine
         assert why_slow is not None
         assert "it can't open this tokenizer" in why_slow
@@ -127,7 +133,7 @@ class TestChoice:
 
     def test_tokenizers_where_the_first_texts_disagree(self, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setattr(FastokensEngine, "_encode", altered(after=0))
-        engine, why_slow = choose_engine(tiny())
+        engine, why_slow = chosen(tiny())
         assert type(engine) is TokenizersEngine
         assert why_slow is not None
         assert "its ids differ from those of tokenizers" in why_slow

@@ -21,7 +21,7 @@ def store_of(num_tokens: int, folder: Path, *, keep_tail: bool = True) -> BlockS
     write_split(
         iter([np.arange(num_tokens, dtype=np.uint16)]),
         folder,
-        part="train",
+        split="train",
         block_size=4,
         dtype=np.uint16,
         keep_tail=keep_tail,

@@ -179,7 +179,7 @@ def entries(run_dir: Path, key: str) -> list[float]:
 def store_of(run_dir: Path, part: str) -> tuple[BlockStore, int]:
     facts = json.loads((run_dir / "run.json").read_text(encoding="utf-8"))
     folder = default_cache_dir() / "blocks" / facts["data"]["store"]
-    return BlockStore(folder, part=part), facts["data"]["ledger"]["eos_token_id"]
+    return BlockStore(folder, split=part), facts["data"]["ledger"]["eos_token_id"]
 
 
 def pieces(store: BlockStore, eos: int) -> list[torch.Tensor]:

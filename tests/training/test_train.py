@@ -184,7 +184,7 @@ def test_measured_loss_is_the_mean_over_every_predicted_token(run: Run, tiny_mod
     model = AutoModelForCausalLM.from_pretrained(tiny_model_dir, dtype=torch.float32).eval()
     for part, figure in (("train", result.train), ("validation", result.validation)):
         assert figure is not None
-        store = BlockStore(store_dir, part=part)
+        store = BlockStore(store_dir, split=part)
         assert len({len(store[i]) for i in range(len(store))}) > 1  # a short block is there
         total, count = 0.0, 0
         for number in range(len(store)):

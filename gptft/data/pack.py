@@ -1,0 +1,279 @@
+"""Encoded documents -> a block store with its ledger: made, or found where it is there already."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from gptft.data.encoded_documents import EncodedDocuments
+from gptft.data.ledger import NAMED, Ledger
+from gptft.data.plan import PackingPlan, store_path
+from gptft.data.split import Split, SplitName
+from gptft.data.store import (
+    SplitSize,
+    commit_store,
+    find_damage,
+    read_ledger,
+    staging_folder,
+    write_split,
+)
+from gptft.documents.scan import ScannedText
+from gptft.errors import DataError, RunError
+from gptft.files import JsonFields, is_disk_full
+from gptft.tokenization.token_ids import token_dtype
+from gptft.tokenization.tokenizer import TextTokenizer
+
+Notify = Callable[[str], None]
+# A folder that becomes the store, and a scratch folder -> the tokenizer and what it encoded.
+Encode = Callable[[Path, Path], tuple[TextTokenizer, Sequence[EncodedDocuments]]]
+
+
+@dataclass(frozen=True)
+class Prepared(JsonFields):
+    """A block store, ready for training.
+
+    Attributes:
+        path: its folder; `tokenizer/` inside it holds the tokenizer where one was trained.
+        ledger: the account of what is in it.
+        cached: whether it was there already.
+        seconds: from the first byte read to the last block written, or to finding them written;
+            opening the tokenizer is not in it.
+    """
+
+    path: Path
+    ledger: Ledger
+    cached: bool
+    seconds: float
+
+    json_names = ("cached", "seconds", "mb_per_s", "tokens_per_s", "path")
+    json_digits: ClassVar = {"seconds": 3, "mb_per_s": 3, "tokens_per_s": 0}
+
+    @property
+    def mb_per_s(self) -> float:
+        """Megabytes of text a second, in `seconds`."""
+        return self.ledger.bytes / max(self.seconds, 1e-9) / 1e6
+
+    @property
+    def tokens_per_s(self) -> float:
+        """Tokens of text a second, in `seconds`."""
+        return self.ledger.tokens / max(self.seconds, 1e-9)
+
+    def json_fields(self) -> dict[str, Any]:
+        """The ledger with what this call adds, by name."""
+        return {**self.ledger.json_fields(), **super().json_fields()}
+
+    def sentences(self) -> list[str]:
+        """The ledger in plain words, and where the blocks are."""
+        how = (
+            f"{self.seconds:.2f} s, {self.mb_per_s:.1f} MB/s, {self.tokens_per_s:,.0f} tokens/s, "
+            f"by {self.ledger.engine}"
+        )
+        if self.cached:
+            how = "found in the cache"
+        return [*self.ledger.sentences(), f"Blocks: {self.path} ({how})."]
+
+
+def find_or_pack(
+    plan: PackingPlan,
+    texts: Sequence[ScannedText],
+    encode: Encode,
+    *,
+    skipped: Mapping[str, int],
+    started: float,
+    notify: Notify,
+) -> Prepared:
+    """The store of these texts: found, or packed of what `encode` gives.
+
+    Args:
+        plan: what else decides the store.
+        texts: in order.
+        encode: called at most once.
+        skipped: how many files were skipped, by reason, for the ledger.
+        started: by `time.perf_counter`, when the work began.
+        notify: told in a sentence of a damaged store.
+
+    Raises:
+        DataError: a split is empty, or shorter than a block that isn't to be kept.
+        ModelError: the tokenizer doesn't fit the model.
+    """
+    store_dir = store_path(plan, texts)
+    ledger = find_ledger(store_dir, texts, skipped=skipped, notify=notify)
+    cached = ledger is not None
+    if ledger is None:
+        with (
+            staging_folder(store_dir.parent) as staging,
+            staging_folder(store_dir.parent) as scratch,
+        ):
+            tokenizer, encoded = encode(staging, scratch)
+            stored = _pack(plan, tokenizer, texts, encoded, staging)
+            commit_store(staging, store_dir, ledger=stored)
+        ledger = _require_ledger(store_dir, texts, skipped=skipped)
+    plan.check_id(ledger.max_token_id)
+    return Prepared(store_dir, ledger, cached, time.perf_counter() - started)
+
+
+def find_ledger(
+    store_dir: Path, texts: Sequence[ScannedText], *, skipped: Mapping[str, int], notify: Notify
+) -> Ledger | None:
+    """The ledger of a store that is there and intact; None where it has to be made."""
+    if not store_dir.exists():
+        return None
+    if (damage := find_damage(store_dir)) is None:
+        try:
+            return _require_ledger(store_dir, texts, skipped=skipped)
+        except RunError:
+            damage = "its ledger is another version's"
+    notify(f"The block store {store_dir} is damaged ({damage}); it is made again.")
+    return None
+
+
+def _require_ledger(
+    store_dir: Path, texts: Sequence[ScannedText], *, skipped: Mapping[str, int]
+) -> Ledger:
+    """The ledger of an intact store, with the names that its texts have today.
+
+    Raises:
+        RunError: there is no store.
+    """
+    stored = read_ledger(store_dir)
+    named = None if stored is None else _with_names(stored, texts, skipped=skipped)
+    if named is None or (ledger := Ledger.from_dict(named)) is None:
+        raise RunError(f"The block store {store_dir} is gone, or another version of gptft made it.")
+    return ledger
+
+
+def _pack(
+    plan: PackingPlan,
+    tokenizer: TextTokenizer,
+    texts: Sequence[ScannedText],
+    encoded: Sequence[EncodedDocuments],
+    folder: Path,
+) -> dict[str, Any]:
+    """Write the blocks of both splits, and give what the ledger says of them."""
+    split = Split(encoded, [text.source.number for text in texts], plan.data)
+    names: list[SplitName] = ["train", "validation"] if split.num_validation else ["train"]
+    sizes = {
+        name: write_split(
+            split.token_ids(name),
+            folder,
+            split=name,
+            block_size=plan.block_size,
+            dtype=token_dtype(tokenizer.vocab_size),
+            keep_tail=plan.data.tail == "keep",
+        )
+        for name in names
+    }
+    shown = {"train": plan.data.train_names, "validation": "The validation split"}
+    empty = [
+        f"{shown[name]} holds {size.dropped_tokens:,} tokens, fewer than one block of "
+        f"{plan.block_size:,}, and data.tail is 'drop'. Use data.tail: keep, or lower "
+        "data.block_size."
+        for name, size in sizes.items()
+        if not size.num_blocks and not size.tail_tokens
+    ]
+    if empty:
+        raise DataError("\n".join(empty))
+    return {
+        "files": len(texts),
+        **_counts(split, sizes),
+        **_peculiarities(split, encoded),
+        "block_size": plan.block_size,
+        "vocab_size": tokenizer.vocab_size,
+        "eos_token_id": tokenizer.require_eos(),
+        "tail": plan.data.tail,
+        "engine": ", ".join(sorted({one.stats.engine for one in encoded})),
+    }
+
+
+def _counts(split: Split, sizes: Mapping[SplitName, SplitSize]) -> dict[str, int]:
+    """How much went in and came out, of both splits together and of the validation split."""
+    train, held_out = split.counts["train"], split.counts["validation"]
+    size, validation = sizes["train"], sizes.get("validation", SplitSize(0, 0, 0))
+    return {
+        "documents": train.documents + held_out.documents,
+        "bytes": train.bytes + held_out.bytes,
+        "characters": train.characters + held_out.characters,
+        "tokens": train.tokens + held_out.tokens,
+        "num_eos": train.documents + held_out.documents,
+        "num_blocks": size.num_blocks,
+        "tail_tokens": size.tail_tokens,
+        "dropped_tokens": size.dropped_tokens,
+        "validation_documents": split.num_validation,
+        "validation_blocks": validation.num_blocks,
+        "validation_tail_tokens": validation.tail_tokens,
+        "validation_dropped_tokens": validation.dropped_tokens,
+        "validation_tokens": held_out.tokens,
+        "max_token_id": max(train.max_token_id, held_out.max_token_id),
+        "repeated_documents": split.num_repeated,
+        "unused_documents": split.num_unused,
+    }
+
+
+def _peculiarities(split: Split, encoded: Sequence[EncodedDocuments]) -> dict[str, Any]:
+    """What stands out; texts by number, since their names aren't part of a store's address."""
+    empty = [count for one in encoded for count in one.stats.empty]
+    longest, shortest = split.longest_and_shortest()
+    num_duplicates, duplicates = split.duplicates(at_most=NAMED)
+    return {
+        "empty_documents": sum(empty),
+        "duplicate_documents": num_duplicates,
+        "held_out_duplicates": split.held_out_duplicates(),
+        "longest_tokens": longest[1],
+        "shortest_tokens": shortest[1],
+        "places": {
+            "empty": [number for number, count in enumerate(empty) if count][:NAMED],
+            "longest": split.place(longest[0]),
+            "shortest": split.place(shortest[0]),
+            "duplicate": [[split.place(a), split.place(b)] for a, b in duplicates],
+        },
+    }
+
+
+def _with_names(
+    stored: dict[str, Any], texts: Sequence[ScannedText], *, skipped: Mapping[str, int]
+) -> dict[str, Any]:
+    places, names = stored["places"], [text.source.name for text in texts]
+    decoded = [t for t in texts if t.facts.encoding not in ("utf-8", "utf-8-sig", "binary", "hub")]
+    crlf = [text for text in texts if text.facts.crlf]
+
+    def name(place: Sequence[int]) -> str:
+        number, document, of = place
+        return names[number] + (f", document {document:,}" if of > 1 else "")
+
+    named = {
+        "empty": [names[number] for number in places["empty"]],
+        "longest": [name(places["longest"])],
+        "shortest": [name(places["shortest"])],
+        "duplicate": [f"{name(a)} = {name(b)}" for a, b in places["duplicate"]],
+        "decoded": [f"{t.source.name} from {t.facts.encoding}" for t in decoded[:NAMED]],
+        "crlf": [text.source.name for text in crlf[:NAMED]],
+    }
+    return {
+        **stored,
+        "skipped_files": sum(skipped.values()),
+        "skipped": dict(skipped),
+        "decoded_files": len(decoded),
+        "crlf_files": len(crlf),
+        "named": {kind: found for kind, found in named.items() if found},
+    }
+
+
+@contextmanager
+def explained_disk(cache_dir: Path) -> Iterator[None]:
+    """Say in a sentence that the disk is full, where it is.
+
+    Raises:
+        RunError: in place of the OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        if not is_disk_full(error):
+            raise
+        raise RunError(
+            f"The disk is full: the cache {cache_dir} could not take the blocks "
+            f"({error.strerror}). They need about 4 bytes for every token while they are made; "
+            "nothing half-written was kept. Make room, or set GPTFT_CACHE to a larger disk."
+        ) from None
