@@ -17,7 +17,7 @@ from gptft.terminal.draw import Table
 from gptft.terminal.words import count
 
 if TYPE_CHECKING:
-    from gptft.training.train import TrainResult
+    from gptft.training.result import TrainResult
 
 
 def train(
@@ -27,14 +27,14 @@ def train(
         bool, typer.Option("--overwrite", help="Replace an earlier run in the same folder.")
     ] = False,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the newest whole checkpoint, if any.")
+        bool, typer.Option("--resume", help="Resume from the newest intact checkpoint, if any.")
     ] = False,
     allow_change: Annotated[
         list[str],
         typer.Option(
             "--allow-change",
             metavar="FIELD",
-            help="With --resume: go on though this setting is another now; repeatable.",
+            help="With --resume: allow this setting to have changed; repeatable.",
         ),
     ] = [],
     extend: Annotated[
@@ -52,7 +52,7 @@ def train(
     if (allow_change or extend) and not resume:
         raise ConfigError("--allow-change and --extend go with --resume. Add it.")
     if resume and overwrite:
-        raise ConfigError("--resume goes on with a run, --overwrite replaces it. Give one of them.")
+        raise ConfigError("--resume continues a run, --overwrite replaces it. Give one of them.")
     config = read_config(config_file, overrides)
     named = config.training.get("output_dir")
     run_dir = Path(named or f"runs/{config_file.resolve().stem}").expanduser()
@@ -78,7 +78,8 @@ def train(
         notice(sentence)
 
     from gptft.decoding.engine import make_sampler
-    from gptft.training.train import Resume, train_model
+    from gptft.training.run import Resume
+    from gptft.training.train import train_model
 
     outcome = train_model(
         config,

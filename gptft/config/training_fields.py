@@ -77,9 +77,17 @@ OWN_FIELDS: dict[str, dict[str, Any]] = {
 
 DEFAULT_NGRAM_SIZE = 3  # tokens of a repetition; at equal cost it does more than 4
 
-MUON = "muon"
+# Optimizers of gptft's own, each a file in gptft/training/optimizers/, and what can't stand beside
+# one, and why.
+OWN_OPTIMIZERS: dict[str, dict[str, str]] = {
+    "muon": {
+        "fsdp": "needs whole matrices, and this cuts them into shards. Take optim: adamw_torch.",
+        "deepspeed": "needs whole matrices, and this cuts them into shards. Take adamw_torch.",
+        "optim_args": "takes none. Leave it out.",
+    },
+}
 # Choices of gptft's own among those of the class.
-_OWN_CHOICES = {"optim": (MUON,)}
+_OWN_CHOICES = {"optim": tuple(OWN_OPTIMIZERS)}
 
 # What the class takes without a word and then fails on, or silently trains wrongly with.
 _AT_LEAST = {

@@ -11,7 +11,7 @@ from typing import Any
 from transformers import TrainingArguments
 
 from gptft.config.suggest import did_you_mean
-from gptft.config.training_fields import MUON, OWN_FIELDS
+from gptft.config.training_fields import OWN_FIELDS, OWN_OPTIMIZERS
 from gptft.errors import ConfigError
 from gptft.models.precision import DtypeName, has_native_bfloat16, pick_device
 from gptft.training.fields import describe_fields
@@ -62,17 +62,16 @@ def training_arguments(
         # Workers that live on would measure and train on the blocks of the epoch they began in.
         "dataloader_persistent_workers": False,
     }
-    is_muon = training.get("optim") == MUON
-    if is_muon:
-        _check_muon(training)
-        del training["optim"]
+    own_optimizer = training.get("optim") in OWN_OPTIMIZERS
+    if own_optimizer:  # not one of the class's own: `make_optimizer` makes it
+        optim = training.pop("optim")
     try:
         args = TrainingArguments(**{**ours, **training, **fixed})
     except (ValueError, TypeError, ImportError, KeyError) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"training: transformers refuses these settings: {reason}") from None
-    if is_muon:
-        args.optim = MUON  # not one of the class's own: `BlockTrainer.create_optimizer` makes it
+    if own_optimizer:
+        args.optim = optim
     return args
 
 
@@ -82,17 +81,6 @@ def _check_cpu_bfloat16(is_native: bool) -> None:
             "training.bf16: this CPU has no bfloat16 instructions, and would be 30 to 200 times "
             "slower with it than in float32. Set training.bf16: false."
         )
-
-
-def _check_muon(training: Mapping[str, Any]) -> None:
-    for name in ("fsdp", "deepspeed"):
-        if training.get(name):
-            raise ConfigError(
-                f"training.optim: muon needs whole matrices, and training.{name} cuts them into "
-                "shards. Take optim: adamw_torch."
-            )
-    if training.get("optim_args"):
-        raise ConfigError("training.optim_args has no effect with optim: muon. Leave it out.")
 
 
 def _check_names(training: Mapping[str, Any]) -> None:

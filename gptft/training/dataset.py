@@ -1,9 +1,8 @@
-"""Blocks of a store -> batches of tensors.
+"""Blocks of a store -> batches of `input_ids` and `labels`, and `position_ids` to mask documents.
 
-In: a `BlockStore`. Out: `input_ids` and `labels`, and never an attention mask: blocks are full of
-real tokens, the padding that a shorter last block needs in a batch stands to its right, where a
-causal model can't see it from any real token, and a mask would push attention off its fast path.
-Where documents are isolated, `position_ids` besides.
+There is never an attention mask: blocks are full of real tokens, the padding that a shorter last
+block needs in a batch stands to its right, where a causal model can't see it from any real token,
+and a mask would push attention off its fast path.
 """
 
 from collections.abc import Mapping, Sequence
@@ -87,7 +86,7 @@ class CutEachEpoch(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Called before the epoch's first batch is read."""
-        # A run that goes on in the middle of an epoch begins it again from there.
+        # A run resumed in the middle of an epoch has a fraction here.
         self._dataset.set_epoch(int((state.epoch or 0) + 1e-6))
 
 
@@ -115,9 +114,7 @@ def collate_blocks(blocks: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
     return {"input_ids": input_ids, "labels": labels}
 
 
-def collate_isolated(
-    blocks: Sequence[torch.Tensor], *, eos_token_id: int
-) -> dict[str, torch.Tensor]:
+def collate_masked(blocks: Sequence[torch.Tensor], *, eos_token_id: int) -> dict[str, torch.Tensor]:
     """Stack blocks into a batch whose documents don't see each other.
 
     The first token of each document has no label: only another document's end stands before it.
@@ -132,7 +129,7 @@ def collate_isolated(
         `input_ids` and `labels` as `collate_blocks` makes them but for those first tokens, and
         `position_ids`, which start again at 0 with each document; all of shape (B, T).
 
-    >>> batch = collate_isolated([torch.tensor([5, 9, 6, 7]), torch.tensor([8, 9])], eos_token_id=9)
+    >>> batch = collate_masked([torch.tensor([5, 9, 6, 7]), torch.tensor([8, 9])], eos_token_id=9)
     >>> batch["position_ids"].tolist(), batch["labels"].tolist()
     ([[0, 1, 0, 1], [0, 1, 2, 3]], [[-100, 9, -100, 7], [-100, 9, -100, -100]])
     """
@@ -147,7 +144,7 @@ def collate_isolated(
 def count_tokens(batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
     """How many real tokens a collated batch holds, with a label or not: a 0-d tensor.
 
-    >>> int(count_tokens(collate_isolated([torch.tensor([5, 9, 6])], eos_token_id=9)))
+    >>> int(count_tokens(collate_masked([torch.tensor([5, 9, 6])], eos_token_id=9)))
     3
     """
     real = batch["labels"] != IGNORED

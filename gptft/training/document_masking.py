@@ -1,11 +1,8 @@
-"""Documents packed in one block, kept from seeing each other.
-
-In: token ids, or a model. Out: positions that start again with each document, by which
-transformers' attention masks tell documents apart; and a probe that shows whether a model's do.
+"""Token ids -> positions by which packed documents are masked; a model -> whether its masks do so.
 
 transformers masks by positions only where there is no attention mask and no cache (5.23,
-`masking_utils._preprocess_mask_arguments`), and only in models that hand the positions on: OPT and
-BLOOM don't, and nothing says so.
+`masking_utils._preprocess_mask_arguments`), and only in models that pass the positions on: OPT and
+BLOOM don't, and give no warning.
 """
 
 import copy
@@ -42,7 +39,7 @@ def restarting_positions(input_ids: torch.Tensor, eos_token_id: int) -> torch.Te
 
 
 @dataclass(frozen=True)
-class Isolation:
+class MaskingProbe:
     """What the probe measured.
 
     Attributes:
@@ -57,12 +54,12 @@ class Isolation:
     influence: float
 
 
-def check_isolation(model: PreTrainedModel, *, name: str) -> Isolation:
+def check_document_masking(model: PreTrainedModel, *, name: str) -> MaskingProbe:
     """Refuse a model that lets packed documents see each other though their positions start again.
 
     Random documents are run alone and packed as training packs them, without a mask or a cache, one
     row and several, on the model's device and in its dtype. Where the first document hardly matters
-    to the second even without isolation, the weights can't show a leak (an output projection that
+    to the second even without masking, the weights can't show a leak (an output projection that
     starts at zero, a coarse dtype), and a float32 copy with noise on its weights is run instead.
 
     Args:
@@ -78,7 +75,7 @@ def check_isolation(model: PreTrainedModel, *, name: str) -> Isolation:
     return found
 
 
-def _refuse_leak(found: Isolation, model: PreTrainedModel, *, name: str) -> Isolation:
+def _refuse_leak(found: MaskingProbe, model: PreTrainedModel, *, name: str) -> MaskingProbe:
     if not found.difference <= found.tolerance:  # said so that NaN is refused too
         raise ModelError(
             f"{name} ({model.config.model_type}) can't keep the documents of a block apart: packed "
@@ -88,7 +85,7 @@ def _refuse_leak(found: Isolation, model: PreTrainedModel, *, name: str) -> Isol
     return found
 
 
-def _probe(model: PreTrainedModel, *, name: str) -> Isolation:
+def _probe(model: PreTrainedModel, *, name: str) -> MaskingProbe:
     """Run random documents alone, packed with restarting positions, and packed with plain ones."""
     length = _probe_length(model)
     short = max(1, length // 3)
@@ -122,7 +119,7 @@ def _probe(model: PreTrainedModel, *, name: str) -> Isolation:
         ) from None
     finally:
         model.train(was_training)
-    return Isolation(
+    return MaskingProbe(
         difference=float(torch.cat([one_row, all_rows]).abs().max()),
         tolerance=_rounding(model) * float((alone - alone.mean(-1, keepdim=True)).abs().max()),
         influence=float((seen[0] - seen[1]).abs().max()),

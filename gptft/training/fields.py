@@ -1,8 +1,6 @@
-"""What the installed `TrainingArguments` takes: field names, types and choices.
+"""The installed `TrainingArguments` -> its field names, types and choices, as plain values.
 
-In: the class itself. Out: a plain description, the same as in `gptft/config/training_fields.json`,
-which lets a config be checked without importing transformers. Run as a module it prints that file
-for the installed version: `python -m gptft.training.fields`.
+`python -m gptft.training.fields` prints them as `gptft/config/training_fields.json` keeps them.
 """
 
 import dataclasses

@@ -1,8 +1,7 @@
 """Logits and labels -> the causal loss, and its gradient in the same pass.
 
-In: what a model of transformers hands to its `loss_function`. Out: the very loss the stock function
-gives, in less time and memory: it makes no copy of all logits in float32. On a CPU the rows at work
-fit its cache. The unlikelihood of repetitions is added where it is asked for.
+The value is the stock function's, in less time and memory: there is no copy of all logits in
+float32, and on a CPU the rows at work fit its cache.
 """
 
 from functools import partial

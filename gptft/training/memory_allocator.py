@@ -1,8 +1,7 @@
-"""Let a process keep the memory it frees, where glibc would give it back at every step.
+"""glibc's memory allocator, set so that a process keeps the memory it frees.
 
-In: nothing. Out: nothing but speed. glibc maps each large tensor anew and unmaps it when it goes,
-so that the kernel clears the same pages over and over while a model trains on a CPU
-(docs/experiments.md has the measurement). Knows nothing of torch.
+It maps each large tensor anew and unmaps it when it goes, so that the kernel clears the same pages
+over and over while a model trains on a CPU (docs/experiments.md has the measurement).
 """
 
 import ctypes
@@ -14,9 +13,9 @@ _M_MMAP_MAX = -4
 
 
 def keep_freed_memory() -> bool:
-    """Serve large blocks from the heap, and never trim it; whether that could be arranged.
+    """Never return freed memory to the system; whether the allocator could be told so.
 
-    It holds for the whole process and can't be taken back. Where the C library isn't glibc, nothing
+    It holds for the whole process and can't be undone. Where the C library isn't glibc, nothing
     happens.
     """
     if platform.libc_ver()[0] != "glibc":

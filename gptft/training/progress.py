@@ -1,8 +1,4 @@
-"""What a person sees of a run while it goes on, and the log it leaves.
-
-In: the Trainer's callbacks. Out: on a terminal one live bar on stderr, elsewhere a line a log step;
-and metrics.jsonl, a JSON object a log step.
-"""
+"""The Trainer's callbacks -> a bar or a line a log step on stderr, and a row of metrics.jsonl."""
 
 import time
 from collections.abc import Callable, Mapping

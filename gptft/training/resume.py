@@ -1,8 +1,4 @@
-"""May a run go on from its checkpoint? What decides its weights must be what it was.
-
-In: the fingerprint a run was begun with, and the one it would go on with. Out: nothing, or an error
-that names every difference with both values. Knows nothing of files or models.
-"""
+"""The fingerprints of a run and of its continuation -> the differences, or an error naming them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -60,7 +56,7 @@ _TARGETS = ("training.max_steps", "training.num_train_epochs")
 
 @dataclass(frozen=True)
 class Change:
-    """A difference that the user goes on with knowingly."""
+    """A difference that the user allowed."""
 
     field: str
     old: Any
@@ -82,8 +78,8 @@ def agreed_changes(
     """The differences between two fingerprints, if each of them is allowed.
 
     Args:
-        old: of the run as it was begun.
-        new: of the run as it would go on.
+        old: of the run as it began.
+        new: of the run as it would continue.
         allow: fields that may differ, by their full name or its last part.
         extend: whether more steps or epochs may be asked for.
 
@@ -106,11 +102,11 @@ def agreed_changes(
                     "further, not less."
                 )
         elif change.field not in allowed:
-            way_out = "--extend trains further" if change.field in _TARGETS else "go on knowingly"
-            flag = "" if change.field in _TARGETS else f" with --allow-change {change.field}"
+            is_target = change.field in _TARGETS
+            way_out = "--extend" if is_target else f"--allow-change {change.field}"
             problems.append(
                 f"{change.field} was {_shown(change.old)} and is {_shown(change.new)} now. "
-                f"Put it back, or {way_out}{flag}."
+                f"Put it back, or resume with {way_out}."
             )
     if problems:
         raise ConfigError(*problems)

@@ -1,8 +1,4 @@
-"""The same prompts continued again and again, so that a person sees what changes.
-
-In: prompts and a sampler made elsewhere: this room doesn't know how text is generated. Out: lines
-of samples.jsonl.
-"""
+"""The same prompts, continued before, during and after training -> lines of samples.jsonl."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path

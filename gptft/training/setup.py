@@ -1,12 +1,5 @@
-"""What a run works with: the model, its blocks, the Trainer between them.
+"""A config and a block store -> the model, its blocks and the Trainer, checked together."""
 
-In: a config and a prepared block store. Out: a `Job` in which all goes together; the fingerprint of
-what decides its weights; and in the end its model on disk.
-"""
-
-import json
-import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -21,33 +14,28 @@ from gptft.config.sections import Config
 from gptft.config.training_fields import DEFAULT_NGRAM_SIZE
 from gptft.data.store import BlockStore, read_ledger
 from gptft.errors import ConfigError, DataError, ModelError
-from gptft.files import json_checksum, sync_folder, sync_tree
 from gptft.models.hub import find_model
 from gptft.models.load import context_of, load_auto_tokenizer, load_for_training, new_model
-from gptft.models.precision import named_dtype
-from gptft.models.source import VOLATILE_FIELDS
-from gptft.runs import run_folder
 from gptft.training.arguments import training_arguments
 from gptft.training.dataset import (
     BlockDataset,
     CutEachEpoch,
     ShiftedBlockDataset,
     collate_blocks,
-    collate_isolated,
+    collate_masked,
     spread_indices,
 )
-from gptft.training.document_masking import check_isolation
-from gptft.training.resume import decides
-from gptft.training.signals import Interrupts
-from gptft.training.trainer import BlockTrainer, Measured
+from gptft.training.document_masking import check_document_masking
+from gptft.training.evaluation import Measured
+from gptft.training.signals import Signals
+from gptft.training.trainer import BlockTrainer
 from gptft.training.unlikelihood import Unlikelihood
-from gptft.version import __version__
 
 _FIT_BLOCKS = 64  # training blocks measured before and after: enough to see fit, quick at any size
 
 
 @dataclass(frozen=True)
-class Job:
+class Setup:
     """What a run works with."""
 
     trainer: BlockTrainer
@@ -88,7 +76,7 @@ class Job:
         return self.trainer.measure(self.fit), validation
 
 
-def assemble(config: Config, *, store_dir: Path, run_dir: Path, interrupts: Interrupts) -> Job:
+def set_up(config: Config, *, store_dir: Path, run_dir: Path, signals: Signals) -> Setup:
     """Load all a run needs, and refuse what doesn't go together."""
     store = BlockStore(store_dir)
     ledger = read_ledger(store_dir) or {}
@@ -99,29 +87,29 @@ def assemble(config: Config, *, store_dir: Path, run_dir: Path, interrupts: Inte
     eos = int(ledger.get("eos_token_id", -1))
     model, tokenizer = _load(config, store_dir=store_dir, eos_token_id=eos, seed=args.seed)
     _check_fit(model, store, name=config.model.name)
-    isolates = config.data is not None and config.data.isolate_documents
-    if isolates:  # before the Trainer, which makes the run folder
+    masks = config.data is not None and config.data.isolate_documents
+    if masks:  # before the Trainer, which makes the run folder
         if args.place_model_on_device is not False and not (args.fsdp or args.deepspeed):
             model.to(args.device)  # type: ignore[arg-type]
         new = config.model.from_scratch is not None
-        check_isolation(model, name="The new model" if new else config.model.name)
+        check_document_masking(model, name="The new model" if new else config.model.name)
     set_seed(args.seed)
     validation = BlockDataset(BlockStore(store_dir, split="validation")) if has_validation else None
     shifts = config.data is not None and config.data.shift_blocks
     shifted = ShiftedBlockDataset(store, seed=args.seed, eos_token_id=eos)
     trainer = BlockTrainer(
         model=model,
-        interrupts=interrupts,
+        signals=signals,
         unlikelihood=_unlikelihood(config.training, eos_token_id=eos),
         args=args,
-        data_collator=partial(collate_isolated, eos_token_id=eos) if isolates else collate_blocks,
+        data_collator=partial(collate_masked, eos_token_id=eos) if masks else collate_blocks,
         train_dataset=shifted if shifts else BlockDataset(store),
         eval_dataset=validation,
         callbacks=[CutEachEpoch(shifted)],
     )
     trainer.remove_callback(PrinterCallback)
     fit = BlockDataset(store, indices=spread_indices(len(store), at_most=_FIT_BLOCKS))
-    return Job(trainer, model, tokenizer, store, store_dir, ledger, fit, validation)
+    return Setup(trainer, model, tokenizer, store, store_dir, ledger, fit, validation)
 
 
 def _load(
@@ -188,72 +176,3 @@ def _check_fit(model: PreTrainedModel, store: BlockStore, *, name: str) -> None:
             f"The blocks hold token id {highest:,}, and {name} has {num_ids:,} embeddings. "
             "Its tokenizer belongs to another model."
         )
-
-
-def fingerprint(config: Config, job: Job) -> dict[str, Any]:
-    """All that decides the weights, by names a person knows, as JSON gives it back."""
-    args = job.trainer.args
-    training = {
-        f"training.{name}": value for name, value in args.to_dict().items() if decides(name)
-    }
-    if unlikelihood := job.trainer.unlikelihood:
-        training["training.unlikelihood_weight"] = unlikelihood.weight
-        training["training.unlikelihood_ngram_size"] = unlikelihood.ngram_size
-    if config.model.average_with:
-        training["model.average_with"] = config.model.model_dump()["average_with"]
-    data = config.data
-    model_config = job.model.config.to_dict()
-    sizes = {name: value for name, value in model_config.items() if name not in VOLATILE_FIELDS}
-    sizes["attn_implementation"] = job.model.config._attn_implementation
-    facts = run_folder.versions()
-    values = {
-        **training,
-        "data": job.store_dir.name,
-        "data.shift_blocks": data.shift_blocks if data else None,
-        "data.isolate_documents": data.isolate_documents if data else None,
-        "tokenizer": _digest(job.tokenizer.get_vocab()),
-        "model": config.model.name if config.model.from_scratch is None else "new",
-        "model.config": _digest(sizes),
-        "model.dtype": job.dtype,
-        "device": args.device.type,
-        "world_size": args.world_size,
-        "threads": torch.get_num_threads(),
-        **{f"versions.{name}": facts[name] for name in ("torch", "transformers") if name in facts},
-        "versions.gptft": __version__,
-    }
-    plain: dict[str, Any] = json.loads(json.dumps(values, default=str))
-    return plain
-
-
-def _digest(value: Any) -> str:
-    return json_checksum(value, default=str)[:16]
-
-
-def save_model(job: Job, *, run_dir: Path, save_dtype: str) -> None:
-    """Write `model/` under another name first, so that it is whole or absent."""
-    job.model.config.use_cache = True  # Trainer turns it off for training, and it would be saved
-    if save_dtype != "auto":
-        job.model.to(named_dtype(save_dtype))  # type: ignore[arg-type]
-    partial, old = run_dir / ".model.partial", run_dir / ".model.old"
-    if job.trainer.is_world_process_zero():
-        shutil.rmtree(partial, ignore_errors=True)
-    job.trainer.accelerator.wait_for_everyone()
-    job.trainer.save_model(str(partial))
-    if job.trainer.is_world_process_zero():
-        job.tokenizer.save_pretrained(str(partial))
-        for path in partial.iterdir():  # safetensors writes for its owner alone
-            path.chmod(0o666 & ~_umask())
-        sync_tree(partial)
-        if (run_dir / "model").exists():  # of a run that goes on
-            shutil.rmtree(old, ignore_errors=True)
-            (run_dir / "model").rename(old)
-        partial.rename(run_dir / "model")
-        sync_folder(run_dir)
-        shutil.rmtree(old, ignore_errors=True)
-
-
-def _umask() -> int:
-    """The process's file mode mask; it can only be read by setting it."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -1,7 +1,7 @@
-"""Signals while a run is at work: SIGTERM, SIGHUP and Ctrl-C end it in good order, SIGUSR1 saves.
+"""Signals of the operating system -> flags that training looks at between two steps.
 
-In: what the operating system sends. Out: flags that training looks at between two steps. Where
-there is nothing to save yet, a signal ends the command at once. A second Ctrl-C always does.
+SIGTERM, SIGHUP and Ctrl-C end a run after saving, SIGUSR1 only saves. Where there is nothing to
+save yet, a signal ends the command at once; a second Ctrl-C always does.
 """
 
 import signal
@@ -16,7 +16,7 @@ _ENDING = ("SIGTERM", "SIGHUP", "SIGINT")
 _SAVING = "SIGUSR1"
 
 
-class Interrupts:
+class Signals:
     """What signals have asked for so far.
 
     Attributes:
@@ -31,13 +31,8 @@ class Interrupts:
         self.at_once = False
         self._deferred = False
 
-    @property
-    def wanted(self) -> bool:
-        """Whether a checkpoint is wanted, to end or to go on."""
-        return self.save or self.stop is not None
-
     @contextmanager
-    def listen(self) -> Iterator["Interrupts"]:
+    def listen(self) -> Iterator["Signals"]:
         """Take the signals until the end of the block; only a main thread can."""
         handlers: dict[int, Any] = {}
         try:

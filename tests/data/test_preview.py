@@ -104,7 +104,7 @@ def test_what_is_predicted_is_what_training_predicts(
 ):
     import torch
 
-    from gptft.training.dataset import IGNORED, collate_blocks, collate_isolated
+    from gptft.training.dataset import IGNORED, collate_blocks, collate_masked
 
     settings = {"train": str(letters), "block_size": block_size, "isolate_documents": isolated}
     config = Config.model_validate({"data": settings, "model": {"name": str(tiny_model_dir)}})
@@ -113,7 +113,7 @@ def test_what_is_predicted_is_what_training_predicts(
         block = preview_block(config, prepared, number)
         row = [torch.from_numpy(ids.astype(np.int64))]
         eos = prepared.ledger.eos_token_id
-        batch = collate_isolated(row, eos_token_id=eos) if isolated else collate_blocks(row)
+        batch = collate_masked(row, eos_token_id=eos) if isolated else collate_blocks(row)
         assert block.trained_tokens == int((batch["labels"][:, 1:] != IGNORED).sum())
         assert block.token_ids == tuple(ids)
 

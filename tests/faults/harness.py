@@ -351,9 +351,10 @@ def disarm() -> None:
 
 def arm_save(folder: Path, *, step: int, at: int, mode: int, log: Path) -> None:
     """Fault the `at`-th call of the save at `step` alone."""
+    from gptft.training.checkpoint_saving import CheckpointSaver
     from gptft.training.trainer import BlockTrainer
 
-    save, commit = BlockTrainer._save_checkpoint, BlockTrainer._commit
+    save, commit = BlockTrainer._save_checkpoint, CheckpointSaver._commit
 
     def armed_save(self: Any, model: Any, trial: Any) -> None:
         if self.state.global_step != step:
@@ -374,7 +375,7 @@ def arm_save(folder: Path, *, step: int, at: int, mode: int, log: Path) -> None:
                 disarm()
 
     BlockTrainer._save_checkpoint = armed_save  # type: ignore[method-assign]
-    BlockTrainer._commit = armed_commit  # type: ignore[method-assign]
+    CheckpointSaver._commit = armed_commit  # type: ignore[method-assign]
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from gptft.runs.checkpoints import (
     newest_valid,
     rotate_checkpoints,
 )
-from gptft.training.train import Resume
+from gptft.training.run import Resume
 from tests.training.conftest import Run
 from tests.training.folders import Cut, contents, facts, rows
 

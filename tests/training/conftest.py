@@ -7,7 +7,9 @@ from rich.console import Console
 
 from gptft.config.sections import Config
 from gptft.data.prepare import prepare_config
-from gptft.training.train import Resume, TrainResult, train_model
+from gptft.training.result import TrainResult
+from gptft.training.run import Resume
+from gptft.training.train import train_model
 
 Run = Callable[..., TrainResult]
 

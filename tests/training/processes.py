@@ -19,8 +19,10 @@ import gptft.data.prepare
 import gptft.decoding.engine
 import gptft.report.html
 import gptft.report.model_card
-import gptft.training.setup as job
-import gptft.training.train as training
+import gptft.training.checkpoint_saving as saving
+import gptft.training.evaluation as evaluation
+import gptft.training.run as runs
+import gptft.training.setup as setups
 import gptft.training.trainer as trainers
 
 _PATIENCE = 60.0
@@ -132,7 +134,7 @@ def _evaluations() -> None:
 
     def evaluate(self: Any, *args: Any, **kwargs: Any) -> Any:
         if self.state.global_step == 4:
-            _before(self, "_row_losses", "evaluating", 0.5)
+            _before(evaluation, "row_losses", "evaluating", 0.5)
         return stock(self, *args, **kwargs)
 
     trainers.BlockTrainer.evaluate = evaluate  # type: ignore[method-assign]
@@ -142,11 +144,11 @@ SLOW: dict[str, Callable[[], None]] = {
     "steps": lambda: _before(trainers.BlockTrainer, "training_step", "stepping", 0.1),
     "long steps": lambda: _before(trainers.BlockTrainer, "training_step", "stepping", 0.6),
     "preparing": lambda: _before(gptft.data.prepare, "prepare_config", "preparing", _PATIENCE),
-    "loading": lambda: _before(job, "_load", "loading", _PATIENCE),
-    "measuring": lambda: _before(trainers.BlockTrainer, "_row_losses", "measuring", _PATIENCE),
+    "loading": lambda: _before(setups, "_load", "loading", _PATIENCE),
+    "measuring": lambda: _before(evaluation, "row_losses", "measuring", _PATIENCE),
     "evaluating": _evaluations,
-    "committing": lambda: _before(trainers, "commit_checkpoint", "committing", 0.5),
-    "finishing": lambda: _before(training._Run, "finish", "finishing", _PATIENCE),
-    "writing": lambda: _before(training, "save_model", "writing", 0.5),
+    "committing": lambda: _before(saving, "commit_checkpoint", "committing", 0.5),
+    "finishing": lambda: _before(runs.Run, "finish", "finishing", _PATIENCE),
+    "writing": lambda: _before(runs, "save_model", "writing", 0.5),
     "optimizer": _stuck_in_the_optimizer,
 }

@@ -10,7 +10,7 @@ from gptft.training.dataset import (
     BlockDataset,
     ShiftedBlockDataset,
     collate_blocks,
-    collate_isolated,
+    collate_masked,
     count_tokens,
     spread_indices,
 )
@@ -125,7 +125,7 @@ EOS = 9
 
 
 def test_positions_start_again_with_each_document_and_its_first_token_has_no_label():
-    batch = collate_isolated(
+    batch = collate_masked(
         [torch.tensor([1, 2, EOS, 3, EOS, EOS, 4]), torch.tensor([EOS, 5, 6])], eos_token_id=EOS
     )
     assert set(batch) == {"input_ids", "labels", "position_ids"}
@@ -138,7 +138,7 @@ def test_positions_start_again_with_each_document_and_its_first_token_has_no_lab
 
 
 def test_padding_that_looks_like_eos_is_no_document_and_counts_for_nothing():
-    batch = collate_isolated([torch.tensor([1, 2, 3, 0]), torch.tensor([4, 0])], eos_token_id=0)
+    batch = collate_masked([torch.tensor([1, 2, 3, 0]), torch.tensor([4, 0])], eos_token_id=0)
     assert batch["position_ids"].tolist() == [[0, 1, 2, 3], [0, 1, 2, 3]]
     assert batch["labels"].tolist() == [[-100, 2, 3, 0], [-100, 0, -100, -100]]
     assert count_tokens(batch) == 6

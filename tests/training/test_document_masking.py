@@ -13,8 +13,8 @@ from transformers import AutoModelForCausalLM, GPT2LMHeadModel, PreTrainedModel
 from gptft.data.store import BlockStore
 from gptft.errors import ModelError
 from gptft.files import default_cache_dir
-from gptft.training.dataset import IGNORED, collate_isolated
-from gptft.training.document_masking import check_isolation, restarting_positions
+from gptft.training.dataset import IGNORED, collate_masked
+from gptft.training.document_masking import check_document_masking, restarting_positions
 from tests.training.conftest import Run
 
 EOS = 3
@@ -90,10 +90,10 @@ def test_a_packed_document_has_the_logits_it_has_alone(model_type: str):
     packed, other = torch.cat([first, second]), torch.cat([third, first[:11]])
     alone = logits(model, {"input_ids": second[None]})[0]
     for rows in ([packed], [packed, torch.cat([second, first])], [packed, other], [other, packed]):
-        batch = collate_isolated(rows, eos_token_id=EOS)
+        batch = collate_masked(rows, eos_token_id=EOS)
         row = next(i for i, block in enumerate(rows) if block is packed)
         torch.testing.assert_close(logits(model, batch)[row, 20:33], alone, atol=1e-5, rtol=0)
-    batch = collate_isolated([packed, other], eos_token_id=EOS)  # the padded row's own documents
+    batch = collate_masked([packed, other], eos_token_id=EOS)  # the padded row's own documents
     cut = logits(model, {"input_ids": first[None, :11]})[0]
     torch.testing.assert_close(logits(model, batch)[1, 9:20], cut, atol=1e-5, rtol=0)
     plain = {"input_ids": packed[None]}
@@ -106,7 +106,7 @@ def test_the_probe_passes_a_model_that_isolates(model_type: str):
     model.train()
     state = torch.get_rng_state()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    found = check_isolation(model, name="tiny")
+    found = check_document_masking(model, name="tiny")
     assert found.difference <= 1e-5
     assert found.difference < found.tolerance < 0.01 * found.influence
     assert model.training
@@ -118,13 +118,13 @@ def test_the_probe_passes_a_model_that_isolates(model_type: str):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_the_probe_refuses_a_model_that_leaks(model_type: str, dtype: torch.dtype):
     with pytest.raises(ModelError, match=rf"tiny \({model_type}\) can't .* differ .* by up to \d"):
-        check_isolation(tiny(model_type).to(dtype), name="tiny")
+        check_document_masking(tiny(model_type).to(dtype), name="tiny")
 
 
 @pytest.mark.parametrize("model_type", ["gpt2", "llama"])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_rounding_is_no_leak(model_type: str, dtype: torch.dtype):
-    check_isolation(tiny(model_type).to(dtype), name="tiny")
+    check_document_masking(tiny(model_type).to(dtype), name="tiny")
 
 
 def without_attention(model: PreTrainedModel, projection: str) -> PreTrainedModel:
@@ -138,11 +138,13 @@ def without_attention(model: PreTrainedModel, projection: str) -> PreTrainedMode
 
 def test_a_model_that_does_not_attend_yet_is_probed_with_noise_on_its_weights():
     model = without_attention(tiny("gpt2"), "attn.c_proj")
-    found = check_isolation(model, name="tiny")
+    found = check_document_masking(model, name="tiny")
     assert found.influence > 100 * found.tolerance
     assert not any(p.any() for n, p in model.named_parameters() if "attn.c_proj" in n)
     with pytest.raises(ModelError, match=r"tiny \(bloom\)"):
-        check_isolation(without_attention(tiny("bloom"), "self_attention.dense"), name="tiny")
+        check_document_masking(
+            without_attention(tiny("bloom"), "self_attention.dense"), name="tiny"
+        )
 
 
 def test_logits_that_are_no_numbers_are_refused():
@@ -150,7 +152,7 @@ def test_logits_that_are_no_numbers_are_refused():
     with torch.no_grad():
         model.transformer.ln_f.weight.fill_(math.nan)
     with pytest.raises(ModelError, match="up to nan"):
-        check_isolation(model, name="tiny")
+        check_document_masking(model, name="tiny")
 
 
 def test_a_model_that_takes_no_positions_is_refused(monkeypatch: pytest.MonkeyPatch):
@@ -161,11 +163,11 @@ def test_a_model_that_takes_no_positions_is_refused(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(model, "forward", forward)
     with pytest.raises(ModelError, match=r"tiny \(gpt2\) can't be given .*'position_ids'"):
-        check_isolation(model, name="tiny")
+        check_document_masking(model, name="tiny")
 
 
 def test_the_smallest_context_is_probed_too():
-    check_isolation(tiny("gpt2", n_positions=2), name="tiny")
+    check_document_masking(tiny("gpt2", n_positions=2), name="tiny")
 
 
 # The rest trains.
@@ -320,7 +322,7 @@ def test_a_batch_with_nothing_to_predict_changes_no_weight(
 
     eos = AutoModelForCausalLM.from_pretrained(tiny_model_dir).config.eos_token_id
     block = torch.tensor([eos, 5])
-    assert (collate_isolated([block], eos_token_id=eos)["labels"] == IGNORED).all()
+    assert (collate_masked([block], eos_token_id=eos)["labels"] == IGNORED).all()
     monkeypatch.setattr(ShiftedBlockDataset, "__getitem__", lambda self, index: block)
     result = run(data={"isolate_documents": True}, training={"weight_decay": 0.0})
     assert entries(result.run_dir, "loss") == [0.0, 0.0, 0.0]

@@ -14,7 +14,7 @@ from transformers import GPT2LMHeadModel
 
 from gptft.errors import ConfigError, RunError
 from gptft.files import as_json
-from gptft.training.train import Resume
+from gptft.training.run import Resume
 from gptft.training.trainer import BlockTrainer
 from tests.training.conftest import Run
 from tests.training.folders import assert_same, contents, facts, rows, weights
@@ -68,7 +68,7 @@ def test_what_is_not_a_number_ends_training_before_it_touches_a_weight(
         with pytest.raises(RunError, match=r"diverged in step 4: .* not a finite number") as caught:
             run(training=base)
     assert caught.value.exit_code == 1
-    assert f"{folder} is good; go on from it with --resume" in str(caught.value)
+    assert f"Last good checkpoint: {folder}. Resume from it with --resume" in str(caught.value)
     told = facts(tmp_path / "run")
     assert (told["state"], told["step"], told["error"]) == ("failed", 3, str(caught.value))
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
@@ -86,7 +86,7 @@ def test_a_learning_rate_that_blows_up_is_stopped_and_a_lower_one_goes_on(run: R
     base = {"max_steps": 6, "save_strategy": "steps", "save_steps": 1, "learning_rate": 1e30}
     with pytest.raises(RunError, match="diverged in step 2") as caught:
         run(training=base)
-    assert "checkpoint-1 is good" in str(caught.value)  # its weights are finite, and huge
+    assert "checkpoint-1. Resume from it" in str(caught.value)  # its weights are finite, and huge
     with pytest.raises(ConfigError, match=r"learning_rate was 1e\+30 and is 0\.001 now"):
         run(training={**base, "learning_rate": 1e-3}, resume=Resume())
     assert facts(tmp_path / "run")["state"] == "failed"
@@ -171,7 +171,7 @@ def test_a_disk_that_fills_up_is_seen_before_a_save(
         patch.setattr(shutil, "disk_usage", usage)
         with pytest.raises(RunError, match=r"^Disk full: .*has 0\.0 MB left\. ") as caught:
             run(training=base)
-    assert f"{folder / 'checkpoint-2'} is good" in str(caught.value)
+    assert f"Last good checkpoint: {folder / 'checkpoint-2'}." in str(caught.value)
     assert facts(tmp_path / "run")["state"] == "failed"
     assert [path.name for path in folder.iterdir()] == ["checkpoint-2"]
     run(training=base, resume=Resume())
@@ -227,9 +227,9 @@ def test_out_of_memory_goes_on_with_smaller_batches_that_train_the_same(
         )
     told = [line for line in said if line.startswith("Out of memory")]
     assert told == [
-        f"Out of memory with 4 blocks a batch: going on with 2 and gradient_accumulation_steps "
+        f"Out of memory with 4 blocks a batch: continuing with 2 and gradient_accumulation_steps "
         f"{2 * accumulation}, which trains the same.",
-        f"Out of memory with 2 blocks a batch: going on with 1 and gradient_accumulation_steps "
+        f"Out of memory with 2 blocks a batch: continuing with 1 and gradient_accumulation_steps "
         f"{4 * accumulation}, which trains the same.",
     ]
     losses = [row["loss"] for row in rows(tmp_path / "large" / "metrics.jsonl")]

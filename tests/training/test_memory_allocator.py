@@ -37,7 +37,7 @@ def test_the_kernel_clears_fewer_pages():
 
 
 def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch):
-    from gptft.training import memory_allocator as heap
+    from gptft.training import memory_allocator
 
-    monkeypatch.setattr(heap.platform, "libc_ver", lambda: ("", ""))
-    assert heap.keep_freed_memory() is False
+    monkeypatch.setattr(memory_allocator.platform, "libc_ver", lambda: ("", ""))
+    assert memory_allocator.keep_freed_memory() is False

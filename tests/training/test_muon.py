@@ -5,14 +5,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    TrainingArguments,
+)
 
 from gptft.config.training_fields import training_problems
 from gptft.errors import ConfigError
 from gptft.training.arguments import training_arguments
 from gptft.training.optimizers import muon
-from gptft.training.optimizers.muon import Muon, muon_for, orthogonalize
-from gptft.training.train import Resume
+from gptft.training.optimizers.muon import Muon, make, orthogonalize
+from gptft.training.run import Resume
 from tests.training.conftest import Run
 
 
@@ -39,9 +45,8 @@ def tiny_llama(**sizes: Any) -> LlamaForCausalLM:
 
 def optimizer_of(model: Any, *, lr: float = 0.01, weight_decay: float = 0.0) -> Muon:
     names = [name for name, weight in model.named_parameters() if weight.ndim == 2]
-    return muon_for(
-        model, lr=lr, weight_decay=weight_decay, decay_names=names, betas=(0.9, 0.95), eps=1e-8
-    )
+    args = TrainingArguments(learning_rate=lr, weight_decay=weight_decay, adam_beta2=0.95)
+    return make(model, args, decay_names=names)
 
 
 @pytest.mark.parametrize("shape", [(3, 8, 8), (2, 24, 8), (2, 8, 24)])

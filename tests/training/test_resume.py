@@ -18,7 +18,7 @@ from gptft.errors import ConfigError, GptftError
 from gptft.files import as_json, write_json
 from gptft.runs import run_folder
 from gptft.training.resume import NEUTRAL, agreed_changes, decides
-from gptft.training.train import Resume
+from gptft.training.run import Resume
 from tests.conftest import SENTENCES
 from tests.training.conftest import Run
 from tests.training.folders import Cut, assert_same, contents, facts, rows, weights
@@ -78,8 +78,8 @@ def test_a_run_that_was_cut_off_ends_as_if_it_had_not_been(
     said: list[str] = []
     run("cut", model=noisy, **CASES[case], resume=Resume(), notify=said.append)
     assert_same(tmp_path / "cut", whole.run_dir)
-    begun = "holds no whole checkpoint: training begins again"
-    assert any((begun if after == 3 else "Going on from step") in line for line in said)
+    begun = "holds no intact checkpoint: training starts from step 0"
+    assert any((begun if after == 3 else "Resuming from step") in line for line in said)
     assert len(facts(tmp_path / "cut")["resumed"]) == 1
 
 
@@ -223,7 +223,7 @@ def test_every_change_that_matters_is_refused_by_name_and_nothing_is_touched(
         before = contents(folder)
         refused(name, old, told["fingerprint"][name])
     write_json(folder / "run.json", {**told, "fingerprint": None})
-    with pytest.raises(ConfigError, match="couldn't go on with its runs"):
+    with pytest.raises(ConfigError, match="couldn't resume its runs"):
         run(training=base, data=data, resume=Resume())
 
 
@@ -458,8 +458,8 @@ def test_a_run_without_a_fingerprint_that_agrees_names_every_difference():
     with pytest.raises(ConfigError) as caught:
         agreed_changes(old, {**old, "training.seed": 2, "threads": 4}, allow=(), extend=False)
     assert caught.value.problems == (
-        "threads was 2 and is 4 now. Put it back, or go on knowingly with --allow-change threads.",
-        "training.seed was 1 and is 2 now. Put it back, or go on knowingly with "
+        "threads was 2 and is 4 now. Put it back, or resume with --allow-change threads.",
+        "training.seed was 1 and is 2 now. Put it back, or resume with "
         "--allow-change training.seed.",
     )
     (change,) = agreed_changes(old, {**old, "threads": 4}, allow=("threads",), extend=False)

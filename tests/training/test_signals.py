@@ -98,7 +98,7 @@ def test_a_signal_ends_a_run_within_a_step(
     assert told["step"] in (3, 4)
     assert (
         f"error: Stopped by {name} after step {told['step']}, which is saved. "
-        "Go on with --resume." in command.said
+        "Resume with --resume." in command.said
     )
     assert "Traceback" not in command.said
     assert (run_dir / "checkpoints" / f"checkpoint-{told['step']}" / "MANIFEST.json").is_file()
@@ -148,7 +148,7 @@ def test_a_second_ctrl_c_quits_at_once_and_saves_nothing(start: Start, tmp_path:
     assert "Stopped" not in command.said
     assert command.send(signal.SIGINT).exit_code() == 130
     assert time.monotonic() - begun < 10
-    assert "a second Ctrl-C, at once. Go on from the newest checkpoint" in command.said
+    assert "a second Ctrl-C, at once. Resume from the newest checkpoint" in command.said
     run_dir = tmp_path / "runs" / "run"
     assert facts(run_dir)["state"] == "stopped"
     assert not list(run_dir.rglob("*.safetensors"))

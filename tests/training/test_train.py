@@ -16,7 +16,7 @@ from gptft.data.store import BlockStore
 from gptft.errors import ConfigError, ModelError
 from gptft.files import default_cache_dir
 from gptft.training.dataset import collate_blocks
-from gptft.training.train import Resume
+from gptft.training.run import Resume
 from gptft.training.trainer import BlockTrainer
 from tests.conftest import SENTENCES
 from tests.training.conftest import Run

@@ -12,7 +12,8 @@ from gptft.config.training_fields import training_problems
 from gptft.errors import ConfigError, ModelError
 from gptft.training import loss as loss_module
 from gptft.training.loss import causal_loss, use_fast_loss
-from gptft.training.train import Resume, TrainResult
+from gptft.training.result import TrainResult
+from gptft.training.run import Resume
 from gptft.training.unlikelihood import Unlikelihood, repetitions
 from tests.training.conftest import Run
 

@@ -1,11 +1,9 @@
-"""Muon: matrices are updated by an orthogonalized momentum, everything else by AdamW.
+"""A model -> Muon: matrices are updated by an orthogonalized momentum, the rest by AdamW.
 
-In: a model and a few numbers. Out: one `torch.optim.Optimizer` over all that is trained, with one
-learning rate, so that schedules, checkpoints and the Trainer see nothing unusual. Knows nothing of
-configs.
-
-torch has a Muon of its own (2.13); it takes matrices alone, one at a time, and always computes in
-bfloat16, which a CPU without bfloat16 instructions does 30 to 200 times slower than float32.
+It is one `torch.optim.Optimizer` with one learning rate, so that schedules, checkpoints and the
+Trainer see nothing unusual. torch has a Muon of its own (2.13); it takes matrices alone, one at a
+time, and always computes in bfloat16, which a CPU without bfloat16 instructions does 30 to 200
+times slower than float32.
 """
 
 import math
@@ -16,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.optim.adamw import adamw
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, TrainingArguments
 
 from gptft.models.precision import has_native_bfloat16
 
@@ -134,26 +132,16 @@ class Muon(torch.optim.Optimizer):
         )
 
 
-def muon_for(
-    model: PreTrainedModel,
-    *,
-    lr: float,
-    weight_decay: float,
-    decay_names: Iterable[str],
-    betas: tuple[float, float],
-    eps: float,
-) -> Muon:
+def make(model: PreTrainedModel, args: TrainingArguments, *, decay_names: Iterable[str]) -> Muon:
     """Make the optimizer of `model`: Muon for its hidden matrices, AdamW for the rest.
 
     The rest are embeddings, the output head, biases and the gains of norms.
 
     Args:
         model: whose parameters with `requires_grad` are trained.
-        lr: of both.
-        weight_decay: of both, decoupled: a step takes lr * weight_decay of a weight.
+        args: its learning rate and weight decay are of both: a step takes learning_rate *
+            weight_decay of a weight. Betas and epsilon are AdamW's.
         decay_names: parameters that decay.
-        betas: of AdamW.
-        eps: of AdamW.
     """
     decaying = set(decay_names)
     head = model.get_output_embeddings()
@@ -170,10 +158,10 @@ def muon_for(
             groups.setdefault((is_matrix, name in decaying), []).append(parameter)
     return Muon(
         [
-            {"params": group, "is_matrix": is_matrix, "weight_decay": weight_decay * decays}
+            {"params": group, "is_matrix": is_matrix, "weight_decay": args.weight_decay * decays}
             for (is_matrix, decays), group in sorted(groups.items(), key=lambda item: item[0])
         ],
-        lr=lr,
-        betas=betas,
-        eps=eps,
+        lr=args.learning_rate,
+        betas=(args.adam_beta1, args.adam_beta2),
+        eps=args.adam_epsilon,
     )

@@ -1,0 +1,55 @@
+"""A run's settings, model and machine -> the fingerprint of all that decides its weights."""
+
+import json
+from typing import Any
+
+import torch
+
+from gptft.config.sections import Config
+from gptft.files import json_checksum
+from gptft.models.source import VOLATILE_FIELDS
+from gptft.runs import run_folder
+from gptft.training.resume import decides
+from gptft.training.setup import Setup
+from gptft.version import __version__
+
+_DECISIVE = ("torch", "transformers")  # another version may change a weight's last bits
+
+
+def fingerprint(config: Config, setup: Setup) -> dict[str, Any]:
+    """All that decides the weights, by names a person knows, as JSON gives it back."""
+    args = setup.trainer.args
+    training = {
+        f"training.{name}": value for name, value in args.to_dict().items() if decides(name)
+    }
+    if unlikelihood := setup.trainer.unlikelihood:
+        training["training.unlikelihood_weight"] = unlikelihood.weight
+        training["training.unlikelihood_ngram_size"] = unlikelihood.ngram_size
+    if config.model.average_with:
+        training["model.average_with"] = config.model.model_dump()["average_with"]
+    data = config.data
+    model_config = setup.model.config.to_dict()
+    sizes = {name: value for name, value in model_config.items() if name not in VOLATILE_FIELDS}
+    sizes["attn_implementation"] = setup.model.config._attn_implementation
+    versions = run_folder.versions()
+    values = {
+        **training,
+        "data": setup.store_dir.name,
+        "data.shift_blocks": data.shift_blocks if data else None,
+        "data.isolate_documents": data.isolate_documents if data else None,
+        "tokenizer": _digest(setup.tokenizer.get_vocab()),
+        "model": config.model.name if config.model.from_scratch is None else "new",
+        "model.config": _digest(sizes),
+        "model.dtype": setup.dtype,
+        "device": args.device.type,
+        "world_size": args.world_size,
+        "threads": torch.get_num_threads(),
+        **{f"versions.{name}": versions[name] for name in _DECISIVE if name in versions},
+        "versions.gptft": __version__,
+    }
+    plain: dict[str, Any] = json.loads(json.dumps(values, default=str))
+    return plain
+
+
+def _digest(value: Any) -> str:
+    return json_checksum(value, default=str)[:16]

@@ -1,0 +1,39 @@
+"""A trained model and its tokenizer -> the run's `model/`, complete or absent."""
+
+import os
+import shutil
+from pathlib import Path
+
+from gptft.files import sync_folder, sync_tree
+from gptft.models.precision import named_dtype
+from gptft.training.setup import Setup
+
+
+def save_model(setup: Setup, *, run_dir: Path, save_dtype: str) -> None:
+    """Write `model/` under another name and rename it; called by all processes together."""
+    setup.model.config.use_cache = True  # Trainer turns it off for training, and it would be saved
+    if save_dtype != "auto":
+        setup.model.to(named_dtype(save_dtype))  # type: ignore[arg-type]
+    partial, old, final = run_dir / ".model.partial", run_dir / ".model.old", run_dir / "model"
+    if setup.trainer.is_world_process_zero():
+        shutil.rmtree(partial, ignore_errors=True)
+    setup.trainer.accelerator.wait_for_everyone()
+    setup.trainer.save_model(str(partial))
+    if setup.trainer.is_world_process_zero():
+        setup.tokenizer.save_pretrained(str(partial))
+        for path in partial.iterdir():  # safetensors writes for its owner alone
+            path.chmod(0o666 & ~_umask())
+        sync_tree(partial)
+        if final.exists():  # of a resumed run
+            shutil.rmtree(old, ignore_errors=True)
+            final.rename(old)
+        partial.rename(final)
+        sync_folder(run_dir)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _umask() -> int:
+    """The process's file mode mask; it can only be read by setting it."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

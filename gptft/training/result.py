@@ -1,0 +1,54 @@
+"""What a run did: its figures before and after training, and the prompts it continued."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from gptft.files import JsonFields
+from gptft.runs.read import BeforeAfter, Sample
+
+
+@dataclass(frozen=True)
+class TrainResult(JsonFields):
+    """What a run did.
+
+    Attributes:
+        run_dir: its folder.
+        steps: optimizer updates.
+        seconds: of training itself.
+        num_tokens: trained on, every epoch counted.
+        train: on the training part, or 64 blocks spread over a longer one.
+        validation: on the validation part, where there is one.
+        samples: prompts with their continuations.
+    """
+
+    run_dir: Path
+    steps: int
+    seconds: float
+    num_tokens: int
+    train: BeforeAfter
+    validation: BeforeAfter | None
+    samples: tuple[Sample, ...]
+
+    json_names = (
+        "run_dir",
+        "model_dir",
+        "steps",
+        "seconds",
+        "num_tokens",
+        "tokens_per_second",
+        "train",
+        "validation",
+        "samples",
+    )
+    json_digits: ClassVar = {"seconds": 2, "tokens_per_second": 1}
+
+    @property
+    def model_dir(self) -> Path:
+        """The folder that transformers opens."""
+        return self.run_dir / "model"
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Tokens trained on a second."""
+        return self.num_tokens / max(self.seconds, 1e-9)

@@ -1,0 +1,337 @@
+"""One run, from its model to its last sample, written down in its folder as it goes."""
+
+import math
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from gptft.config.sections import Config
+from gptft.config.source import dump_yaml
+from gptft.errors import ConfigError, Interrupted, RunError
+from gptft.files import as_json, keep_json_lines, write_json, write_text
+from gptft.runs import run_folder
+from gptft.runs.checkpoints import Checkpoint, clear_leftovers, newest_valid
+from gptft.runs.read import BeforeAfter, Sample
+from gptft.training.evaluation import EvaluationStoppedError, Measured
+from gptft.training.fingerprint import fingerprint
+from gptft.training.model_saving import save_model
+from gptft.training.progress import RunLog
+from gptft.training.result import TrainResult
+from gptft.training.resume import agreed_changes
+from gptft.training.samples import SampleEvery, Sampler, SampleWriter
+from gptft.training.setup import set_up
+from gptft.training.signals import Signals
+
+
+@dataclass(frozen=True)
+class Resume:
+    """How to resume a run.
+
+    Attributes:
+        allow: fields of the fingerprint that may differ.
+        extend: whether more steps or epochs may be asked for than before.
+    """
+
+    allow: tuple[str, ...] = ()
+    extend: bool = False
+
+
+class Run:
+    """One run; its methods are called in the order they stand in.
+
+    Attributes:
+        facts: what run.json says; None before there is one.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        store_dir: Path,
+        run_dir: Path,
+        sampler: Sampler,
+        signals: Signals,
+        notify: Callable[[str], None],
+    ) -> None:
+        """Load all that the run needs; see `train_model`."""
+        self._config, self._run_dir = config, run_dir
+        self._signals, self._notify = signals, notify
+        self._setup = setup = set_up(config, store_dir=store_dir, run_dir=run_dir, signals=signals)
+        self._trainer = setup.trainer
+        self._is_first = setup.trainer.is_world_process_zero()
+        self._samples = SampleWriter(
+            run_dir / "samples.jsonl",
+            sampler=sampler,
+            tokenizer=setup.tokenizer,
+            prompts=config.samples.prompts,
+        )
+        self._checkpoint: Checkpoint | None = None
+        self.facts: dict[str, Any] | None = None
+
+    def begin(self, earlier: Mapping[str, Any] | None, resume: Resume, *, overwrite: bool) -> None:
+        """Measure the model and claim the folder; or find the checkpoint to resume from."""
+        setup = self._setup
+        self._trainer.checkpoints.check_disk()
+        if earlier is not None:
+            self._resume(earlier, resume)
+        self._notify(
+            f"Training {setup.num_parameters:,} parameters in {setup.dtype} on "
+            f"{self._trainer.args.device.type}, {len(setup.store):,} blocks."
+        )
+        if earlier is not None and "before" in earlier:
+            self._before = _measured_from(earlier["before"])
+            self._first = list(earlier["before"]["samples"])
+            if self._is_first and self._checkpoint is None:
+                self._samples.write(self._first, step=0)
+            return
+        self._before = setup.measure()
+        self._first = self._samples.sample(setup.model) if self._is_first else []
+        if self._is_first:  # nothing on disk is touched before all that can be refused has been
+            run_folder.claim(self._run_dir, overwrite=overwrite)
+        train, validation = map(_plain, self._before)
+        self.facts = run_folder.circumstances(
+            state="running",
+            fingerprint=fingerprint(self._config, setup),
+            before={"train": train, "validation": validation, "samples": self._first},
+            config=self._resolved(),
+            data={"store": setup.store_dir.name, "ledger": dict(setup.ledger)},
+            seed=self._trainer.args.seed,
+            dtype=setup.dtype,
+            device=self._trainer.args.device.type,
+            num_parameters=setup.num_parameters,
+            threads=torch.get_num_threads(),
+        )
+        if self._is_first:
+            self._write_settings()  # from here on it is a run that can be resumed
+            self._samples.write(self._first, step=0)
+
+    def _resume(self, earlier: Mapping[str, Any], resume: Resume) -> None:
+        """Take up the newest intact checkpoint of a run that is still the same run.
+
+        Raises:
+            ConfigError: something that decides its weights is another now.
+        """
+        new, old = fingerprint(self._config, self._setup), earlier.get("fingerprint")
+        if not isinstance(old, dict):
+            raise ConfigError(
+                f"{self._run_dir} was made by a gptft that couldn't resume its runs. "
+                "Name another training.output_dir."
+            )
+        changes = agreed_changes(old, new, allow=resume.allow, extend=resume.extend)
+        folder = self._run_dir / "checkpoints"
+        self._checkpoint, skipped = newest_valid(folder)
+        step = self._checkpoint.step if self._checkpoint else 0
+        if resume.extend and earlier.get("state") == "done" and self._setup.num_steps() <= step:
+            raise ConfigError(
+                f"{self._run_dir} is complete, and --extend asks for no more. Set a larger "
+                "training.num_train_epochs or training.max_steps."
+            )
+        for one in skipped:
+            self._notify(f"Skipped {one.name}: {one.reason}.")
+        if self._checkpoint is None:
+            self._notify(f"{folder} holds no intact checkpoint: training starts from step 0.")
+        else:
+            self._notify(f"Resuming from step {step:,} ({self._checkpoint.path}).")
+            self._trainer.resume_from(
+                self._checkpoint, changed=frozenset(change.field for change in changes)
+            )
+        self.facts = {
+            **{name: fact for name, fact in earlier.items() if name not in ("error", "step")},
+            "state": "running",
+            "config": self._resolved(),
+            "fingerprint": new,
+            "changes": [
+                *earlier.get("changes", []),
+                *({**vars(change), "step": step} for change in changes),
+            ],
+            "resumed": [*earlier.get("resumed", []), {"step": step, "time": run_folder.now()}],
+        }
+        for change in changes:
+            self._notify(f"{change.field} changes from {change.old} to {change.new}.")
+        if self._is_first:
+            shutil.rmtree(self._run_dir / ".model.partial", ignore_errors=True)
+            self._cut_logs(after=step if self._checkpoint else -1)
+            self._write_settings()
+
+    def _cut_logs(self, *, after: int) -> None:
+        for name in ("metrics.jsonl", "samples.jsonl"):
+            keep_json_lines(self._run_dir / name, until_step=after)
+
+    def _write_settings(self) -> None:
+        self._write_facts()
+        write_text(self._run_dir / "config.yaml", dump_yaml(self._resolved()))
+
+    def _resolved(self) -> dict[str, Any]:
+        resolved = self._config.resolved()
+        resolved["training"]["output_dir"] = str(self._run_dir)
+        return resolved
+
+    def train(self, console: Console) -> float:
+        """Train to the end, or to a signal; returns the seconds it took, all processes of the run.
+
+        Raises:
+            Interrupted: there was a signal.
+        """
+        trainer, checkpoint = self._trainer, self._checkpoint
+        log = RunLog(
+            self._run_dir / "metrics.jsonl",
+            console=console,
+            num_tokens_seen=lambda: int(trainer.num_tokens_seen),
+        )
+        trainer.add_callback(log)
+        if self._config.samples.steps is not None:
+            trainer.add_callback(SampleEvery(self._samples, steps=self._config.samples.steps))
+        started = time.perf_counter()
+        is_over = checkpoint is not None and checkpoint.step >= self._setup.num_steps()
+        with self._signals.deferred():
+            try:
+                if checkpoint is not None and is_over:
+                    self._notify(
+                        f"Step {checkpoint.step:,} was the last one; nothing is left to train."
+                    )
+                    trainer.load_finished(checkpoint)
+                else:
+                    path = str(checkpoint.path) if checkpoint else None
+                    trainer.train(resume_from_checkpoint=path)
+            except EvaluationStoppedError:  # before this process's first step: nothing is lost
+                pass
+            finally:
+                log.close()
+        if self._signals.stop is not None:
+            raise self._signals.interrupted("")
+        return trainer.seconds_before + (0.0 if is_over else time.perf_counter() - started)
+
+    def finish(self, seconds: float) -> TrainResult:
+        """Measure again, write the model and what was found."""
+        setup, run_dir = self._setup, self._run_dir
+        after = setup.measure()
+        last = self._samples.sample(setup.model) if self._is_first else []
+        before, steps = self._before, self._trainer.state.global_step
+        result = TrainResult(
+            run_dir=run_dir,
+            steps=steps,
+            seconds=seconds,
+            num_tokens=self._trainer.total_tokens_seen(),
+            train=_before_after(before[0], after[0]),
+            validation=_before_after(before[1], after[1]) if before[1] and after[1] else None,
+            samples=tuple(
+                Sample(prompt, ((0, first), (steps, text)))
+                for prompt, first, text in zip(
+                    self._config.samples.prompts, self._first, last, strict=False
+                )
+            ),
+        )
+        with self._signals.deferred():  # what is left takes no longer than a checkpoint
+            try:
+                save_model(setup, run_dir=run_dir, save_dtype=self._config.model.save_dtype)
+            except Exception as error:  # torch and safetensors raise types of their own
+                raise self._trainer.checkpoints.explain(error) from error
+            if self._is_first and self.facts is not None:
+                # A process that died just here has written them already.
+                keep_json_lines(run_dir / "samples.jsonl", until_step=result.steps - 1)
+                self._samples.write(last, step=result.steps)
+                self.facts |= {
+                    "state": "done",
+                    "finished": run_folder.now(),
+                    "result": as_json(result),
+                }
+                self._write_facts()
+                run_folder.drop_earlier(run_dir)
+                clear_leftovers(run_dir / "checkpoints")
+        return result
+
+    def stopped(self) -> Interrupted:
+        """Keep what was trained, after a signal; what ends the command."""
+        step = self._trainer.state.global_step
+        if self._signals.at_once:  # perhaps in the middle of an update: nothing is saved
+            self._note_state("stopped")
+            return self._signals.interrupted(
+                "and a second Ctrl-C, at once. Resume from the newest checkpoint with --resume"
+            )
+        if self.facts is None or not step:
+            self._note_state("stopped")
+            return self._signals.interrupted("before the first step; nothing was lost")
+        if self._trainer.args.world_size == 1:  # several have saved together, between two steps
+            self._trainer.save_now()
+        self._note_state("stopped", step=step)
+        return self._signals.interrupted(
+            f"after step {step:,}, which is saved. Resume with --resume"
+        )
+
+    def failed(self, why: str) -> None:
+        """Write down that the run ended with an error."""
+        self._note_state("failed", step=self._trainer.state.global_step, error=why)
+
+    def out_of_room(self, error: Exception) -> Exception:
+        """Write down, if that is still possible, that the disk is full; what ends the command."""
+        why = self._trainer.checkpoints.explain(error)
+        self.failed(str(why))
+        return why
+
+    def after_out_of_memory(self, error: torch.OutOfMemoryError) -> Config:
+        """Keep what was trained, and give the config with half the batch, twice the accumulation.
+
+        Raises:
+            RunError: it isn't asked for, or one block at a time is too much already.
+        """
+        trainer, training = self._trainer, self._config.training
+        batch = trainer.args.per_device_train_batch_size
+        if not training.get("auto_batch") or batch == 1 or self.facts is None:
+            way = "Lower data.block_size" if batch == 1 else "Set training.auto_batch: true"
+            problem = f"Out of memory with {batch} blocks a batch. {way}, or take a smaller model."
+            self.failed(problem)
+            raise RunError(problem) from error
+        if trainer.state.global_step and not trainer.in_optimizer_step:
+            trainer.undo_step()
+            trainer.save_now()
+        by = next(n for n in range(2, batch + 1) if batch % n == 0)
+        accumulation = trainer.args.gradient_accumulation_steps * by
+        self._notify(
+            f"Out of memory with {batch} blocks a batch: continuing with {batch // by} and "
+            f"gradient_accumulation_steps {accumulation}, which trains the same."
+        )
+        changed = {
+            "per_device_train_batch_size": batch // by,
+            "gradient_accumulation_steps": accumulation,
+        }
+        config = self._config.model_copy(update={"training": {**training, **changed}})
+        self._setup.release()
+        return config
+
+    def _note_state(self, state: str, **more: Any) -> None:
+        if self._is_first and self.facts is not None:
+            self.facts |= {"state": state, **more}
+            with suppress(OSError):  # on a full disk: what ended the run is told all the same
+                self._write_facts()
+
+    def _write_facts(self) -> None:
+        if self.facts is not None:
+            write_json(self._run_dir / "run.json", self.facts)
+
+
+def _before_after(before: Measured, after: Measured) -> BeforeAfter:
+    return BeforeAfter(
+        before.loss, after.loss, before.perplexity, after.perplexity, after.num_tokens
+    )
+
+
+def _plain(figure: Measured | None) -> dict[str, Any] | None:
+    return None if figure is None else vars(figure)
+
+
+def _measured_from(before: Mapping[str, Any]) -> tuple[Measured, Measured | None]:
+    validation = before.get("validation")
+    return _read(before["train"]), _read(validation) if validation else None
+
+
+def _read(figure: Mapping[str, Any]) -> Measured:
+    """What `_plain` wrote; JSON has no word for a loss that isn't a number."""
+    loss = figure["loss"]
+    return Measured(math.nan if loss is None else float(loss), int(figure["num_tokens"]))
