@@ -55,18 +55,11 @@ def print_result(value: T, view: "Callable[[T], RenderableType]", *, as_json: bo
         result(view(value))
 
 
-def is_yaml(path: Path) -> bool:
-    """Whether CONFIG names a YAML config, there or not, and no text."""
-    return path.suffix.lower() in (".yaml", ".yml") or not path.exists()
-
-
 def read_config(path: Path, overrides: Sequence[str]) -> "Config":
     """The config in a YAML file, or the default one for a text file or folder."""
-    from gptft.config.load import default_config, load_config
+    from gptft.config import load
 
-    if is_yaml(path):
-        return load_config(path, overrides=overrides)
-    return default_config(overrides=overrides, text=path)
+    return load.read_config(path, overrides=overrides).checked()
 
 
 def read_generation_config(path: Path | None, overrides: Sequence[str]) -> "Config":

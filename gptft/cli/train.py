@@ -9,7 +9,6 @@ from gptft.cli.options import (
     AsJson,
     ConfigFile,
     Overrides,
-    is_yaml,
     prepare_with_progress,
     read_config,
 )
@@ -43,6 +42,7 @@ def train(
     as_json: AsJson = False,
 ) -> None:
     """Fine-tune a model on the texts of CONFIG, or train a new one."""
+    from gptft.config.load import is_yaml
     from gptft.console import is_first_process, notice, result, result_json, stderr
     from gptft.decoding.settings import resolve_settings
     from gptft.errors import ConfigError

@@ -1,10 +1,10 @@
-"""A YAML file and overrides -> a `Config`, or every problem at once.
+"""A YAML file and overrides -> a `Config`, or every problem at once with file:line:column.
 
-In: a path and `section.key=value` overrides; precedence is default < YAML < override. Out: a frozen
-`Config`. Errors carry file:line:column. Must not import transformers or torch.
+Precedence is default < YAML < override.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ from gptft.config.generation_fields import PARAMETERS, read_generation
 from gptft.config.sections import Config, Section
 from gptft.config.source import KeyPath, Source, parse_value, read_yaml
 from gptft.config.suggest import did_you_mean
-from gptft.config.training_fields import known_fields, training_problems
+from gptft.config.training_conflicts import training_problems
+from gptft.config.training_fields import known_fields
 from gptft.errors import ConfigError
 from gptft.terminal.words import wrong_value
 
@@ -37,6 +38,60 @@ _LAST = (10**9, 0)  # where a problem without a line is sorted
 _WEIGHTED: dict[KeyPath, str] = {("data", "train"): "path", ("model", "average_with"): "name"}
 
 
+@dataclass(frozen=True)
+class ConfigFile:
+    """A config as it was read.
+
+    Attributes:
+        source: its text's values and their places.
+        config: None where its sections can't be made of the values.
+        problems: all that is wrong with it.
+    """
+
+    source: Source
+    config: Config | None
+    problems: tuple[Problem, ...]
+
+    def place(self, path: KeyPath, message: str) -> Problem:
+        """A problem whose message names the setting itself, with its place before it."""
+        where = "--set" if self.source.is_overridden(path) else self.source.where(path)
+        return (self.source.mark(path) or _LAST, f"{where}  {message}")
+
+    def checked(self, problems: Iterable[Problem] = ()) -> Config:
+        """The config, where nothing is wrong with it.
+
+        Args:
+            problems: found by those who know more than the file.
+
+        Raises:
+            ConfigError: every problem, in the order of the file.
+        """
+        found = sorted({*self.problems, *problems}, key=lambda problem: problem[0])
+        if found or self.config is None:
+            raise ConfigError(*(message for _, message in found))
+        return self.config
+
+
+def read_config(path: Path, *, overrides: Sequence[str] = ()) -> ConfigFile:
+    """Read a YAML file, or make the config of a text file or folder to train on.
+
+    Args:
+        path: a YAML file, a text file, or a folder of texts.
+        overrides: `section.key=value` each, the value as YAML reads it; the last one wins.
+
+    Raises:
+        ConfigError: the file can't be read or isn't YAML, or an override has no key.
+    """
+    if is_yaml(path):
+        return _read_file(path, overrides=overrides)
+    return _build(_default_source(path), overrides=overrides)
+
+
+def is_yaml(path: Path) -> bool:
+    """Whether a path names a YAML config, there or not, and no text."""
+    return path.suffix.lower() in (".yaml", ".yml") or not path.exists()
+
+
 def load_config(path: Path, *, overrides: Sequence[str] = ()) -> Config:
     """Read a config file and check every setting in it.
 
@@ -47,12 +102,15 @@ def load_config(path: Path, *, overrides: Sequence[str] = ()) -> Config:
     Raises:
         ConfigError: every problem found, each with where it is and what to change.
     """
+    return _read_file(path, overrides=overrides).checked()
+
+
+def _read_file(path: Path, *, overrides: Sequence[str]) -> ConfigFile:
     if path.is_dir():
         raise ConfigError(f"{path} is a folder. Name a YAML config file.")
     if not path.exists():
         raise ConfigError(f"{path}: no such config file (looked from {Path.cwd()}).")
-    source = read_yaml(path)
-    return _build(source, overrides=overrides)
+    return _build(read_yaml(path), overrides=overrides)
 
 
 def default_config(*, overrides: Sequence[str] = (), text: Path | None = None) -> Config:
@@ -65,31 +123,35 @@ def default_config(*, overrides: Sequence[str] = (), text: Path | None = None) -
     Raises:
         ConfigError: an override is wrong.
     """
-    source = Source("--set")
-    if text is not None:
-        values = {"data": {"train": str(text)}, "training": dict(TEXT_RECIPE)}
-        source = Source(str(text), values)
-    return _build(source, overrides=overrides)
+    return _build(_default_source(text), overrides=overrides).checked()
 
 
-def _build(source: Source, *, overrides: Sequence[str]) -> Config:
+def _default_source(text: Path | None) -> Source:
+    if text is None:
+        return Source("--set")
+    values = {"data": {"train": str(text)}, "training": dict(TEXT_RECIPE)}
+    return Source(str(text), values)
+
+
+def _build(source: Source, *, overrides: Sequence[str]) -> ConfigFile:
     for override in overrides:
         _apply(override, source)
     problems = list(source.problems)
-    training = source.values.get("training")
+    training, data = source.values.get("training"), source.values.get("data")
     if isinstance(training, dict):
-        for name, message in training_problems(training):
-            problems.append(_located(source, ("training", name), message))
+        has_validation = isinstance(data, dict) and data.get("validation") is not None
+        problems += [
+            _located(source, ("training", *name.split(".")), message)
+            for name, message in training_problems(training, has_validation=has_validation)
+        ]
     problems += _read_strategies(source)
-    config = Config()
+    config = None
     try:
         config = Config.model_validate(_without_empty_sections(source.values))
     except ValidationError as error:
         details = _one_a_setting(error.errors(include_url=False))
         problems += [_problem(source, detail) for detail in details]
-    if problems:
-        raise ConfigError(*(message for _, message in sorted(problems, key=lambda p: p[0])))
-    return config
+    return ConfigFile(source, config, tuple(problems))
 
 
 def _read_strategies(source: Source) -> list[Problem]:

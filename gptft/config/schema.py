@@ -1,14 +1,11 @@
-"""The JSON Schema of a config, `TrainingArguments` fields included.
-
-In: the sections and the field snapshot. Out: a JSON Schema an editor completes and checks with.
-"""
+"""The sections and their settings -> the JSON Schema by which an editor completes and checks."""
 
 from typing import Any
 
 from gptft.config.generation_fields import GENERATION
 from gptft.config.sections import Config
 from gptft.config.settings import settings_schema
-from gptft.config.training_fields import all_fields
+from gptft.config.training_fields import OWN_FIELDS, all_fields
 
 _JSON_TYPES = {
     "bool": "boolean",
@@ -24,11 +21,12 @@ _JSON_TYPES = {
 def config_schema() -> dict[str, Any]:
     """The schema, as a plain dictionary (JSON Schema 2020-12)."""
     schema = Config.model_json_schema()
-    fields = all_fields()
+    fields = {name: _field_schema(entry) for name, entry in all_fields().items()}
+    fields |= {name: row.schema() for name, row in OWN_FIELDS.items()}
     schema["properties"]["training"] |= {
         "type": "object",
         "additionalProperties": False,
-        "properties": {name: _field_schema(entry) for name, entry in sorted(fields.items())},
+        "properties": dict(sorted(fields.items())),
     }
     generation = settings_schema(GENERATION)
     schema["properties"]["generation"] |= generation

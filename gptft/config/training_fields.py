@@ -1,17 +1,23 @@
-"""Which settings `training:` takes, checked without importing transformers.
+"""The values of a `training` section -> what is wrong with each of them.
 
-In: the section's plain values. Out: problems in words. The names and types come from a snapshot of
-`TrainingArguments` (training_fields.json, written by `python -m gptft.training.fields`), keyed by
-version; under another version unknown names are left for the check on the real class when training
-starts.
+Names and types come from a snapshot of `TrainingArguments` (training_fields.json, written by
+`python -m gptft.training.fields`), so that nothing imports transformers. Under another version
+unknown names are left for the check on the real class when training starts.
 """
 
 import json
+import math
+import operator
+from collections.abc import Mapping
+from dataclasses import asdict
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
-from typing import Any
+from typing import Annotated, Any
 
+from annotated_types import BaseMetadata, Ge, Gt, Le, Lt
+
+from gptft.config.settings import Flag, Kind, Setting
 from gptft.config.suggest import did_you_mean
 from gptft.terminal.words import wrong_value
 
@@ -57,8 +63,8 @@ WITHOUT_EFFECT = {
     "include_for_metrics": "gptft measures loss and perplexity; leave it out.",
     "dataloader_persistent_workers": "Each epoch cuts the blocks anew; leave it out.",
     "dataloader_drop_last": "It would leave out text; leave it out.",
-    "ignore_data_skip": "--resume goes on bit for bit; leave it out.",
-    "restore_callback_states_from_checkpoint": "--resume goes on bit for bit; leave it out.",
+    "ignore_data_skip": "--resume continues bit for bit; leave it out.",
+    "restore_callback_states_from_checkpoint": "--resume continues bit for bit; leave it out.",
     "local_rank": "The launcher sets LOCAL_RANK; leave it out.",
     "disable_tqdm": "gptft shows its own progress; leave it out.",
     "prediction_loss_only": "gptft never keeps logits; leave it out.",
@@ -66,63 +72,106 @@ WITHOUT_EFFECT = {
     "eval_do_concat_batches": "gptft never keeps logits; leave it out.",
     "eval_use_gather_object": "gptft never keeps logits; leave it out.",
     "batch_eval_metrics": "gptft never keeps logits; leave it out.",
+    "bf16_full_eval": "gptft measures in the dtype it trains in; leave it out.",
+    "fp16_full_eval": "gptft measures in the dtype it trains in; leave it out.",
 }
 
-# Settings of gptft's own, which stand beside those of the class.
-OWN_FIELDS: dict[str, dict[str, Any]] = {
-    "auto_batch": {"types": ["bool"]},  # out of memory: halve the batch, double the accumulation
-    "unlikelihood_weight": {"types": ["float"]},  # of repetitions, beside cross-entropy
-    "unlikelihood_ngram_size": {"types": ["int"]},  # tokens of a repetition
-}
+
+def _exact(value: Any) -> float:
+    """A number that YAML takes for one; text that looks like one is a mistake here."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError("not a number")
+    return float(value)
+
+
+def exact(*bounds: BaseMetadata) -> Any:
+    """The type of a number within `bounds`."""
+    return Annotated[float, *bounds, Kind("float", "a number", "number", before=_exact)]
+
+
+def exact_whole(*bounds: BaseMetadata) -> Any:
+    """The type of a whole number within `bounds`."""
+    return Annotated[int, *bounds, Kind("int", "a whole number", "whole number")]
+
 
 DEFAULT_NGRAM_SIZE = 3  # tokens of a repetition; at equal cost it does more than 4
 
-# Optimizers of gptft's own, each a file in gptft/training/optimizers/, and what can't stand beside
-# one, and why.
+# Settings of gptft's own, which stand beside those of the class.
+OWN_FIELDS = {
+    row.name: row
+    for row in (
+        Setting(
+            "auto_batch",
+            Flag,
+            False,
+            "Out of memory: halve the batch and double gradient_accumulation_steps.",
+        ),
+        Setting(
+            "unlikelihood_weight",
+            exact(Ge(0)),
+            0.0,
+            "How much repeating an n-gram of the document costs beside cross-entropy.",
+        ),
+        Setting(
+            "unlikelihood_ngram_size",
+            exact_whole(Ge(1)),
+            DEFAULT_NGRAM_SIZE,
+            "How many tokens make a repetition.",
+        ),
+    )
+}
+
+# Optimizers of gptft's own: each is a file in gptft/training/optimizers/ and an entry here, which
+# says what can't stand beside it, and why.
 OWN_OPTIMIZERS: dict[str, dict[str, str]] = {
     "muon": {
-        "fsdp": "needs whole matrices, and this cuts them into shards. Take optim: adamw_torch.",
-        "deepspeed": "needs whole matrices, and this cuts them into shards. Take adamw_torch.",
-        "optim_args": "takes none. Leave it out.",
+        "fsdp": "cuts matrices into shards, and muon needs whole matrices. Use adamw_torch.",
+        "deepspeed": "cuts matrices into shards, and muon needs whole matrices. Use adamw_torch.",
+        "optim_args": "has no effect with optim: muon. Leave it out.",
     },
 }
-# Choices of gptft's own among those of the class.
-_OWN_CHOICES = {"optim": tuple(OWN_OPTIMIZERS)}
 
-# What the class takes without a word and then fails on, or silently trains wrongly with.
-_AT_LEAST = {
-    "learning_rate": 0,
-    "weight_decay": 0,
-    "warmup_steps": 0,
-    "max_grad_norm": 0,
-    "logging_steps": 0,
-    "save_total_limit": 1,
-    "per_device_train_batch_size": 1,
-    "per_device_eval_batch_size": 1,
-    "gradient_accumulation_steps": 1,
-    "dataloader_num_workers": 0,
-    "seed": 0,
-    "data_seed": 0,
-    "max_steps": -1,
-    "unlikelihood_weight": 0,
-    "unlikelihood_ngram_size": 1,
+_SHARE, _SEED = (Ge(0), Lt(1)), (Ge(0), Le(2**32 - 1))
+# Ranges of the class's fields: what it takes silently and then fails on, or trains wrongly with.
+_RANGES: dict[str, tuple[BaseMetadata, ...]] = {
+    **dict.fromkeys(("adam_beta1", "adam_beta2"), _SHARE),
+    **dict.fromkeys(("seed", "data_seed"), _SEED),
+    **dict.fromkeys(("num_train_epochs", "eval_steps", "save_steps", "adam_epsilon"), (Gt(0),)),
+    **dict.fromkeys(
+        (
+            "learning_rate",
+            "weight_decay",
+            "warmup_steps",
+            "max_grad_norm",
+            "logging_steps",
+            "dataloader_num_workers",
+            "neftune_noise_alpha",
+        ),
+        (Ge(0),),
+    ),
+    **dict.fromkeys(
+        (
+            "save_total_limit",
+            "per_device_train_batch_size",
+            "per_device_eval_batch_size",
+            "gradient_accumulation_steps",
+            "torch_empty_cache_steps",
+            "dataloader_prefetch_factor",
+        ),
+        (Ge(1),),
+    ),
+    "label_smoothing_factor": (Ge(0), Le(1)),
+    "max_steps": (Ge(-1),),
 }
-_AT_MOST = {"seed": 2**32 - 1, "data_seed": 2**32 - 1}
-_BELOW = {"adam_beta1": 1, "adam_beta2": 1}
+_WORDS_OF_BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
+
+_BLOCKS_HAVE_ONE_LENGTH = "has no effect here: blocks have one length. Leave it out."
 _REFUSED: dict[str, dict[int | str, str]] = {
     "max_steps": {0: "means no training at all. Leave it out to train by epochs."},
     "train_sampling_strategy": {
-        "group_by_length": "has no effect here: blocks have one length. Leave it out.",
-        "batch_rebalance": "has no effect here: blocks have one length. Leave it out.",
+        "group_by_length": _BLOCKS_HAVE_ONE_LENGTH,
+        "batch_rebalance": _BLOCKS_HAVE_ONE_LENGTH,
     },
-}
-_ABOVE = {"num_train_epochs": 0, "eval_steps": 0, "save_steps": 0, "adam_epsilon": 0}
-
-# What takes the loss out of gptft's hands.
-_OTHER_LOSSES = {
-    "fp16": "its loss is scaled, and bf16's is not.",
-    "label_smoothing_factor": "it puts a loss of its own in place.",
-    "use_liger_kernel": "it puts a loss of its own in place.",
 }
 
 _PYTHON_TYPES: dict[str, type | tuple[type, ...]] = {
@@ -162,21 +211,20 @@ def snapshot_is_exact() -> bool:
 
 
 def all_fields() -> dict[str, dict[str, Any]]:
-    """The fields of the snapshot and gptft's own, with all their choices."""
-    fields = {**known_fields()[1], **OWN_FIELDS}
-    for name, choices in _OWN_CHOICES.items():
-        entry = fields[name]
-        fields[name] = {**entry, "choices": sorted([*entry["choices"], *choices])}
-    return fields
+    """The fields of the snapshot, with the optimizers of gptft's own among the choices."""
+    fields = known_fields()[1]
+    optim = fields["optim"]
+    return {**fields, "optim": {**optim, "choices": sorted([*optim["choices"], *OWN_OPTIMIZERS])}}
 
 
-def training_problems(values: dict[str, Any]) -> list[tuple[str, str]]:
-    """What is wrong with a `training` section.
+def value_problems(values: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What is wrong with single values of a `training` section.
 
     Returns:
-        (field, message) pairs; the message goes on from the field's full name.
+        (field, message) pairs; the message follows the field's full name.
     """
     fields = all_fields()
+    known = {*fields, *OWN_FIELDS}
     problems = []
     for name, value in values.items():
         problem: str | None = None
@@ -186,52 +234,43 @@ def training_problems(values: dict[str, Any]) -> list[tuple[str, str]]:
             problem = f"is not a setting. Did you mean training.{MEANT[name]}?"
         elif name in WITHOUT_EFFECT:
             problem = f"has no effect here. {WITHOUT_EFFECT[name]}"
+        elif name in OWN_FIELDS:
+            problem = _own_problem(OWN_FIELDS[name], value)
         elif name in fields:
             problem = _value_problem(name, value, fields[name])
         elif snapshot_is_exact():
-            problem = f"is not a setting. {did_you_mean(name, fields, prefix='training.')}".rstrip()
+            problem = f"is not a setting. {did_you_mean(name, known, prefix='training.')}".rstrip()
         if problem:
             problems.append((name, problem))
-    return problems or _unlikelihood_problems(values)
+    return problems
 
 
-def _unlikelihood_problems(values: dict[str, Any]) -> list[tuple[str, str]]:
-    """Where the loss is none that an unlikelihood could be added to, or there is none to add."""
-    if not values.get("unlikelihood_weight"):
-        if "unlikelihood_ngram_size" in values:
-            why = "has no effect without training.unlikelihood_weight. Set that, or leave it out."
-            return [("unlikelihood_ngram_size", why)]
-        return []
-    return [
-        (name, f"can't go together with training.unlikelihood_weight: {why} Leave one of them out.")
-        for name, why in _OTHER_LOSSES.items()
-        if values.get(name)
-    ]
+def _own_problem(setting: Setting, value: Any) -> str | None:
+    try:
+        setting.read(value)
+    except ValueError as error:
+        return str(error)
+    return None
 
 
-def _value_problem(name: str, value: Any, entry: dict[str, Any]) -> str | None:
+def _value_problem(name: str, value: Any, entry: Mapping[str, Any]) -> str | None:
     if not any(_is(value, type_name) for type_name in entry["types"]):
         wanted = " or ".join(_WORDS[type_name] for type_name in entry["types"])
         return f"must be {wanted}, not {wrong_value(value)}."
-    refused = _REFUSED.get(name, {})
-    if isinstance(value, int | str) and value in refused:
-        return f"{value} {refused[value]}"
+    if isinstance(value, int | str) and (refused := _REFUSED.get(name, {}).get(value)):
+        return f"{value} {refused}"
     choices = entry.get("choices")
     if isinstance(value, str) and choices and value not in choices:
         hint = did_you_mean(value, choices) or f"Take one of {', '.join(choices)}."
         return f"can't be {wrong_value(value)}. {hint}"
-    if isinstance(value, int | float):
-        if name in _AT_LEAST and not value >= _AT_LEAST[name]:
-            return f"must be at least {_AT_LEAST[name]}, not {value}."
-        if name in _ABOVE and not value > _ABOVE[name]:
-            return f"must be above {_ABOVE[name]}, not {value}."
-        if name in _AT_MOST and not value <= _AT_MOST[name]:
-            return f"must be at most {_AT_MOST[name]}, not {value}."
-        if name in _BELOW and not 0 <= value < _BELOW[name]:
-            return f"must be at least 0 and below {_BELOW[name]}, not {value}."
-        if value in (float("inf"), float("-inf")):
-            return f"must be a finite number, not {value}."
-    return None
+    if not isinstance(value, int | float):
+        return None
+    bound: Any
+    for bound in _RANGES.get(name, ()):
+        ((key, limit),) = asdict(bound).items()
+        if not getattr(operator, key)(value, limit):  # said so that NaN is refused too
+            return f"must be {_WORDS_OF_BOUNDS[key]} {limit}, not {value}."
+    return None if math.isfinite(value) else f"must be a finite number, not {value}."
 
 
 def _is(value: Any, type_name: str) -> bool:

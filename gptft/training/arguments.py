@@ -1,7 +1,6 @@
 """The `training` section -> `TrainingArguments`, with gptft's defaults under it.
 
-In: plain values, already checked against the snapshot. Out: the live class, which has the last
-word. Defaults of ours are those that lose or hide something in the stock Trainer.
+Defaults of ours are those that lose or hide something in the stock Trainer.
 """
 
 from collections.abc import Mapping
@@ -11,7 +10,9 @@ from typing import Any
 from transformers import TrainingArguments
 
 from gptft.config.suggest import did_you_mean
+from gptft.config.training_conflicts import conflicts
 from gptft.config.training_fields import OWN_FIELDS, OWN_OPTIMIZERS
+from gptft.config.training_needs import unmet_needs
 from gptft.errors import ConfigError
 from gptft.models.precision import DtypeName, has_native_bfloat16, pick_device
 from gptft.training.fields import describe_fields
@@ -34,9 +35,11 @@ def training_arguments(
         ConfigError: a field the installed transformers doesn't have, a combination it refuses, or
             an evaluation without a validation part.
     """
+    problems = conflicts(training, has_validation=has_validation) + unmet_needs(training)
+    if problems:
+        raise ConfigError(*(f"training.{name} {message}" for name, message in problems))
     training = {name: value for name, value in training.items() if name not in OWN_FIELDS}
     _check_names(training)
-    _check_evaluation(training, has_validation=has_validation)
     device = pick_device(use_cpu=bool(training.get("use_cpu", False)))
     has_bfloat16 = has_native_bfloat16(device)
     if device.type == "cpu" and training.get("bf16"):
@@ -62,6 +65,9 @@ def training_arguments(
         # Workers that live on would measure and train on the blocks of the epoch they began in.
         "dataloader_persistent_workers": False,
     }
+    for name in ("adam_beta1", "adam_beta2"):  # torch (2.13) takes no 0 for 0.0 there
+        if name in training:
+            training[name] = float(training[name])
     own_optimizer = training.get("optim") in OWN_OPTIMIZERS
     if own_optimizer:  # not one of the class's own: `make_optimizer` makes it
         optim = training.pop("optim")
@@ -93,22 +99,3 @@ def _check_names(training: Mapping[str, Any]) -> None:
     ]
     if problems:
         raise ConfigError(*problems)
-
-
-def _check_evaluation(training: Mapping[str, Any], *, has_validation: bool) -> None:
-    if has_validation:
-        return
-    wanted = [
-        f"training.{name}"
-        for name, off in (
-            ("eval_strategy", ("no",)),
-            ("load_best_model_at_end", (False,)),
-            ("eval_on_start", (False,)),
-        )
-        if name in training and training[name] not in off
-    ]
-    if wanted:
-        raise ConfigError(
-            f"{' and '.join(wanted)} needs a validation part. Set data.validation to a share such "
-            "as 0.1, or to files."
-        )

@@ -6,13 +6,13 @@ import pytest
 
 from gptft.config.schema import config_schema
 from gptft.config.sections import Config
+from gptft.config.training_conflicts import training_problems
 from gptft.config.training_fields import (
     MEANT,
     OWN_FIELDS,
     RENAMED,
     WITHOUT_EFFECT,
     known_fields,
-    training_problems,
 )
 
 

@@ -13,7 +13,7 @@ from transformers import (
     TrainingArguments,
 )
 
-from gptft.config.training_fields import training_problems
+from gptft.config.training_conflicts import training_problems
 from gptft.errors import ConfigError
 from gptft.training.arguments import training_arguments
 from gptft.training.optimizers import muon

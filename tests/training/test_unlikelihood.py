@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from gptft.config.training_fields import training_problems
+from gptft.config.training_conflicts import training_problems
 from gptft.errors import ConfigError, ModelError
 from gptft.training import loss as loss_module
 from gptft.training.loss import causal_loss, use_fast_loss
