@@ -1,51 +1,61 @@
-"""A model and a prompt -> what it would go on with, and what settings make of that.
+"""A model and a prompt -> what it would continue with, and what settings make of that.
 
-In: a model, token ids, named logits processors; or names, a prompt and `Settings`. Out: a frozen
-`NextTokens` a step. Nothing is drawn: each step goes on with the token that is likeliest after all
-processors.
+Nothing is drawn: each step takes the token that is likeliest after all processors.
 """
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import LogitsProcessor, PreTrainedModel, PreTrainedTokenizerBase
 
-from gptft.analysis.score import open_model
 from gptft.analysis.scored_tokens import shown_token, token_reader
+from gptft.decoding.batch import batch_context
 from gptft.decoding.cached_model import CachedModel
+from gptft.decoding.engine import encode_all, load_model
+from gptft.decoding.loaded_model import open_model
 from gptft.decoding.logprobs import check_logits, log_probabilities
+from gptft.decoding.processors import named_processors
 from gptft.decoding.settings import Settings, with_seed
 from gptft.decoding.special_tokens import check_ids, excerpt
 from gptft.errors import ConfigError
+from gptft.files import JsonFields
 from gptft.models.load import context_of
 from gptft.models.precision import DtypeName
 from gptft.terminal.text import visible
+from gptft.tokenization.tokens import Token
 
 NamedProcessors = Sequence[tuple[str, LogitsProcessor]]
 
 
 @dataclass(frozen=True)
-class TokenRow:
+class PredictedToken(JsonFields):
     """A token that may come next.
 
     Attributes:
         token_id: the token.
-        piece: what it spells, as `gptft tokenize` shows it.
+        text: as `gptft tokenize` shows it.
         probability: as the model alone has it.
         final_probability: after all processors.
-        cut_by: the first processor that took it away for good, or None.
+        cut_by: the first processor that removed it for good, or None.
         other_probability: as the other model alone has it, where there is one.
     """
 
     token_id: int
-    piece: str
+    text: str
     probability: float
     final_probability: float
     cut_by: str | None
     other_probability: float | None = None
+
+    def json_fields(self) -> dict[str, Any]:
+        """As JSON has them; the other model's only where there is one."""
+        names = {"token_id": "id", "text": "piece"}
+        values = {names.get(name, name): value for name, value in vars(self).items()}
+        return _without_missing(values, "other_probability")
 
 
 @dataclass(frozen=True)
@@ -66,11 +76,11 @@ class Kept:
 
 
 @dataclass(frozen=True)
-class NextTokens:
+class PredictedStep(JsonFields):
     """One step.
 
     Attributes:
-        text: what it goes on from; a byte that is no character stands as ⟨d0⟩.
+        text: what it follows; a byte that is no character stands as ⟨d0⟩.
         entropy_bits: of the model's own distribution.
         rows: the likeliest tokens, as the model alone has it, likeliest first; those of the other
             model among them, and the one chosen.
@@ -80,42 +90,26 @@ class NextTokens:
         other_entropy_bits: of the other model's distribution, where there is one.
     """
 
+    json_names = (
+        "text", "text_after", "entropy_bits", "other_entropy_bits", "chosen", "kept", "rows"
+    )  # fmt: skip
+
     text: str
     entropy_bits: float
-    rows: tuple[TokenRow, ...]
+    rows: tuple[PredictedToken, ...]
     kept: tuple[Kept, ...]
     chosen: int
     text_after: str
     other_entropy_bits: float | None = None
 
-    def to_dict(self) -> dict[str, Any]:
-        """The fields by name, as JSON has them; the other model's only where there is one."""
-        compared = self.other_entropy_bits is not None
-        rows = [
-            {
-                "id": row.token_id,
-                "piece": row.piece,
-                "probability": row.probability,
-                "final_probability": row.final_probability,
-                "cut_by": row.cut_by,
-            }
-            | ({"other_probability": row.other_probability} if compared else {})
-            for row in self.rows
-        ]
-        return {
-            "text": self.text,
-            "text_after": self.text_after,
-            "entropy_bits": self.entropy_bits,
-            **({"other_entropy_bits": self.other_entropy_bits} if compared else {}),
-            "chosen": self.chosen,
-            "kept": [vars(kept) for kept in self.kept],
-            "rows": rows,
-        }
+    def json_fields(self) -> dict[str, Any]:
+        """As JSON has them; the other model's only where there is one."""
+        return _without_missing(super().json_fields(), "other_entropy_bits")
 
 
 @dataclass(frozen=True)
-class Prediction:
-    """What a model would go on with, step by step.
+class Prediction(JsonFields):
+    """What a model would continue with, step by step.
 
     Attributes:
         model: its name.
@@ -129,10 +123,10 @@ class Prediction:
     other_model: str | None
     prompt: str
     settings: Settings
-    steps: tuple[NextTokens, ...]
+    steps: tuple[PredictedStep, ...]
 
-    def to_dict(self) -> dict[str, Any]:
-        """The fields by name, as `gptft predict --json` prints them."""
+    def json_fields(self) -> dict[str, Any]:
+        """As `gptft predict --json` prints them."""
         return {
             "model": self.model,
             "other_model": self.other_model,
@@ -140,7 +134,7 @@ class Prediction:
             "strategy": self.settings.strategy,
             "settings": self.settings.to_dict(),
             "seed": self.settings.seed if self.settings.do_sample else None,
-            "steps": [step.to_dict() for step in self.steps],
+            "steps": self.steps,
         }
 
 
@@ -162,24 +156,27 @@ def predict(
         model_name: pico, a model or run folder, or a hub id.
         prompt: a plain text; an empty one begins with BOS, or EOS.
         settings: what the processors are made from; see `resolve_settings`.
-        steps: tokens to go on by, each the likeliest after all processors.
+        steps: tokens to append, each the likeliest after all processors.
         top: tokens to show a step.
         other_model_name: of a model with the same vocabulary; no processor touches it.
         dtype: of the weights.
         revision: branch, tag or commit of a hub model.
-        use_cpu: leave an accelerator alone.
+        use_cpu: run on the CPU even if an accelerator is available.
 
     Raises:
         ConfigError: the prompt is too long or no Unicode, the vocabularies differ, or the settings
-            can't be had or leave no token.
-        ModelError: a model can't be found or read, or its logits are no numbers.
+            don't fit the model or leave no token.
+        ModelError: a model can't be found or read, or its logits are not numbers.
     """
     _check_counts(prompt, steps=steps, top=top)
     settings = with_seed(settings)
-    model, tokenizer, ids, processors, eos = _prepare(
-        model_name, prompt, settings=settings, dtype=dtype, revision=revision, use_cpu=use_cpu
+    loaded = load_model(
+        model_name, settings=settings, dtype=dtype, revision=revision, use_cpu=use_cpu
     )
+    model, tokenizer = loaded.model, loaded.tokenizer
+    (ids,) = encode_all(loaded, [prompt], settings)
     check_ids(model, [ids])
+    processors = named_processors(settings, batch_context(loaded, [ids], rows=1))
     other = None
     if other_model_name is not None:
         other, other_tokenizer = open_model(other_model_name, dtype=dtype, use_cpu=use_cpu)
@@ -189,49 +186,21 @@ def predict(
         if each is not None:
             _check_room(each, ids, prompt=prompt, steps=steps)
     torch.manual_seed(settings.seed or 0)  # a processor may draw
-    found = walk(
-        model, tokenizer, ids, processors=processors, steps=steps, top=top, eos=eos, other=other
+    found = predict_steps(
+        model,
+        tokenizer,
+        ids,
+        processors=processors,
+        steps=steps,
+        top=top,
+        eos=loaded.special.eos,
+        other=other,
     )
     return Prediction(model_name, other_model_name, prompt, settings, tuple(found))
 
 
-def _prepare(
-    model_name: str,
-    prompt: str,
-    *,
-    settings: Settings,
-    dtype: DtypeName,
-    revision: str | None,
-    use_cpu: bool,
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, list[int], NamedProcessors, tuple[int, ...]]:
-    """The model and its tokenizer, the prompt's ids, the processors and the ids that end a text."""
-    from gptft.decoding.batch import batch_context
-    from gptft.decoding.engine import encode_all, load_model
-    from gptft.decoding.processors import named_processors
-
-    loaded = load_model(
-        model_name, settings=settings, dtype=dtype, revision=revision, use_cpu=use_cpu
-    )
-    (ids,) = encode_all(loaded, [prompt], settings)
-    check_ids(loaded.model, [ids])
-    processors = named_processors(settings, batch_context(loaded, [ids], rows=1))
-    return loaded.model, loaded.tokenizer, ids, processors, loaded.special.eos
-
-
-def next_tokens(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    prompt_ids: Sequence[int],
-    *,
-    processors: NamedProcessors = (),
-    top: int = 10,
-) -> NextTokens:
-    """What a model in eval mode would go on with after T >= 1 tokens: `walk` by one step."""
-    return walk(model, tokenizer, prompt_ids, processors=processors, steps=1, top=top)[0]
-
-
 @torch.no_grad()
-def walk(
+def predict_steps(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     prompt_ids: Sequence[int],
@@ -241,8 +210,8 @@ def walk(
     top: int = 10,
     eos: Collection[int] = (),
     other: PreTrainedModel | None = None,
-) -> list[NextTokens]:
-    """Go on step by step, each time with the token that is likeliest after all processors.
+) -> list[PredictedStep]:
+    """Continue step by step, each time with the token that is likeliest after all processors.
 
     Args:
         model: a causal one, in eval mode.
@@ -252,17 +221,17 @@ def walk(
             float32 scores of shape (1, V).
         steps: how many to take.
         top: tokens to keep a step.
-        eos: ids that end the text, and with it the walk.
+        eos: ids that end the text.
         other: a model of the same vocabulary, that reads the same text.
 
     Raises:
         ConfigError: the processors leave no token.
-        ModelError: the logits are no numbers.
+        ModelError: the logits are not numbers.
     """
     read = token_reader(tokenizer)
     ids, unread = list(prompt_ids), list(prompt_ids)
     models = [CachedModel.of(each) for each in (model, other) if each is not None]
-    found: list[NextTokens] = []
+    found: list[PredictedStep] = []
     while len(found) < steps:
         is_last = len(found) == steps - 1
         logits = []
@@ -270,49 +239,60 @@ def walk(
             new_ids = torch.tensor([unread], device=each.model.device)
             logits.append(each.next_logits(new_ids, is_last=is_last))  # (1, V)
             check_logits(logits[-1])
-        input_ids = torch.tensor([ids], device=model.device)
-        final, kept, cut = _process(processors, input_ids, logits[0])
-        chosen = int(final.argmax())
-        raws = [torch.softmax(each[0], dim=-1).cpu() for each in logits]
-        shown = _shown_ids(raws, chosen=chosen, top=top)
-        after = final[0].exp().cpu()
-        rows = tuple(
-            TokenRow(
-                token_id=i,
-                piece=shown_token(read(i)),
-                probability=_at(raws[0], i),
-                final_probability=_at(after, i),
-                cut_by=processors[int(cut[i])][0] if i < len(cut) and cut[i] >= 0 else None,
-                other_probability=_at(raws[1], i) if other is not None else None,
-            )
-            for i in shown
-        )
-        found.append(
-            NextTokens(
-                text=_spelled([read(i).bytes for i in ids]),
-                entropy_bits=_entropy_bits(raws[0]),
-                rows=rows,
-                kept=kept,
-                chosen=chosen,
-                text_after=_spelled([read(i).bytes for i in [*ids, chosen]]),
-                other_entropy_bits=_entropy_bits(raws[1]) if other is not None else None,
-            )
-        )
-        if chosen in eos:
+        step = _step(read, ids, logits, processors=processors, top=top)
+        found.append(step)
+        if step.chosen in eos:
             break
-        unread = [chosen]
-        ids.append(chosen)
+        unread = [step.chosen]
+        ids.append(step.chosen)
     return found
 
 
+def _step(
+    read: Callable[[int], Token],
+    ids: Sequence[int],
+    logits: Sequence[Tensor],
+    *,
+    processors: NamedProcessors,
+    top: int,
+) -> PredictedStep:
+    """What follows `ids`, from logits (1, V) of the model and of the other one, if any."""
+    input_ids = torch.tensor([ids], device=logits[0].device)
+    final, kept, cut = _process(processors, input_ids, logits[0])
+    chosen = int(final.argmax())
+    own, *others = [torch.softmax(each[0], dim=-1).cpu() for each in logits]  # (V,) each
+    after = final[0].exp().cpu()
+    rows = tuple(
+        PredictedToken(
+            token_id=i,
+            text=shown_token(read(i)),
+            probability=_at(own, i),
+            final_probability=_at(after, i),
+            cut_by=processors[int(cut[i])][0] if i < len(cut) and cut[i] >= 0 else None,
+            other_probability=_at(others[0], i) if others else None,
+        )
+        for i in _shown_ids([own, *others], chosen=chosen, top=top)
+    )
+    raws = [read(i).bytes for i in [*ids, chosen]]
+    return PredictedStep(
+        text=_as_text(raws[:-1]),
+        entropy_bits=_entropy_bits(own),
+        rows=rows,
+        kept=kept,
+        chosen=chosen,
+        text_after=_as_text(raws),
+        other_entropy_bits=_entropy_bits(others[0]) if others else None,
+    )
+
+
 def _process(
-    processors: NamedProcessors, input_ids: torch.Tensor, logits: torch.Tensor
-) -> tuple[torch.Tensor, tuple[Kept, ...], torch.Tensor]:
-    """Send logits of shape (1, V) through all processors, watching which tokens each takes away.
+    processors: NamedProcessors, input_ids: Tensor, logits: Tensor
+) -> tuple[Tensor, tuple[Kept, ...], Tensor]:
+    """Send logits of shape (1, V) through all processors, noting which tokens each removes.
 
     Returns:
         log-probabilities of shape (1, V), what each processor kept, and by token the number of the
-        processor that took it away, or -1, shape (V,).
+        processor that removed it, or -1, shape (V,).
     """
     scores = logits
     cut = torch.full_like(logits[0], -1, dtype=torch.long)
@@ -328,7 +308,7 @@ def _process(
         num_after = int(after.sum())
         if not num_after:
             raise ConfigError(
-                f"{name} leaves no token to go on with: it takes away each of the "
+                f"{name} leaves no token to continue with: it removes each of the "
                 f"{int(before.sum()):,} that came to it. Loosen it."
             )
         share = min(float(probabilities[after].sum()), 1.0)
@@ -336,7 +316,7 @@ def _process(
     return log_probabilities(scores), tuple(kept), cut
 
 
-def _shown_ids(raws: Sequence[torch.Tensor], *, chosen: int, top: int) -> list[int]:
+def _shown_ids(raws: Sequence[Tensor], *, chosen: int, top: int) -> list[int]:
     """The likeliest ids of every model and the chosen one, likeliest for the first model first."""
     ids = {chosen}
     for probabilities in raws:
@@ -344,24 +324,28 @@ def _shown_ids(raws: Sequence[torch.Tensor], *, chosen: int, top: int) -> list[i
     return sorted(ids, key=lambda i: (-_at(raws[0], i), i))
 
 
-def _at(probabilities: torch.Tensor, token_id: int) -> float:
-    """Models of one tokenizer may have more or fewer embeddings without a token."""
+def _at(probabilities: Tensor, token_id: int) -> float:
+    """Models with one tokenizer may have more or fewer embeddings than it has tokens."""
     return float(probabilities[token_id]) if token_id < len(probabilities) else 0.0
 
 
-def _entropy_bits(probabilities: torch.Tensor) -> float:
+def _entropy_bits(probabilities: Tensor) -> float:
     """-sum p log2 p of a distribution of shape (V,), in float64."""
     exact = probabilities.double()
     return float(-torch.special.xlogy(exact, exact).sum()) / math.log(2)
 
 
-def _spelled(spelled: Sequence[bytes]) -> str:
+def _as_text(raws: Sequence[bytes]) -> str:
     """Bytes as text; those of no character as they are shown."""
-    text = b"".join(spelled).decode(errors="surrogateescape")
+    text = b"".join(raws).decode(errors="surrogateescape")
     return "".join(
         visible(c.encode(errors="surrogateescape")) if "\udc80" <= c <= "\udcff" else c
         for c in text
     )
+
+
+def _without_missing(values: dict[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if key != name or value is not None}
 
 
 def _check_counts(prompt: str, *, steps: int, top: int) -> None:

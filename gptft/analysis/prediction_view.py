@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.segment import Segment
 
-    from gptft.analysis.predict import NextTokens, Prediction, TokenRow
+    from gptft.analysis.predict import PredictedStep, PredictedToken, Prediction
     from gptft.terminal.draw import Cell
 
 _BAR = "color(31)"
@@ -54,7 +54,7 @@ def _headline(prediction: "Prediction", number: int, *, width: int) -> str:
     return f"{position}{fit_end(prediction.steps[number].text, max(width - len(position), 8))}"
 
 
-def _about(prediction: "Prediction", step: "NextTokens", *, number: int) -> Iterator[str]:
+def _about(prediction: "Prediction", step: "PredictedStep", *, number: int) -> Iterator[str]:
     """What there is to say of a step besides its tokens."""
     bits = step.entropy_bits
     words = f"entropy {bits:.2f} bits, like {_evenly(bits)} equally likely tokens"
@@ -77,13 +77,13 @@ def _evenly(bits: float) -> str:
     return f"{2**bits:,.1f}" if bits < 6 else f"{2**bits:,.0f}"
 
 
-def _exact_table(step: "NextTokens", *, other_model: str | None) -> Table:
+def _exact_table(step: "PredictedStep", *, other_model: str | None) -> Table:
     """Probabilities in full, for a script."""
     heads = ["token", "id", "probability", *["after", "cut by"] * bool(step.kept)]
     others = [] if other_model is None else [other_model]
     rows = [
         (
-            row.piece,
+            row.text,
             str(row.token_id),
             exact(row.probability),
             *([exact(row.final_probability), row.cut_by or ""] if step.kept else []),
@@ -94,7 +94,7 @@ def _exact_table(step: "NextTokens", *, other_model: str | None) -> Table:
     return Table(rows, "l" * (len(heads) + len(others)), heads=[*heads, *others])
 
 
-def _bars(step: "NextTokens", *, width: int, names: tuple[str, str | None]) -> Table:
+def _bars(step: "PredictedStep", *, width: int, names: tuple[str, str | None]) -> Table:
     """A line a token, with bars that fill what the columns leave of `width`.
 
     The longest bar is the likeliest token's; two models share one scale.
@@ -110,7 +110,7 @@ def _bars(step: "NextTokens", *, width: int, names: tuple[str, str | None]) -> T
     )
 
 
-def _bars_table(step: "NextTokens", *, width: int, models: list[str], bar_width: int) -> Table:
+def _bars_table(step: "PredictedStep", *, width: int, models: list[str], bar_width: int) -> Table:
     from rich.text import Text
 
     shows_ids, compared = width >= _WIDE, len(models) > 1
@@ -118,7 +118,7 @@ def _bars_table(step: "NextTokens", *, width: int, models: list[str], bar_width:
     rows: list[list[Cell]] = []
     for row in step.rows:
         chosen = "bold" if row.token_id == step.chosen else ""
-        cells: list[Cell] = [Text(cut(row.piece, _MAX_TOKEN), chosen)]
+        cells: list[Cell] = [Text(cut(row.text, _MAX_TOKEN), chosen)]
         cells += [str(row.token_id)] * shows_ids
         for likely in (row.probability, row.other_probability or 0.0)[: len(models)]:
             cells.append(probability(likely))
@@ -139,7 +139,7 @@ def _bars_table(step: "NextTokens", *, width: int, models: list[str], bar_width:
     return Table(rows, align + "c" * bool(step.kept), heads=heads, styles=styles)
 
 
-def _outcome(row: "TokenRow", *, width: int) -> str:
+def _outcome(row: "PredictedToken", *, width: int) -> str:
     """What the processors made of a token: its probability, or which of them removed it."""
     if row.cut_by is None:
         return probability(row.final_probability)

@@ -1,31 +1,29 @@
-"""A model and texts -> how likely each token was: what `gptft score` and choices by score need.
+"""A model and a text -> how likely each token was: what `gptft score` needs.
 
-In: token ids, or a model's name and a text. Out: a frozen `TokenScore` a token, sums a row. Every
-number comes from teacher forcing: the text is given, nothing is drawn. Logits are taken as float32
-and in pieces, so that memory doesn't grow with the length of a text.
+Every number comes from teacher forcing: the text is given, nothing is drawn. Logits are taken as
+float32 and in chunks, so that memory doesn't grow with the length of a text.
 """
 
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from transformers import LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.utils import logging as transformers_logging
 
-from gptft.analysis.scored_tokens import ScoredToken, TokenScore, scored_tokens
+from gptft.analysis.scored_tokens import RunnerUp, ScoredToken, TokenScore, scored_tokens
 from gptft.decoding.encoding import encode_prompt
+from gptft.decoding.loaded_model import open_model
 from gptft.decoding.logprobs import check_start, chunked_logits, log_probabilities
 from gptft.decoding.special_tokens import check_ids, special_tokens
 from gptft.errors import ConfigError
-from gptft.models.hub import find_model
-from gptft.models.load import context_of, load_auto_tokenizer, load_for_inference
-from gptft.models.precision import DtypeName, pick_device
+from gptft.files import JsonFields
+from gptft.models.load import context_of
+from gptft.models.precision import DtypeName
 
 
 @dataclass(frozen=True)
-class TextScore:
+class TextScore(JsonFields):
     """A text and how well a model expects it.
 
     Attributes:
@@ -39,6 +37,11 @@ class TextScore:
             least half as many before it. None where every token sees all of the text before it.
         lossless: whether the tokens spell the very text.
     """
+
+    json_names = (
+        "model", "num_tokens", "num_bytes", "bits", "bits_per_token", "bits_per_byte", "perplexity",
+        "begins_after", "context", "lossless", "tokens",
+    )  # fmt: skip
 
     model: str
     tokens: tuple[ScoredToken, ...]
@@ -59,7 +62,7 @@ class TextScore:
 
     @property
     def bits(self) -> float:
-        """What the whole text would cost to write down with this model: the sum of surprisals."""
+        """The sum of surprisals: bits to store the text in, compressed with this model."""
         return math.fsum(score.surprisal_bits for score in self.scores)
 
     @property
@@ -77,22 +80,6 @@ class TextScore:
         """2 to the power of the mean surprisal: comparable under one tokenizer only."""
         bits = self.bits_per_token
         return 2.0**bits if bits < 1024 else math.inf  # float64 ends there
-
-    def to_dict(self) -> dict[str, Any]:
-        """The numbers and every token, as JSON has them; null for what is infinite."""
-        return {
-            "model": self.model,
-            "num_tokens": self.num_tokens,
-            "num_bytes": self.num_bytes,
-            "bits": _finite(self.bits),
-            "bits_per_token": _finite(self.bits_per_token),
-            "bits_per_byte": _finite(self.bits_per_byte),
-            "perplexity": _finite(self.perplexity),
-            "begins_after": self.begins_after,
-            "context": self.context,
-            "lossless": self.lossless,
-            "tokens": [token.to_dict() for token in self.tokens],
-        }
 
 
 def text_score(
@@ -114,12 +101,12 @@ def text_score(
         text: as it is; `<|endoftext|>` in it is text.
         dtype: of the weights.
         revision: branch, tag or commit of a hub model.
-        use_cpu: leave an accelerator alone.
+        use_cpu: run on the CPU even if an accelerator is available.
         num_runners_up: other tokens to keep for each.
 
     Raises:
         ConfigError: there is nothing to score, or the text is no Unicode.
-        ModelError: the model can't be found or read, or its logits are no numbers.
+        ModelError: the model can't be found or read, or its logits are not numbers.
     """
     num_bytes = len(_encoded(text))
     if not text:
@@ -137,7 +124,7 @@ def text_score(
         model, everything, start=max(len(before), 1), num_runners_up=num_runners_up
     )
     tokens = scored_tokens(tokenizer, ids, scores)
-    unscored = b"".join(token.piece.bytes for token in tokens if token.score is None)
+    unscored = b"".join(token.token.bytes for token in tokens if token.score is None)
     context = context_of(model)
     return TextScore(
         model=model_name,
@@ -145,7 +132,7 @@ def text_score(
         begins_after=str(tokenizer.convert_ids_to_tokens(before[-1])) if before else None,
         num_bytes=num_bytes - len(unscored),
         context=context if context is not None and len(everything) - 1 > context else None,
-        lossless=b"".join(token.piece.bytes for token in tokens) == text.encode(),
+        lossless=b"".join(token.token.bytes for token in tokens) == text.encode(),
     )
 
 
@@ -169,14 +156,14 @@ def score_tokens(
         ids: T token ids.
         start: the first one to score, >= 1: a token is scored by what stands before it.
         processors: called once a token, in order, with all ids before it, shape (1, t), and the
-            model's logits, shape (1, V); a token that isn't scored is passed over.
+            model's logits, shape (1, V); a token that isn't scored is skipped.
         num_runners_up: other tokens to keep for each.
 
     Returns:
         T - start scores.
 
     Raises:
-        ModelError: the model's logits are no numbers.
+        ModelError: the model's logits are not numbers.
 
     Source: the moving window is that of Baevski and Auli 2019 (1809.10853), as Press et al. 2021
     (2012.15832), section 2, describe it.
@@ -193,21 +180,6 @@ def score_tokens(
             processed = _processed(processors, row, logits, first=first)
         scores += _token_scores(logits[0], processed, targets, num_runners_up=num_runners_up)
     return scores
-
-
-def open_model(
-    name: str, *, dtype: DtypeName = "auto", revision: str | None = None, use_cpu: bool = False
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """A model in eval mode and its tokenizer, without a progress bar or warnings.
-
-    Raises:
-        ModelError: it can't be found or read.
-    """
-    transformers_logging.disable_progress_bar()
-    transformers_logging.set_verbosity_error()
-    files = find_model(name, revision=revision)
-    tokenizer = load_auto_tokenizer(files)
-    return load_for_inference(files, device=pick_device(use_cpu=use_cpu), dtype=dtype), tokenizer
 
 
 def _encoded(text: str) -> bytes:
@@ -266,20 +238,16 @@ def _token_scores(
         after_best = processed.gather(-1, best.indices).exp().tolist()
     columns = (targets.tolist(), own[:, 0].tolist(), ranks.tolist())
     for i, (token, logprob, rank) in enumerate(zip(*columns, strict=True)):
-        others = zip(
+        others = map(
+            RunnerUp,
             best.indices[i].tolist(),
             best.values[i].exp().tolist(),
             after_best[i] if after_best is not None else [None] * best.indices.shape[-1],
-            strict=True,
         )
         yield TokenScore(
             token_id=token,
             logprob=logprob,
             processed_logprob=after[i] if after is not None else None,
             rank=rank,
-            runners_up=tuple(other for other in others if other[0] != token)[:num_runners_up],
+            runners_up=tuple(one for one in others if one.token_id != token)[:num_runners_up],
         )
-
-
-def _finite(number: float | None) -> float | None:
-    return number if number is not None and math.isfinite(number) else None

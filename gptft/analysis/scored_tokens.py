@@ -1,19 +1,32 @@
-"""Tokens, what each spells, and how likely it was.
-
-In: a tokenizer of transformers, ids, scores. Out: frozen `ScoredToken`s.
-"""
+"""A tokenizer, token ids and scores -> tokens with the text of each, and how likely it was."""
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import cache
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from gptft.files import JsonFields
 from gptft.terminal.text import visible
 from gptft.tokenization.token_bytes import TokenBytes, drop_first_space
-from gptft.tokenization.tokens import Token
+from gptft.tokenization.tokens import Token, whole_text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+
+class RunnerUp(NamedTuple):
+    """Another token that was likely.
+
+    Attributes:
+        token_id: the token.
+        probability: as the model alone has it.
+        processed_probability: after all processors; None where there were none.
+    """
+
+    token_id: int
+    probability: float
+    processed_probability: float | None
 
 
 @dataclass(frozen=True)
@@ -25,16 +38,15 @@ class TokenScore:
         logprob: natural logarithm of its probability, as the model alone has it.
         processed_logprob: the same after all processors, minus infinity for a token they removed;
             None where there were none.
-        rank: 1 + how many tokens the model alone held for likelier.
-        runners_up: the likeliest other tokens, likeliest first: id, probability as the model alone
-            has it, probability after all processors or None.
+        rank: 1 + how many tokens are likelier for the model alone.
+        runners_up: the likeliest other tokens, likeliest first.
     """
 
     token_id: int
     logprob: float
     processed_logprob: float | None
     rank: int
-    runners_up: tuple[tuple[int, float, float | None], ...]
+    runners_up: tuple[RunnerUp, ...]
 
     @property
     def probability(self) -> float:
@@ -53,71 +65,58 @@ class TokenScore:
 
 
 @dataclass(frozen=True)
-class ScoredToken:
-    """A token, what it spells, and how likely it was.
+class ScoredToken(JsonFields):
+    """A token of a text, and how likely it was.
 
     Attributes:
-        piece: the token and its bytes.
+        token: with its bytes.
         score: None where it wasn't scored.
         runners_up: the other tokens of the score, as a person is shown them.
     """
 
-    piece: Token
+    token: Token
     score: TokenScore | None
     runners_up: tuple[str, ...] = ()
 
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON has it: null for what is unknown or infinite."""
-        values = {"id": self.piece.id, "text": self.piece.text, "bytes": self.piece.bytes.hex()}
+    def json_fields(self) -> dict[str, Any]:
+        """As JSON has it: null for what is unknown."""
+        values = {"id": self.token.id, "text": self.token.text, "bytes": self.token.bytes}
         score = self.score
         if score is None:
             return values | {"probability": None, "bits": None, "rank": None, "runners_up": []}
-        bits = score.surprisal_bits
-        names = ("id", "piece", "probability", "processed_probability")
-        others = [
-            dict(zip(names, (i, piece, p, after), strict=True))
-            for (i, p, after), piece in zip(score.runners_up, self.runners_up, strict=True)
-        ]
         return values | {
             "probability": score.probability,
             "processed_probability": score.processed_probability,
-            "bits": bits if math.isfinite(bits) else None,
+            "bits": score.surprisal_bits,
             "rank": score.rank,
-            "runners_up": others,
+            "runners_up": [
+                {"id": other.token_id, "piece": text} | dict(list(other._asdict().items())[1:])
+                for other, text in zip(score.runners_up, self.runners_up, strict=True)
+            ],
         }
 
 
 def token_reader(tokenizer: "PreTrainedTokenizerBase") -> Callable[[int], Token]:
-    """A function that says what a token spells, wherever it stands; its place is 0, 0."""
+    """A function that gives the token of an id, with its bytes; its place is 0, 0."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     token_bytes = None if backend is None else TokenBytes.of(backend)
-    known: dict[int, Token] = {}
 
+    @cache
     def read(token_id: int) -> Token:
-        if token_id not in known:
-            token = tokenizer.convert_ids_to_tokens(token_id)
-            entry = token if isinstance(token, str) else f"⟨id {token_id}⟩"
-            if not isinstance(token, str):  # a model may know more ids than its tokenizer
-                raw = b""
-            elif token_bytes is None:
-                raw = str(tokenizer.decode([token_id])).encode()
-            else:
-                raw = token_bytes.of_entry(token, token_id)
-            known[token_id] = _piece(token_id, entry, raw)
-        return known[token_id]
+        entry = tokenizer.convert_ids_to_tokens(token_id)
+        if not isinstance(entry, str):  # a model may know more ids than its tokenizer
+            return _token(token_id, f"⟨id {token_id}⟩", b"")
+        if token_bytes is None:
+            return _token(token_id, entry, str(tokenizer.decode([token_id])).encode())
+        return _token(token_id, entry, token_bytes.of_entry(entry, token_id))
 
     return read
-
-
-def shown_token(piece: Token) -> str:
-    """A token as `gptft tokenize` shows it: a space is ·, a byte of a character ⟨d0⟩."""
-    return visible(piece.bytes) or piece.token
 
 
 def scored_tokens(
     tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int], scores: Sequence[TokenScore]
 ) -> tuple[ScoredToken, ...]:
-    """What each token of a text spells, with its score.
+    """The tokens of a text, each with its score.
 
     Args:
         tokenizer: theirs.
@@ -126,30 +125,29 @@ def scored_tokens(
             a token stands before the text that isn't among `ids`: more scores than ids is an error.
     """
     read = token_reader(tokenizer)
-    pieces = [read(token_id) for token_id in ids]
+    tokens = [read(token_id) for token_id in ids]
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is not None and TokenBytes.of(backend).drops_first_space:
-        spelled = [piece.bytes for piece in pieces]
-        drop_first_space(spelled)
-        pieces = [
-            _piece(piece.id, piece.token, raw) for piece, raw in zip(pieces, spelled, strict=True)
-        ]
-    unscored = len(pieces) - len(scores)
+        raws = [token.bytes for token in tokens]
+        drop_first_space(raws)
+        tokens = [_token(t.id, t.token, raw) for t, raw in zip(tokens, raws, strict=True)]
+    unscored = len(tokens) - len(scores)
     if unscored < 0:
-        raise ValueError(f"{len(scores)} scores for {len(pieces)} tokens")
+        raise ValueError(f"{len(scores)} scores for {len(tokens)} tokens")
     return tuple(
         ScoredToken(
-            piece,
+            token,
             score,
-            tuple(shown_token(read(i)) for i, _, _ in score.runners_up) if score else (),
+            tuple(shown_token(read(other.token_id)) for other in score.runners_up) if score else (),
         )
-        for piece, score in zip(pieces, [*[None] * unscored, *scores], strict=True)
+        for token, score in zip(tokens, [*[None] * unscored, *scores], strict=True)
     )
 
 
-def _piece(token_id: int, token: str, raw: bytes) -> Token:
-    try:
-        text = raw.decode()
-    except UnicodeDecodeError:
-        text = None
-    return Token(token_id, token, raw, text, 0, 0)
+def shown_token(token: Token) -> str:
+    """A token as `gptft tokenize` shows it: a space is ·, a byte of a character ⟨d0⟩."""
+    return visible(token.bytes) or token.token
+
+
+def _token(token_id: int, entry: str, raw: bytes) -> Token:
+    return Token(token_id, entry, raw, whole_text(raw), start=0, end=0)

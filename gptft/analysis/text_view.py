@@ -58,7 +58,7 @@ def token_table(tokens: Sequence[ScoredToken]) -> Drawn:
     In columns on a terminal; narrow ones have the other tokens on a line of their own.
     """
     scored = [token for token in tokens if token.score is not None]
-    labels = bracketed([token.piece for token in scored])
+    labels = bracketed([token.token for token in scored])
     rows = [
         _Row(label, token.score, token.runners_up)
         for label, token in zip(labels, scored, strict=True)
@@ -138,7 +138,7 @@ def _coloured_lines(tokens: Sequence[ScoredToken]) -> Iterator["Text"]:
 def _spots(tokens: Sequence[ScoredToken]) -> Iterator[tuple[bytes, float | None]]:
     """Complete characters, and the probability of all tokens in them; None without a score."""
     waiting = iter(tokens)
-    for group in group_by_characters([token.piece for token in tokens]):
+    for group in group_by_characters([token.token for token in tokens]):
         scores = [next(waiting).score for _ in group]
         raw = b"".join(token.bytes for token in group) or group[0].token.encode()
         logprobs = [score.logprob for score in scores if score is not None]

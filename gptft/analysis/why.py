@@ -1,12 +1,11 @@
-"""Texts a model wrote -> why each token was chosen: how likely it was, before and after settings.
+"""Generated texts -> why each token was chosen: how likely it was, before and after settings.
 
-In: a `LoadedModel` and what it wrote. Out: scored pieces a text. The texts are read again, token by
-token, with the processors that were in force; so it works for every strategy alike. What a loop of
-its own does between the processors and the choice (contrastive search, beams) is not in it.
+The texts are read again, token by token, with the processors that were in force; so it works for
+every strategy alike. What a loop of its own does between the processors and the choice (contrastive
+search, beams) is not in it.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from transformers import LogitsProcessorList
@@ -14,15 +13,13 @@ from transformers import LogitsProcessorList
 from gptft.analysis.score import score_tokens
 from gptft.analysis.scored_tokens import ScoredToken, scored_tokens
 from gptft.decoding.batch import batch_context
+from gptft.decoding.engine import Generated
 from gptft.decoding.loaded_model import LoadedModel
 from gptft.decoding.processors import named_processors
 
-if TYPE_CHECKING:
-    from gptft.decoding.engine import Generated
-
 
 def explain(
-    loaded: LoadedModel, texts: Sequence["Generated"], *, num_runners_up: int = 5
+    loaded: LoadedModel, texts: Sequence[Generated], *, num_runners_up: int = 5
 ) -> list[tuple[ScoredToken, ...]]:
     """Score every new token of `texts`.
 

@@ -195,16 +195,16 @@ def _show(
         tokens = list(explain(loaded, generated))
     if as_json:
         rows = [text.json_fields() for text in generated]
-        for row, pieces in zip(rows, tokens, strict=True):
-            row |= {"tokens": [piece.to_dict() for piece in pieces]} if pieces else {}
+        for row, scored in zip(rows, tokens, strict=True):
+            row |= {"tokens": scored} if scored else {}
             row |= {"speed": speed} if speed else {}
         result_json(rows)
         return
     if why:
         from gptft.analysis.text_view import why_view
 
-        for pieces in tokens:
-            result(why_view(pieces))
+        for scored in tokens:
+            result(why_view(scored))
     else:
         _write("\n\n".join(text.text for text in generated) + "\n")
     if speed is not None:

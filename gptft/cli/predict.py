@@ -76,6 +76,6 @@ def predict(
         use_cpu=use_cpu,
     )
     if as_json:
-        result_json(prediction.to_dict())
+        result_json(prediction)
         return
     result(prediction_view(prediction))

@@ -49,7 +49,7 @@ def score(
             "Scored is what its tokens spell, by the bytes of the text."
         )
     if as_json:
-        result_json(scored.to_dict())
+        result_json(scored)
         return
     result(text_view(scored.tokens))
     result("")

@@ -11,14 +11,13 @@ from typing import Any, Literal
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
-from transformers.utils import logging as transformers_logging
 
 from gptft.config.generation_fields import PARAMETERS
 from gptft.decoding import candidates
 from gptft.decoding.auxiliary_models import AuxiliaryModels, load_auxiliary_models
 from gptft.decoding.batch import generate_batch
 from gptft.decoding.encoding import continuation, encode_bare, encode_prompt
-from gptft.decoding.loaded_model import LoadedModel
+from gptft.decoding.loaded_model import LoadedModel, open_model
 from gptft.decoding.logprobs import sequence_logprobs
 from gptft.decoding.prompts.healing import heal
 from gptft.decoding.settings import Settings, why_not_streamed, with_seed
@@ -28,9 +27,8 @@ from gptft.decoding.stopping import cut_at
 from gptft.decoding.stream import TextStreamer
 from gptft.errors import ConfigError
 from gptft.files import JsonFields
-from gptft.models.hub import find_model
-from gptft.models.load import context_of, load_auto_tokenizer, load_for_inference
-from gptft.models.precision import DtypeName, pick_device
+from gptft.models.load import context_of
+from gptft.models.precision import DtypeName
 from gptft.terminal.words import short_value
 
 Sampler = Callable[[PreTrainedModel, PreTrainedTokenizerBase, Sequence[str]], list[str]]
@@ -117,13 +115,8 @@ def load_model(
         ConfigError: another model doesn't fit this one.
         ModelError: a model can't be found or read.
     """
-    transformers_logging.disable_progress_bar()
-    transformers_logging.set_verbosity_error()
-    files = find_model(model_name, revision=revision)
-    tokenizer = load_auto_tokenizer(files)
-    device = pick_device(use_cpu=use_cpu)
-    model = load_for_inference(files, device=device, dtype=dtype)
-    others = load_auxiliary_models(settings, tokenizer, device=device, dtype=dtype)
+    model, tokenizer = open_model(model_name, dtype=dtype, revision=revision, use_cpu=use_cpu)
+    others = load_auxiliary_models(settings, tokenizer, device=model.device, dtype=dtype)
     return LoadedModel(model, tokenizer, special_tokens(model, tokenizer), others)
 
 

@@ -4,10 +4,14 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
 
 from gptft.decoding.auxiliary_models import AuxiliaryModels
 from gptft.decoding.constraints import Vocabulary, read_vocabulary
 from gptft.decoding.special_tokens import SpecialTokens
+from gptft.models.hub import find_model
+from gptft.models.load import load_auto_tokenizer, load_for_inference
+from gptft.models.precision import DtypeName, pick_device
 
 
 @dataclass(frozen=True)
@@ -30,3 +34,18 @@ class LoadedModel:
     def vocabulary(self) -> Vocabulary:
         """The bytes of each token; read once, which takes a tenth of a second for 8,000."""
         return read_vocabulary(self.tokenizer, leave_out=self.special.eos)
+
+
+def open_model(
+    name: str, *, dtype: DtypeName = "auto", revision: str | None = None, use_cpu: bool = False
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A model in eval mode and its tokenizer, without a progress bar or warnings.
+
+    Raises:
+        ModelError: it can't be found or read.
+    """
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    files = find_model(name, revision=revision)
+    tokenizer = load_auto_tokenizer(files)
+    return load_for_inference(files, device=pick_device(use_cpu=use_cpu), dtype=dtype), tokenizer

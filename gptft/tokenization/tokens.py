@@ -113,7 +113,7 @@ def split_tokens(tokenizer: TextTokenizer, text: str) -> list[Token]:
         places = _joined_places(raws)
     else:
         places = _found_places(raws, encoding.offsets, text)
-    texts = {raw: _whole_text(raw) for raw in {*raws}}
+    texts = {raw: whole_text(raw) for raw in {*raws}}
     characters = _characters_of(places, data)
     return [
         Token(i, entries[i], raw, texts[raw], *place, *counted)
@@ -249,7 +249,8 @@ def _shared(spans: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
         yield first, len(spans)
 
 
-def _whole_text(raw: bytes) -> str | None:
+def whole_text(raw: bytes) -> str | None:
+    """Bytes as text; None where they aren't whole characters."""
     try:
         return raw.decode()
     except UnicodeDecodeError:

@@ -21,9 +21,10 @@ from transformers.generation import (
     TopPLogitsWarper,
 )
 
-from gptft.analysis.predict import next_tokens, predict, walk
+from gptft.analysis.predict import PredictedStep, predict, predict_steps
 from gptft.decoding.settings import resolve_settings
 from gptft.errors import ConfigError, ModelError
+from gptft.files import as_json
 from gptft.tokenization.tokenizer import save_tokenizer, train_tokenizer
 
 GREEDY = resolve_settings({"strategy": "greedy"})
@@ -58,6 +59,11 @@ def logits_after(model, ids):
         return model(torch.tensor([ids])).logits[0, -1].numpy()
 
 
+def next_tokens(*args, **kwargs) -> PredictedStep:
+    (step,) = predict_steps(*args, steps=1, **kwargs)
+    return step
+
+
 class TestNextTokens:
     def test_likeliest_first_with_the_tokenizer_s_pieces(self, model, tokenizer, prompt_ids):
         step = next_tokens(model, tokenizer, prompt_ids, top=7)
@@ -77,7 +83,7 @@ class TestNextTokens:
 
     def test_pieces_are_shown_as_tokenize_does(self, model, tokenizer, prompt_ids):
         step = next_tokens(model, tokenizer, prompt_ids, top=300)
-        pieces = {row.token_id: row.piece for row in step.rows}
+        pieces = {row.token_id: row.text for row in step.rows}
         assert len(pieces) == 300
         by_token = tokenizer.get_vocab()
         assert pieces[by_token["Ġ"]] == "·"
@@ -149,7 +155,7 @@ class TestNextTokens:
         torch.manual_seed(0)
         wide = GPT2LMHeadModel(GPT2Config(vocab_size=310, n_layer=1, n_head=2, n_embd=32)).eval()
         step = next_tokens(wide, tokenizer, prompt_ids, top=310)
-        assert "⟨id 305⟩" in [row.piece for row in step.rows]
+        assert "⟨id 305⟩" in [row.text for row in step.rows]
 
 
 class TestWalk:
@@ -171,7 +177,7 @@ class TestWalk:
             output_logits=True,
         )  # fmt: skip
         processors = [("repetition_penalty", RepetitionPenaltyLogitsProcessor(1.5))]
-        steps = walk(causal, tokenizer, prompt_ids, processors=processors, steps=8, top=4)
+        steps = predict_steps(causal, tokenizer, prompt_ids, processors=processors, steps=8, top=4)
         chosen = [step.chosen for step in steps]
         assert chosen == native.sequences[0, len(prompt_ids) :].tolist()
         for step, logits in zip(steps, native.logits, strict=True):
@@ -188,7 +194,9 @@ class TestWalk:
                 seen.append((input_ids.tolist()[0], scores.shape, scores.dtype))
                 return scores.fill_(0.0)  # it may write into what it is given
 
-        steps = walk(model, tokenizer, prompt_ids, processors=[("watch", Watching())], steps=3)
+        steps = predict_steps(
+            model, tokenizer, prompt_ids, processors=[("watch", Watching())], steps=3
+        )
         chosen = [step.chosen for step in steps]
         assert seen == [
             ([*prompt_ids, *chosen[:n]], (1, 300), torch.float32) for n in range(3)
@@ -196,8 +204,8 @@ class TestWalk:
         assert steps[0].rows[0].probability > steps[0].rows[1].probability
 
     def test_ends_with_eos(self, model, tokenizer, prompt_ids):
-        first = walk(model, tokenizer, prompt_ids, steps=1)[0].chosen
-        steps = walk(model, tokenizer, prompt_ids, steps=5, eos=(first,))
+        first = predict_steps(model, tokenizer, prompt_ids, steps=1)[0].chosen
+        steps = predict_steps(model, tokenizer, prompt_ids, steps=5, eos=(first,))
         assert len(steps) == 1
 
     def test_half_a_character_is_whole_in_the_end(self, model, tokenizer):
@@ -209,7 +217,7 @@ class TestWalk:
 
     def test_two_models_side_by_side(self, model, tokenizer, prompt_ids, other_dir):
         other = AutoModelForCausalLM.from_pretrained(other_dir).eval()
-        steps = walk(model, tokenizer, prompt_ids, steps=3, top=4, other=other)
+        steps = predict_steps(model, tokenizer, prompt_ids, steps=3, top=4, other=other)
         ids = list(prompt_ids)
         for step in steps:
             ours, theirs = softmax(logits_after(model, ids)), softmax(logits_after(other, ids))
@@ -231,7 +239,7 @@ class TestPredict:
         found = predict(str(model_dir), "Мороз", settings=settings, steps=2, top=8, use_cpu=True)
         processors = [("temperature", TemperatureLogitsWarper(2.0)), ("top_k", TopKLogitsWarper(5))]
         ids = tokenizer("Мороз")["input_ids"]
-        expected = walk(model, tokenizer, ids, processors=processors, steps=2, top=8)
+        expected = predict_steps(model, tokenizer, ids, processors=processors, steps=2, top=8)
         assert [kept.name for kept in found.steps[0].kept] == ["temperature", "top_k"]
         for ours, theirs in zip(found.steps, expected, strict=True):
             assert [row.token_id for row in ours.rows] == [row.token_id for row in theirs.rows]
@@ -252,9 +260,8 @@ class TestPredict:
 
     def test_json(self, model_dir):
         settings = resolve_settings({"top_k": 5, "seed": 1})
-        values = predict(
-            str(model_dir), "Мороз", settings=settings, steps=2, top=8, use_cpu=True
-        ).to_dict()
+        values = predict(str(model_dir), "Мороз", settings=settings, steps=2, top=8, use_cpu=True)
+        values = as_json(values)
         assert (values["model"], values["prompt"]) == (str(model_dir), "Мороз")
         assert (values["strategy"], values["seed"]) == ("top_k", 1)
         assert len(values["steps"]) == 2
@@ -272,7 +279,7 @@ class TestPredict:
             str(model_dir), "Мороз", settings=GREEDY, other_model_name=str(other_dir), use_cpu=True
         )
         assert found.other_model == str(other_dir)
-        row = found.to_dict()["steps"][0]["rows"][0]
+        row = as_json(found)["steps"][0]["rows"][0]
         assert 0 <= row["other_probability"] <= 1
 
     def test_another_vocabulary_names_both_sizes(self, model_dir, model, tmp_path):

@@ -20,6 +20,7 @@ from gptft.analysis.score import score_tokens, text_score
 from gptft.decoding import logprobs as teacher_forcing
 from gptft.decoding.logprobs import sequence_logprobs
 from gptft.errors import ConfigError, ModelError
+from gptft.files import as_json
 
 VOCAB = 300
 PROMPT = [11, 250, 37, 4, 90]
@@ -271,13 +272,13 @@ class TestTextScore:
         assert score.bits_per_token == pytest.approx(bits / len(ids), rel=1e-5)
         assert score.perplexity == pytest.approx(np.exp(nats.mean()), rel=1e-4)
         assert (score.begins_after, score.context, score.lossless) == ("<|endoftext|>", None, True)
-        assert b"".join(token.piece.bytes for token in score.tokens).decode() == self.TEXT
-        assert [token.piece.id for token in score.tokens] == ids
+        assert b"".join(token.token.bytes for token in score.tokens).decode() == self.TEXT
+        assert [token.token.id for token in score.tokens] == ids
 
     def test_special_tokens_typed_are_text(self, model_dir):
         score = text_score(str(model_dir), "Мороз<|endoftext|>", use_cpu=True)
-        assert 0 not in [token.piece.id for token in score.tokens]
-        assert b"".join(t.piece.bytes for t in score.tokens) == "Мороз<|endoftext|>".encode()
+        assert 0 not in [token.token.id for token in score.tokens]
+        assert b"".join(t.token.bytes for t in score.tokens) == "Мороз<|endoftext|>".encode()
 
     def test_the_window_is_owned_up_to(self, model_dir, model, tokenizer):
         text = "Буря мглою небо кроет, вихри снежные крутя. " * 6
@@ -304,10 +305,10 @@ class TestTextScore:
         ids = tokenizer(self.TEXT)["input_ids"]
         first = score.tokens[0]
         assert (score.begins_after, first.score, score.num_tokens) == (None, None, len(ids) - 1)
-        assert score.num_bytes == len(self.TEXT.encode()) - len(first.piece.bytes)
+        assert score.num_bytes == len(self.TEXT.encode()) - len(first.token.bytes)
         bits = -reference(model, ids, start=1).sum() / np.log(2)
         assert score.bits_per_byte == pytest.approx(bits / score.num_bytes, rel=1e-5)
-        assert score.to_dict()["tokens"][0]["probability"] is None
+        assert as_json(score)["tokens"][0]["probability"] is None
         with pytest.raises(ConfigError, match="one token"):
             text_score(str(without_bos), "М", use_cpu=True)
 
@@ -328,7 +329,7 @@ class TestTextScore:
 
     def test_json_has_every_token_and_no_infinity(self, model_dir):
         score = text_score(str(model_dir), "день", use_cpu=True, num_runners_up=2)
-        values = score.to_dict()
+        values = as_json(score)
         assert values["num_tokens"] == len(values["tokens"])
         assert {*values["tokens"][0]} == {
             "id", "text", "bytes", "probability", "processed_probability", "bits", "rank",

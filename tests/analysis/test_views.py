@@ -10,12 +10,13 @@ from rich.console import Console
 from tokenizers import Tokenizer, decoders, models, normalizers
 from transformers import PreTrainedTokenizerFast
 
-from gptft.analysis.predict import Kept, NextTokens, Prediction, TokenRow
+from gptft.analysis.predict import Kept, PredictedStep, PredictedToken, Prediction
 from gptft.analysis.prediction_view import prediction_view
 from gptft.analysis.score import TextScore
-from gptft.analysis.scored_tokens import TokenScore, scored_tokens, token_reader
+from gptft.analysis.scored_tokens import RunnerUp, TokenScore, scored_tokens, token_reader
 from gptft.analysis.text_view import text_score_summary, text_view, token_table, why_view
 from gptft.decoding.settings import resolve_settings
+from gptft.files import as_json
 
 TEXT = "Мороз и\nсолнце; 😀 \x1b[31m"
 LIKELY, RARE = "on color(74)", "on color(167)"
@@ -23,7 +24,8 @@ LIKELY, RARE = "on color(74)", "on color(167)"
 
 def score_of(token_id, probability, *, processed=None, rank=1, runners_up=()):
     after = None if processed is None else math.log(processed) if processed else -math.inf
-    return TokenScore(token_id, math.log(probability), after, rank, runners_up)
+    others = tuple(RunnerUp(*one) for one in runners_up)
+    return TokenScore(token_id, math.log(probability), after, rank, others)
 
 
 def scored(tokenizer, text, probability=0.25, **more):
@@ -57,7 +59,7 @@ class TestPieces:
         ids = tokenizer("Мороз и")["input_ids"]
         tokens = scored_tokens(tokenizer, ids, [score_of(ids[-1], 0.5)])
         assert [token.score is None for token in tokens] == [True] * (len(ids) - 1) + [False]
-        assert b"".join(token.piece.bytes for token in tokens).decode() == "Мороз и"
+        assert b"".join(token.token.bytes for token in tokens).decode() == "Мороз и"
         with pytest.raises(ValueError, match="2 scores for 1 tokens"):
             scored_tokens(tokenizer, ids[:1], [score_of(0, 0.5)] * 2)
 
@@ -74,7 +76,7 @@ class TestPieces:
         ids = tokenizer("да да")["input_ids"]
         assert ids == [0, 0]
         tokens = scored_tokens(tokenizer, ids, [score_of(0, 0.5)] * 2)
-        assert [token.piece.bytes.decode() for token in tokens] == ["да", " да"]
+        assert [token.token.bytes.decode() for token in tokens] == ["да", " да"]
 
     def test_an_id_without_a_token(self, tokenizer):
         assert token_reader(tokenizer)(5000).token == "⟨id 5000⟩"
@@ -167,7 +169,7 @@ class TestTokenTable:
         assert len(rows) == len(tokens)
         assert {len(row) for row in rows} == {7}
         assert {tuple(row[2:6]) for row in rows} == {("0.125", "0.5", "1234", "3.0")}
-        assert [int(row[1]) for row in rows] == [token.piece.id for token in tokens]
+        assert [int(row[1]) for row in rows] == [token.token.id for token in tokens]
         others = f"{tokens[0].runners_up[0]} 0.2 {tokens[0].runners_up[1]} 0.1"
         assert rows[0][6].startswith(others)
 
@@ -203,7 +205,7 @@ class TestTokenTable:
 
     def test_a_long_piece_is_cut(self, tokenizer):
         tokens = scored(tokenizer, "x")
-        piece = type(tokens[0].piece)(1, "-" * 90, b"-" * 90, "-" * 90, 0, 0)
+        piece = type(tokens[0].token)(1, "-" * 90, b"-" * 90, "-" * 90, 0, 0)
         line = lines_of(token_table([type(tokens[0])(piece, tokens[0].score)]), width=40)[1]
         assert "…" in line
         assert "25.0%" in line
@@ -212,7 +214,7 @@ class TestTokenTable:
         ids = tokenizer("x")["input_ids"]
         tokens = scored_tokens(tokenizer, ids, [TokenScore(ids[0], -math.inf, None, 300, ())])
         assert "∞" in render(token_table(tokens), terminal=False)[0]
-        assert tokens[0].to_dict()["bits"] is None
+        assert as_json(tokens[0])["bits"] is None
 
     def test_no_tokens(self):
         assert render(token_table([]), terminal=False)[0].startswith("token")
@@ -236,16 +238,16 @@ def test_summary(tokenizer):
 class TestPrediction:
     def step(self, *, text="Мороз\nи", kept=True, other=None):
         rows = (
-            TokenRow(850, "·день", 0.4, 0.8, None, other),
-            TokenRow(12, ",", 0.2, 0.2, None, other),
-            TokenRow(70000, "·солнечный_и_очень_длинный_токен", 0.01, 0.0, "top_p", other),
-            TokenRow(7, "😀", 0.00001, 0.0, "no_repeat_ngram_size", other),
+            PredictedToken(850, "·день", 0.4, 0.8, None, other),
+            PredictedToken(12, ",", 0.2, 0.2, None, other),
+            PredictedToken(70000, "·солнечный_и_очень_длинный_токен", 0.01, 0.0, "top_p", other),
+            PredictedToken(7, "😀", 0.00001, 0.0, "no_repeat_ngram_size", other),
         )
         chain = (
             Kept("temperature", 8192, 8192, 1.0),
             Kept("top_p", 8192, 2, 0.6),
         )
-        return NextTokens(
+        return PredictedStep(
             text, 5.0, rows if kept else rows[:2], chain if kept else (), 850, text + " день",
             other_entropy_bits=None if other is None else 3.25,
         )  # fmt: skip

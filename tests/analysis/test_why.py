@@ -34,12 +34,12 @@ def test_each_new_token_has_its_probability_and_the_prompts_have_none(loaded, mo
     found = explain(loaded, texts)
     assert len(found) == 2
     for text, pieces in zip(texts, found, strict=True):
-        assert [p.piece.id for p in pieces] == [*text.prompt_ids, *text.new_ids]
+        assert [p.token.id for p in pieces] == [*text.prompt_ids, *text.new_ids]
         start = len(text.prompt_ids)
         assert all(p.score is None for p in pieces[:start])
         expected = logits_of(model, text).log_softmax(-1)
         for piece, row in zip(pieces[start:], expected, strict=True):
-            assert piece.score.logprob == pytest.approx(float(row[piece.piece.id]), abs=1e-4)
+            assert piece.score.logprob == pytest.approx(float(row[piece.token.id]), abs=1e-4)
             assert piece.score.rank == 1  # greedy takes the likeliest
             best = row.argsort(descending=True)[1:6].tolist()
             assert [i for i, *_ in piece.score.runners_up] == best
@@ -51,7 +51,7 @@ def test_settings_change_the_second_probability_alone(loaded, model):
     plain, start = logits_of(model, text), len(text.prompt_ids)
     for piece, row in zip(pieces[start:], plain, strict=True):
         cut = (row / 2).masked_fill(row < row.topk(3).values[-1], -torch.inf).log_softmax(-1)
-        token = piece.piece.id
+        token = piece.token.id
         assert piece.score.logprob == pytest.approx(float(row.log_softmax(-1)[token]), abs=1e-4)
         assert piece.score.processed_logprob == pytest.approx(float(cut[token]), abs=1e-4)
         assert piece.score.rank <= 3
@@ -65,9 +65,9 @@ def test_penalties_see_the_text_as_it_was_at_each_step(loaded, model):
         for token in text.new_ids[:n]:
             row[token] -= 1.5
         piece = pieces[len(text.prompt_ids) + n]
-        expected = float(row.log_softmax(-1)[piece.piece.id])
+        expected = float(row.log_softmax(-1)[piece.token.id])
         assert piece.score.processed_logprob == pytest.approx(expected, abs=1e-4)
-        assert int(row.argmax()) == piece.piece.id
+        assert int(row.argmax()) == piece.token.id
 
 
 def test_what_settings_took_away_is_impossible_after_them(loaded):

@@ -1,7 +1,6 @@
-"""Token healing: a prompt that ends within a word, given the token the model would have used.
+"""Token healing: a prompt that ends within a word gets the token the model would have used there.
 
-In: a prompt's ids. Out: the same with another last token that begins as the old one did. As
-transformers' own, but for tokenizers whose tokens aren't spelled as the text they stand for, and
+As transformers' own, but for tokenizers whose tokens aren't spelled as the text they stand for, and
 without stripping the prompt.
 """
 
@@ -9,7 +8,9 @@ from collections.abc import Sequence
 
 import torch
 
+from gptft.decoding.cached_model import CachedModel
 from gptft.decoding.loaded_model import LoadedModel
+from gptft.tokenization.tokens import whole_text
 
 
 def heal(loaded: LoadedModel, ids: Sequence[int]) -> list[int]:
@@ -19,21 +20,14 @@ def heal(loaded: LoadedModel, ids: Sequence[int]) -> list[int]:
 
     Source: Lundberg 2023, The Art of Prompt Design: Prompt Boundaries and Token Healing.
     """
-    spelled = loaded.vocabulary.spelled
-    tail = spelled.get(ids[-1])
-    if len(ids) < 2 or not tail or not _is_whole(tail):
+    token_bytes = loaded.vocabulary.spelled
+    tail = token_bytes.get(ids[-1])
+    if len(ids) < 2 or not tail or whole_text(tail) is None:
         return list(ids)
-    longer = [i for i, data in spelled.items() if data.startswith(tail) and _is_whole(data)]
-    head = torch.tensor([ids[:-1]], device=loaded.model.device)
-    with torch.no_grad():
-        logits = loaded.model(head).logits[0, -1]
+    longer = [
+        i for i, raw in token_bytes.items() if raw.startswith(tail) and whole_text(raw) is not None
+    ]
+    logits = CachedModel.of(loaded.model).next_logits(
+        torch.tensor([ids[:-1]], device=loaded.model.device), is_last=True
+    )[0]
     return [*ids[:-1], longer[int(logits[longer].argmax())]]
-
-
-def _is_whole(data: bytes) -> bool:
-    """Whether bytes are characters, none of them cut."""
-    try:
-        data.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
