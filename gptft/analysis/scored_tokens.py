@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gptft.files import JsonFields
 from gptft.terminal.text import visible
-from gptft.tokenization.token_bytes import TokenBytes, drop_first_space
-from gptft.tokenization.tokens import Token, whole_text
+from gptft.tokenization.token_bytes import TokenBytes, drop_first_space, whole_text
+from gptft.tokenization.tokens import Token
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -38,7 +38,7 @@ class TokenizerFiles:
         document: tokenizer.json, or what stands for it where there is none.
         tokenizer_config: tokenizer_config.json.
         special_tokens_map: special_tokens_map.json.
-        config: config.json, the part on the text model of a model that sees pictures, too.
+        config: config.json; of a model that sees pictures its text_config, too.
         generation_config: generation_config.json.
         templates: chat templates by "file:key".
         repeated: keys that an object of tokenizer.json has more than once.

@@ -40,13 +40,13 @@ _LOSSES = {
     Kind.RARE: (
         warning,
         "Some texts aren't given back",
-        "Change such characters in your texts before, or put up with it.",
+        "Change such characters in your texts before, or accept it.",
     ),
 }
 
 
 def check_forgery(files: TokenizerFiles) -> Iterator[Finding]:
-    """Whether text that spells a special token becomes it."""
+    """Whether the text of a special token becomes it."""
     if files.default is None or files.tokenizer is None:
         return
     added = files.default.get_added_tokens_decoder()

@@ -1,8 +1,7 @@
-"""A chat template -> what is wrong with it.
+"""A chat template and the special tokens it may name -> what is wrong with it.
 
-In: the template, and the special tokens it may name. Out: problems, in sentences, and the text it
-makes of a question and an answer. Rendered in a sandbox, where it reaches neither files nor Python.
-Must not import torch or transformers; jinja2 inside a function, since it may not be there.
+It renders a question and an answer in a sandbox, where it reaches neither files nor Python. jinja2
+is imported inside a function, so that importing this module doesn't cost its time.
 """
 
 import json
@@ -46,7 +45,7 @@ def check_template(source: str, *, special_tokens: Mapping[str, str]) -> Templat
         template = _environment().from_string(source)
         chat = [{"role": "user", "content": QUESTION}, {"role": "assistant", "content": ANSWER}]
         given = {"tools": None, "documents": None, **special_tokens}
-        whole = template.render(messages=chat, add_generation_prompt=False, **given)
+        answered = template.render(messages=chat, add_generation_prompt=False, **given)
         asked = template.render(messages=chat[:1], add_generation_prompt=True, **given)
     except TemplateError as error:
         line = getattr(error, "lineno", None)
@@ -57,11 +56,11 @@ def check_template(source: str, *, special_tokens: Mapping[str, str]) -> Templat
     problems = [
         f"it leaves the {role}'s words out"
         for role, words in (("user", QUESTION), ("assistant", ANSWER))
-        if words not in whole
+        if words not in answered
     ]
     if QUESTION not in asked:
         problems.append("it leaves the question out when an answer is asked for")
-    marks = dict.fromkeys(_MARK.findall(whole + asked))
+    marks = dict.fromkeys(_MARK.findall(answered + asked))
     return TemplateCheck(tuple(dict.fromkeys(problems)), tuple(marks))
 
 

@@ -1,8 +1,6 @@
 """A corpus and a tokenizer -> the token account: what the corpus holds, and what it costs.
 
-In: files, folders and globs, in every format and encoding that `gptft prepare` reads. Out: counts
-of all text, and of a sample of its words. Memory stays flat, nothing is written but the scan of
-the files. Must not import torch or transformers.
+Memory stays flat, and nothing is written but the scan of the files.
 """
 
 import time
@@ -22,7 +20,7 @@ from gptft.files import JsonFields, default_cache_dir
 from gptft.inspection.word_sample import SAMPLE_CHARACTERS, SampledWord, WordSample, script_counts
 from gptft.tokenization.batches import Batch, measure_batches
 from gptft.tokenization.encoder import Engine, choose_engine, with_engine
-from gptft.tokenization.token_bytes import TokenBytes
+from gptft.tokenization.token_bytes import TokenBytes, whole_text
 from gptft.tokenization.tokenizer import TextTokenizer
 
 if TYPE_CHECKING:
@@ -57,10 +55,7 @@ class CountedToken(JsonFields):
     @property
     def text(self) -> str | None:
         """`bytes` as text; None where they aren't whole characters."""
-        try:
-            return self.bytes.decode()
-        except UnicodeDecodeError:
-            return None
+        return whole_text(self.bytes)
 
 
 @dataclass(frozen=True)
@@ -70,7 +65,7 @@ class Counts(JsonFields):
     Attributes:
         model: the tokenizer's name.
         files: files read.
-        skipped: files of named folders that were passed over, by reason.
+        skipped: files of named folders that were skipped, by reason.
         documents: documents, empty ones left out.
         bytes: of text, as UTF-8.
         characters: Unicode code points.
@@ -79,14 +74,14 @@ class Counts(JsonFields):
         vocab_size: entries of the vocabulary.
         unused: how many of them no token of this corpus is.
         fallback_tokens: tokens that are bytes and not whole characters.
-        fallback_bytes: the bytes of text they spell.
-        unknown_tokens: tokens that stand for what the vocabulary can't spell.
+        fallback_bytes: the bytes of text they stand for.
+        unknown_tokens: of text that the vocabulary has nothing for.
         scripts: characters by their Unicode script, the most first.
         frequent: the tokens seen most, the most first.
         longest: the longest tokens that occurred and are whole characters, by their number.
         worst_words: of the twentieth of the sampled words that is split most, the most frequent.
         sampled_words: distinct words in the sample.
-        sampled_characters: how many characters words were sampled from; the rest is counted whole.
+        sampled_characters: how many characters words were sampled from; all else counts in full.
         engine: what encoded the text.
         seconds: from the first byte read to the last token counted; naming them is not in it.
     """
@@ -178,7 +173,7 @@ def count_tokens(
     Args:
         names: files, folders, globs and `hub:` data sets.
         tokenizer: what encodes them.
-        cache_dir: where scans are remembered; the user's own cache by default.
+        cache_dir: where scans of files are remembered; the user's own cache by default.
         progress: told ("reading" or "tokenizing", bytes done, bytes in all).
         notify: told in a sentence why the fast engine isn't used, where it isn't.
 
@@ -197,7 +192,7 @@ def count_tokens(
     engine_name, documents, figures = with_engine(engine, tokenizer, measure, notify)
     seconds = time.perf_counter() - started
     vocab = tokenizer.backend.get_vocab(with_added_tokens=True)
-    tokens = _spelled(tokenizer, vocab, figures.tokens)
+    tokens = _name_tokens(tokenizer, vocab, figures.tokens)
     unknown = _unknown_id(tokenizer)
     return Counts(
         model=tokenizer.name,
@@ -294,8 +289,8 @@ class _Tokens(NamedTuple):
     longest: tuple[CountedToken, ...]
 
 
-def _spelled(tokenizer: TextTokenizer, vocab: Mapping[str, int], tally: Tally) -> _Tokens:
-    """Spell every token that occurred, once."""
+def _name_tokens(tokenizer: TextTokenizer, vocab: Mapping[str, int], tally: Tally) -> _Tokens:
+    """The tokens that stand out among those that occurred."""
     token_bytes = TokenBytes.of(tokenizer.backend)
     entries = {i: token for token, i in vocab.items()}
     used = np.flatnonzero(tally)
@@ -322,6 +317,6 @@ def _spelled(tokenizer: TextTokenizer, vocab: Mapping[str, int], tally: Tally) -
 
 
 def _unknown_id(tokenizer: TextTokenizer) -> int | None:
-    """The id of what the vocabulary can't spell, where it has one."""
+    """The id of text the vocabulary has nothing for, where there is one."""
     token = getattr(tokenizer.backend.model, "unk_token", None)
     return tokenizer.backend.token_to_id(token or tokenizer.special_tokens.get("unk_token", ""))

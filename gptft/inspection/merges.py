@@ -199,7 +199,7 @@ def _read_bpe(tokenizer: TextTokenizer) -> _Bpe:
         how = {
             "Unigram": "picks the likeliest of all ways to cut a word",
             "WordPiece": "takes the longest entry that fits, from left to right",
-        }.get(kind, "looks whole words up")
+        }.get(kind, "looks words up")
         raise ConfigError(
             f"The tokenizer of {tokenizer.name} is {kind}, not BPE: it merges nothing, it {how}. "
             "Leave --merges out to see its tokens."

@@ -1,15 +1,9 @@
-"""A text -> its pre-tokens, the parts that a tokenizer's model sees one by one.
-
-In: a tokenizer and a text. Out: the parts of the text as the `tokenizers` library makes them: cut
-at added tokens, normalised, pre-tokenised. Must not import torch or transformers.
-"""
+"""A tokenizer and a text -> its pre-tokens, which the tokenizer's model encodes one by one."""
 
 import re
 from collections.abc import Iterator, Mapping
 
 from tokenizers import AddedToken, NormalizedString, PreTokenizedString, Tokenizer
-
-_Parts = list[tuple[NormalizedString, int | None]]
 
 
 class PreTokens:
@@ -39,18 +33,22 @@ class PreTokens:
                 if segment_id is not None:
                     yield segment.normalized, segment_id
                 else:
-                    yield from ((part, None) for part in self._pre_tokenize(text, segment))
+                    yield from (
+                        (pre_token, None) for pre_token in self._pre_tokenize(text, segment)
+                    )
 
     def _pre_tokenize(self, text: str, segment: NormalizedString) -> list[str]:
         """The pre-tokens of a segment, which keeps its place in `text`: the first is special."""
         if self._backend.pre_tokenizer is None:
             return [segment.normalized]
-        whole = PreTokenizedString(text)
-        whole.split(lambda _number, _normalized: [segment])
-        self._backend.pre_tokenizer.pre_tokenize(whole)
-        return [part for part, _, _ in whole.get_splits() if part]
+        pre_tokenized = PreTokenizedString(text)
+        pre_tokenized.split(lambda _number, _normalized: [segment])
+        self._backend.pre_tokenizer.pre_tokenize(pre_tokenized)
+        return [pre_token for pre_token, _, _ in pre_tokenized.get_splits() if pre_token]
 
-    def _cut(self, text: NormalizedString, *, normalized: bool) -> _Parts:
+    def _cut(
+        self, text: NormalizedString, *, normalized: bool
+    ) -> list[tuple[NormalizedString, int | None]]:
         """Cut a text at the added tokens that are matched before, or after, normalising."""
         pattern, tokens = self._tables[normalized]
         if pattern is None:
@@ -69,14 +67,14 @@ class PreTokens:
             spans += [(end, start, None), (start, stop, token_id)]
             end = stop  # which may lie in the next match: the library counts such text twice, too
         spans.append((end, len(content), None))
-        return [(_part(text, start, stop), i) for start, stop, i in spans if stop > start]
+        return [(_slice(text, start, stop), i) for start, stop, i in spans if stop > start]
 
 
-def _part(text: NormalizedString, start: int, stop: int) -> NormalizedString:
-    part = text[start:stop]
-    if part is None:
+def _slice(text: NormalizedString, start: int, stop: int) -> NormalizedString:
+    found = text[start:stop]
+    if found is None:
         raise IndexError(f"characters {start} to {stop} of {len(text.normalized)}")
-    return part
+    return found
 
 
 def _table(

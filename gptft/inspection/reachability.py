@@ -7,7 +7,7 @@ from itertools import islice, product
 
 from tokenizers import Tokenizer, models
 
-from gptft.tokenization.token_bytes import TokenBytes
+from gptft.tokenization.token_bytes import TokenBytes, whole_text
 
 # What a token may stand between: what keeps words apart, letters, digits, marks of other scripts.
 _BEFORE = ("", "a", " ", "\n", "1", ".", "-", "(", "\t", "'", "я", "中", "\u0301", "\u200d")
@@ -38,8 +38,7 @@ def find_reachability(
     """Find out which tokens can come out of a text.
 
     REACHED is witnessed: the `tokenizers` library gave the token for a text that was tried: the
-    token's own spelling, alone and between others; for a part of a character, whole characters it
-    is a part of.
+    token's own text, alone and between others; for a part of a character, characters that have it.
 
     UNREACHABLE is proved, of BPE only: merges go by rank and never look beyond the two symbols they
     join, so inside any text the characters of a token are merged as they are merged alone. If alone
@@ -58,13 +57,8 @@ def find_reachability(
     backend = token_bytes.backend
     found = dict.fromkeys(raws, Reachability.UNKNOWN)
     found |= {i: Reachability.RESERVED for i in reserved if i in raws}
-    waiting = [i for i, reach in found.items() if reach is Reachability.UNKNOWN]
-    alone: list[tuple[int, str]] = []
-    for i in waiting:
-        try:
-            alone.append((i, raws[i].decode()))
-        except UnicodeDecodeError:
-            continue
+    waiting = [i for i, state in found.items() if state is Reachability.UNKNOWN]
+    alone = [(i, text) for i in waiting if (text := whole_text(raws[i])) is not None]
     _try(backend, alone, found)
     waiting = [i for i in waiting if found[i] is Reachability.UNKNOWN]
     for i in _never_merged(token_bytes, waiting, raws):
@@ -110,7 +104,7 @@ def _never_merged(
             is_never = raw[0] in _NEVER
         else:
             is_never = token_bytes.byte_level and not _NEVER.isdisjoint(raw)
-            is_never |= [part.id for part in model.tokenize(token)] != [i]
+            is_never |= [merged.id for merged in model.tokenize(token)] != [i]
         if is_never:
             yield i
 
@@ -127,9 +121,8 @@ def _starters(token_bytes: TokenBytes) -> list[str]:
 
 def _texts_with(raw: bytes, starters: Sequence[str]) -> Iterator[str]:
     """Texts whose bytes hold `raw`, the likeliest to give its token first."""
-    try:
-        text = raw.decode()
-    except UnicodeDecodeError:
+    text = whole_text(raw)
+    if text is None:
         texts = _completed(raw)
     else:
         around = sorted(product(_BEFORE, _AFTER), key=lambda pair: len("".join(pair)))
@@ -149,10 +142,8 @@ def _completed(raw: bytes) -> Iterator[str]:
     pairs = list(product(_fronts(min(num_later, 3)), _tails(raw)))
     random.Random(0).shuffle(pairs)
     for front, tail in pairs:
-        try:
-            yield (front + raw + tail).decode()
-        except UnicodeDecodeError:
-            continue
+        if (text := whole_text(front + raw + tail)) is not None:
+            yield text
 
 
 def _fronts(num_later: int) -> list[bytes]:

@@ -1,7 +1,6 @@
-"""A tokenizer -> the texts that it doesn't give back.
+"""A tokenizer -> for each kind of text that decoding doesn't restore, one example.
 
-In: a `TextTokenizer`. Out: for each kind of text that decoding its tokens doesn't restore, one
-example. The texts are always the same. Must not import torch or transformers.
+The texts are always the same.
 """
 
 import random
@@ -17,7 +16,7 @@ _SEED = 0
 
 
 class Kind(StrEnum):
-    """How much is lost with a text: what any text has, a whole script, or what is rare."""
+    """How much is lost with a text: what any text has, a script, or what is rare."""
 
     PLAIN = "plain"
     SCRIPT = "script"
@@ -138,14 +137,14 @@ def give_back(tokenizer: TextTokenizer, text: str) -> str:
 
 
 def _shortest(tokenizer: TextTokenizer, text: str) -> tuple[str, str]:
-    """A part of a text that isn't given back, none of whose halves is at fault alone."""
+    """A substring that isn't given back, none of whose halves is at fault alone."""
     back = give_back(tokenizer, text)
     if back == f" {text}":
         return text[:20], give_back(tokenizer, text[:20])
     while len(text) > 1:
         half = (len(text) + 1) // 2
-        parts = (text[:half], text[half:], text[1:], text[:-1])
-        lost = ((part, give_back(tokenizer, part)) for part in parts)
+        shorter_texts = (text[:half], text[half:], text[1:], text[:-1])
+        lost = ((one, give_back(tokenizer, one)) for one in shorter_texts)
         shorter = next((pair for pair in lost if pair[0] != pair[1]), None)
         if shorter is None:
             break

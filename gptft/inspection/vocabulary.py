@@ -3,7 +3,7 @@
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import regex
@@ -12,7 +12,7 @@ from gptft.errors import ConfigError
 from gptft.files import JsonFields
 from gptft.inspection.reachability import Reachability, find_reachability
 from gptft.text.scripts import script_of
-from gptft.tokenization.token_bytes import TokenBytes
+from gptft.tokenization.token_bytes import TokenBytes, whole_text
 from gptft.tokenization.tokenizer import TextTokenizer
 
 SEVERAL_SCRIPTS = "several scripts"
@@ -23,42 +23,30 @@ _REGEX_SECONDS = 1.0  # for one token: a pattern that takes longer never ends
 
 
 @dataclass(frozen=True, slots=True)
-class VocabularyEntry(JsonFields):
+class VocabularyEntry:
     """One token of a vocabulary.
 
     Attributes:
         id: its number.
         token: the entry, as it stands in the vocabulary.
-        bytes: what it stands for, as UTF-8.
-        text: the same as text; None where it isn't whole characters.
+        text: what it stands for; None where that isn't whole characters.
+        bytes: the same as UTF-8.
         script: of its letters, or what it holds instead of letters.
-        is_special: marks something, and never comes out of text.
-        is_added: matched in the text before the model sees it.
+        special: it marks something, and never comes out of text.
+        added: it is matched in the text before the model sees it.
     """
 
     id: int
     token: str
-    bytes: bytes
     text: str | None
+    bytes: bytes
     script: str
-    is_special: bool
-    is_added: bool
-
-    def json_fields(self) -> dict[str, Any]:
-        """By name."""
-        return {
-            "id": self.id,
-            "token": self.token,
-            "text": self.text,
-            "bytes": self.bytes,
-            "script": self.script,
-            "special": self.is_special,
-            "added": self.is_added,
-        }
+    special: bool
+    added: bool
 
 
 @dataclass(frozen=True)
-class VocabularySummary(JsonFields):
+class VocabularySummary:
     """What a vocabulary holds. Special tokens are counted apart: they aren't in the tables.
 
     Attributes:
@@ -80,36 +68,18 @@ class VocabularySummary(JsonFields):
         longest: the tokens with most bytes, the longest first.
     """
 
-    json_names = (
-        "name",
-        "kind",
-        "num_tokens",
-        "num_ids",
-        "num_embeddings",
-        "num_with_space",
-        "num_partial",
-        "scripts",
-        "characters",
-        "lengths",
-        "special",
-        "added",
-        "unreachable",
-        "unknown",
-        "longest",
-    )
-
     name: str
     kind: str
     num_tokens: int
     num_ids: int
     num_embeddings: int | None
-    special: tuple[VocabularyEntry, ...]
-    added: tuple[VocabularyEntry, ...]
+    num_with_space: int
+    num_partial: int
     scripts: Mapping[str, int]
     characters: Mapping[int, int]
     lengths: Mapping[int, int]
-    num_with_space: int
-    num_partial: int
+    special: tuple[VocabularyEntry, ...]
+    added: tuple[VocabularyEntry, ...]
     unreachable: tuple[VocabularyEntry, ...]
     unknown: tuple[VocabularyEntry, ...]
     longest: tuple[VocabularyEntry, ...]
@@ -131,7 +101,7 @@ class VocabularySearch(JsonFields):
 
     def json_fields(self) -> dict[str, Any]:
         """The tokens, each with its reachability, and how many there are in all."""
-        tokens = [entry.json_fields() | {"reach": self.reach[entry.id]} for entry in self.entries]
+        tokens = [asdict(entry) | {"reach": self.reach[entry.id]} for entry in self.entries]
         return {"num_found": self.num_found, "tokens": tokens}
 
 
@@ -142,7 +112,7 @@ def summarize_vocabulary(tokenizer: TextTokenizer) -> VocabularySummary:
     """
     token_bytes = TokenBytes.of(tokenizer.backend)
     entries = _entries(tokenizer, token_bytes)
-    ordinary = [entry for entry in entries if not entry.is_special]
+    ordinary = [entry for entry in entries if not entry.special]
     reach = find_reachability(token_bytes, {entry.id: entry.bytes for entry in ordinary})
     whole = [entry.text for entry in ordinary if entry.text is not None]
     if prefix := token_bytes.prefix:
@@ -155,8 +125,8 @@ def summarize_vocabulary(tokenizer: TextTokenizer) -> VocabularySummary:
         num_tokens=len(entries),
         num_ids=tokenizer.vocab_size,
         num_embeddings=tokenizer.num_embeddings,
-        special=tuple(entry for entry in entries if entry.is_special),
-        added=tuple(entry for entry in ordinary if entry.is_added),
+        special=tuple(entry for entry in entries if entry.special),
+        added=tuple(entry for entry in ordinary if entry.added),
         scripts=dict(Counter(entry.script for entry in ordinary).most_common()),
         characters=_by_length(Counter(map(len, whole))),
         lengths=_by_length(Counter(len(entry.bytes) for entry in ordinary)),
@@ -213,7 +183,7 @@ def search_vocabulary(
     reach = find_reachability(
         token_bytes,
         {entry.id: entry.bytes for entry in shown},
-        reserved=[entry.id for entry in shown if entry.is_special],
+        reserved=[entry.id for entry in shown if entry.special],
     )
     return VocabularySearch(tuple(shown), reach, len(found))
 
@@ -225,14 +195,11 @@ def _entries(tokenizer: TextTokenizer, token_bytes: TokenBytes) -> list[Vocabula
     vocab = sorted((i, token) for token, i in backend.get_vocab(with_added_tokens=True).items())
     entries = []
     for i, token in vocab:
-        is_added, is_special = i in added, i in added and added[i].special
-        raw = token.encode() if is_special else token_bytes.of_entry(token, i)
-        try:
-            text = raw.decode()
-        except UnicodeDecodeError:
-            text = None
-        script = PART_OF_A_CHARACTER if text is None else kind_of(text)
-        entries.append(VocabularyEntry(i, token, raw, text, script, is_special, is_added))
+        special = i in added and added[i].special
+        raw = token.encode() if special else token_bytes.of_entry(token, i)
+        text = whole_text(raw)
+        kind = PART_OF_A_CHARACTER if text is None else kind_of(text)
+        entries.append(VocabularyEntry(i, token, text, raw, kind, special, i in added))
     return entries
 
 

@@ -1,8 +1,4 @@
-"""Texts -> how their words are split, in a sample; characters -> their scripts.
-
-In: texts, a tokenizer, and how often each character occurs. Out: words with what they cost in
-tokens, and characters by script. Must not import torch or transformers.
-"""
+"""Texts and a tokenizer -> words of a sample with what they cost, and characters by script."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,8 +1,7 @@
 """Models of one kind and shape -> one model, with the mean of their weights.
 
-In: a model, and others to be averaged with it. Out: the first one, changed. Runs that went on from
-one another, or from the same model, mostly lie in one basin of the loss, and the middle of it does
-better on new text than its rim. Knows no names of folders and no configs of ours.
+Runs that continue one another, or start from the same model, mostly lie in one basin of the loss,
+and the middle of it does better on new text than its rim.
 
 Source: Izmailov et al. 2018, "Averaging weights leads to wider optima and better generalization"
 (1803.05407); Wortsman et al. 2022, "Model soups" (2203.05482), section 2.
@@ -16,15 +15,15 @@ from transformers import PreTrainedModel
 
 from gptft.models.source import VOLATILE_FIELDS
 
-# What a config says besides what its model computes; and dropout, which takes no part in a weight.
-_NO_PART = VOLATILE_FIELDS | {
+# Fields that don't decide what the weights compute; dropout doesn't either.
+_IGNORED = VOLATILE_FIELDS | {
     "architectures",
     "bos_token_id",
     "eos_token_id",
     "initializer_range",
     "pad_token_id",
 }
-_NO_PART_WORDS = ("drop", "summary_")
+_IGNORED_WORDS = ("drop", "summary_")
 
 
 def average_weights(
@@ -59,7 +58,7 @@ def first_difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str | 
     'n_head'
     """
     for field in sorted({*one, *other}):
-        counts = field not in _NO_PART and not any(word in field for word in _NO_PART_WORDS)
+        counts = field not in _IGNORED and not any(word in field for word in _IGNORED_WORDS)
         if counts and one.get(field) != other.get(field):
             return field
     return None

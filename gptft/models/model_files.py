@@ -46,16 +46,6 @@ class ModelFiles:
         return self.json("config.json")
 
     @property
-    def tokenizer_config(self) -> dict[str, Any]:
-        """tokenizer_config.json."""
-        return self.json("tokenizer_config.json")
-
-    @property
-    def special_tokens_map(self) -> dict[str, Any]:
-        """special_tokens_map.json."""
-        return self.json("special_tokens_map.json")
-
-    @property
     def has_tokenizer(self) -> bool:
         """Whether one of the files is there that a tokenizer is kept in."""
         return any((self.folder / name).is_file() for name in ("tokenizer.json", "vocab.json"))

@@ -1,8 +1,7 @@
-"""Which device, and which dtype that device computes well in.
+"""What torch says of the machine -> a device, and a dtype that the device computes well in.
 
-In: what the machine can do, asked of torch. Out: a device and a dtype. A checkpoint's own dtype
-never decides alone: bfloat16 on a CPU without bfloat16 instructions is 30 to 200 times slower than
-float32.
+A checkpoint's own dtype never decides alone: bfloat16 on a CPU without bfloat16 instructions is 30
+to 200 times slower than float32.
 """
 
 from typing import Literal

@@ -228,7 +228,7 @@ def find_cut(text: str, *, before: int, engine: Engine, name: str) -> int | None
 
     Only places between a word and a space or line end are tried, and each is proved: what stands
     around it must encode cut as it does uncut. Tokenizers that treat the beginning of a text in
-    their own way fail that proof everywhere, and their documents stay whole.
+    their own way fail that proof everywhere, and their documents stay uncut.
 
     Args:
         text: a stretch of a document.
@@ -237,7 +237,7 @@ def find_cut(text: str, *, before: int, engine: Engine, name: str) -> int | None
         name: of the file, for messages.
 
     Raises:
-        DataError: no such place, in a text too long to encode whole.
+        DataError: no such place, in a text too long to encode uncut.
     """
     start = max(before - _CUT_WINDOW, 1)
     end = min(before, len(text) - _CUT_CONTEXT)
@@ -245,8 +245,8 @@ def find_cut(text: str, *, before: int, engine: Engine, name: str) -> int | None
     for place in reversed(places[-_CUT_CANDIDATES:]):
         left = text[max(place - _CUT_CONTEXT, 0) : place]
         right = text[place : place + _CUT_CONTEXT]
-        parts = np.concatenate([engine.probe(left), engine.probe(right)])
-        if np.array_equal(engine.probe(left + right), parts):
+        apart = np.concatenate([engine.probe(left), engine.probe(right)])
+        if np.array_equal(engine.probe(left + right), apart):
             return place
     if len(text) > _LONGEST_UNCUT:
         raise DataError(

@@ -1,7 +1,6 @@
-"""A corpus -> a part to learn from and a part to measure on, and what the latter costs.
+"""A corpus -> passages to learn from and to measure on, and what the latter cost in a tokenizer.
 
-In: names of texts. Out: both parts as streams of passages, drawn alike on every machine, and what
-a tokenizer makes of the held-out one. Must not import torch or transformers.
+The draw is the same on every machine.
 """
 
 from collections.abc import Iterator, Sequence

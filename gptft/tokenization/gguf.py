@@ -1,8 +1,8 @@
-"""A GGUF file -> its tokenizer, read from the header alone.
+"""A GGUF file -> the tokenizer in its header.
 
-In: a .gguf file. Out: a tokenizer that gives the ids of the one the file was made from, its special
-tokens, and what the header says of the model. Tensors are never read. What can't be rebuilt exactly
-with the `tokenizers` library is refused by name. Must not import torch or transformers.
+Tensors are never read. What can't be rebuilt exactly with the `tokenizers` library is refused by
+name. The `gguf` package isn't used: its reader (0.19) makes an array of every string, 9 s and
+660 MB for the vocabulary of Llama 3 where this takes 0.2 s, and accepts files that are cut off.
 
 Source: the GGUF specification, versions 2 and 3, of the ggml project.
 """
@@ -55,7 +55,7 @@ class FileTokenizer:
 
 
 class _DamagedError(Exception):
-    """What is wrong with a header, in words that go on from the file's name."""
+    """What is wrong with a header, in words that follow the file's name."""
 
 
 def open_gguf(path: Path) -> FileTokenizer:
@@ -245,7 +245,7 @@ def _sentencepiece(
 ) -> Tokenizer:
     """SentencePiece's BPE: a pair is merged that makes the token with the best score.
 
-    The pairs that make one token stand in the order transformers gives them, longest first part
+    The pairs that make one token stand in the order transformers gives them, longest left side
     first; SentencePiece itself takes the leftmost of them.
 
     Source: Kudo & Richardson 2018 (1808.06226), section 3.1.
@@ -278,18 +278,18 @@ def _sentencepiece(
         )
     )
     spaces = normalizers.Replace(" ", _SPACE)
-    parts = [decoders.Replace(_SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
+    steps = [decoders.Replace(_SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
     if pairs.get("tokenizer.ggml.add_space_prefix", True):
         backend.normalizer = normalizers.Sequence([normalizers.Prepend(_SPACE), spaces])
-        parts.append(decoders.Strip(" ", 1, 0))
+        steps.append(decoders.Strip(" ", 1, 0))
     else:
         backend.normalizer = spaces
-    backend.decoder = decoders.Sequence(parts)
+    backend.decoder = decoders.Sequence(steps)
     return backend
 
 
 def _named(pairs: Mapping[str, Any], tokens: Sequence[str]) -> dict[str, str]:
-    """Special tokens by the names that the rest of gptft has for them."""
+    """Special tokens by their names in transformers."""
     keys = {
         "eos_token": "eos_token_id",
         "bos_token": "bos_token_id",

@@ -1,8 +1,4 @@
-"""A corpus -> the words that would save most tokens, were each of them one token.
-
-In: a tokenizer and the part of a corpus to learn from. Out: words, the best first. Must not import
-torch or transformers.
-"""
+"""A tokenizer and a corpus -> the words that would save most tokens, were each one token."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -16,7 +12,7 @@ from gptft.tokenization.evaluation import SplitCorpus
 from gptft.tokenization.token_bytes import TokenBytes
 from gptft.tokenization.tokenizer import TextTokenizer
 
-_MAX_WORDS = 1_000_000  # distinct words that are counted; later ones are passed over
+_MAX_WORDS = 1_000_000  # distinct words that are counted; later ones are skipped
 _MIN_LETTERS = 2
 _CANDIDATES = 4  # times as many as wanted are weighed against what they break
 _ROUNDS = 5  # of leaving out words that a longer one takes the occurrences of
@@ -42,8 +38,8 @@ def learn_words(
 
     Args:
         tokenizer: what the words cost tokens in.
-        corpus: its training part is learned from. Of very many distinct words the first million is
-            counted.
+        corpus: its training passages are learned from. Of very many distinct words the first
+            million is counted.
         num: the most words wanted.
         can_be_added: whether the tokenizer takes a word as a new token.
         progress: told ("learning", bytes done, bytes in all).

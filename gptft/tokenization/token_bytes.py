@@ -90,6 +90,18 @@ class TokenBytes:
         return found
 
 
+def whole_text(raw: bytes) -> str | None:
+    r"""The text of bytes that are whole characters, else None.
+
+    >>> whole_text(b"\xd0\xb4"), whole_text(b"\xd0")
+    ('д', None)
+    """
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return None
+
+
 def drop_first_space(tokens: list[bytes]) -> None:
     """Remove the first space, in place, where the first token that isn't empty begins with one."""
     first = next((number for number, raw in enumerate(tokens) if raw), None)

@@ -203,7 +203,7 @@ def _open_folder(files: ModelFiles) -> Tokenizer:
         model = models.BPE.from_file(str(vocab), str(merges))
     except Exception as error:  # tokenizers raises bare Exception
         raise ModelError(f"{vocab} and {merges} can't be read: {error}.") from None
-    prefix = bool(files.tokenizer_config.get("add_prefix_space", False))
+    prefix = bool(files.json("tokenizer_config.json").get("add_prefix_space", False))
     backend = byte_level(model, add_prefix_space=prefix)
     _add_tokens(backend, files)
     return backend
@@ -258,7 +258,7 @@ def _special_tokens(
     The order is tokenizer_config.json, special_tokens_map.json, then the ids in config.json. A
     token the vocabulary doesn't hold is left out. -1, as some config.json have it, is no token.
     """
-    naming = (files.tokenizer_config, files.special_tokens_map)
+    naming = [files.json(f"{name}.json") for name in ("tokenizer_config", "special_tokens_map")]
     found: dict[str, str] = {}
     for name in _SPECIAL_NAMES:
         named = [_token_text(values.get(name)) for values in naming]
@@ -272,7 +272,7 @@ def _special_tokens(
 
 
 def _token_text(value: Any) -> str | None:
-    """A special token as tokenizer_config.json spells it: a string or {"content": ...}.
+    """A special token as tokenizer_config.json has it: a string or {"content": ...}.
 
     >>> _token_text({"content": "</s>", "lstrip": False})
     '</s>'

@@ -7,7 +7,7 @@ from itertools import accumulate, pairwise
 
 from gptft.errors import ConfigError
 from gptft.files import JsonFields
-from gptft.tokenization.token_bytes import TokenBytes
+from gptft.tokenization.token_bytes import TokenBytes, whole_text
 from gptft.tokenization.tokenizer import TextTokenizer
 
 _LATER_BYTES = bytes(range(0x80, 0xC0))  # in UTF-8, all of a character but its first
@@ -247,11 +247,3 @@ def _shared(spans: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
         furthest = max(furthest, end)
     if spans:
         yield first, len(spans)
-
-
-def whole_text(raw: bytes) -> str | None:
-    """Bytes as text; None where they aren't whole characters."""
-    try:
-        return raw.decode()
-    except UnicodeDecodeError:
-        return None

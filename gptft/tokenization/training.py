@@ -41,7 +41,7 @@ class TrainedTokenizer:
         path: its folder.
         kind: bpe, unigram or wordpiece.
         vocab_size: ids in all; may be fewer than asked for where the text gives no more.
-        special_tokens: its special tokens, in the order of their ids, EOS first.
+        special_tokens: in the order of their ids, EOS first.
         passages: passages of the corpus: documents, or up to 10,000 characters of longer ones.
         held_out: how many of them were held out; 0 where it was measured on the text it learned.
         costs: what the held-out text costs, in this tokenizer first.

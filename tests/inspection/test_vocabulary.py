@@ -258,7 +258,7 @@ def test_search_by_text() -> None:
     assert search_vocabulary(PICO, text=" мир").entries[0].text == " мир"
     assert search_vocabulary(PICO, text="ĠÐ¼Ð¸ÑĢ").entries[0].text == " мир"
     (eos,) = search_vocabulary(PICO, text="endoftext").entries
-    assert eos.is_special
+    assert eos.special
     assert search_vocabulary(PICO, text="東京").num_found == 0
 
 

@@ -10,7 +10,7 @@ import torch
 
 from gptft.decoding.cached_model import CachedModel
 from gptft.decoding.loaded_model import LoadedModel
-from gptft.tokenization.tokens import whole_text
+from gptft.tokenization.token_bytes import whole_text
 
 
 def heal(loaded: LoadedModel, ids: Sequence[int]) -> list[int]:
