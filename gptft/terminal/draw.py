@@ -20,7 +20,7 @@ Line: TypeAlias = "list[Segment]"
 
 GAP = "  "  # between columns
 _EIGHTHS = " ▏▎▍▌▋▊▉"
-_MIN_FOLDED = 8  # cells of a column that folds, however narrow the terminal
+_NARROWEST = {"l": 2, "c": 6}  # cells of a column that folds or is cut, whatever the terminal
 _MIN_WIDTH = 12  # cells; a terminal narrower still is drawn as if it were so wide
 # From likely to unlikely: the least probability, and black on one of the 256 fixed colours, from
 # blue to red through yellow: readable on any background, told apart without red and green.
@@ -90,8 +90,8 @@ class Table:
         room = width - len(GAP) * (len(widths) - 1) - sum(widths)
         room += sum(widths[at] for at in narrowed)
         for left, at in enumerate(sorted(narrowed, key=lambda at: widths[at])):
-            share = max(room // (len(narrowed) - left), _MIN_FOLDED)
-            widths[at] = min(widths[at], share)
+            share = room // (len(narrowed) - left)
+            widths[at] = min(widths[at], max(share, _NARROWEST[self.align[at]]))
             room -= widths[at]
         return widths
 

@@ -82,6 +82,11 @@ class TestTable:
         assert table.widths(50) == [4, 21, 21]
         assert table.widths(100) == [4, 30, 30]
 
+    def test_folding_loses_nothing_on_a_narrow_terminal(self):
+        row = ("a" * 14, "default", "whole number, at least 1", "Tokens to write at most.")
+        lines = lines_of(Table([row], "nlll"), width=40)
+        assert sorted("".join("".join(lines).split())) == sorted("".join(row).replace(" ", ""))
+
     def test_cells_with_styles_of_their_own(self):
         cell = Text.assemble(("а", "bold"), "б\n", ("в", "red"))
         table = Table([("1", cell), ("2", "г")], "rl", styles=["", "dim"])
