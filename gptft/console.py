@@ -1,8 +1,7 @@
-"""Where text goes: results to stdout, progress and notices to stderr.
+"""Strings and rich renderables -> stdout for results, stderr for progress and notices.
 
-In: strings and rich renderables. Out: what a person or a script reads. On a terminal rich colours
-and wraps; off a terminal lines stay whole, uncoloured and unwrapped, so that they can be piped.
-Of several processes of one run only the first speaks. Must not import torch or transformers.
+On a terminal rich colours and wraps; off one lines are neither coloured nor wrapped, so that they
+can be piped. Of several processes of one run only the first prints.
 """
 
 import json
@@ -70,7 +69,7 @@ def result_json(value: Any) -> None:
 
 
 def is_first_process() -> bool:
-    """Whether this is the one process of a run that speaks and writes for all."""
+    """Whether this is the one process of a run that prints and writes for all."""
     return os.environ.get("RANK", "0") == "0"
 
 

@@ -34,9 +34,9 @@ def novelty(
 ) -> None:
     """Say how much of what a RUN's model writes is copied from its training text.
 
-    Of each text: the longest span that stands there word for word, where, and the share of its runs
-    of 4, 8 and 16 tokens that do. Short runs are common property: what held-out text shares with
-    the training text, where the run has some (data.validation), is the measure.
+    For each text: the longest span copied word for word, where it is in the training text, and the
+    share of its runs of 4, 8 and 16 tokens that are there. Short runs occur in any text: compare
+    with what held-out text shares with the training text, if the run has some (data.validation).
     """
     from gptft.console import notice, result_json
     from gptft.errors import ConfigError
@@ -169,7 +169,7 @@ def _print(measured: "Memorization") -> None:
     if measured.held_out is None:
         notice(
             "The run held no text out to compare this with (data.validation). Short runs of tokens "
-            "are common property: by themselves they don't say that a text was copied."
+            "occur in any text: by themselves they don't show that a text was copied."
         )
     elif measured.held_out_duplicates:
         duplicates = count(measured.held_out_duplicates, "held-out document")

@@ -37,7 +37,9 @@ Dtype = Annotated[
     Literal["auto", "float32", "bfloat16", "float16"] | None,
     typer.Option(help="Of the weights; auto is what the device is fast in."),
 ]
-UseCpu = Annotated[bool, typer.Option("--cpu", help="Leave an accelerator alone.")]
+UseCpu = Annotated[
+    bool, typer.Option("--cpu", help="Run on the CPU even if an accelerator is available.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 

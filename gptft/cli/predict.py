@@ -1,4 +1,4 @@
-"""`gptft predict`: a model and a prompt -> what it would go on with, token by token."""
+"""`gptft predict`: a model and a prompt -> how it would continue, token by token."""
 
 from typing import Annotated, Any
 
@@ -23,10 +23,10 @@ def predict(
         typer.Argument(metavar="MODEL", help="A run folder, a model folder, a hub id, or pico."),
     ],
     prompt: Annotated[
-        str | None, typer.Option("--prompt", "-p", help="The text to go on from.")
+        str | None, typer.Option("--prompt", "-p", help="The text to continue.")
     ] = None,
     steps: Annotated[
-        int, typer.Option(min=1, help="Tokens to go on by, the likeliest each time.")
+        int, typer.Option(min=1, help="Tokens to continue by, the likeliest each time.")
     ] = 1,
     top: Annotated[int, typer.Option(min=1, help="Tokens to show a step.")] = 10,
     other: Annotated[
@@ -44,7 +44,7 @@ def predict(
     """Show the likeliest next tokens, and what settings make of them.
 
     Settings are those of gptft generate: each is shown with how many tokens it keeps, and a token
-    that it takes away with its name.
+    that it removes with its name.
     """
     from gptft.console import result, result_json
     from gptft.decoding.settings import check_strategies, choose_settings

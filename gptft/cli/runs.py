@@ -101,7 +101,7 @@ def verify(
 def _table(listing: "Listing", folder: Path) -> Drawn:
     """Columns that fold long names, and below them why runs aren't done; off a terminal tabs.
 
-    Off a terminal the whole path comes first and the reason last.
+    Off a terminal the complete path comes first and the reason last.
     """
 
     def draw(console: "Console", width: int) -> "Iterator[RenderableType]":

@@ -1,4 +1,4 @@
-"""`gptft score`: a model and a text -> how well it expects every token, and the whole."""
+"""`gptft score`: a model and a text -> how well it predicts every token, and all of them."""
 
 import sys
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from gptft.cli.options import AsJson
+from gptft.cli.options import AsJson, UseCpu
 
 
 def score(
@@ -26,7 +26,7 @@ def score(
         Literal["auto", "float32", "bfloat16", "float16"],
         typer.Option(help="Of the weights; auto is what the device is fast in."),
     ] = "auto",
-    use_cpu: Annotated[bool, typer.Option("--cpu", help="Leave an accelerator alone.")] = False,
+    use_cpu: UseCpu = False,
     as_json: AsJson = False,
 ) -> None:
     """Show how surprised a model is by TEXT: every token, perplexity, bits per byte.

@@ -25,7 +25,7 @@ Files = Annotated[
         "--file",
         "-f",
         metavar="PATH",
-        help="A text file, shown piece by piece up to 100 kB. A larger one, several (repeat -f), a "
+        help="A text file, shown token by token up to 100 kB. A larger one, several (repeat -f), a "
         "folder, a glob or hub:NAME are counted as a corpus.",
     ),
 ]
@@ -34,16 +34,17 @@ ModelName = Annotated[
 ]
 Compared = Annotated[
     list[str],
-    typer.Option("--compare", metavar="MODEL", help="Set it beside --model; repeatable."),
+    typer.Option("--compare", metavar="MODEL", help="Compare this one with --model's; repeatable."),
 ]
 Html = Annotated[
-    Path | None, typer.Option("--html", metavar="FILE", help="Write the pieces as a page, too.")
+    Path | None,
+    typer.Option("--html", metavar="FILE", help="Write the tokens as a page, too."),
 ]
 AsBytes = Annotated[
     bool, typer.Option("--bytes", help="A line a token: bytes, offsets in bytes and characters.")
 ]
 Merges = Annotated[
-    bool, typer.Option("--merges", help="How each word of TEXT comes to be, merge by merge.")
+    bool, typer.Option("--merges", help="How each word of TEXT is built, merge by merge.")
 ]
 Vocabulary = Annotated[bool, typer.Option("--vocab", help="What the vocabulary holds.")]
 Search = Annotated[
@@ -136,11 +137,11 @@ def _check_flags(
 
 
 def _is_corpus(files: Sequence[Path], shown: Sequence[str]) -> bool:
-    """Whether the files are too much to be shown piece by piece.
+    """Whether the files are too much to be shown token by token.
 
     Args:
         files: what --file names.
-        shown: flags given that show pieces.
+        shown: flags given that show tokens.
     """
     from gptft.errors import ConfigError
 
@@ -195,7 +196,7 @@ def _vocabulary(model: str, search_for: dict[str, Any] | None, *, as_json: bool)
 
 
 def _count(files: Sequence[Path], models: Sequence[str], *, as_json: bool) -> None:
-    """Count the tokens of whole files, by each tokenizer."""
+    """Count the tokens of files, by each tokenizer."""
     gc.enable()  # this takes long
     from gptft.console import notice, result, result_json
     from gptft.files import as_json as values_of

@@ -65,7 +65,7 @@ def train(
         if as_json:
             result_json({**earlier["result"], "resumed_steps": 0})
         else:
-            result(f"{run_dir} is complete: {steps:,} steps. Train further with --extend.")
+            result(f"{run_dir} is complete: {count(steps, 'step')}. Train further with --extend.")
         return
     if not is_yaml(config_file):
         notice(

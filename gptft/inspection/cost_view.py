@@ -85,7 +85,7 @@ def costs_instead(measured: MeasuredText) -> list[str]:
 
 
 def _comparisons(measured: MeasuredText) -> Iterator[tuple[str, str]]:
-    """What a text is held against, by name."""
+    """What a text's tokens are compared with, by name."""
     cost = measured.cost
     if not cost.num_tokens:
         return
