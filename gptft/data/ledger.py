@@ -4,9 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Literal
 
-from gptft.documents.sources import account_of_skipped
 from gptft.files import JsonFields
-from gptft.terminal.words import count, percent
+from gptft.terminal.words import account_of_skipped, count, percent
 
 NAMED = 5  # so many of a kind are named one by one, the rest are counted
 

@@ -19,11 +19,11 @@ from gptft.config.sections import DataConfig
 from gptft.documents.formats.registry import SUFFIXES
 from gptft.errors import DataError
 from gptft.terminal.text import shown_path
+from gptft.terminal.words import account_of_skipped
 from gptft.text.streams import content_suffix
 
 HUB_PREFIX = "hub:"
 VALIDATION = -1  # the source number of what data.validation names
-_MAX_NAMED = 5  # so many of a kind are named one by one, the rest are counted
 
 
 @dataclass(frozen=True)
@@ -279,17 +279,3 @@ def _nothing_found(name: str, passed_over: Mapping[str, str]) -> str:
     return (
         f"{name} holds no text, only {account}. Name a file or a glob to read it whatever its name."
     )
-
-
-def account_of_skipped(skipped: Mapping[str, int]) -> str:
-    """What was passed over, in words, the most frequent first.
-
-    >>> account_of_skipped({".png": 3, "hidden": 1})
-    '4 files (3 .png, 1 hidden)'
-    """
-    ordered = sorted(skipped.items(), key=lambda item: (-item[1], item[0]))
-    named = [f"{count:,} {reason}" for reason, count in ordered[:_MAX_NAMED]]
-    rest = sum(count for _, count in ordered[_MAX_NAMED:])
-    named += [f"{rest:,} others"] if rest else []
-    total = sum(skipped.values())
-    return f"{total:,} file{'' if total == 1 else 's'} ({', '.join(named)})"

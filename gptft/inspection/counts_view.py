@@ -2,12 +2,11 @@
 
 from collections.abc import Sequence
 
-from gptft.documents.sources import account_of_skipped
 from gptft.inspection.cost_view import rate
 from gptft.inspection.counts import CountedToken, Counts
 from gptft.terminal.draw import Drawn, Table, stacked
 from gptft.terminal.text import visible
-from gptft.terminal.words import percent
+from gptft.terminal.words import account_of_skipped, percent
 
 _SHOWN = 10  # of a list
 _SHOWN_SCRIPTS = 5

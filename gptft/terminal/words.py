@@ -4,6 +4,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+_MAX_REASONS = 5
+
 
 def percent(share: float | None, *, decimals: int = 1) -> str:
     """A share in per cent: never 0 where there is something, nor 100 where something lacks.
@@ -40,6 +42,19 @@ def count(number: int, noun: str, plural: str | None = None) -> str:
     ('1 step', '2,000 steps', '0 copies')
     """
     return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
+
+
+def account_of_skipped(skipped: Mapping[str, int]) -> str:
+    """How many files were skipped by reason, the five most frequent reasons by name.
+
+    >>> account_of_skipped({".png": 3, "hidden": 1})
+    '4 files (3 .png, 1 hidden)'
+    """
+    ordered = sorted(skipped.items(), key=lambda item: (-item[1], item[0]))
+    named = [f"{number:,} {reason}" for reason, number in ordered[:_MAX_REASONS]]
+    rest = sum(number for _, number in ordered[_MAX_REASONS:])
+    named += [f"{rest:,} others"] if rest else []
+    return f"{count(sum(skipped.values()), 'file')} ({', '.join(named)})"
 
 
 def first_of(names: Sequence[str], at_most: int) -> str:

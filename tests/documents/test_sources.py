@@ -9,11 +9,11 @@ from gptft.config.sections import DataConfig
 from gptft.documents.sources import (
     VALIDATION,
     FoundTexts,
-    account_of_skipped,
     find_texts,
 )
 from gptft.errors import DataError
 from gptft.terminal.text import shown_path
+from gptft.terminal.words import account_of_skipped
 from tests.documents.reference import write_files
 
 
