@@ -20,12 +20,13 @@ from gptft.decoding.loaded_model import open_model
 from gptft.decoding.logprobs import check_logits, log_probabilities
 from gptft.decoding.processors import named_processors
 from gptft.decoding.settings import Settings, with_seed
-from gptft.decoding.special_tokens import check_ids, excerpt
+from gptft.decoding.special_tokens import check_ids
 from gptft.errors import ConfigError
 from gptft.files import JsonFields
 from gptft.models.load import context_of
 from gptft.models.precision import DtypeName
-from gptft.terminal.text import visible
+from gptft.terminal.text import quoted, visible
+from gptft.terminal.words import count
 from gptft.tokenization.tokens import Token
 
 NamedProcessors = Sequence[tuple[str, LogitsProcessor]]
@@ -366,10 +367,9 @@ def _check_room(model: PreTrainedModel, ids: Sequence[int], *, prompt: str, step
     context = context_of(model)
     if context is not None and len(ids) + steps - 1 > context:
         raise ConfigError(
-            f"The prompt {excerpt(prompt)} has {len(ids):,} tokens, and with {steps:,} "
-            f"{'step' if steps == 1 else 'steps'} it doesn't fit the model's context of "
-            f"{context:,}. Shorten the prompt"
-            + (", or lower --steps." if steps > 1 and len(ids) <= context else ".")
+            f"The prompt {quoted(prompt, at_most=30)} has {count(len(ids), 'token')}, and with "
+            f"{count(steps, 'step')} it doesn't fit the model's context of {context:,}. Shorten "
+            "the prompt" + (", or lower --steps." if steps > 1 and len(ids) <= context else ".")
         )
 
 

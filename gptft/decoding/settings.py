@@ -21,7 +21,7 @@ from gptft.decoding.strategies import (
     listed,
 )
 from gptft.errors import ConfigError
-from gptft.terminal.words import short_value
+from gptft.terminal.words import first_of, short_value
 
 _DRAWN_SEEDS = 2**31
 _ALWAYS_SHOWN = ("max_new_tokens",)
@@ -214,9 +214,7 @@ def users_of(name: str, *, at_most: int = 6) -> str:
     ('constrained_beam', 'beam, beam_sampling, div')
     """
     names = [row.name for row in STRATEGIES.values() if name in row.takes]
-    if len(names) > at_most:
-        return f"{', '.join(names[:at_most])} and {len(names) - at_most} more"
-    return listed(names)
+    return first_of(names, at_most) if len(names) > at_most else listed(names)
 
 
 def _missing(strategy: Strategy, settings: Settings) -> Iterator[str]:

@@ -12,6 +12,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from gptft.errors import ConfigError, ModelError
 from gptft.models.load import context_of
+from gptft.terminal.text import quoted
+from gptft.terminal.words import count
 
 
 @dataclass(frozen=True)
@@ -95,18 +97,12 @@ def check_context(
             else "Shorten the prompt"
         )
         problems.append(
-            f"The prompt {excerpt(prompt)} has {len(ids):,} tokens, and with max_new_tokens "
-            f"{max_new_tokens:,} it doesn't fit the model's context of {context:,}. {way_out}, or "
-            "let --window forget its beginning."
+            f"The prompt {quoted(prompt, at_most=30)} has {count(len(ids), 'token')}, and with "
+            f"max_new_tokens {max_new_tokens:,} it doesn't fit the model's context of "
+            f"{context:,}. {way_out}, or let --window forget its beginning."
         )
     if problems:
         raise ConfigError(*problems)
-
-
-def excerpt(prompt: str, *, length: int = 30) -> str:
-    """The beginning of a prompt, in one line."""
-    line = " ".join(prompt[: length + 1].split())
-    return f'"{line[:length]}…"' if len(prompt) > length else f'"{line}"'
 
 
 def _num_ids(model: PreTrainedModel) -> int:

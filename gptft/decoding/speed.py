@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 from gptft.files import JsonFields
 from gptft.models.load import context_of
-from gptft.terminal.words import percent
+from gptft.terminal.words import count, percent
 
 if TYPE_CHECKING:
     from gptft.decoding.engine import Generated
@@ -68,8 +68,8 @@ class Speed(JsonFields):
         kept = "" if share is None else f", {percent(share, decimals=0)} of drafts kept"
         first = self.seconds_to_first_token
         return (
-            f"{self.num_tokens:,} tokens in {self.seconds:.2f} s: {self.tokens_per_s:,.1f} a "
-            f"second, first after {first:.3f} s; {self.tokens_per_call:.2f} a call{kept}"
+            f"{count(self.num_tokens, 'token')} in {self.seconds:.2f} s: "
+            f"{self.tokens_per_s:,.1f} a second, first after {first:.3f} s; {self.tokens_per_call:.2f} a call{kept}"
         )
 
 

@@ -4,8 +4,9 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from gptft.inspection.audit import Audit
-from gptft.inspection.audit_finding import Finding, shown
+from gptft.inspection.audit_finding import Finding
 from gptft.terminal.draw import Drawn, Table, plain_lines
+from gptft.terminal.text import escaped
 from gptft.terminal.words import count
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def audit_view(audit: Audit) -> Drawn:
 
         if not console.is_terminal:
             cells = ((f.level, f.what, f.where, f.do) for f in audit.findings)
-            return [plain_lines([*("\t".join(map(_line, row)) for row in cells), f"# {counts}"])]
+            return [plain_lines([*("\t".join(map(escaped, row)) for row in cells), f"# {counts}"])]
         rows = [(Text(f.level, _STYLES[f.level]), _described(f)) for f in audit.findings]
         return [Table(rows, "nl"), "", Text(counts, "bold")]
 
@@ -36,12 +37,7 @@ def audit_view(audit: Audit) -> Drawn:
 def _described(finding: Finding) -> "Text":
     from rich.text import Text
 
-    text = Text(_line(finding.what))
+    text = Text(escaped(finding.what))
     if finding.do:
-        text.append(f"\n{_line(finding.do)}", "italic")
-    return text.append(f"\n{_line(finding.where)}" if finding.where else "", "dim")
-
-
-def _line(text: str) -> str:
-    """A line that a terminal shows and doesn't obey: files may hold anything."""
-    return "".join(c if c.isprintable() else shown(c) for c in text)
+        text.append(f"\n{escaped(finding.do)}", "italic")
+    return text.append(f"\n{escaped(finding.where)}" if finding.where else "", "dim")

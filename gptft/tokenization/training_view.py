@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from gptft.terminal.draw import Table
 from gptft.terminal.text import visible
-from gptft.terminal.words import count
+from gptft.terminal.words import count, first_of
 from gptft.tokenization.evaluation import Cost
 from gptft.tokenization.extension import ExtendedTokenizer
 from gptft.tokenization.training import TrainedTokenizer
@@ -42,9 +42,7 @@ def extended_view(extended: ExtendedTokenizer) -> "RenderableType":
     from rich.console import Group
     from rich.text import Text
 
-    shown = ", ".join(map(visible, [*extended.added][:_MAX_SHOWN]))
-    if (more := len(extended.added) - _MAX_SHOWN) > 0:
-        shown += f" and {more:,} more"
+    shown = first_of([*map(visible, extended.added)], _MAX_SHOWN)
     number = count(len(extended.added), "token")
     said = f"{extended.path}: {number} added to {extended.model}{': ' * bool(shown)}{shown}."
     parts: list[RenderableType] = [Text(said)]

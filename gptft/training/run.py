@@ -19,6 +19,7 @@ from gptft.files import as_json, keep_json_lines, write_json, write_text
 from gptft.runs import run_folder
 from gptft.runs.checkpoints import Checkpoint, clear_leftovers, newest_valid
 from gptft.runs.read import BeforeAfter, Sample
+from gptft.terminal.words import count
 from gptft.training.evaluation import EvaluationStoppedError, Measured
 from gptft.training.fingerprint import fingerprint
 from gptft.training.model_saving import save_model
@@ -82,8 +83,8 @@ class Run:
         if earlier is not None:
             self._resume(earlier, resume)
         self._notify(
-            f"Training {setup.num_parameters:,} parameters in {setup.dtype} on "
-            f"{self._trainer.args.device.type}, {len(setup.store):,} blocks."
+            f"Training {count(setup.num_parameters, 'parameter')} in {setup.dtype} on "
+            f"{self._trainer.args.device.type}, {count(len(setup.store), 'block')}."
         )
         if earlier is not None and "before" in earlier:
             self._before = _measured_from(earlier["before"])
