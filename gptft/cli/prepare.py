@@ -4,14 +4,7 @@ from typing import Annotated
 
 import typer
 
-from gptft.cli.options import (
-    AsJson,
-    ConfigFile,
-    Overrides,
-    prepare_with_progress,
-    progress_bar,
-    read_config,
-)
+from gptft.cli.options import AsJson, ConfigFile, Overrides, progress_bar, read_config
 
 
 def prepare(
@@ -23,7 +16,7 @@ def prepare(
     ] = None,
     shard: Annotated[
         str | None,
-        typer.Option("--shard", metavar="I/N", help="Encode the Ith of N parts of the corpus."),
+        typer.Option("--shard", metavar="I/N", help="Encode the Ith of N shards of the corpus."),
     ] = None,
     merge: Annotated[
         bool, typer.Option("--merge", help="Pack the blocks out of the shards that are there.")
@@ -32,33 +25,36 @@ def prepare(
 ) -> None:
     """Read, tokenize and pack the texts of CONFIG, and print where every token went."""
     from gptft.console import notice, result, result_json
-    from gptft.data.plan import plan_packing
+    from gptft.data.plan import check_average, plan_packing
+    from gptft.data.prepare import prepare_blocks
     from gptft.data.shards import Shard, merge_shards, prepare_shard
     from gptft.errors import ConfigError
 
     if shard is not None and (merge or preview is not None):
         raise ConfigError("--shard goes with neither --merge nor --preview. Give it alone.")
     config = read_config(config_file, overrides)
+    plan = plan_packing(config)
     if shard is not None:
-        plan = plan_packing(config)
         with progress_bar() as progress:
-            part = prepare_shard(plan, Shard.parse(shard), progress=progress, notify=notice)
+            encoded = prepare_shard(plan, Shard.parse(shard), progress=progress, notify=notice)
         if as_json:
-            result_json(part)
+            result_json(encoded)
             return
-        for sentence in part.sentences():
+        for sentence in encoded.sentences():
             result(sentence)
         notice(f"When all are there: gptft prepare {config_file} --merge")
         return
     if merge:
-        prepared = merge_shards(plan_packing(config), notify=notice)
+        prepared = merge_shards(plan, notify=notice)
     else:
-        prepared = prepare_with_progress(config)
+        check_average(config.model, plan.tokenizer)
+        with progress_bar() as progress:
+            prepared = prepare_blocks(plan, progress=progress, notify=notice)
     block = None
     if preview is not None:
         from gptft.data.preview import preview_block
 
-        block = preview_block(config, prepared, preview)
+        block = preview_block(plan, prepared, preview)
     if as_json:
         shown = {} if block is None else {"preview": block}
         result_json({**prepared.json_fields(), **shown})
@@ -66,5 +62,7 @@ def prepare(
     for sentence in prepared.sentences():
         result(sentence)
     if block is not None:
+        from gptft.data.preview_view import preview_view
+
         result("")
-        result(block.render())
+        result(preview_view(block))

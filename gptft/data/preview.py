@@ -1,43 +1,21 @@
-"""A block of the training split -> what a person sees of it: text, borders, and what is predicted.
-
-In: a config and its prepared blocks. Out: a frozen `BlockPreview`, as JSON or for a terminal. What
-a text holds never reaches a terminal raw: a control character is shown as its code point, a stray
-byte as its digits. Must not import torch or transformers, and rich only to draw.
-"""
+"""Prepared blocks -> one block of the training split: its text, borders, and what is predicted."""
 
 import codecs
-import re
-import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gptft.config.sections import Config
 from gptft.data.pack import Prepared
-from gptft.data.plan import plan_packing
+from gptft.data.plan import PackingPlan
 from gptft.data.store import BlockStore
 from gptft.errors import ConfigError
 from gptft.files import JsonFields
-from gptft.terminal.text import visible
+from gptft.terminal.text import harmless
 from gptft.tokenization.token_bytes import TokenBytes, drop_first_space
 from gptft.tokenization.token_ids import TokenIds
 from gptft.tokenization.tokenizer import TextTokenizer, load_tokenizer
-
-if TYPE_CHECKING:
-    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
-    from rich.text import Text
-
-_EOS_MARK = "⏎ EOS"
-_UNTRAINED = "dim underline"
-# Of the 256 fixed colours a blue and a brown: contrast above 4 to 1 on black and on white, and
-# told apart by those who can't tell red from green.
-_COLOURS = ("color(31)", "color(130)")
-_RUN = re.compile("[\udc80-\udcff]+|[^\n\t -~]")  # bytes that can't be decoded; all but plain ASCII
-_JOINERS = "\u200c\u200d"  # emoji and Persian are raws with them; they do no harm
-_MISPLACED = re.compile("⟨(?:[0-9a-f]{2}(?: [0-9a-f]{2})*|U\\+[0-9A-F]{4,6})⟩")
 
 
 @dataclass(frozen=True)
@@ -65,7 +43,7 @@ class PreviewDocument(JsonFields):
     @property
     def text(self) -> str:
         """The text as it is, but for stray bytes and what JSON doesn't escape."""
-        return _legible(self.data, keeps=lambda character: not "\x7f" <= character <= "\x9f")
+        return harmless(self.data, keeps=lambda character: not "\x7f" <= character <= "\x9f")
 
 
 @dataclass(frozen=True)
@@ -101,16 +79,12 @@ class BlockPreview(JsonFields):
         """Tokens of the block."""
         return len(self.token_ids)
 
-    def render(self) -> "RenderableType":
-        """For `console.print`: in colour on a terminal, plain and never wrapped off one."""
-        return _Drawing(self)
 
-
-def preview_block(config: Config, prepared: Prepared, number: int) -> BlockPreview:
+def preview_block(plan: PackingPlan, prepared: Prepared, number: int) -> BlockPreview:
     """Decode one block of the training split.
 
     Args:
-        config: what the blocks were prepared by.
+        plan: what the blocks were prepared by.
         prepared: the blocks.
         number: from 1, the shorter last block counted; -1 is the last, -2 the one before.
 
@@ -128,7 +102,6 @@ def preview_block(config: Config, prepared: Prepared, number: int) -> BlockPrevi
             + ", or -1 for the last."
         )
     index = number - 1 if number > 0 else of + number
-    plan = plan_packing(config)
     tokenizer = plan.tokenizer or load_tokenizer(str(prepared.path / "tokenizer"))
     eos_token_id = tokenizer.require_eos()
     isolated = plan.data.isolate_documents
@@ -141,7 +114,7 @@ def preview_block(config: Config, prepared: Prepared, number: int) -> BlockPrevi
         token_ids=tuple(store[index].tolist()),
         documents=documents,
         trained_tokens=len(store[index]) - sum(d.first_is_untrained for d in documents),
-        eos=_legible(tokenizer.special_tokens["eos_token"].encode(), keeps=_is_harmless),
+        eos=harmless(tokenizer.special_tokens["eos_token"].encode()),
         isolated=isolated,
         shifted=plan.data.shift_blocks and of > 1,
     )
@@ -198,138 +171,3 @@ def _first_bytes(raws: list[bytes]) -> int:
         if not decoder.getstate()[0]:
             return length
     return len(raws[0]) if raws else 0
-
-
-def _legible(data: bytes, *, keeps: Callable[[str], bool]) -> str:
-    """Decode bytes; those of no character, and characters that `keeps` refuses, are raws out."""
-
-    def show(match: re.Match[str]) -> str:
-        run = match.group()
-        if not "\udc80" <= run[0] <= "\udcff" and keeps(run):
-            return run
-        return visible(run.encode(errors="surrogateescape"))
-
-    return _RUN.sub(show, data.decode(errors="surrogateescape"))
-
-
-def _is_harmless(character: str) -> bool:
-    """Whether a terminal shows a character and does nothing else: no control, no hidden turn."""
-    return (
-        character.isprintable() or unicodedata.category(character) == "Zs" or character in _JOINERS
-    )
-
-
-@dataclass(frozen=True)
-class _Drawing:
-    """A preview that is drawn to suit its console."""
-
-    preview: BlockPreview
-
-    def __rich_console__(self, console: "Console", options: "ConsoleOptions") -> "RenderResult":
-        from rich.segment import Segment
-
-        if console.is_terminal and not console.is_dumb_terminal:
-            yield _coloured(self.preview, in_colour=not console.no_color)
-        else:
-            yield Segment(_plain(self.preview))  # a Text would turn tabs into spaces
-
-
-def _plain(preview: BlockPreview) -> str:
-    """Legend and text without colours; each EOS as its own text, then a line break."""
-    texts = [_legible(document.data, keeps=_is_harmless) for document in preview.documents]
-    legend = [_counts(preview)]
-    if any(document.ends for document in preview.documents):
-        raws = sum(text.count(preview.eos) for text in texts)
-        legend.append(
-            f"{preview.eos} and a line break stand where a document ends"
-            + (
-                f"; {raws:,} more {'stand' if raws > 1 else 'stands'} in the text itself."
-                if raws
-                else "."
-            )
-        )
-    legend += [f"Never predicted: {_untrained(preview)}.", *_remarks(preview, "".join(texts))]
-    bodies = [
-        text + (f"{preview.eos}\n" if document.ends else "")
-        for text, document in zip(texts, preview.documents, strict=True)
-    ]
-    return "\n".join([*legend, "", "".join(bodies).removesuffix("\n"), ""])
-
-
-def _coloured(preview: BlockPreview, *, in_colour: bool) -> "Text":
-    """Legend and text in styles, each EOS a border; the legend names colours if there are any."""
-    from rich.text import Text
-
-    drawn = Text(f"{_counts(preview)}\n")
-    if any(document.ends for document in preview.documents):
-        drawn.append(f" {_EOS_MARK} ", "reverse").append(" is where a document ends. ")
-    if len(preview.documents) > 1 and in_colour:
-        drawn.append("Neighbouring ").append("documents", _COLOURS[0]).append(" differ in ")
-        drawn.append("colour", _COLOURS[1]).append(". ")
-    drawn.append("Dim and underlined", _UNTRAINED).append(
-        f", and never predicted: {_untrained(preview)}.\n"
-    )
-    body = Text()
-    for number, document in enumerate(preview.documents):
-        _draw(document, body, _COLOURS[number % len(_COLOURS)])
-    drawn.append("".join(f"{remark}\n" for remark in _remarks(preview, body.plain)))
-    if body.plain.endswith("\n"):
-        body.right_crop(1)
-    return drawn.append("\n").append(body)
-
-
-def _draw(document: PreviewDocument, body: "Text", colour: str) -> None:
-    """Append one document to `body`."""
-    head = _legible(document.data[: document.untrained], keeps=_is_harmless)
-    body.append(head.replace("\n", "↵\n"), f"{_UNTRAINED} {colour}")  # to underline a line break
-    body.append(_legible(document.data[document.untrained :], keeps=_is_harmless), colour)
-    if document.ends:
-        untrained = document.first_is_untrained and document.num_tokens == 1
-        style = f"reverse {colour} {_UNTRAINED if untrained else ''}"
-        body.append(f" {_EOS_MARK} ", style).append("\n")
-
-
-def _counts(preview: BlockPreview) -> str:
-    """The first line of the legend.
-
-    A block that begins or ends inside a document is said to, as nothing shows it.
-    """
-    documents, num_tokens = preview.documents, len(preview.token_ids)
-    begin, end = sum(d.begins for d in documents), sum(d.ends for d in documents)
-    shorter = ", the last and shorter" if num_tokens < preview.block_size else ""
-    edges = [
-        edge
-        for edge, inside in (
-            ("begins", not documents[0].begins),
-            ("ends", not documents[-1].ends),
-        )
-        if inside
-    ]
-    return (
-        f"Block {preview.block:,} of {preview.of:,} of the training split{shorter}: "
-        f"{num_tokens:,} tokens, {preview.trained_tokens:,} of them predicted; "
-        f"{begin or 'no'} {'documents begin' if begin > 1 else 'document begins'} in it, "
-        f"{end or 'none'} {'end' if end > 1 else 'ends'}."
-        + (f" It {' and '.join(edges)} inside a document." if edges else "")
-    )
-
-
-def _untrained(preview: BlockPreview) -> str:
-    if preview.isolated:
-        return "the first token of the block and of each document (data.isolate_documents)"
-    return "the first token of the block"
-
-
-def _remarks(preview: BlockPreview, text: str) -> list[str]:
-    """What else there is to know of a block and of the text shown, a line each."""
-    said = []
-    if preview.shifted:
-        said.append(
-            "So it is cut in the first epoch; later epochs cut the text elsewhere "
-            "(data.shift_blocks)."
-        )
-    if _MISPLACED.search(text):
-        said.append(
-            "⟨d0⟩ stands for a byte of a character that is cut, ⟨U+001B⟩ for a control character."
-        )
-    return said

@@ -13,8 +13,10 @@ from typer.testing import CliRunner
 
 from gptft.cli.app import app
 from gptft.config.sections import Config
+from gptft.data.plan import plan_packing
 from gptft.data.prepare import prepare_config
 from gptft.data.preview import BlockPreview, preview_block
+from gptft.data.preview_view import preview_view
 from gptft.data.store import BlockStore
 from gptft.errors import ConfigError
 from gptft.files import as_json
@@ -47,7 +49,7 @@ def write_texts(folder: Path, *texts: str) -> Path:
 
 def preview(model_dir: Path, number: int, **settings: object) -> BlockPreview:
     config = Config.model_validate({"data": settings, "model": {"name": str(model_dir)}})
-    return preview_block(config, prepare_config(config), number)
+    return preview_block(plan_packing(config), prepare_config(config), number)
 
 
 def documents(block: BlockPreview) -> list[tuple[str, int, bool, bool]]:
@@ -58,7 +60,9 @@ def documents(block: BlockPreview) -> list[tuple[str, int, bool, bool]]:
 def plain(block: BlockPreview) -> str:
     """What is printed off a terminal."""
     file = io.StringIO()
-    Console(file=file, force_terminal=False, width=100_000, soft_wrap=True).print(block.render())
+    Console(file=file, force_terminal=False, width=100_000, soft_wrap=True).print(
+        preview_view(block)
+    )
     return file.getvalue()
 
 
@@ -68,7 +72,7 @@ def coloured(block: BlockPreview, *, width: int = 100, no_color: bool = False) -
     console = Console(
         file=file, force_terminal=True, color_system="256", width=width, no_color=no_color
     )
-    console.print(block.render())
+    console.print(preview_view(block))
     return file.getvalue()
 
 
@@ -110,7 +114,7 @@ def test_what_is_predicted_is_what_training_predicts(
     config = Config.model_validate({"data": settings, "model": {"name": str(tiny_model_dir)}})
     prepared = prepare_config(config)
     for number, ids in enumerate(BlockStore(prepared.path), start=1):
-        block = preview_block(config, prepared, number)
+        block = preview_block(plan_packing(config), prepared, number)
         row = [torch.from_numpy(ids.astype(np.int64))]
         eos = prepared.ledger.eos_token_id
         batch = collate_masked(row, eos_token_id=eos) if isolated else collate_blocks(row)
@@ -153,7 +157,7 @@ def test_all_blocks_give_back_the_texts(tiny_model_dir: Path, corpus_dir: Path):
     )
     prepared = prepare_config(config)
     for number in range(1, len(BlockStore(prepared.path)) + 1):
-        for document in preview_block(config, prepared, number).documents:
+        for document in preview_block(plan_packing(config), prepared, number).documents:
             spelled += document.data + b"\n" * document.ends
     assert spelled.decode().splitlines() == list(SENTENCES)
 
@@ -255,7 +259,7 @@ def test_a_tokenizer_that_was_trained(letters: Path):
             "tokenizer": {"train": {"vocab_size": 300, "min_frequency": 9}},
         }
     )
-    block = preview_block(config, prepare_config(config), 1)
+    block = preview_block(plan_packing(config), prepare_config(config), 1)
     assert [d[0] for d in documents(block)] == list(LETTERS)
 
 
