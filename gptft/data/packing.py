@@ -1,8 +1,4 @@
-"""Token ids -> blocks of equal length.
-
-In: the ids of documents, each ended by EOS. Out: blocks and the tail that is left over. Nothing is
-padded, dropped or reordered. Knows nothing of text, files or models.
-"""
+"""Token ids, each document ended by EOS -> blocks of equal length, and the tail beyond them."""
 
 from collections.abc import Iterable, Iterator
 

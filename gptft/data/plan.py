@@ -1,8 +1,4 @@
-"""What decides a block store: the tokenizer, the block size, the settings, and its address.
-
-In: a config. Out: a `PackingPlan`, checked as far as it can be before any text is read, and the
-name of the store it makes of given texts.
-"""
+"""A config -> a packing plan, checked before any text is read, and its block store's address."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -104,7 +100,7 @@ def choose_block_size(asked: int | None, *, context: int | None) -> int:
 
 
 def plan_packing(config: Config, *, cache_dir: Path | None = None) -> PackingPlan:
-    """The recipe of a whole config: its tokenizer, or the one it says to train.
+    """The packing plan of a whole config: its tokenizer, or the one it says to train.
 
     Raises:
         ConfigError: there is no data section; and as `PackingPlan.check`.

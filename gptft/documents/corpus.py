@@ -1,8 +1,4 @@
-"""Names of texts -> what is there to read: found, and surveyed, without a config.
-
-In: files, folders, globs and `hub:` data sets, as `gptft prepare` takes them. Out: the texts and
-the settings to read them with. Must not import torch or transformers.
-"""
+"""Names of texts, without a config -> the scanned texts and the settings to read them with."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,15 +12,15 @@ from gptft.errors import ConfigError
 def find_corpus(
     names: Sequence[str], *, cache_dir: Path, progress: Progress | None = None
 ) -> tuple[DataConfig, list[ScannedText], Mapping[str, int]]:
-    """Find and survey the texts that names stand for.
+    """Find and scan the texts that names stand for.
 
     Args:
         names: at least one.
-        cache_dir: where surveys are remembered.
+        cache_dir: where scans are remembered.
         progress: told ("reading", bytes done, bytes in all).
 
     Returns:
-        the settings to read them with, the texts, and how many files were passed over, by reason.
+        the settings to read them with, the texts, and how many files were skipped, by reason.
 
     Raises:
         ConfigError: no name, or an empty one.

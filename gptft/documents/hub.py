@@ -1,10 +1,8 @@
-"""A dataset of the Hugging Face hub, or a folder laid out like one -> the text of each document.
+"""A dataset of the Hugging Face hub, or a folder laid out like one -> the text of each row.
 
-In: "hub:NAME[:config][:split]". Out: one text a row, in order, and a short string that changes when
-the texts may have. A text is what `datasets` makes of it: its text builder keeps a byte order mark
-and takes lines as documents, its csv builder reads "NA" as null and "007" as 7. Code that comes
-with a dataset is never run. The only module of this room that may import datasets, inside its
-functions; must not import torch or transformers.
+A text is what `datasets` makes of it: its text builder keeps a byte order mark and takes lines as
+documents, its csv builder reads "NA" as null and "007" as 7. Code that comes with a dataset is
+never run.
 """
 
 import hashlib

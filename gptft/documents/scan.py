@@ -1,15 +1,13 @@
-"""The list of texts -> what each holds, byte for byte, before any work starts.
+"""Text inputs -> each one's digest, size and encoding, or every file that can't be read at once.
 
-In: text sources. Out: for each its digest, size and encoding; every file that can't be read is
-named at once. What was surveyed before and hasn't changed since isn't read again. Knows nothing of
-tokens.
+What was scanned before and hasn't changed since isn't read again.
 """
 
 import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
@@ -51,8 +49,13 @@ class Stamp:
             raise DataError(f"{path} can't be read: {error.strerror}.") from None
         return cls(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
 
+    @classmethod
+    def of_input(cls, text: TextInput) -> "Stamp | None":
+        """The stamp of an input's file; None for a data set of the hub."""
+        return None if text.path is None else cls.of(text.path)
 
-Known = dict[tuple[str, Stamp], FileFacts]  # by absolute path and stamp
+
+Known = dict[tuple[TextInput, Stamp | None], FileFacts]
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ class ScannedText:
     Attributes:
         source: where it is.
         facts: its digest, size and encoding.
-        stamp: of the file when it was surveyed; None for a data set of the hub.
+        stamp: of the file when it was scanned; None for a data set of the hub.
     """
 
     source: TextInput
@@ -70,7 +73,7 @@ class ScannedText:
     stamp: Stamp | None
 
     def check_unchanged(self) -> None:
-        """Refuse a file that isn't what was surveyed any more.
+        """Refuse a file that isn't what was scanned any more.
 
         Raises:
             DataError: it was written to, replaced or removed since.
@@ -89,12 +92,12 @@ def scan_texts(
     cache_dir: Path,
     progress: Progress | None = None,
 ) -> list[ScannedText]:
-    """Read every file once, unless an earlier survey of the same files is still true.
+    """Read every file once, unless an earlier scan of the same files is still true.
 
     Args:
         texts: as `find_texts` gives them.
         data: the config's data section, for its encoding and streaming.
-        cache_dir: where surveys are remembered.
+        cache_dir: where scans are remembered.
         progress: told ("reading", bytes done, bytes in all).
 
     Raises:
@@ -112,17 +115,19 @@ def scan_texts(
         if progress:
             progress("reading", min(done + within, total), total)
 
-    for text, outcome in zip(texts, _examine_all(texts, data, known, advance), strict=True):
-        if isinstance(outcome, DataError):
-            problems.append(str(outcome))
-        else:
-            scanned.append(outcome)
+    for text in texts:
+        try:
+            stamp = Stamp.of_input(text)
+            facts = known.get((text, stamp)) or _examine(text, data, advance)
+            scanned.append(ScannedText(text, facts, stamp))
+        except DataError as error:
+            problems.append(str(error))
         if progress:
             done, within = done + _size(text), 0
             progress("reading", min(done, total), total)
     if problems:
         raise DataError(_problems_in_short(problems))
-    if any(text.stamp and _key(text.source, text.stamp) not in known for text in scanned):
+    if any(text.stamp and (text.source, text.stamp) not in known for text in scanned):
         remember_scan(scanned, data, cache_dir=cache_dir)
     return scanned
 
@@ -130,7 +135,7 @@ def scan_texts(
 def recall_scan(
     texts: Sequence[TextInput], data: DataConfig, *, cache_dir: Path
 ) -> list[ScannedText] | None:
-    """The survey of these files if it is known and still true; nothing is read for it.
+    """The scan of these files if it is known and still true; nothing is read for it.
 
     Raises:
         DataError: a file is gone.
@@ -138,39 +143,11 @@ def recall_scan(
     known = _remembered(texts, data, cache_dir)
     recalled = []
     for text in texts:
-        stamp = Stamp.of(text.path) if text.path is not None else None
-        facts = known.get(_key(text, stamp)) if stamp else None
-        if facts is None:
+        stamp = Stamp.of_input(text)
+        if (facts := known.get((text, stamp))) is None:
             return None
         recalled.append(ScannedText(text, facts, stamp))
     return recalled
-
-
-def _examine_all(
-    texts: Sequence[TextInput], data: DataConfig, known: Known, advance: Advance
-) -> Iterator[ScannedText | DataError]:
-    """What each text holds, or why it can't be read, in order."""
-    for text in texts:
-        try:
-            stamp = Stamp.of(text.path) if text.path is not None else None
-            facts = known.get(_key(text, stamp)) if stamp else None
-            yield ScannedText(text, facts or _examine(text, data, advance), stamp)
-        except DataError as error:
-            yield error
-
-
-def _key(text: TextInput, stamp: Stamp) -> tuple[str, Stamp]:
-    return _path(text), stamp
-
-
-def _path(text: TextInput) -> str:
-    return "" if text.path is None else str(text.path.absolute())
-
-
-def _memory(texts: Sequence[TextInput], data: DataConfig, cache_dir: Path) -> Path:
-    """Where the survey of these very files is kept."""
-    names = [data.encoding, *(repr(_path(text)) for text in texts)]
-    return cache_dir / "surveys" / f"{hashlib.sha256(chr(0).join(names).encode()).hexdigest()}.json"
 
 
 def _examine(text: TextInput, data: DataConfig, advance: Advance) -> FileFacts:
@@ -200,13 +177,19 @@ def _problems_in_short(problems: Sequence[str]) -> str:
     return "\n".join(named)
 
 
+def _memory(texts: Sequence[TextInput], data: DataConfig, cache_dir: Path) -> Path:
+    """Where the scan of these very files is kept."""
+    paths = ["" if text.path is None else str(text.path.absolute()) for text in texts]
+    names = "\0".join([data.encoding, *map(repr, paths)])
+    return cache_dir / "scans" / f"{hashlib.sha256(names.encode()).hexdigest()}.json"
+
+
 def _remembered(texts: Sequence[TextInput], data: DataConfig, cache_dir: Path) -> Known:
-    """The facts of an earlier survey by path and stamp; a survey that can't be read is none."""
+    """The facts of an earlier scan; one that can't be read is none."""
     try:
-        memory = _memory(texts, data, cache_dir)
-        rows: list[dict[str, Any] | None] = read_json_value(memory)
+        rows: list[dict[str, Any] | None] = read_json_value(_memory(texts, data, cache_dir))
         return {
-            _key(text, Stamp(*row["stamp"])): FileFacts(**row["facts"])
+            (text, Stamp(*row["stamp"])): FileFacts(**row["facts"])
             for text, row in zip(texts, rows, strict=True)
             if row is not None
         }
@@ -215,7 +198,7 @@ def _remembered(texts: Sequence[TextInput], data: DataConfig, cache_dir: Path) -
 
 
 def remember_scan(scanned: Sequence[ScannedText], data: DataConfig, *, cache_dir: Path) -> None:
-    """Keep a survey for the next run; failing to is no harm.
+    """Keep a scan for the next run; failing to is no harm.
 
     A file touched within the last two seconds is left out: it may be written to once more within
     the same tick of its clock.
@@ -235,7 +218,7 @@ def remember_scan(scanned: Sequence[ScannedText], data: DataConfig, *, cache_dir
 
 
 def to_row(text: ScannedText) -> dict[str, Any]:
-    """What a survey found of one text, as plain values."""
+    """What a scan found of one text, as plain values."""
     stamp = [*astuple(text.stamp)] if text.stamp else None  # a list, as JSON gives it back
     return {"stamp": stamp, "facts": asdict(text.facts)}
 

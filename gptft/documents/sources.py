@@ -1,8 +1,6 @@
-"""What a person names -> the list of texts to read.
+"""Files, folders, globs and `hub:` data sets -> the list of texts, in the same order everywhere.
 
-In: files, folders, globs and `hub:` data sets, each perhaps with a weight. Out: a list in an order
-that is the same on every machine, with the reason for everything that was passed over. Looks at
-names and folders only; knows nothing of what is in a file.
+Looks at names and folders only, and gives the reason for everything that is skipped.
 """
 
 import glob
@@ -11,7 +9,7 @@ import stat
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -47,7 +45,7 @@ class FoundTexts:
 
     Attributes:
         texts: the training split's, then the validation split's; none twice.
-        skipped: how many files of named folders were passed over, by reason.
+        skipped: how many files of named folders were skipped, by reason.
     """
 
     texts: tuple[TextInput, ...]
@@ -57,14 +55,6 @@ class FoundTexts:
     def num_train(self) -> int:
         """How many of `texts` are the training split's."""
         return sum(text.number != VALIDATION for text in self.texts)
-
-
-@dataclass
-class _Found:
-    """What was met besides texts: paths passed over with the reason, and globs of no use."""
-
-    skipped: dict[str, str] = field(default_factory=dict)
-    unused_excludes: set[str] = field(default_factory=set)
 
 
 def find_texts(data: DataConfig) -> FoundTexts:
@@ -79,78 +69,79 @@ def find_texts(data: DataConfig) -> FoundTexts:
         DataError: sources that name nothing, one line each; an `exclude` that leaves nothing out;
             nothing to train on.
     """
-    found = _Found(unused_excludes=set(data.exclude))
-    problems: list[str] = []
+    finder = _Finder(data.exclude)
     held_out: dict[str, TextInput] = {}
     if not isinstance(data.validation, float | None):
-        validation = _collect(data.validation, data.exclude, found, problems)
-        held_out = {key: _text(path, VALIDATION) for key, path in validation.items()}
+        held_out = finder.collect(data.validation, VALIDATION)
     train: dict[str, TextInput] = {}
     num_named_twice = 0
     for number, source in enumerate(data.train):
-        for key, path in _collect([source.path], data.exclude, found, problems).items():
+        for key, text in finder.collect([source.path], number).items():
             if key in train:
                 num_named_twice += 1
             elif key not in held_out:
-                train[key] = _text(path, number)
-    unused = [pattern for pattern in data.exclude if pattern in found.unused_excludes]
-    problems += [f"data.exclude: {pattern!r} matches none of the files." for pattern in unused]
-    if problems:
-        raise DataError("\n".join(problems))
+                train[key] = text
+    unused = [pattern for pattern in data.exclude if pattern in finder.unused_excludes]
+    problems = [f"data.exclude: {pattern!r} matches none of the files." for pattern in unused]
+    if finder.problems or problems:
+        raise DataError("\n".join([*finder.problems, *problems]))
+    if not train and held_out:
+        raise DataError(
+            f"data.validation names all {len(held_out)} files of data.train, which leaves nothing "
+            "to train on. Name fewer."
+        )
     if not train:
-        raise DataError(_nothing_left(data, num_held_out=len(held_out)))
+        raise DataError(f"data.exclude leaves nothing of {data.train_names}. Exclude less.")
     texts = (*train.values(), *held_out.values())
-    taken: set[str] = set()
-    if found.skipped:
-        taken = {os.path.abspath(text.path) for text in texts if text.path is not None}
-    skipped = Counter(reason for path, reason in found.skipped.items() if path not in taken)
+    # Another source may name what one has skipped.
+    taken = {os.path.abspath(text.path) for text in texts if finder.skipped and text.path}
+    skipped = Counter(reason for path, reason in finder.skipped.items() if path not in taken)
     if num_named_twice:
         skipped["named twice"] = num_named_twice
     return FoundTexts(texts, dict(skipped))
 
 
-def _nothing_left(data: DataConfig, *, num_held_out: int) -> str:
-    if num_held_out:
-        return (
-            f"data.validation names all {num_held_out} files of data.train, which leaves nothing "
-            "to train on. Name fewer."
-        )
-    return f"data.exclude leaves nothing of {data.train_names}. Exclude less."
+class _Finder:
+    """Finds the files of sources, and keeps what else was met.
 
+    Attributes:
+        skipped: the reason by absolute path.
+        unused_excludes: patterns that have left out nothing so far.
+        problems: sources that name nothing, a message each.
+    """
 
-def _text(path: Path | str, number: int) -> TextInput:
-    if isinstance(path, str):
-        return TextInput(path, None, number)
-    return TextInput(shown_path(path), path, number)
+    def __init__(self, exclude: Sequence[str]) -> None:
+        self._exclude = exclude
+        self._folders: dict[str, str] = {}
+        self.skipped: dict[str, str] = {}
+        self.unused_excludes = set(exclude)
+        self.problems: list[str] = []
 
-
-def _collect(
-    names: Sequence[str], exclude: Sequence[str], found: _Found, problems: list[str]
-) -> dict[str, Path | str]:
-    """The files of some sources by real path, and data sets by name."""
-    collected: dict[str, Path | str] = {}
-    folders: dict[str, str] = {}
-    for name in names:
-        if name.startswith(HUB_PREFIX):
-            collected.setdefault(name, name)
-            continue
-        passed_over: dict[str, str] = {}
-        try:
-            paths = list(_candidates(name, passed_over))
-        except DataError as error:
-            problems.append(str(error))
-            continue
-        if not paths:
-            problems.append(_nothing_found(name, passed_over))
-        found.skipped.update((os.path.abspath(at), why) for at, why in passed_over.items())
-        for path in paths:
-            matching = {pattern for pattern in exclude if _matches(path, pattern)}
-            found.unused_excludes -= matching
-            if matching:
-                found.skipped[os.path.abspath(path)] = "excluded"
-            else:
-                collected.setdefault(_real_path(path, folders), path)
-    return collected
+    def collect(self, names: Sequence[str], number: int) -> dict[str, TextInput]:
+        """The texts of some sources, files by real path and data sets by name."""
+        collected: dict[str, TextInput] = {}
+        for name in names:
+            if name.startswith(HUB_PREFIX):
+                collected.setdefault(name, TextInput(name, None, number))
+                continue
+            skipped: dict[str, str] = {}
+            try:
+                paths = list(_candidates(name, skipped))
+                if not paths:
+                    self.problems.append(_nothing_found(name, skipped))
+            except DataError as error:
+                self.problems.append(str(error))
+                continue
+            self.skipped.update((os.path.abspath(at), why) for at, why in skipped.items())
+            for path in paths:
+                matching = {pattern for pattern in self._exclude if _matches(path, pattern)}
+                self.unused_excludes -= matching
+                if matching:
+                    self.skipped[os.path.abspath(path)] = "excluded"
+                else:
+                    key = _real_path(path, self._folders)
+                    collected.setdefault(key, TextInput(shown_path(path), path, number))
+        return collected
 
 
 def _real_path(path: Path, folders: dict[str, str]) -> str:
@@ -163,22 +154,22 @@ def _real_path(path: Path, folders: dict[str, str]) -> str:
     return os.path.join(folders[folder], path.name)
 
 
-def _candidates(name: str, passed_over: dict[str, str]) -> Iterator[Path]:
-    """The files one source names, in order; why others were passed over goes by their path."""
+def _candidates(name: str, skipped: dict[str, str]) -> Iterator[Path]:
+    """The files one source names, in order; why others were skipped goes by their path."""
     path = _expand(name)
     kind = _kind(path)
     if kind == "folder":
-        yield from _walk(path, passed_over)
+        yield from _walk(path, skipped)
     elif kind == "file":
         yield path
     elif kind == "absent":
         for match in sorted(glob.glob(str(path), recursive=True), key=_order):
             if _kind(Path(match)) == "folder":
-                yield from _walk(Path(match), passed_over)
+                yield from _walk(Path(match), skipped)
             elif _kind(Path(match)) == "file":
                 yield Path(match)
             else:
-                passed_over[match] = "no files"
+                skipped[match] = "no files"
     else:
         raise DataError(f"{shown_path(path)} is {kind}, not a file. Save its text to a file first.")
 
@@ -212,7 +203,7 @@ def _kind(path: Path) -> str:
     return kinds.get(stat.S_IFMT(mode), "a device")
 
 
-def _walk(folder: Path, passed_over: dict[str, str]) -> Iterator[Path]:
+def _walk(folder: Path, skipped: dict[str, str]) -> Iterator[Path]:
     """The texts and records below a folder, links followed, no folder twice."""
     seen: set[tuple[int, int]] = set()
     taken: list[Path] = []
@@ -223,24 +214,24 @@ def _walk(folder: Path, passed_over: dict[str, str]) -> Iterator[Path]:
     for where, folders, files in os.walk(folder, followlinks=True, onerror=failed):
         status = os.stat(where)
         if (status.st_dev, status.st_ino) in seen:
-            passed_over[where] = "links back"
+            skipped[where] = "links back"
             folders.clear()
             continue
         seen.add((status.st_dev, status.st_ino))
         for name in folders:
             if name.startswith("."):
-                passed_over[os.path.join(where, name)] = "hidden folders"
+                skipped[os.path.join(where, name)] = "hidden folders"
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in files:
-            reason = _reason_to_pass_over(Path(where, name))
+            reason = _reason_to_skip(Path(where, name))
             if reason:
-                passed_over[os.path.join(where, name)] = reason
+                skipped[os.path.join(where, name)] = reason
             else:
                 taken.append(Path(where, name))
     yield from sorted(taken, key=_order)
 
 
-def _reason_to_pass_over(file: Path) -> str:
+def _reason_to_skip(file: Path) -> str:
     """Why a file of a named folder is no text of the corpus; empty where it is one."""
     if file.name.startswith("."):
         return "hidden"
@@ -267,15 +258,15 @@ def _matches(path: Path, pattern: str) -> bool:
     return fnmatch(path.name, pattern) or fnmatch(path.as_posix(), pattern)
 
 
-def _nothing_found(name: str, passed_over: Mapping[str, str]) -> str:
+def _nothing_found(name: str, skipped: Mapping[str, str]) -> str:
     path = _expand(name)
     if _kind(path) != "folder":
         if glob.has_magic(name):
             return f"{name} matches no file (looked from {Path.cwd()})."
         return f"{name}: no such file or folder (looked from {Path.cwd()})."
-    if not passed_over:
+    if not skipped:
         return f"{name} is an empty folder. Put texts in it ({', '.join(SUFFIXES)})."
-    account = account_of_skipped(Counter(passed_over.values()))
+    account = account_of_skipped(Counter(skipped.values()))
     return (
         f"{name} holds no text, only {account}. Name a file or a glob to read it whatever its name."
     )

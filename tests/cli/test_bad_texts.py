@@ -220,7 +220,7 @@ def limited(
 
 
 def test_a_disk_that_is_full_in_the_middle(in_tmp: Path, tiny_model_dir: Path):
-    """No file may grow beyond 100 kB: the spool's ids run into it, as into a full disk."""
+    """No file may grow beyond 100 kB: the encoded ids run into it, as into a full disk."""
     write("a.txt", RUSSIAN * 10_000)(in_tmp)
     config = {"model": {"name": str(tiny_model_dir)}, "data": {"train": "a.txt"}}
     write("my.yaml", json.dumps(config))(in_tmp)

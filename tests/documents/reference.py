@@ -112,7 +112,7 @@ def encoded(
     engine: Engine | None = None,
     notify: Callable[[str], None] = lambda sentence: None,
 ) -> tuple[EncodedDocuments, EncodedStats]:
-    """Survey and encode all that `data` names."""
+    """Scan and encode all that `data` names."""
     folder.mkdir(exist_ok=True)
     texts = scan(data, cache_dir=folder / "cache")
     chosen = engine or TokenizersEngine(tokenizer)

@@ -206,7 +206,7 @@ def test_line_ends_are_kept_unless_asked(tmp_path: Path):
     assert read(tmp_path, line_ends="lf") == ["a\nb\nc\n"]
 
 
-def test_codecs_are_those_of_the_survey(tmp_path: Path):
+def test_codecs_are_those_of_the_scan(tmp_path: Path):
     text = "Мороз и солнце; день чудесный! Ещё ты дремлешь, друг прелестный.\n"
     for number, codec in enumerate(["utf-8", "cp1251", "koi8-r", "utf-16"]):
         (tmp_path / f"{number}.txt").write_bytes(text.encode(codec))
@@ -215,7 +215,7 @@ def test_codecs_are_those_of_the_survey(tmp_path: Path):
 
 @pytest.mark.parametrize("change", ["grow", "replace", "remove", "touch"])
 @pytest.mark.parametrize("when", ["before", "meanwhile"])
-def test_a_file_that_changes_after_the_survey_is_refused(change: str, when: str, tmp_path: Path):
+def test_a_file_that_changes_after_the_scan_is_refused(change: str, when: str, tmp_path: Path):
     path = tmp_path / "a.txt"
     write_files(tmp_path, {"a.txt": "один%два"})
     data = DataConfig(train=[str(path)], document_separator="%")

@@ -40,7 +40,7 @@ def an_hour_later(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def again(tmp_path: Path) -> Callable[..., list[ScannedText]]:
-    """Survey three files, with the same memory each time."""
+    """Scan three files, with the same memory each time."""
     write_files(tmp_path / "in", {"a.txt": "раз", "b.txt": "два\r\n", "c.txt": "три"})
 
     def scan_again(**settings: object) -> list[ScannedText]:
@@ -84,7 +84,7 @@ def test_a_changed_file_is_read_again_and_no_other(
 
 
 @pytest.mark.usefixtures("an_hour_later")
-def test_a_file_more_is_another_survey(
+def test_a_file_more_is_another_scan(
     again: Callable[..., list[ScannedText]], examined: list[str], tmp_path: Path
 ):
     again()
@@ -146,7 +146,7 @@ def test_a_corrupt_memory_is_none(
     again: Callable[..., list[ScannedText]], examined: list[str], tmp_path: Path, content: bytes
 ):
     first = again()
-    (memory,) = (tmp_path / "cache" / "surveys").iterdir()
+    (memory,) = (tmp_path / "cache" / "scans").iterdir()
     good = json.loads(memory.read_bytes())
     memory.write_bytes(content)
     assert again() == first
@@ -168,7 +168,7 @@ def test_nothing_but_memories_is_left_in_the_cache(
 ):
     again()
     again(encoding="utf-8")
-    names = sorted(path.suffix for path in (tmp_path / "cache" / "surveys").iterdir())
+    names = sorted(path.suffix for path in (tmp_path / "cache" / "scans").iterdir())
     assert names == [".json", ".json"]
 
 
@@ -195,7 +195,7 @@ def test_a_file_without_permission_is_named(tmp_path: Path):
         scan(DataConfig(train=[str(tmp_path)]), cache_dir=tmp_path / "cache")
 
 
-def test_a_file_that_goes_before_it_is_surveyed_is_named(
+def test_a_file_that_goes_before_it_is_scanned_is_named(
     again: Callable[..., list[ScannedText]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     def gone(path: Path, *, encoding: str, advance: Advance) -> FileFacts:

@@ -104,5 +104,5 @@ def _is_heading(line: str, heading: re.Pattern[str]) -> bool:
 
 FORMAT = Format(
     (".txt", ".md"),
-    "the file, what stands between two `document_separator`, or a chapter by `document_heading`",
+    "the file, the text between two `document_separator`, or a chapter by `document_heading`",
 )
