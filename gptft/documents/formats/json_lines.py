@@ -50,6 +50,6 @@ def beyond_json(error: Exception, where: str) -> DataError:
 
 FORMAT = Format(
     (".jsonl", ".ndjson"),
-    "a line: its field `text_field` (`text`), or its fields put together by `template`",
+    "a line: its field `text_field` (`text`), or its fields joined by `template`",
     read_json_lines,
 )
