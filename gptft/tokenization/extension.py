@@ -92,12 +92,7 @@ def extend_tokenizer(
         DataError: texts are missing, can't be read, or hold nothing.
         ModelError: the tokenizer can't be opened or extended.
     """
-    if bool(learn) != bool(num) or num < 0:
-        raise ConfigError("To learn words, give both the texts and how many, 1 or more.")
-    if not tokens and not learn:
-        raise ConfigError("There is nothing to add. Give tokens, or texts to learn them from.")
-    if problem := check_held_out(held_out):
-        raise ConfigError(problem)
+    _check(tokens, learn, num, held_out)
     refuse_full(out_dir)
     tokenizer = load_tokenizer(name)
     extended = add_tokens(tokenizer, tokens)
@@ -111,11 +106,11 @@ def extend_tokenizer(
         extended = add_tokens(extended, learned)
     extended = replace(extended, name=out_dir.name or str(out_dir))
     save_tokenizer(extended, out_dir, model_max_length=tokenizer.context or _DEFAULT_CONTEXT)
-    ids = {token: extended.backend.token_to_id(token) for token in (*tokens, *learned)}
+    vocab = extended.backend.get_vocab()
     return ExtendedTokenizer(
         path=out_dir,
         model=name,
-        added={token: number for token, number in ids.items() if number is not None},
+        added={token: vocab[token] for token in (*tokens, *learned)},
         embeddings=tokenizer.num_embeddings,
         needed=extended.vocab_size,
         asked=num,
@@ -124,6 +119,15 @@ def extend_tokenizer(
         after=measure_cost(extended, corpus, progress=progress) if corpus else None,
         held_out=corpus.num_held_out if corpus else 0,
     )
+
+
+def _check(tokens: Sequence[str], learn: Sequence[str], num: int, held_out: float) -> None:
+    if bool(learn) != bool(num) or num < 0:
+        raise ConfigError("To learn words, give both the texts and how many, 1 or more.")
+    if not tokens and not learn:
+        raise ConfigError("There is nothing to add. Give tokens, or texts to learn them from.")
+    if problem := check_held_out(held_out):
+        raise ConfigError(problem)
 
 
 def add_tokens(tokenizer: TextTokenizer, tokens: Sequence[str]) -> TextTokenizer:
