@@ -21,9 +21,9 @@ GGUF_SUFFIX = ".gguf"
 _MAGIC = b"GGUF"
 _VERSIONS = (2, 3)  # the first has other widths and was given up within weeks
 _MAX_KEY = 65_535  # bytes, says the specification
-_NUMBERS = {0: "B", 1: "b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 10: "<Q", 11: "<q"}
-_NUMBERS[12] = "<d"
 _BOOL, _STRING, _ARRAY = 7, 8, 9
+_NUMBERS = {0: "B", 1: "b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", _BOOL: "B"}
+_NUMBERS |= {10: "<Q", 11: "<q", 12: "<d"}
 _CONTROL, _USER_DEFINED = 3, 4  # kinds of token; 1 normal, 2 unknown, 5 unused, 6 byte
 _NORMAL = 1
 _SPACE = "▁"
@@ -110,31 +110,26 @@ class _Reader:
         return pairs
 
     def _value(self, kind: int) -> Any:
-        if kind == _STRING:
-            return self._string()
-        if kind == _BOOL:
-            return self._bool()
-        if kind == _ARRAY:
-            return self._array()
-        return self._number(_number_format(kind))
-
-    def _array(self) -> list[Any]:
+        if kind != _ARRAY:
+            return self._values(kind, 1)[0]
         kind, length = self._number("<I"), self._number("<Q")
         if kind == _ARRAY:
             raise _DamagedError("has an array of arrays in its header, which no tokenizer needs")
+        return self._values(kind, length)
+
+    def _values(self, kind: int, length: int) -> list[Any]:
         if kind == _STRING:
             return [self._string() for _ in range(length)]
-        if kind == _BOOL:
-            return [bool(value) for value in self._take(length)]
-        code = _number_format(kind)
+        if kind not in _NUMBERS:
+            raise _DamagedError(f"is damaged: its header has a value of the unknown type {kind:,}")
+        code = _NUMBERS[kind]
         raw = self._take(length * struct.calcsize(code))
-        return [value for (value,) in struct.iter_unpack(code, raw)]
-
-    def _bool(self) -> bool:
-        value = self._take(1)[0]
-        if value > 1:
-            raise _DamagedError(f"is damaged: its header has {value} for true or false")
-        return bool(value)
+        values = [value for (value,) in struct.iter_unpack(code, raw)]
+        if kind != _BOOL:
+            return values
+        if (greatest := max(values, default=0)) > 1:
+            raise _DamagedError(f"is damaged: its header has {greatest} for true or false")
+        return [*map(bool, values)]
 
     def _string(self, *, at_most: int | None = None) -> str:
         length = self._number("<Q")
@@ -153,12 +148,6 @@ class _Reader:
             raise _DamagedError("is damaged or cut off: it ends within its header")
         self._left -= length
         return self._file.read(length)
-
-
-def _number_format(kind: int) -> str:
-    if kind not in _NUMBERS:
-        raise _DamagedError(f"is damaged: its header has a value of the unknown type {kind:,}")
-    return _NUMBERS[kind]
 
 
 def _rebuild(pairs: Mapping[str, Any], path: Path) -> FileTokenizer:
