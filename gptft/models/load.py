@@ -5,7 +5,8 @@ that loading itself doesn't ask the network.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,6 @@ def load_for_training(
     model: str | ModelFiles,
     *,
     dtype: DtypeName = "auto",
-    revision: str | None = None,
     config_overrides: Mapping[str, Any] | None = None,
     average_with: Iterable[tuple[str, float]] = (),
 ) -> PreTrainedModel:
@@ -45,7 +45,6 @@ def load_for_training(
     Args:
         model: pico, a model or run folder, or a hub id; or its files.
         dtype: of the weights; auto is float32.
-        revision: of a hub model.
         config_overrides: fields of its config to change.
         average_with: models of the same config, or globs of their folders, each with how much it
             counts beside the model, which counts as 1; the mean of all weights is what is loaded.
@@ -54,7 +53,7 @@ def load_for_training(
         ModelError: it can't be found or read, or isn't of one kind with one of `average_with`.
         ConfigError: an override names no field of its config.
     """
-    files = find_model(model, revision=revision)
+    files = find_model(model)
     config = _load_config(files.folder)
     stored = config.to_dict()
     _override(config, config_overrides or {})
@@ -77,7 +76,6 @@ def load_for_inference(
     *,
     device: torch.device,
     dtype: DtypeName = "auto",
-    revision: str | None = None,
 ) -> PreTrainedModel:
     """Load a model to generate with, in eval mode, in a dtype that its device is fast in.
 
@@ -85,14 +83,13 @@ def load_for_inference(
         model: its name or its files.
         device: where it is to be.
         dtype: of the weights; auto is the checkpoint's own where `device` is fast in it.
-        revision: of a hub model.
 
     Raises:
         ModelError: it can't be found or read.
     """
-    folder = find_model(model, revision=revision).folder
+    folder = find_model(model).folder
     config = _load_config(folder)
-    stored = getattr(config, "dtype", None) or torch.float32
+    stored = config.dtype if isinstance(config.dtype, torch.dtype) else torch.float32
     chosen = inference_dtype(dtype, stored=stored, device=device)
     loaded = _load(folder, config=config, dtype=chosen)
     loaded.to(device)  # type: ignore[arg-type]
@@ -100,9 +97,7 @@ def load_for_inference(
     return loaded
 
 
-def load_auto_tokenizer(
-    model: str | ModelFiles, *, revision: str | None = None
-) -> PreTrainedTokenizerBase:
+def load_auto_tokenizer(model: str | ModelFiles) -> PreTrainedTokenizerBase:
     """Load a model's tokenizer for transformers, with the very ids of its tokenizer.json.
 
     `AutoTokenizer` rebuilds the pre-tokenizer of GPT-2-like classes from their defaults and drops
@@ -112,16 +107,14 @@ def load_auto_tokenizer(
     Raises:
         ModelError: it can't be found or read.
     """
-    files = find_model(model, revision=revision, with_weights=False)
-    folder = files.folder
-    try:
+    files = find_model(model, with_weights=False)
+    folder = str(files.folder)
+    with _reading(files.folder, "tokenizer"):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            str(folder), trust_remote_code=False
+            folder, trust_remote_code=False
         )
         if not _keeps_its_file(tokenizer, files):
-            tokenizer = PreTrainedTokenizerFast.from_pretrained(str(folder))
-    except Exception as error:  # transformers and tokenizers raise a dozen unrelated types
-        raise _unreadable(folder, "tokenizer", error) from None
+            tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
     return tokenizer
 
 
@@ -177,7 +170,7 @@ def new_model(
         reason = " ".join(str(error).split())
         raise ConfigError(f"model.from_scratch: {model_type} refuses it: {reason}") from None
     place = _let_padding_learn(model)
-    if place is not None:  # it began at zero; an average token is as good a place as any other
+    if place is not None:  # it starts at zero; the mean of all tokens is a better start
         weight: torch.Tensor = model.get_input_embeddings().weight.data  # type: ignore[assignment]
         weight[place] = weight.mean(dim=0)
     return model
@@ -186,16 +179,16 @@ def new_model(
 def _let_padding_learn(model: PreTrainedModel) -> int | None:
     """Train the embedding of the padding token like any other: mostly it is EOS as well.
 
-    Llama and its kin look it up by `padding_idx`, which begins at zero and gets no gradient from
-    what it is read as. Blocks are padded where nothing looks, so that nothing is kept out.
+    Llama and similar models look it up by `padding_idx`, whose embedding starts at zero and gets no
+    gradient. Blocks are padded only where nothing attends, so it has no use here.
 
     Returns:
-        the token's id, where it was kept from learning.
+        the token's id, where it would not have been trained.
     """
-    embeddings: Any = model.get_input_embeddings()
-    place: int | None = getattr(embeddings, "padding_idx", None)
-    if place is not None:
-        embeddings.padding_idx = None
+    embeddings = model.get_input_embeddings()
+    if not isinstance(embeddings, torch.nn.Embedding):
+        return None
+    place, embeddings.padding_idx = embeddings.padding_idx, None
     return place
 
 
@@ -205,12 +198,10 @@ def context_of(model: PreTrainedModel) -> int | None:
 
 
 def _load_config(folder: Path) -> PreTrainedConfig:
-    try:
+    with _reading(folder, "config"):
         config: PreTrainedConfig = AutoConfig.from_pretrained(
             str(folder), trust_remote_code=False, local_files_only=True
         )
-    except Exception as error:  # as above
-        raise _unreadable(folder, "config", error) from None
     return config
 
 
@@ -233,7 +224,7 @@ def _load(folder: Path, *, config: PreTrainedConfig, dtype: torch.dtype) -> PreT
             f"{folder} holds no .safetensors file, and gptft reads no other weights. "
             "Save the model again with save_pretrained of a current transformers."
         )
-    try:
+    with _reading(folder, "weights"):
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             str(folder),
             config=config,
@@ -243,8 +234,6 @@ def _load(folder: Path, *, config: PreTrainedConfig, dtype: torch.dtype) -> PreT
             local_files_only=True,
             output_loading_info=True,
         )
-    except Exception as error:  # as above; and safetensors' own
-        raise _unreadable(folder, "weights", error) from None
     model: PreTrainedModel = loaded[0]
     if missing := sorted(loaded[1]["missing_keys"]):
         raise ModelError(
@@ -271,6 +260,10 @@ def _check_fields(config: PreTrainedConfig, fields: Mapping[str, Any], *, sectio
         raise ConfigError(*(problem.rstrip() for problem in problems))
 
 
-def _unreadable(folder: Path, part: str, error: Exception) -> ModelError:
-    reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-    return ModelError(f"{folder}: its {part} can't be read: {reason}")
+@contextmanager
+def _reading(folder: Path, what: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # transformers, tokenizers, safetensors raise a dozen types
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise ModelError(f"{folder}: its {what} can't be read: {reason}") from None
