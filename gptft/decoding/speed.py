@@ -69,7 +69,8 @@ class Speed(JsonFields):
         first = self.seconds_to_first_token
         return (
             f"{count(self.num_tokens, 'token')} in {self.seconds:.2f} s: "
-            f"{self.tokens_per_s:,.1f} a second, first after {first:.3f} s; {self.tokens_per_call:.2f} a call{kept}"
+            f"{self.tokens_per_s:,.1f} a second, first after {first:.3f} s; "
+            f"{self.tokens_per_call:.2f} a call{kept}"
         )
 
 

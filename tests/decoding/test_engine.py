@@ -166,7 +166,7 @@ class TestPrompts:
         with pytest.raises(ConfigError) as caught:
             texts(model, tokenizer, ["x", "x" * 40, "x" * 60], max_new_tokens=20)
         long, longer = caught.value.problems
-        assert '"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxx…" has 40 tokens' in long
+        assert "«xxxxxxxxxxxxxxxxxxxxxxxxxxxxxx…» has 40 tokens" in long
         assert "max_new_tokens 20 it doesn't fit the model's context of 48" in long
         assert "Set max_new_tokens to 9 or less, shorten the prompt, or let --window forget" in long
         assert longer.endswith(
