@@ -1,7 +1,7 @@
 """A causal model, its cache, and the mask and positions of what it has read: tokens -> output."""
 
 import inspect
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -108,32 +108,3 @@ class CachedModel:
             ]
         if self.position is not None:
             self.position = self.position - num_tokens
-
-
-def read_prompts(
-    model: PreTrainedModel, input_ids: Tensor, prepared: Mapping[str, Any], **model_kwargs: Any
-) -> tuple[CachedModel, Any]:
-    """Feed a model left-padded prompts, from within a loop that `generate` runs.
-
-    A loop must not name any of `prepared` in its signature: `generate` hands an argument that a
-    caller gave and a loop names to the loop alone, and prepares another one in its place
-    (transformers 5.23).
-
-    Args:
-        model: a causal one.
-        input_ids: shape (B, T).
-        prepared: what `generate` prepares, each missing or None where there is none: attention_mask
-            of shape (B, T), past_key_values, an empty cache, and logits_to_keep.
-        model_kwargs: further arguments of the model.
-
-    Returns:
-        the model with what it has read, and its output.
-
-    Raises:
-        ModelError: the model has another kind of memory than keys and values.
-    """
-    if prepared.get("logits_to_keep") is not None:
-        model_kwargs["logits_to_keep"] = prepared["logits_to_keep"]
-    cached = CachedModel.of(model, prepared.get("past_key_values"))
-    mask = prepared.get("attention_mask")
-    return cached, cached.feed(input_ids, attention_mask=mask, **model_kwargs)

@@ -12,7 +12,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from gptft.decoding.cached_model import CachedModel, read_prompts
+from gptft.decoding.cached_model import CachedModel
 from gptft.errors import ModelError
 
 TEXT = torch.tensor([[5, 17, 33, 8, 41, 9]])
@@ -49,7 +49,8 @@ def test_tokens_can_be_fed_in_any_portions(lm):
 def test_a_padded_text_is_continued_as_alone(lm):
     ids = torch.tensor([[5, 17, 33, 8], [0, 0, 41, 9]])
     mask = torch.tensor([[1, 1, 1, 1], [0, 0, 1, 1]])
-    cached, output = read_prompts(lm, ids, {"attention_mask": mask, "logits_to_keep": 1})
+    cached = CachedModel.of(lm)
+    output = cached.feed(ids, attention_mask=mask, logits_to_keep=1)
     assert output.logits.shape == (2, 1, 60)
     logits = cached.next_logits(torch.tensor([[7], [7]]))
     alone = at_once(lm, torch.tensor([[41, 9, 7]]))

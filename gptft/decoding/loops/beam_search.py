@@ -4,21 +4,16 @@ Shapes: B prompts, W beams a prompt, n of them in a group, K candidates, V vocab
 far, the prompt included. A beam or a candidate whose score is -inf doesn't exist.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
-from transformers import (
-    GenerationConfig,
-    LogitsProcessorList,
-    PreTrainedModel,
-    StoppingCriteriaList,
-)
+from transformers import GenerationConfig
 
-from gptft.decoding.cached_model import read_prompts
+from gptft.decoding.loops.generation_loop import LoopInputs
 from gptft.errors import ConfigError
 
 NO_TOKEN_LEFT = (
@@ -105,32 +100,23 @@ class _Group:
 
 
 def beam_search(
-    model: PreTrainedModel,
-    input_ids: Tensor,
-    logits_processor: LogitsProcessorList,
-    stopping_criteria: StoppingCriteriaList,
-    config: GenerationConfig,
-    prepared: Mapping[str, Any],
-    *,
-    policies: Sequence[Policy],
-    diversity_penalty: float = 0.0,
+    inputs: LoopInputs, *, policies: Sequence[Policy], diversity_penalty: float = 0.0
 ) -> Tensor:
-    """Search in as many groups of beams as there are policies; see `gptft.decoding.loops`.
+    """Search in as many groups of beams as there are policies.
 
     Raises:
         ConfigError: a prompt gets no text.
     """
-    width = beam_width(config)
+    width = inputs.num_beams
     num_beams = width // len(policies)
-    groups = [
-        _Group.of(beams) for beams in input_ids.unflatten(0, (-1, width)).split(num_beams, dim=1)
-    ]
-    cached, output = read_prompts(model, input_ids, prepared)
+    prompts = inputs.input_ids.unflatten(0, (-1, width))  # (B, W, T)
+    groups = [_Group.of(beams) for beams in prompts.split(num_beams, dim=1)]
+    cached, output = inputs.read_prompts()
     logits, num_new = output.logits[:, -1].float(), 0  # (B * W, V)
     while True:
         num_new += 1
         ids = torch.cat([group.ids for group in groups], dim=1).flatten(0, 1)  # (B * W, T)
-        log_probs = logits_processor(ids, logits.log_softmax(dim=-1))  # type: ignore[arg-type]
+        log_probs = inputs.logits_processor(ids, logits.log_softmax(dim=-1))
         log_probs = log_probs.unflatten(0, (-1, width))  # (B, W, V)
         chosen = torch.zeros_like(log_probs[:, 0])  # (B, V), by how many beams of earlier groups
         parents = []
@@ -140,46 +126,45 @@ def beam_search(
             candidates = policy.propose(totals, ranking, num_new=num_new)
             counts = group.improvable.to(chosen.dtype)[:, None]
             choose = partial(policy.choose, num_beams=num_beams)
-            kept = _advance(group, candidates, choose, stopping_criteria, config, num_new=num_new)
+            kept = _advance(inputs, group, candidates, choose, num_new=num_new)
             parents.append(candidates.parents.gather(1, kept) + g * num_beams)
             tokens = candidates.tokens.gather(1, kept)  # (B, n)
             chosen.scatter_add_(1, tokens, (group.scores > -torch.inf) * counts)
         if not any(bool(group.improvable.any()) for group in groups):
             finished = _joined(*(group.finished for group in groups))
-            return best_texts(finished, config, unmet=policies[0].unmet)
+            return best_texts(inputs, finished, unmet=policies[0].unmet)
         cached.select_rows(flat_rows(torch.cat(parents, dim=1), width))
         last = torch.cat([group.ids[..., -1] for group in groups], dim=1)  # (B, W)
         logits = cached.next_logits(last.view(-1, 1))
 
 
 def _advance(
+    inputs: LoopInputs,
     group: _Group,
     candidates: Candidates,
     choose: Callable[[Candidates, Tensor], Tensor],
-    stopping_criteria: StoppingCriteriaList,
-    config: GenerationConfig,
     *,
     num_new: int,
 ) -> Tensor:
     """Let a group become the best of its candidates; their indices, shape (B, n)."""
     tokens = candidates.tokens[..., None]
     grown = torch.cat([_take(group.ids, candidates.parents), tokens], dim=-1)  # (B, K, T + 1)
-    stops = stopping_criteria(grown.flatten(0, 1), None).view(grown.shape[:2])
+    stops = inputs.stopping_criteria(grown.flatten(0, 1), None).view(grown.shape[:2])
     unfinished = ~stops & (candidates.scores > -torch.inf)
     kept = choose(candidates, unfinished)
     ends = stops & candidates.may_end & group.improvable[:, None]
-    scores = candidates.scores / num_new**config.length_penalty
+    scores = candidates.scores / num_new**inputs.config.length_penalty
     just_finished = Texts(
         grown,
         scores.masked_fill(~ends, -torch.inf),
         torch.full_like(candidates.tokens, grown.shape[-1]),
     )
-    padding = torch.full_like(group.finished.ids[..., :1], pad_id(config))
+    padding = torch.full_like(group.finished.ids[..., :1], inputs.pad_id)
     group.finished.ids = torch.cat([group.finished.ids, padding], dim=-1)
     group.finished = _joined(group.finished, just_finished).best(group.scores.shape[1])
     group.ids = _take(grown, kept)
     group.scores = candidates.scores.masked_fill(~unfinished, -torch.inf).gather(1, kept)
-    group.improvable = group.improvable & _improvable(group, config, num_new=num_new)
+    group.improvable = group.improvable & _improvable(group, inputs.config, num_new=num_new)
     return kept
 
 
@@ -198,7 +183,7 @@ def _improvable(group: _Group, config: GenerationConfig, *, num_new: int) -> Ten
     return improvable & (worst == -torch.inf) if config.early_stopping is True else improvable
 
 
-def best_texts(texts: Texts, config: GenerationConfig, *, unmet: str) -> Tensor:
+def best_texts(inputs: LoopInputs, texts: Texts, *, unmet: str) -> Tensor:
     """Rows of the num_return_sequences best texts of each prompt, as long as the longest of them.
 
     Where there are fewer texts than that the best one fills up.
@@ -206,7 +191,7 @@ def best_texts(texts: Texts, config: GenerationConfig, *, unmet: str) -> Tensor:
     Raises:
         ConfigError: a prompt has none, which `unmet` explains.
     """
-    best = texts.best(int(config.num_return_sequences))
+    best = texts.best(int(inputs.config.num_return_sequences))
     missing = best.scores == -torch.inf
     if bool(missing[:, 0].any()):
         raise ConfigError(unmet)
@@ -240,19 +225,3 @@ def flat_rows(parents: Tensor, width: int) -> Tensor:
     """Rows of a batch from beams of each prompt, shape (B, W): shape (B * W,)."""
     first = torch.arange(len(parents), device=parents.device)[:, None] * width
     return (parents + first).flatten()
-
-
-def beam_width(config: GenerationConfig) -> int:
-    """How often `generate` repeats each prompt."""
-    return max(int(config.num_beams), int(config.num_return_sequences))
-
-
-def eos_ids(config: GenerationConfig) -> list[int]:
-    """The ids that end a text, maybe none."""
-    eos = config.eos_token_id
-    return [] if eos is None else [eos] if isinstance(eos, int) else [int(i) for i in eos]
-
-
-def pad_id(config: GenerationConfig) -> int:
-    """What a finished text is filled up with."""
-    return int(config.pad_token_id or 0)

@@ -2,39 +2,26 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import (
-    GenerationConfig,
-    LogitsProcessorList,
-    PreTrainedModel,
-    StoppingCriteriaList,
-)
 
-from gptft.decoding.loops.beam_search import Candidates, beam_search, eos_ids
+from gptft.decoding.loops.beam_search import Candidates, beam_search
+from gptft.decoding.loops.generation_loop import LoopInputs, generation_loop
 from gptft.decoding.loops.required_words import RequiredWords, State, read_required_words
 
 
+@generation_loop
 def constrained_beam_search(
-    model: PreTrainedModel,
-    input_ids: Tensor,
-    logits_processor: LogitsProcessorList,
-    stopping_criteria: StoppingCriteriaList,
-    generation_config: GenerationConfig,
-    *,
-    constraints: Sequence[Sequence[Sequence[int]]],
-    **prepared: Any,
+    inputs: LoopInputs, *, constraints: Sequence[Sequence[Sequence[int]]]
 ) -> Tensor:
     """Find the likeliest texts that hold every one of some words.
 
     Beams are shared out evenly among texts with as many of the words' tokens. EOS is blocked until
     all words are there, and near max_length only what still leaves room for them is written.
 
-    The arguments of every loop: see `gptft.decoding.loops`. Its own:
-
-    Settings:
+    Args:
+        inputs: what `generate` hands to a loop.
         constraints: the words, each a list of alternatives, of which any one will do; without words
             this is beam search.
 
@@ -47,19 +34,11 @@ def constrained_beam_search(
 
     Source: Post and Vilar 2018 (1804.06609), section 3.
     """
-    room = int(generation_config.max_length) - input_ids.shape[1]
-    if generation_config.forced_eos_token_id is not None:
+    room = int(inputs.config.max_length) - inputs.input_ids.shape[1]
+    if inputs.config.forced_eos_token_id is not None:
         room -= 1
     words = read_required_words(constraints, max_new_tokens=room)
-    return beam_search(
-        model,
-        input_ids,
-        logits_processor,
-        stopping_criteria,
-        generation_config,
-        prepared,
-        policies=[_Banks(words, eos_ids(generation_config), room=room)],
-    )
+    return beam_search(inputs, policies=[_Banks(words, inputs.eos_ids, room=room)])
 
 
 @dataclass

@@ -1,34 +1,27 @@
 """Contrastive search, a loop for `generate`: of likely tokens the one least like the text."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
-from transformers import (
-    GenerationConfig,
-    LogitsProcessorList,
-    PreTrainedModel,
-    StoppingCriteriaList,
-)
 
-from gptft.decoding.cached_model import CachedModel, read_prompts
-from gptft.decoding.loops.sequences import TokenStreamer, growing_sequences
+from gptft.decoding.cached_model import CachedModel
+from gptft.decoding.loops.generation_loop import (
+    LoopInputs,
+    TokenStreamer,
+    generation_loop,
+    growing_sequences,
+)
 from gptft.errors import ConfigError, ModelError
 from gptft.models.load import context_of
 
 
+@generation_loop
 def contrastive_search(
-    model: PreTrainedModel,
-    input_ids: torch.LongTensor,
-    logits_processor: LogitsProcessorList,
-    stopping_criteria: StoppingCriteriaList,
-    generation_config: GenerationConfig,
+    inputs: LoopInputs,
     *,
     top_k: int,
     penalty_alpha: float,
     token_streamer: TokenStreamer | None = None,
-    **prepared: Any,
 ) -> Tensor:
     """Continue prompts; each step reads `top_k` candidates of each text at once.
 
@@ -37,9 +30,8 @@ def contrastive_search(
     processors forbid is never taken. A token behind the model's last position has no hidden state:
     there the likeliest is taken.
 
-    The arguments of every loop: see `gptft.decoding.loops`. Its own:
-
-    Settings:
+    Args:
+        inputs: what `generate` hands to a loop.
         top_k: candidates a step, >= 1; 1 is greedy.
         penalty_alpha: weight of the similarity, 0 to 1; 0 is greedy.
         token_streamer: given the prompts, then the tokens of each step.
@@ -57,22 +49,20 @@ def contrastive_search(
         raise ConfigError(f"top_k must be at least 1 for contrastive search, not {top_k}.")
     if not 0 <= penalty_alpha <= 1:
         raise ConfigError(f"penalty_alpha must be from 0 to 1, not {penalty_alpha}.")
-    with growing_sequences(
-        input_ids, stopping_criteria, generation_config, token_streamer
-    ) as texts:
-        cached, output = read_prompts(model, input_ids, prepared, output_hidden_states=True)
+    with growing_sequences(inputs, token_streamer) as texts:
+        cached, output = inputs.read_prompts(output_hidden_states=True)
         logits = output.logits[:, -1].float()  # (B, V)
         num_candidates = min(top_k, logits.shape[1])
         reader = _CandidateReader(cached, output.hidden_states, num_candidates=num_candidates)
         while True:
-            scores = logits_processor(texts.input_ids, logits)
+            scores = inputs.logits_processor(texts.ids, logits)
             probabilities, candidates = scores.softmax(dim=-1).topk(num_candidates)  # (B, k)
             similarity = reader.similarity(candidates)
             values = (1 - penalty_alpha) * probabilities - penalty_alpha * similarity
             forbidden = scores.gather(1, candidates) == -torch.inf
             best = values.masked_fill(forbidden, -torch.inf).argmax(dim=1)  # (B,)
             if texts.append(candidates.gather(1, best[:, None])[:, 0], scores):
-                return texts.input_ids
+                return texts.ids
             logits = reader.keep(best)
 
 

@@ -1,37 +1,18 @@
 """Diverse beam search, a loop for `generate`: groups of beams kept apart from each other."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import (
-    GenerationConfig,
-    LogitsProcessorList,
-    PreTrainedModel,
-    StoppingCriteriaList,
-)
 
-from gptft.decoding.loops.beam_search import (
-    NO_TOKEN_LEFT,
-    Candidates,
-    beam_search,
-    beam_width,
-    eos_ids,
-)
+from gptft.decoding.loops.beam_search import NO_TOKEN_LEFT, Candidates, beam_search
+from gptft.decoding.loops.generation_loop import LoopInputs, generation_loop
 from gptft.errors import ConfigError
 
 
+@generation_loop
 def diverse_beam_search(
-    model: PreTrainedModel,
-    input_ids: Tensor,
-    logits_processor: LogitsProcessorList,
-    stopping_criteria: StoppingCriteriaList,
-    generation_config: GenerationConfig,
-    *,
-    num_beam_groups: int = 1,
-    diversity_penalty: float = 0.0,
-    **prepared: Any,
+    inputs: LoopInputs, *, num_beam_groups: int = 1, diversity_penalty: float = 0.0
 ) -> Tensor:
     """Search in groups of beams, each kept away from the tokens that earlier groups chose.
 
@@ -39,9 +20,8 @@ def diverse_beam_search(
     earlier groups that chose it at this step. The score of a text stays its own
     log-probability over its length to the power of length_penalty, so texts of all groups compare.
 
-    The arguments of every loop: see `gptft.decoding.loops`. Its own:
-
-    Settings:
+    Args:
+        inputs: what `generate` hands to a loop.
         num_beam_groups: divides num_beams; 1 is beam search.
         diversity_penalty: in nats, >= 0.
 
@@ -53,23 +33,15 @@ def diverse_beam_search(
 
     Source: Vijayakumar et al. 2016 (1610.02424), section 3, with Hamming diversity.
     """
-    width = beam_width(generation_config)
+    width = inputs.num_beams
     if num_beam_groups < 1 or width % num_beam_groups:
         raise ConfigError(
             f"num_beams {width} can't be split into num_beam_groups {num_beam_groups}. Take a "
             "number of groups that divides the beams."
         )
-    keep = max(2, 1 + len(eos_ids(generation_config))) * width // num_beam_groups
-    return beam_search(
-        model,
-        input_ids,
-        logits_processor,
-        stopping_criteria,
-        generation_config,
-        prepared,
-        policies=[_Likeliest(num_candidates=keep) for _ in range(num_beam_groups)],
-        diversity_penalty=diversity_penalty,
-    )
+    keep = max(2, 1 + len(inputs.eos_ids)) * width // num_beam_groups
+    policies = [_Likeliest(num_candidates=keep) for _ in range(num_beam_groups)]
+    return beam_search(inputs, policies=policies, diversity_penalty=diversity_penalty)
 
 
 @dataclass

@@ -7,16 +7,15 @@ from typing import Any, Literal
 
 import torch
 from torch import nn
-from transformers import (
-    GenerationConfig,
-    LogitsProcessorList,
-    PreTrainedModel,
-    StoppingCriteriaList,
-)
+from transformers import PreTrainedModel
 
-from gptft.decoding.cached_model import read_prompts
 from gptft.decoding.early_exit import decoder_layers
-from gptft.decoding.loops.sequences import TokenStreamer, growing_sequences
+from gptft.decoding.loops.generation_loop import (
+    LoopInputs,
+    TokenStreamer,
+    generation_loop,
+    growing_sequences,
+)
 from gptft.errors import ConfigError, ModelError
 
 # A token stays in play from this share of the highest probability on.
@@ -29,26 +28,21 @@ _NORMS = (
 )  # fmt: skip
 
 
+@generation_loop
 def dola_decoding(
-    model: PreTrainedModel,
-    input_ids: torch.LongTensor,
-    logits_processor: LogitsProcessorList,
-    stopping_criteria: StoppingCriteriaList,
-    generation_config: GenerationConfig,
+    inputs: LoopInputs,
     *,
     dola_layers: Literal["low", "high"] | Sequence[int],
     do_sample: bool,
     token_streamer: TokenStreamer | None = None,
-    **prepared: Any,
 ) -> torch.Tensor:
     """Continue prompts by what the last layer adds to an early one, chosen anew for each token.
 
     Processors see the contrasted scores. Where they forbid every token still in play, the last
     layer alone decides.
 
-    The arguments of every loop: see `gptft.decoding.loops`. Its own:
-
-    Settings:
+    Args:
+        inputs: what `generate` hands to a loop.
         dola_layers: see `early_layers`.
         do_sample: draw tokens instead of taking the best.
         token_streamer: given the prompts, then the tokens of each step.
@@ -62,27 +56,24 @@ def dola_decoding(
 
     Source: Chuang et al. 2023 (2309.03883), section 2; the tenth is from 3.1.
     """
-    layers = early_layers(
-        dola_layers, num_layers=len(decoder_layers(model)[2]), tied=_is_tied(model)
-    )
-    texts_of_loop = growing_sequences(
-        input_ids, stopping_criteria, generation_config, token_streamer
-    )
-    with texts_of_loop as texts, _early_exits(model, layers):
-        cached, output = read_prompts(model, input_ids, prepared)
+    model, process = inputs.model, inputs.logits_processor
+    num_layers = len(decoder_layers(model)[2])
+    layers = early_layers(dola_layers, num_layers=num_layers, tied=_is_tied(model))
+    with growing_sequences(inputs, token_streamer) as texts, _early_exits(model, layers):
+        cached, output = inputs.read_prompts()
         while True:
             last, early = _last_and_early(model, output.logits, num_early=len(layers))
-            scores = logits_processor(texts.input_ids, contrast(last, early))  # (B, V)
+            scores = process(texts.ids, contrast(last, early))  # (B, V)
             stuck = (scores == -torch.inf).all(dim=-1, keepdim=True)
             if stuck.any():
-                scores = torch.where(stuck, logits_processor(texts.input_ids, last), scores)
+                scores = torch.where(stuck, process(texts.ids, last), scores)
             if do_sample:
                 tokens = torch.multinomial(scores.softmax(dim=-1), num_samples=1)[:, 0]
             else:
                 tokens = scores.argmax(dim=-1)
             if texts.append(tokens, scores):
-                return texts.input_ids
-            output = cached.feed(texts.input_ids[:, -1:])
+                return texts.ids
+            output = cached.feed(texts.ids[:, -1:])
 
 
 def early_layers(

@@ -3,45 +3,39 @@
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import cycle, islice
-from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import (
-    GenerationConfig,
-    LogitsProcessorList,
-    PreTrainedModel,
-    StoppingCriteriaList,
-)
 
-from gptft.decoding.cached_model import CachedModel, read_prompts
-from gptft.decoding.loops.sequences import Sequences, TokenStreamer, growing_sequences
+from gptft.decoding.cached_model import CachedModel
+from gptft.decoding.loops.generation_loop import (
+    LoopInputs,
+    Sequences,
+    TokenStreamer,
+    generation_loop,
+    growing_sequences,
+)
 from gptft.errors import ConfigError, ModelError
 from gptft.models.load import context_of
 
 
+@generation_loop
 def lookahead_decoding(
-    model: PreTrainedModel,
-    input_ids: torch.LongTensor,
-    logits_processor: LogitsProcessorList,
-    stopping_criteria: StoppingCriteriaList,
-    generation_config: GenerationConfig,
+    inputs: LoopInputs,
     *,
     lookahead_window: int,
     lookahead_ngram_size: int,
     lookahead_guesses: int,
     token_streamer: TokenStreamer | None = None,
-    **prepared: Any,
-) -> torch.Tensor:
+) -> Tensor:
     """Continue one prompt as greedy search does, several tokens a call where guesses come true.
 
     Each call reads a row of tokens guessed by Jacobi iteration, and beside it rows of tokens that
     followed the last token before: in the text, or along the guesses of the latest calls. All of
     them are drafts; the processors are called once a token, in order, as in greedy search.
 
-    The arguments of every loop: see `gptft.decoding.loops`. Its own:
-
-    Settings:
+    Args:
+        inputs: of one prompt; what `generate` hands to a loop.
         lookahead_window: tokens guessed by Jacobi iteration, >= 1.
         lookahead_ngram_size: tokens of a run that is kept, its first one included, >= 2.
         lookahead_guesses: runs tried at once, >= 1.
@@ -58,19 +52,16 @@ def lookahead_decoding(
     paper's two-dimensional window.
     """
     _check(
-        len(input_ids),
+        len(inputs.input_ids),
         window=lookahead_window,
         ngram_size=lookahead_ngram_size,
         guesses=lookahead_guesses,
     )
-    texts_of_loop = growing_sequences(
-        input_ids, stopping_criteria, generation_config, token_streamer
-    )
-    with texts_of_loop as texts:
-        cached, output = read_prompts(model, input_ids, prepared)
+    with growing_sequences(inputs, token_streamer) as texts:
+        cached, output = inputs.read_prompts()
         _make_croppable(cached)
         guesses = _Guesses(
-            input_ids[0].tolist(),
+            texts.ids[0].tolist(),
             window=lookahead_window,
             ngram_size=lookahead_ngram_size,
             most=lookahead_guesses,
@@ -78,13 +69,13 @@ def lookahead_decoding(
         drafts: list[list[int]] = [[]]
         logits = output.logits[:, -1:]  # (drafts, 1 + longest draft, V)
         while True:
-            row, new, done = _verify(texts, drafts, logits, logits_processor)
+            row, new, done = _verify(inputs, texts, drafts, logits)
             if done:
-                return texts.input_ids
-            cached.select_rows(torch.tensor([row], device=model.device))
+                return texts.ids
+            cached.select_rows(torch.tensor([row], device=texts.ids.device))
             cached.crop(logits.shape[1] - len(new))
             guesses.add_text(new)
-            num_wanted = generation_config.max_length - texts.input_ids.shape[1]
+            num_wanted = inputs.config.max_length - texts.ids.shape[1]
             drafts = guesses.drafts(longest=_longest_draft(cached, num_wanted))
             logits = _read_drafts(cached, new[-1], drafts)
             next_tokens = logits[0, : len(drafts[0]) + 1].argmax(dim=-1).tolist()
@@ -177,18 +168,15 @@ def _read_drafts(cached: CachedModel, last: int, drafts: Sequence[Sequence[int]]
 
 
 def _verify(
-    texts: Sequences,
-    drafts: Sequence[Sequence[int]],
-    logits: Tensor,
-    logits_processor: LogitsProcessorList,
+    inputs: LoopInputs, texts: Sequences, drafts: Sequence[Sequence[int]], logits: Tensor
 ) -> tuple[int, list[int], bool]:
     """Continue a text greedily for as long as a draft agrees.
 
     Args:
+        inputs: of the loop.
         texts: the one text, shape (1, T).
         drafts: what each row guesses to come next.
         logits: shape (rows, 1 + longest draft, V).
-        logits_processor: applied at each place to the text up to it.
 
     Returns:
         a row that held all new tokens but the last; the new tokens, one at least; whether the text
@@ -198,7 +186,7 @@ def _verify(
     rows = list(range(len(drafts)))
     while True:
         place = logits[rows[0], len(new)][None].float()  # (1, V)
-        scores = logits_processor(texts.input_ids, place)
+        scores = inputs.logits_processor(texts.ids, place)
         token = scores.argmax(dim=-1)  # (1,)
         new.append(int(token))
         done = texts.append(token, scores)

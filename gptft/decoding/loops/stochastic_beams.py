@@ -1,40 +1,23 @@
 """Stochastic beam search, a loop for `generate`: different texts, drawn without replacement."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
-from transformers import (
-    GenerationConfig,
-    LogitsProcessorList,
-    PreTrainedModel,
-    StoppingCriteriaList,
-)
 
-from gptft.decoding.cached_model import read_prompts
 from gptft.decoding.loops.beam_search import (
     NO_TOKEN_LEFT,
     Texts,
-    beam_width,
     best_texts,
     first_beams,
     flat_rows,
-    pad_id,
 )
+from gptft.decoding.loops.generation_loop import LoopInputs, generation_loop
 
 
-def stochastic_beam_search(
-    model: PreTrainedModel,
-    input_ids: Tensor,
-    logits_processor: LogitsProcessorList,
-    stopping_criteria: StoppingCriteriaList,
-    generation_config: GenerationConfig,
-    **prepared: Any,
-) -> Tensor:
+@generation_loop
+def stochastic_beam_search(inputs: LoopInputs) -> Tensor:
     """Draw num_beams different texts a prompt, without replacement, from torch's global state.
 
-    The arguments of every loop: see `gptft.decoding.loops`. What the logits processors leave is
-    normalized again.
+    What the logits processors leave is normalized again.
 
     Returns:
         ids of shape (B * num_return_sequences, T + new), by falling perturbed log-probability. All
@@ -45,11 +28,10 @@ def stochastic_beam_search(
 
     Source: Kool, van Hoof and Welling 2019 (1903.06059), algorithm 1.
     """
-    width = beam_width(generation_config)
-    prompt_length = input_ids.shape[1]
-    pad = pad_id(generation_config)
-    ids: Any = input_ids  # (B * W, T)
-    cached, output = read_prompts(model, input_ids, prepared)
+    width, pad = inputs.num_beams, inputs.pad_id
+    ids = inputs.input_ids  # (B * W, T)
+    prompt_length = ids.shape[1]
+    cached, output = inputs.read_prompts()
     logits = output.logits[:, -1].float()  # (B * W, V)
     precise = torch.float32 if ids.device.type == "mps" else torch.float64  # mps has no float64
     log_probs = first_beams(len(ids) // width, width, device=ids.device).to(precise)  # (B, W)
@@ -57,7 +39,7 @@ def stochastic_beam_search(
     ended = torch.zeros_like(perturbed, dtype=torch.bool)
     lengths = torch.zeros_like(ended, dtype=torch.long)
     while True:
-        steps = logits_processor(ids, logits.log_softmax(dim=-1)).to(precise)
+        steps = inputs.logits_processor(ids, logits.log_softmax(dim=-1)).to(precise)
         steps = steps.log_softmax(-1).unflatten(0, (-1, width))  # (B, W, V)
         steps = steps.masked_fill(steps.isnan(), -torch.inf)  # a row of nothing but -inf
         # An ended text is sure to be followed by padding: it stays what it is.
@@ -68,10 +50,10 @@ def stochastic_beam_search(
         ids = torch.cat([ids[rows], tokens.view(-1, 1)], dim=1)
         ended = ended.gather(1, parents)
         lengths = lengths.gather(1, parents) + ~ended
-        ended = ended | stopping_criteria(ids, None).view(-1, width)
+        ended = ended | inputs.stopping_criteria(ids, None).view(-1, width)
         if bool((ended | (perturbed == -torch.inf)).all()):
             texts = Texts(ids.unflatten(0, (-1, width)), perturbed, lengths + prompt_length)
-            return best_texts(texts, generation_config, unmet=NO_TOKEN_LEFT)
+            return best_texts(inputs, texts, unmet=NO_TOKEN_LEFT)
         cached.select_rows(rows)
         logits = cached.next_logits(ids[:, -1:])
 

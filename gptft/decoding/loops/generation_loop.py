@@ -1,0 +1,142 @@
+"""What every loop needs: the arguments that `generate` calls it with, and texts as they grow."""
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, Protocol
+
+import torch
+from torch import Tensor
+from transformers import GenerationConfig, PreTrainedModel
+
+from gptft.decoding.cached_model import CachedModel
+
+Settings = ParamSpec("Settings")
+
+
+@dataclass(frozen=True)
+class LoopInputs:
+    """What `generate` hands to a loop, which is to return ids (B, T + new tokens).
+
+    Attributes:
+        model: a causal one.
+        input_ids: prompts of shape (B, T), padded on the left; each of them W times for W beams.
+        logits_processor: changes scores (B, V) that follow ids (B, T).
+        stopping_criteria: of ids (B, T), and scores where there are any: which texts are finished.
+        config: its pad_token_id fills up finished texts.
+        prepared: attention_mask of shape (B, T), past_key_values, an empty cache, logits_to_keep,
+            each missing or None where there is none, and what else there is for the model.
+    """
+
+    model: PreTrainedModel
+    input_ids: Tensor
+    logits_processor: Callable[[Tensor, Tensor], Tensor]
+    stopping_criteria: Callable[[Tensor, Any], Tensor]
+    config: GenerationConfig
+    prepared: Mapping[str, Any]
+
+    @property
+    def num_beams(self) -> int:
+        """How often `generate` repeats each prompt."""
+        return max(int(self.config.num_beams), int(self.config.num_return_sequences))
+
+    @property
+    def eos_ids(self) -> list[int]:
+        """The ids that end a text, maybe none."""
+        eos = self.config.eos_token_id
+        return [] if eos is None else [eos] if isinstance(eos, int) else [int(i) for i in eos]
+
+    @property
+    def pad_id(self) -> int:
+        """What a finished text is filled up with."""
+        pad = self.config.pad_token_id
+        return int(next(iter(self.eos_ids), 0) if pad is None else pad)
+
+    def read_prompts(self, **model_kwargs: Any) -> tuple[CachedModel, Any]:
+        """Feed the model the prompts: the model with what it has read, and its output.
+
+        Raises:
+            ModelError: the model has another kind of memory than keys and values.
+        """
+        if self.prepared.get("logits_to_keep") is not None:
+            model_kwargs["logits_to_keep"] = self.prepared["logits_to_keep"]
+        cached = CachedModel.of(self.model, self.prepared.get("past_key_values"))
+        mask = self.prepared.get("attention_mask")
+        return cached, cached.feed(self.input_ids, attention_mask=mask, **model_kwargs)
+
+
+def generation_loop(
+    loop: Callable[Concatenate[LoopInputs, Settings], Tensor],
+) -> Callable[..., Tensor]:
+    """Make a loop of `LoopInputs` and its own settings one for `generate(custom_generate=...)`."""
+    own = inspect.signature(loop).parameters.keys()
+
+    # `generate` takes a loop's own arguments from the signature, which `wraps` hands through. It
+    # must not show any of what is prepared: `generate` would hand an argument of that name to the
+    # loop alone, and prepare another one in its place (transformers 5.23).
+    @wraps(loop)
+    def run(
+        model: PreTrainedModel,
+        input_ids: Tensor,
+        logits_processor: Any,
+        stopping_criteria: Any,
+        generation_config: GenerationConfig,
+        **kwargs: Any,
+    ) -> Tensor:
+        settings: dict[str, Any] = {name: kwargs.pop(name) for name in own & kwargs.keys()}
+        inputs = LoopInputs(
+            model, input_ids, logits_processor, stopping_criteria, generation_config, kwargs
+        )
+        return loop(inputs, **settings)  # type: ignore[call-arg]
+
+    return run
+
+
+class TokenStreamer(Protocol):
+    """Takes ids as transformers feeds them to a streamer."""
+
+    def put(self, value: Tensor) -> None:
+        """Take the ids of the prompts, shape (B, T), at first, then those of a step, shape (B,)."""
+
+    def end(self) -> None:
+        """No more will come."""
+
+
+class Sequences:
+    """A batch of texts that grows by one token a step; a finished text grows by padding.
+
+    Attributes:
+        ids: shape (B, T), prompts included.
+    """
+
+    def __init__(self, inputs: LoopInputs, streamer: TokenStreamer | None) -> None:
+        """Begin with the prompts; `streamer` is given the tokens of each step."""
+        self.ids = inputs.input_ids
+        self._inputs, self._streamer = inputs, streamer
+        self._finished = torch.zeros_like(self.ids[:, 0], dtype=torch.bool)  # (B,)
+
+    def append(self, tokens: Tensor, scores: Tensor) -> bool:
+        """Append tokens (B,), chosen by scores (B, V); whether all texts are finished."""
+        tokens = tokens.masked_fill(self._finished, self._inputs.pad_id)
+        self.ids = torch.cat([self.ids, tokens[:, None]], dim=1)
+        if self._streamer is not None:
+            self._streamer.put(tokens.cpu())
+        self._finished = self._finished | self._inputs.stopping_criteria(self.ids, scores)
+        return bool(self._finished.all())
+
+
+@contextmanager
+def growing_sequences(inputs: LoopInputs, streamer: TokenStreamer | None) -> Iterator[Sequences]:
+    """The texts of a loop, from its prompts on.
+
+    Whatever happens, the streamer is told of the end: who reads from it would wait forever.
+    """
+    try:
+        if streamer is not None:
+            streamer.put(inputs.input_ids.cpu())
+        yield Sequences(inputs, streamer)
+    finally:
+        if streamer is not None:
+            streamer.end()
