@@ -7,7 +7,6 @@ import math
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from enum import Enum
@@ -324,6 +323,7 @@ def seal_files(folder: Path, checksum: Checksum = "sha256") -> dict[str, dict[st
     Raises:
         OSError: the disk is full, or fails.
     """
+    from concurrent.futures import ThreadPoolExecutor  # here: every command imports this module
 
     def seal(path: Path) -> dict[str, int | str]:
         entry: dict[str, int | str] = {
