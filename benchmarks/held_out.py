@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from gptft.config.load import load_config
+from gptft.api import load_config
 from gptft.config.sections import Config, DataConfig
 from gptft.documents.read import read_documents
 from gptft.documents.scan import scan_texts

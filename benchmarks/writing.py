@@ -20,7 +20,7 @@ from pathlib import Path
 from generate import through_gptft
 from held_out import CONFIG, CORPUS, data_of, read_parts
 
-from gptft.decoding.compare.diversity import seq_rep_n
+from gptft.analysis.compare.diversity import seq_rep_n
 from gptft.decoding.engine import generate, load_model
 from gptft.decoding.loaded_model import LoadedModel
 from gptft.decoding.settings import resolve_settings

@@ -15,8 +15,8 @@ import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
+from gptft.api import load_config
 from gptft.cli.app import app
-from gptft.config.load import load_config
 from gptft.decoding.prompts.templates import TEMPLATES
 from gptft.decoding.settings import check_strategies, resolve_settings
 from gptft.decoding.strategies import STRATEGIES, WARPERS

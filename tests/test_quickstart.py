@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gptft.config.load import load_config
+from gptft.api import load_config
 from tests.conftest import PICO_RECIPES, ROOT, SHARED_CORPUS
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import LogitsProcessor, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from gptft.analysis.scored_tokens import shown_token, token_reader
 from gptft.decoding.batch import batch_context
@@ -21,6 +21,7 @@ from gptft.decoding.logprobs import check_logits, log_probabilities
 from gptft.decoding.processors import named_processors
 from gptft.decoding.settings import Settings, with_seed
 from gptft.decoding.special_tokens import check_ids
+from gptft.decoding.strategies.define import Process
 from gptft.errors import ConfigError
 from gptft.files import JsonFields
 from gptft.models.load import context_of
@@ -29,7 +30,7 @@ from gptft.terminal.text import quoted, visible
 from gptft.terminal.words import count
 from gptft.tokenization.tokens import Token
 
-NamedProcessors = Sequence[tuple[str, LogitsProcessor]]
+NamedProcessors = Sequence[tuple[str, Process]]
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ def show(config_file: ConfigFile, overrides: Overrides = [], as_json: AsJson = F
 @app.command()
 def schema() -> None:
     """Print the JSON Schema of a config, for an editor to complete and check with."""
-    from gptft.config.schema import config_schema
+    from gptft.api import config_schema
     from gptft.console import result_json
 
     result_json(config_schema())

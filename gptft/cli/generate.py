@@ -86,8 +86,8 @@ def generate(
 
     The texts go to stdout; the strategy and settings in force, the seed included, to stderr.
     """
+    from gptft.analysis.compare.entries import shared_settings
     from gptft.console import notice
-    from gptft.decoding.compare.entries import shared_settings
     from gptft.decoding.prompts.gather import gather_prompts
     from gptft.decoding.prompts.templates import in_template
     from gptft.decoding.settings import check_strategies, choose_settings, with_seed
@@ -224,11 +224,11 @@ def _compare(
     loading: dict[str, Any],
 ) -> None:
     """Write one prompt by many strategies, side by side."""
+    from gptft.analysis.compare.entries import comparison_entries
+    from gptft.analysis.compare.run import compare
+    from gptft.analysis.compare.view import comparison_table
     from gptft.analysis.memorization import base_model_of, training_text_of
     from gptft.console import notice, result, result_json
-    from gptft.decoding.compare.entries import comparison_entries
-    from gptft.decoding.compare.run import compare
-    from gptft.decoding.compare.view import comparison_table
     from gptft.errors import ConfigError
 
     if len(prompts) != 1:

@@ -59,14 +59,14 @@ def print_result(value: T, view: "Callable[[T], RenderableType]", *, as_json: bo
 
 def read_config(path: Path, overrides: Sequence[str]) -> "Config":
     """The config in a YAML file, or the default one for a text file or folder."""
-    from gptft.config import load
+    from gptft import api
 
-    return load.read_config(path, overrides=overrides).checked()
+    return api.read_config(path, overrides=overrides).checked()
 
 
 def read_generation_config(path: Path | None, overrides: Sequence[str]) -> "Config":
     """The config that says how text is written, or the default one."""
-    from gptft.config.load import default_config, load_config
+    from gptft.api import default_config, load_config
 
     if path is not None:
         return load_config(path, overrides=overrides)

@@ -6,8 +6,8 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from gptft.config.generation_fields import PARAMETERS
 from gptft.config.settings import Setting
+from gptft.decoding.strategies import SETTINGS
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -44,7 +44,7 @@ def with_settings(command: Command) -> Command:
     """
     signature = inspect.signature(command)
     own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
-    rows = sorted(PARAMETERS.values(), key=lambda row: [*_PANELS].index(row.group))
+    rows = sorted(SETTINGS.values(), key=lambda row: [*_PANELS].index(row.group))
     options = [_option(row) for row in rows if row.kind.name in _TYPES]
     command.__signature__ = signature.replace(parameters=[*own, *options])  # type: ignore[attr-defined]
     return command

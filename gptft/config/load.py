@@ -3,7 +3,7 @@
 Precedence is default < YAML < override.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,8 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from gptft.config.generation_fields import PARAMETERS, read_generation
 from gptft.config.sections import Config, Section
+from gptft.config.settings import Setting, read_settings
 from gptft.config.source import KeyPath, Source, parse_value, read_yaml
 from gptft.config.suggest import did_you_mean
 from gptft.config.training_conflicts import training_problems
@@ -72,19 +72,22 @@ class ConfigFile:
         return self.config
 
 
-def read_config(path: Path, *, overrides: Sequence[str] = ()) -> ConfigFile:
+def read_config(
+    path: Path, *, overrides: Sequence[str] = (), generation: Mapping[str, Setting]
+) -> ConfigFile:
     """Read a YAML file, or make the config of a text file or folder to train on.
 
     Args:
         path: a YAML file, a text file, or a folder of texts.
         overrides: `section.key=value` each, the value as YAML reads it; the last one wins.
+        generation: the settings of the section of that name and of each of `strategies`.
 
     Raises:
         ConfigError: the file can't be read or isn't YAML, or an override has no key.
     """
     if is_yaml(path):
-        return _read_file(path, overrides=overrides)
-    return _build(_default_source(path), overrides=overrides)
+        return _read_file(path, overrides=overrides, generation=generation)
+    return _build(_default_source(path), overrides=overrides, generation=generation)
 
 
 def is_yaml(path: Path) -> bool:
@@ -92,38 +95,49 @@ def is_yaml(path: Path) -> bool:
     return path.suffix.lower() in (".yaml", ".yml") or not path.exists()
 
 
-def load_config(path: Path, *, overrides: Sequence[str] = ()) -> Config:
+def load_config(
+    path: Path, *, overrides: Sequence[str] = (), generation: Mapping[str, Setting]
+) -> Config:
     """Read a config file and check every setting in it.
 
     Args:
         path: a YAML file.
         overrides: `section.key=value` each, the value as YAML reads it; the last one wins.
+        generation: the settings of the section of that name and of each of `strategies`.
 
     Raises:
         ConfigError: every problem found, each with where it is and what to change.
     """
-    return _read_file(path, overrides=overrides).checked()
+    return _read_file(path, overrides=overrides, generation=generation).checked()
 
 
-def _read_file(path: Path, *, overrides: Sequence[str]) -> ConfigFile:
+def _read_file(
+    path: Path, *, overrides: Sequence[str], generation: Mapping[str, Setting]
+) -> ConfigFile:
     if path.is_dir():
         raise ConfigError(f"{path} is a folder. Name a YAML config file.")
     if not path.exists():
         raise ConfigError(f"{path}: no such config file (looked from {Path.cwd()}).")
-    return _build(read_yaml(path), overrides=overrides)
+    return _build(read_yaml(path), overrides=overrides, generation=generation)
 
 
-def default_config(*, overrides: Sequence[str] = (), text: Path | None = None) -> Config:
+def default_config(
+    *,
+    overrides: Sequence[str] = (),
+    text: Path | None = None,
+    generation: Mapping[str, Setting],
+) -> Config:
     """The config of someone who wrote none.
 
     Args:
         overrides: as in `load_config`.
         text: a file or folder to train on.
+        generation: as in `load_config`.
 
     Raises:
         ConfigError: an override is wrong.
     """
-    return _build(_default_source(text), overrides=overrides).checked()
+    return _build(_default_source(text), overrides=overrides, generation=generation).checked()
 
 
 def _default_source(text: Path | None) -> Source:
@@ -133,7 +147,9 @@ def _default_source(text: Path | None) -> Source:
     return Source(str(text), values)
 
 
-def _build(source: Source, *, overrides: Sequence[str]) -> ConfigFile:
+def _build(
+    source: Source, *, overrides: Sequence[str], generation: Mapping[str, Setting]
+) -> ConfigFile:
     for override in overrides:
         _apply(override, source)
     problems = list(source.problems)
@@ -144,17 +160,17 @@ def _build(source: Source, *, overrides: Sequence[str]) -> ConfigFile:
             _located(source, ("training", *name.split(".")), message)
             for name, message in training_problems(training, has_validation=has_validation)
         ]
-    problems += _read_strategies(source)
+    problems += _read_strategies(source, generation)
     config = None
     try:
         config = Config.model_validate(_without_empty_sections(source.values))
     except ValidationError as error:
         details = _one_a_setting(error.errors(include_url=False))
-        problems += [_problem(source, detail) for detail in details]
+        problems += [_problem(source, detail, generation) for detail in details]
     return ConfigFile(source, config, tuple(problems))
 
 
-def _read_strategies(source: Source) -> list[Problem]:
+def _read_strategies(source: Source, generation: Mapping[str, Setting]) -> list[Problem]:
     """Put the settings of `generation` and of each of `strategies` into the types they mean."""
     problems = []
     strategies = source.values.get("strategies")
@@ -163,7 +179,7 @@ def _read_strategies(source: Source) -> list[Problem]:
     paths += [(("strategies", name), values) for name, values in names.items()]
     for path, values in paths:
         if isinstance(values, dict):
-            meant, wrong = read_generation(values)
+            meant, wrong = read_settings(values, table=generation)
             problems += [_located(source, (*path, name), message) for name, message in wrong]
             values.clear()
             values.update(meant)
@@ -231,13 +247,13 @@ def _section_type(annotation: Any) -> type[Section] | None:
     return next((section for section in found if section is not None), None)
 
 
-def _problem(source: Source, error: ErrorDetails) -> Problem:
+def _problem(source: Source, error: ErrorDetails, generation: Mapping[str, Setting]) -> Problem:
     path = _setting_path(error["loc"])
     if error["type"] == "extra_forbidden":
         known = _siblings(path)
         prefix = "".join(f"{part}." for part in path[:-1])
         hint = did_you_mean(str(path[-1]), known, prefix=prefix)
-        hint = hint or _elsewhere(str(path[-1])) or f"Known here: {', '.join(known)}."
+        hint = hint or _elsewhere(str(path[-1]), generation) or f"Known here: {', '.join(known)}."
         return _located(source, path, f"is not a setting. {hint}")
     if error["type"] == "missing":
         return _located(source, path, f"is missing. {_meaning(path)}")
@@ -289,7 +305,7 @@ def _siblings(path: KeyPath) -> list[str]:
     return list(section.model_fields)
 
 
-def _elsewhere(name: str) -> str:
+def _elsewhere(name: str, generation: Mapping[str, Setting]) -> str:
     """Where a setting that stands in the wrong section belongs."""
     homes = [
         f"{section}.{name}"
@@ -298,7 +314,7 @@ def _elsewhere(name: str) -> str:
     ]
     if name in known_fields()[1]:
         homes.append(f"training.{name}")
-    if name in PARAMETERS:
+    if name in generation:
         homes.append(f"generation.{name}")
     return f"Did you mean {' or '.join(homes)}?" if homes else ""
 

@@ -1,10 +1,10 @@
 """The sections and their settings -> the JSON Schema by which an editor completes and checks."""
 
+from collections.abc import Mapping
 from typing import Any
 
-from gptft.config.generation_fields import GENERATION
 from gptft.config.sections import Config
-from gptft.config.settings import settings_schema
+from gptft.config.settings import Setting, settings_schema
 from gptft.config.training_fields import OWN_FIELDS, all_fields
 
 _JSON_TYPES = {
@@ -18,8 +18,12 @@ _JSON_TYPES = {
 }
 
 
-def config_schema() -> dict[str, Any]:
-    """The schema, as a plain dictionary (JSON Schema 2020-12)."""
+def config_schema(generation: Mapping[str, Setting]) -> dict[str, Any]:
+    """The schema, as a plain dictionary (JSON Schema 2020-12).
+
+    Args:
+        generation: the settings of the section of that name and of each of `strategies`.
+    """
     schema = Config.model_json_schema()
     fields = {name: _field_schema(entry) for name, entry in all_fields().items()}
     fields |= {name: row.schema() for name, row in OWN_FIELDS.items()}
@@ -28,9 +32,9 @@ def config_schema() -> dict[str, Any]:
         "additionalProperties": False,
         "properties": dict(sorted(fields.items())),
     }
-    generation = settings_schema(GENERATION)
-    schema["properties"]["generation"] |= generation
-    schema["properties"]["strategies"]["additionalProperties"] = generation
+    settings = settings_schema(generation)
+    schema["properties"]["generation"] |= settings
+    schema["properties"]["strategies"]["additionalProperties"] = settings
     return schema
 
 

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
-from annotated_types import BaseMetadata, Ge, Len, MinLen
+from annotated_types import BaseMetadata, Ge, Gt, Le, Len, Lt, MinLen
 
 from gptft.config.suggest import did_you_mean
 from gptft.terminal.words import short_value, wrong_value
@@ -101,23 +101,32 @@ def _decay(value: list[float]) -> list[float]:
     return [_whole(value[0]), value[1]]
 
 
+_METADATA: dict[str, Callable[[Any], BaseMetadata]] = {"ge": Ge, "gt": Gt, "le": Le, "lt": Lt}
+
+
 # A Kind is the last in a type: pydantic must see the bounds on the number itself, or its JSON
 # Schema (2.14) has `ge` in place of `minimum`.
-def number(*bounds: BaseMetadata) -> Any:
-    """The type of a number within `bounds`."""
-    return Annotated[float, *bounds, Kind("float", "a number", "number", before=_number)]
+def number(**bounds: float) -> Any:
+    """The type of a number within bounds, by pydantic's names: ge, gt, le, lt."""
+    return Annotated[float, *_metadata(bounds), Kind("float", "a number", "number", before=_number)]
 
 
-def whole(*bounds: BaseMetadata) -> Any:
-    """The type of a whole number within `bounds`."""
-    return Annotated[int, *bounds, Kind("int", "a whole number", "whole number", before=_whole)]
+def whole(**bounds: int) -> Any:
+    """The type of a whole number within bounds."""
+    return Annotated[
+        int, *_metadata(bounds), Kind("int", "a whole number", "whole number", before=_whole)
+    ]
 
 
-def whole_numbers(*bounds: BaseMetadata) -> Any:
-    """The type of a list of whole numbers, each within `bounds`; one alone is a list of one."""
+def whole_numbers(**bounds: int) -> Any:
+    """The type of a list of whole numbers, each within bounds; one alone is a list of one."""
     kind = Kind("ints", "a list of whole numbers", "whole numbers", after=_as_list)
-    item: Any = whole(*bounds)
+    item: Any = whole(**bounds)
     return Annotated[item | list[item], kind]
+
+
+def _metadata(bounds: Mapping[str, float]) -> list[BaseMetadata]:
+    return [_METADATA[name](bound) for name, bound in bounds.items()]
 
 
 def one_of(*choices: str) -> Any:
@@ -151,10 +160,10 @@ EarlyStopping = Annotated[
     Kind("early_stopping", "true, false or never", "true, false, never", before=_flag),
 ]
 Layers: Any = Annotated[
-    Literal["low", "high"] | whole_numbers(Ge(0)),
+    Literal["low", "high"] | whole_numbers(ge=0),
     Kind("layers", "low, high or a list of layers", "low, high, numbers"),
 ]
-_NotNegative: Any = number(Ge(0))
+_NotNegative: Any = number(ge=0)
 Decay: Any = Annotated[
     list[_NotNegative],
     Len(2, 2),
@@ -211,8 +220,7 @@ class Setting:
     def range(self) -> str:
         """The values allowed, in words; empty where all are.
 
-        >>> from annotated_types import Gt, Le
-        >>> Setting("top_p", number(Gt(0), Le(1)), 1.0, "").range
+        >>> Setting("top_p", number(gt=0, le=1), 1.0, "").range
         'above 0, at most 1'
         """
         bounds = dict(_bounds(self.type))
@@ -225,10 +233,9 @@ class Setting:
         Raises:
             ValueError: it isn't of that type, or out of range; the message goes on from the name.
 
-        >>> from annotated_types import Le
-        >>> Setting("top_p", number(Le(1)), 1.0, "").read("3e-1")
+        >>> Setting("top_p", number(le=1), 1.0, "").read("3e-1")
         0.3
-        >>> Setting("top_p", number(Le(1)), 1.0, "").read(1.5)
+        >>> Setting("top_p", number(le=1), 1.0, "").read(1.5)
         Traceback (most recent call last):
         ValueError: must be at most 1, not 1.5.
         """

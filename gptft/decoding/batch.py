@@ -4,9 +4,8 @@ The GenerationConfig is set in full here: what a model's own says is never mixed
 changed by our list of processors alone, and loops that transformers doesn't have are ours.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import torch
@@ -15,25 +14,17 @@ from transformers import (
     LogitsProcessor,
     LogitsProcessorList,
     PreTrainedModel,
-    PreTrainedTokenizerBase,
     StoppingCriteriaList,
 )
 from transformers.generation.streamers import BaseStreamer
 
-from gptft.decoding.early_exit import first_layers
-from gptft.decoding.encoding import encode_bare
 from gptft.decoding.loaded_model import LoadedModel
 from gptft.decoding.logprobs import check_logits
-from gptft.decoding.loops.constrained_beams import constrained_beam_search
-from gptft.decoding.loops.contrastive import contrastive_search
-from gptft.decoding.loops.diverse_beams import diverse_beam_search
-from gptft.decoding.loops.dola import dola_decoding
-from gptft.decoding.loops.lookahead import lookahead_decoding
-from gptft.decoding.loops.stochastic_beams import stochastic_beam_search
-from gptft.decoding.processors import BatchContext, named_processors
+from gptft.decoding.processors import named_processors
 from gptft.decoding.settings import Settings
 from gptft.decoding.special_tokens import SpecialTokens
 from gptft.decoding.stopping import StopTexts
+from gptft.decoding.strategies.define import BatchContext, Process
 from gptft.errors import ConfigError, ModelError
 from gptft.models.load import context_of
 
@@ -44,7 +35,15 @@ def batch_context(
     """A batch of prompts as processors see it."""
     input_ids, attention_mask = left_padded(encoded, pad=loaded.special.pad)
     device = loaded.model.device
-    return BatchContext(loaded, input_ids.to(device), attention_mask.to(device), rows=rows)
+    return BatchContext(
+        model=loaded.model,
+        tokenizer=loaded.tokenizer,
+        eos=loaded.special.eos,
+        input_ids=input_ids.to(device),
+        attention_mask=attention_mask.to(device),
+        auxiliary_models=loaded.others.models,
+        rows=rows,
+    )
 
 
 def generate_batch(
@@ -74,6 +73,8 @@ def generate_batch(
     rows_a_prompt = config.num_beams if settings.row.beams else config.num_return_sequences
     batch = batch_context(loaded, encoded, rows=rows_a_prompt)
     made = [processor for _, processor in named_processors(settings, batch)]
+    row = settings.row
+    loop = row.loop(settings, batch, streamer) if row.loop else None
     criteria = StoppingCriteriaList()
     if texts := settings["stop_strings"]:
         length = batch.prompt_length
@@ -81,7 +82,7 @@ def generate_batch(
     with (
         _explained_errors(loaded),
         _only(config, model),
-        _drafting(loaded, settings, config, prompt_length=batch.prompt_length) as drafts,
+        _drafting(loaded, settings, config, batch) as drafts,
     ):
         output = model.generate(  # type: ignore[operator]
             batch.input_ids,
@@ -89,8 +90,8 @@ def generate_batch(
             generation_config=config,
             logits_processor=LogitsProcessorList([_InOneCall(made)]),
             stopping_criteria=criteria,
-            streamer=streamer if settings.row.loop == "native" else None,
-            custom_generate=_loop(loaded, settings, streamer),
+            streamer=streamer if loop is None else None,
+            custom_generate=loop,
             **drafts,
         )
     new_ids: list[list[int]] = output[:, batch.prompt_length :].tolist()
@@ -139,17 +140,13 @@ def generation_config(settings: Settings, special: SpecialTokens) -> GenerationC
         "max_new_tokens": settings["max_new_tokens"],
         "num_return_sequences": settings.num_drawn,
         "num_beams": settings["num_beams"],
-        "do_sample": settings.do_sample and settings.row.loop != "stochastic_beam",
+        "do_sample": settings.do_sample,
+        **settings.row.generation(settings),
     }
     if settings.is_on("max_time"):
         values["max_time"] = settings["max_time"]
     if values["do_sample"]:
         values["top_k"] = 0  # unset it would be 50
-    if settings.row.beams:
-        values |= {name: settings[name] for name in ("length_penalty", "early_stopping")}
-    if settings["prompt_lookup_num_tokens"]:
-        names = ("prompt_lookup_num_tokens", "max_matching_ngram_size")
-        values |= {name: settings[name] for name in names}
     try:
         config = GenerationConfig(
             **values,
@@ -164,79 +161,22 @@ def generation_config(settings: Settings, special: SpecialTokens) -> GenerationC
     return config
 
 
-def _loop(
-    loaded: LoadedModel, settings: Settings, streamer: BaseStreamer | None
-) -> Callable[..., Any] | None:
-    """The loop to run instead of transformers' own, with its settings."""
-    loop = settings.row.loop
-    if loop == "contrastive":
-        alpha, top_k = settings["penalty_alpha"], settings["top_k"]
-        return partial(
-            contrastive_search, penalty_alpha=alpha, top_k=top_k, token_streamer=streamer
-        )
-    if loop == "dola":
-        layers, do_sample = settings["dola_layers"], settings.do_sample
-        return partial(dola_decoding, dola_layers=layers, do_sample=do_sample)
-    if loop == "diverse_beam":
-        groups, penalty = settings["num_beam_groups"], settings["diversity_penalty"]
-        return partial(diverse_beam_search, num_beam_groups=groups, diversity_penalty=penalty)
-    if loop == "constrained_beam":
-        constraints = [_word_ids(loaded.tokenizer, word) for word in settings["force_words"]]
-        return partial(constrained_beam_search, constraints=constraints)
-    if loop == "stochastic_beam":
-        return stochastic_beam_search
-    if loop == "lookahead":
-        names = ("lookahead_window", "lookahead_ngram_size", "lookahead_guesses")
-        return partial(lookahead_decoding, **{name: settings[name] for name in names})
-    return None
-
-
-def _word_ids(tokenizer: PreTrainedTokenizerBase, word: str | list[str]) -> list[list[int]]:
-    """The ids of a required word, after a space and as it is; of any of several words."""
-    words = [word] if isinstance(word, str) else word
-    texts = [t for w in words for t in ([w] if w[0].isspace() else [f" {w}", w])]
-    return [ids for text in texts if (ids := encode_bare(tokenizer, text))]
-
-
 @contextmanager
 def _drafting(
-    loaded: LoadedModel, settings: Settings, config: GenerationConfig, *, prompt_length: int
+    loaded: LoadedModel, settings: Settings, config: GenerationConfig, batch: BatchContext
 ) -> Iterator[dict[str, Any]]:
     """The arguments of `generate` for drafts; a draft model is told how by its own config."""
-    if settings.strategy not in ("assisted", "early_exit"):
+    if settings.row.draft is None:
         yield {}
         return
-    if settings.strategy == "early_exit":
-        assistant = first_layers(loaded.model, settings["assistant_early_exit"])
-    else:
-        assistant = loaded.others.models["assistant_model"]
-        _check_draft_context(assistant, prompt_length, settings["max_new_tokens"])
-    names = (
-        "num_assistant_tokens",
-        "num_assistant_tokens_schedule",
-        "assistant_confidence_threshold",
-    )
-    values = config.to_dict() | {name: settings[name] for name in names}
+    assistant = settings.row.draft(settings, batch)
+    values = config.to_dict() | settings.row.draft_fields(settings)
     drafts: dict[str, Any] = {"assistant_model": assistant}
     if loaded.others.assistant_tokenizer is not None:
         drafts["tokenizer"] = loaded.tokenizer
         drafts["assistant_tokenizer"] = loaded.others.assistant_tokenizer
     with _only(GenerationConfig.from_dict(values), assistant):
         yield drafts
-
-
-def _check_draft_context(draft: PreTrainedModel, prompt_length: int, max_new_tokens: int) -> None:
-    """Refuse a text that is longer than the draft model can see.
-
-    With another tokenizer it counts differently; by how much shows only as the text is generated.
-    """
-    context = context_of(draft)
-    if context is not None and prompt_length + max_new_tokens - 1 > context:
-        raise ConfigError(
-            f"assistant_model sees {context:,} tokens, and the prompt of {prompt_length:,} with "
-            f"max_new_tokens {max_new_tokens:,} is longer. Set max_new_tokens to "
-            f"{max(context - prompt_length + 1, 1):,} or less, or take another draft model."
-        )
 
 
 @contextmanager
@@ -261,12 +201,13 @@ def left_padded(encoded: Sequence[Sequence[int]], *, pad: int) -> tuple[torch.Te
 class _InOneCall(LogitsProcessor):
     """Several processors as one, which the library calls without asking each for its signature."""
 
-    def __init__(self, processors: Sequence[LogitsProcessor]) -> None:
+    def __init__(self, processors: Sequence[Process]) -> None:
         self.processors = tuple(processors)
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
         """Change logits (B, V) of what follows `input_ids`, unless they are not numbers."""
         check_logits(scores)
+        changed: torch.Tensor = scores
         for processor in self.processors:
-            scores = processor(input_ids, scores)
-        return scores
+            changed = processor(input_ids, changed)
+        return changed  # type: ignore[return-value]

@@ -18,8 +18,9 @@ from typing import Protocol
 import numpy as np
 import regex
 import torch
-from transformers import LogitsProcessor, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
+from gptft.decoding.strategies.define import BatchContext
 from gptft.errors import ConfigError, ModelError
 from gptft.tokenization.token_bytes import byte_alphabet
 
@@ -172,7 +173,7 @@ def allowed_by_regex(pattern: str) -> Matcher:
     return _Regex(compiled)
 
 
-class TextConstraint(LogitsProcessor):
+class TextConstraint:
     """Keeps what is written behind the prompt within what a matcher allows.
 
     Where other settings forbid everything that is allowed (`min_new_tokens` the end of a short
@@ -213,7 +214,7 @@ class TextConstraint(LogitsProcessor):
         self._masks: dict[tuple[bytes | None, int], np.ndarray] = {}
         matcher.check(self._vocabulary)
 
-    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """Set the scores, shape (B, V), of what isn't allowed behind ids (B, T) to -inf.
 
         Raises:
@@ -224,7 +225,7 @@ class TextConstraint(LogitsProcessor):
         allowed = torch.from_numpy(masks).to(scores.device)
         kept = scores.masked_fill(~allowed, -torch.inf)
         stuck = (kept == -torch.inf).all(dim=-1, keepdim=True)
-        return kept.masked_fill(stuck & allowed, 0.0)  # type: ignore[return-value]
+        return kept.masked_fill(stuck & allowed, 0.0)
 
     def _written(self, new_ids: Sequence[int]) -> bytes | None:
         """The bytes of a row; None where it has ended, or holds what was never allowed."""
@@ -247,6 +248,12 @@ class TextConstraint(LogitsProcessor):
 
     def _allowed(self, written: bytes) -> tuple[Collection[int], bool]:
         return self._matcher.allowed(written, vocabulary=self._vocabulary)
+
+
+def constrain(batch: BatchContext, matcher: Matcher) -> TextConstraint:
+    """The constraint of a batch's new tokens to what a matcher allows, see `TextConstraint`."""
+    length = batch.prompt_length
+    return TextConstraint(batch.tokenizer, matcher, prompt_length=length, eos_token_ids=batch.eos)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ from typing import Any, Literal
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from gptft.config.generation_fields import PARAMETERS
 from gptft.decoding import candidates
 from gptft.decoding.auxiliary_models import AuxiliaryModels, load_auxiliary_models
 from gptft.decoding.batch import generate_batch
@@ -24,6 +23,7 @@ from gptft.decoding.settings import Settings, why_not_streamed, with_seed
 from gptft.decoding.sliding_window import generate_windows
 from gptft.decoding.special_tokens import check_context, check_ids, special_tokens
 from gptft.decoding.stopping import cut_at
+from gptft.decoding.strategies import SETTINGS, active_processors
 from gptft.decoding.stream import TextStreamer
 from gptft.errors import ConfigError
 from gptft.files import JsonFields
@@ -34,16 +34,6 @@ from gptft.terminal.words import short_value
 Sampler = Callable[[PreTrainedModel, PreTrainedTokenizerBase, Sequence[str]], list[str]]
 
 _BATCH_PROMPTS = 16  # prompts at once where nothing is drawn
-# Processors that look at a prompt as a whole see its padding, too.
-_PROMPT_SHAPED = (
-    "repetition_penalty",
-    "no_repeat_ngram_size",
-    "dry_multiplier",
-    "encoder_repetition_penalty",
-    "encoder_no_repeat_ngram_size",
-    "sequence_bias",
-    "bad_words",
-)
 
 
 @dataclass(frozen=True)
@@ -258,7 +248,7 @@ def unused_suggestions(loaded: LoadedModel) -> str | None:
     """
     own = loaded.model.generation_config
     values = own.to_diff_dict() if own is not None else {}
-    known = {name: value for name, value in values.items() if name in PARAMETERS}
+    known = {name: value for name, value in values.items() if name in SETTINGS}
     if not known:
         return None
     words = ", ".join(f"{name} {short_value(value)}" for name, value in known.items())
@@ -291,8 +281,7 @@ def _batches(
     too: under them only prompts of one length share a batch.
     """
     order = sorted(range(len(lengths)), key=lambda i: (slides[i], lengths[i]))
-    same_length = any(settings.is_on(name) for name in _PROMPT_SHAPED)
-    same_length |= settings.strategy == "watermark"  # what it favours depends on earlier tokens
+    same_length = any(one.sees_padding for one in active_processors(settings))
     alone = settings.do_sample or settings.row.single
     for key, group in groupby(order, key=lambda i: (slides[i], lengths[i] if same_length else 0)):
         size = 1 if alone or key[0] else _BATCH_PROMPTS

@@ -10,16 +10,19 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from gptft.config.generation_fields import PARAMETERS, read_generation
+from gptft.config.settings import read_settings
 from gptft.decoding.strategies import (
+    GENERATION,
+    SETTINGS,
     STRATEGIES,
     SWITCHES,
     WARPERS,
-    Strategy,
     choose_strategy,
     find_strategy,
     listed,
+    problems_of,
 )
+from gptft.decoding.strategies.define import Strategy
 from gptft.errors import ConfigError
 from gptft.terminal.words import first_of, short_value
 
@@ -43,7 +46,7 @@ class Settings:
 
     def __getitem__(self, name: str) -> Any:
         """A setting by name, neutral where the strategy has no use for it."""
-        return self.values.get(name, PARAMETERS[name].neutral)
+        return self.values.get(name, SETTINGS[name].neutral)
 
     @property
     def row(self) -> Strategy:
@@ -63,7 +66,11 @@ class Settings:
 
     def is_on(self, name: str) -> bool:
         """Whether a setting changes anything."""
-        return bool(self[name] != PARAMETERS[name].neutral)
+        return bool(self[name] != SETTINGS[name].neutral)
+
+    def named(self, *names: str) -> dict[str, Any]:
+        """Some settings by name."""
+        return {name: self[name] for name in names}
 
     def changed(self, **values: Any) -> "Settings":
         """The same settings with other values."""
@@ -102,7 +109,7 @@ def resolve_settings(given: Mapping[str, Any]) -> Settings:
         ConfigError: an unknown strategy, values of the wrong type or out of range, settings the
             strategy would ignore, or settings that don't go together; all of them at once.
     """
-    meant, wrong = read_generation(given)
+    meant, wrong = read_settings(given, table=GENERATION)
     problems = [f"{name} {message}" for name, message in wrong]
     named = meant.pop("strategy", None)
     seed = meant.pop("seed", None)
@@ -113,7 +120,7 @@ def resolve_settings(given: Mapping[str, Any]) -> Settings:
     if not problems:
         problems += _missing(strategy, settings)
         problems += _without_effect(settings, given=used)
-        problems += _at_odds(settings)
+        problems += problems_of(settings)
     if problems:
         raise ConfigError(*problems)
     return settings
@@ -175,7 +182,7 @@ def why_not_streamed(settings: Settings, *, num_prompts: int) -> str | None:
         return f"{row.name} knows its text only when the last beam has ended"
     if row.pick != "all":
         return f"{row.name} chooses among texts that are whole"
-    if row.loop not in ("native", "contrastive"):
+    if row.loop is not None and not row.streams:
         return f"{row.name} hands its text over when it is whole"
     if settings["num_return_sequences"] > 1:
         return f"num_return_sequences is {settings['num_return_sequences']}, and texts would mix"
@@ -198,7 +205,7 @@ def _ignored(strategy: Strategy, given: Mapping[str, Any], *, is_named: bool) ->
             if not value:
                 yield f"do_sample is false, and {who} always draws. Leave it out, or take greedy."
             continue
-        if value == PARAMETERS[name].neutral:
+        if value == SETTINGS[name].neutral:
             continue
         why = f" It can't be combined with {strategy.conflicts}." if strategy.conflicts else ""
         yield (
@@ -219,7 +226,7 @@ def users_of(name: str, *, at_most: int = 6) -> str:
 
 def _missing(strategy: Strategy, settings: Settings) -> Iterator[str]:
     if strategy.needs and not any(settings.is_on(name) for name in strategy.needs):
-        meanings = [f"{name} ({PARAMETERS[name].description})" for name in strategy.needs]
+        meanings = [f"{name} ({SETTINGS[name].description})" for name in strategy.needs]
         yield f"{strategy.name} needs {' or '.join(meanings)} Set it."
 
 
@@ -242,52 +249,3 @@ def _without_effect(settings: Settings, *, given: Mapping[str, Any]) -> Iterator
                 f"num_return_sequences is {settings['num_return_sequences']}, and without "
                 "do_sample: true all texts would be the same."
             )
-
-
-def _at_odds(settings: Settings) -> Iterator[str]:
-    """One message for each pair of settings that can't both be had."""
-    least, most = settings["min_new_tokens"], settings["max_new_tokens"]
-    if least > most:
-        yield (
-            f"min_new_tokens is {least:,}, more than max_new_tokens, {most:,}. "
-            "Lower the one or raise the other."
-        )
-    beams, texts = settings["num_beams"], settings["num_return_sequences"]
-    if settings.row.beams:
-        if beams < 2:
-            yield f"num_beams is {beams}: one beam is no beam search. Take greedy, or raise it."
-        if texts > beams:
-            yield (
-                f"num_return_sequences is {texts}, more than num_beams, {beams}: a beam gives one "
-                "text. Raise num_beams."
-            )
-        if beams % settings["num_beam_groups"]:
-            yield (
-                f"num_beams is {beams}, which {settings['num_beam_groups']} groups can't share "
-                "evenly. Make num_beams a multiple of num_beam_groups."
-            )
-    if settings.row.pick != "all" and texts > settings["num_candidates"]:
-        yield (
-            f"num_return_sequences is {texts}, more than num_candidates, "
-            f"{settings['num_candidates']}. Raise num_candidates."
-        )
-    if settings.is_on("amateur_model") and settings.is_on("amateur_layers"):
-        yield "amateur_model and amateur_layers can't both be given: there is one amateur."
-    if settings.strategy == "contrastive" and settings["top_k"] < 1:
-        yield "top_k is 0, and contrastive chooses among the top_k likeliest tokens. Set top_k: 4."
-    if settings.strategy == "synthid" and not settings["synthid_keys"]:
-        yield "synthid_keys is empty, and synthid marks a text by them. Give at least one number."
-    if settings["dynatemp_range"] > settings["temperature"]:
-        yield (
-            f"dynatemp_range is {settings['dynatemp_range']}, more than temperature, "
-            f"{settings['temperature']}: the lowest temperature would be below 0. Lower it."
-        )
-    decay = settings["exponential_decay_length_penalty"]
-    if decay and decay[0] >= most:
-        yield (
-            f"exponential_decay_length_penalty starts after {decay[0]:,.0f} tokens, and "
-            f"max_new_tokens is {most:,}. Let it start earlier."
-        )
-    begin = settings["begin_suppress_tokens"]
-    if begin and set(begin) <= set(settings["suppress_tokens"]):
-        yield "begin_suppress_tokens are all in suppress_tokens already. Leave them out."

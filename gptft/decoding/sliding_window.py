@@ -13,8 +13,6 @@ from gptft.decoding.settings import Settings
 from gptft.errors import ConfigError
 from gptft.models.load import context_of
 
-_NEED_THE_BEGINNING = ("choices", "regex", "context_aware")
-
 
 def generate_windows(
     loaded: LoadedModel, ids: Sequence[int], *, settings: Settings
@@ -38,7 +36,7 @@ def generate_windows(
     if context is None:
         return generate_batch(loaded, [ids], settings=settings)
     at_once = max(context // 2, 1)
-    if settings.strategy in _NEED_THE_BEGINNING:
+    if settings.row.by_beginning:
         raise ConfigError(
             f"{settings.strategy} depends on the beginning of the text, which leaves the window. "
             "Lower max_new_tokens or shorten the prompt until it fits, or take another strategy."

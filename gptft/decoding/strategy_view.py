@@ -3,8 +3,8 @@
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from gptft.config.generation_fields import PARAMETERS
-from gptft.decoding.strategies import SHARED, STRATEGIES, Strategy
+from gptft.decoding.strategies import SETTINGS, SHARED, STRATEGIES
+from gptft.decoding.strategies.define import Strategy
 from gptft.terminal.draw import Table
 from gptft.terminal.words import short_value
 
@@ -39,7 +39,7 @@ def _settings(row: Strategy) -> Table:
     names = dict.fromkeys([*(name for name in row.takes if name in row.own), "max_new_tokens"])
     rows = []
     for name in names:
-        parameter, default = PARAMETERS[name], row.values[name]
+        parameter, default = SETTINGS[name], row.values[name]
         shown = "-" if default is None or default in ([], {}) else short_value(default)
         values = ", ".join(filter(None, (parameter.kind.short, parameter.range)))
         rows.append((name, shown, values, parameter.description))

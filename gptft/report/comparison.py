@@ -1,9 +1,9 @@
-"""Rows of `decoding.compare` -> one self-contained page to compare strategies on a prompt."""
+"""Rows of `analysis.compare` -> one self-contained page to compare strategies on a prompt."""
 
 from collections.abc import Sequence
 
-from gptft.decoding.compare.results import StrategyResult, known_metrics
-from gptft.decoding.compare.view import (
+from gptft.analysis.compare.results import StrategyResult, known_metrics
+from gptft.analysis.compare.view import (
     drafts_in_words,
     settings_in_words,
     stand_ins_in_words,
@@ -23,7 +23,7 @@ def comparison_html(rows: Sequence[StrategyResult], *, model: str, prompt: str) 
     """The page.
 
     Args:
-        rows: see `decoding.compare.compare`.
+        rows: see `analysis.compare.compare`.
         model: what to call the model.
         prompt: that was continued.
     """

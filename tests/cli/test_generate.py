@@ -12,13 +12,12 @@ import pytest
 from typer.testing import CliRunner
 
 from gptft import cli
+from gptft.api import load_config
 from gptft.cli import generate as command
 from gptft.cli.app import app
-from gptft.config.generation_fields import PARAMETERS
-from gptft.config.load import load_config
 from gptft.decoding.prompts.gather import gather_prompts
 from gptft.decoding.settings import check_strategies, resolve_settings
-from gptft.decoding.strategies import STRATEGIES
+from gptft.decoding.strategies import SETTINGS, STRATEGIES
 from gptft.errors import ConfigError, DataError, ModelError
 
 SHIPPED = sorted((Path(__file__).parents[2] / "configs" / "generate").glob("*.yaml"))
@@ -273,7 +272,7 @@ class TestSettings:
         flags = set(re.findall(r"--[a-z][a-z-]+", text))
         expected = {
             f"--{name.replace('_', '-')}"
-            for name, row in PARAMETERS.items()
+            for name, row in SETTINGS.items()
             if row.kind.name not in ("weights", "decay")
         }
         assert expected <= flags

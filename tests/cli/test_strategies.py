@@ -8,8 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from gptft.cli.app import app
-from gptft.config.generation_fields import PARAMETERS
-from gptft.decoding.strategies import STRATEGIES
+from gptft.decoding.strategies import SETTINGS, STRATEGIES
 from gptft.errors import ConfigError
 
 
@@ -41,7 +40,7 @@ class TestList:
             "type": "float",
             "range": "above 0, at most 1",
             "default": 0.9,
-            "description": PARAMETERS["top_p"].description,
+            "description": SETTINGS["top_p"].description,
         }
         assert rows["context_aware"]["needs"] == ["context"]
 

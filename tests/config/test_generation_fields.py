@@ -3,29 +3,30 @@ from pathlib import Path
 
 import pytest
 
-from gptft.config.generation_fields import MAX_SEED, PARAMETERS, read_generation
-from gptft.config.load import load_config
-from gptft.config.schema import config_schema
+from gptft.api import config_schema, load_config
+from gptft.config.settings import read_settings
+from gptft.decoding.strategies import GENERATION, SETTINGS
+from gptft.decoding.strategies.temperature import MAX_SEED
 from gptft.errors import ConfigError
 
-NUMBERS = [row.name for row in PARAMETERS.values() if row.kind.name in ("int", "float")]
+NUMBERS = [row.name for row in SETTINGS.values() if row.kind.name in ("int", "float")]
 # A value of each kind that changes something, for settings without a neutral value to write down.
 SOME = {"int": 7, "float": 0.5, "text": "x", "decay": [3, 1.5]}
 
 
 def read(name, value):
-    return PARAMETERS[name].read(value)
+    return SETTINGS[name].read(value)
 
 
 def problem(name, value):
     with pytest.raises(ValueError, match=r"^(must|can't)") as caught:
-        PARAMETERS[name].read(value)
+        SETTINGS[name].read(value)
     return str(caught.value)
 
 
 class TestTable:
     def test_every_row_says_in_a_sentence_what_it_does(self):
-        for row in PARAMETERS.values():
+        for row in SETTINGS.values():
             assert row.description.endswith(".")
             assert ". " not in row.description
             assert not row.hint or row.hint.endswith(".")
@@ -33,7 +34,7 @@ class TestTable:
     def test_neutral_values_are_of_their_kind_and_in_range(self):
         # 0 of these is none at all, and none can be asked for.
         off_only_when_left_out = {"assistant_early_exit", "prompt_lookup_num_tokens"}
-        for name, row in PARAMETERS.items():
+        for name, row in SETTINGS.items():
             if row.neutral is not None and name not in off_only_when_left_out:
                 assert row.read(row.neutral) == row.neutral
                 assert type(row.read(row.neutral)) is type(row.neutral)
@@ -53,7 +54,7 @@ class TestTable:
             "assistant_confidence_threshold", "prompt_lookup_num_tokens", "assistant_early_exit",
             "max_matching_ngram_size",
         }  # fmt: skip
-        assert shared <= theirs & set(PARAMETERS)
+        assert shared <= theirs & set(SETTINGS)
 
 
 class TestCoercion:
@@ -163,7 +164,7 @@ class TestCoercion:
         assert message.endswith(f", not null. {way_out}")
 
     def test_what_null_is_told_to_be_is_taken(self):
-        for name, row in PARAMETERS.items():
+        for name, row in SETTINGS.items():
             with pytest.raises(ValueError, match="not null") as caught:
                 row.read(None)
             if "Leave it out" not in str(caught.value):
@@ -288,19 +289,19 @@ class TestRanges:
         )
         assert problem("seed", 2**32) == "must be at most 4,294,967,295, not 4294967296."
         assert problem("no_repeat_ngram_size", -1).endswith("-1. 0 turns it off.")
-        assert PARAMETERS["seeding_scheme"].range == "lefthash, selfhash"
-        assert PARAMETERS["smoothing_curve"].range == "at least 1, at most 3"
+        assert SETTINGS["seeding_scheme"].range == "lefthash, selfhash"
+        assert SETTINGS["smoothing_curve"].range == "at least 1, at most 3"
         assert MAX_SEED == 2**32 - 1
 
 
 def read_number(name, value):
-    return value if PARAMETERS[name].kind.name == "int" else float(value)
+    return value if SETTINGS[name].kind.name == "int" else float(value)
 
 
 class TestRead:
     def test_gives_every_problem_and_the_rest_meant(self):
-        meant, wrong = read_generation(
-            {"strategy": "nucleus", "top_p": 2, "temperature": "1e0", "topk": 5}
+        meant, wrong = read_settings(
+            {"strategy": "nucleus", "top_p": 2, "temperature": "1e0", "topk": 5}, table=GENERATION
         )
         assert meant == {"strategy": "nucleus", "temperature": 1.0}
         assert wrong == [
@@ -310,7 +311,7 @@ class TestRead:
 
     @pytest.mark.parametrize("value", [None, 5, "", ["greedy"]], ids=str)
     def test_a_strategy_is_a_name(self, value):
-        _, [(name, message)] = read_generation({"strategy": value})
+        _, [(name, message)] = read_settings({"strategy": value}, table=GENERATION)
         assert name == "strategy"
         assert message.startswith("must be a strategy's name, not ")
 
@@ -338,12 +339,12 @@ class TestRead:
         ],
     )
     def test_other_tools_names_and_slips_are_told_ours(self, name, meant):
-        _, [(_, message)] = read_generation({name: 1})
+        _, [(_, message)] = read_settings({name: 1}, table=GENERATION)
         assert message == f"is not a setting. Did you mean {meant}?"
 
     def test_what_is_like_nothing_is_not_guessed(self):
         for name in ("qqqqqqq", "5"):
-            assert read_generation({name: 1}) == ({}, [(name, "is not a setting.")])
+            assert read_settings({name: 1}, table=GENERATION) == ({}, [(name, "is not a setting.")])
 
 
 class TestConfigs:
@@ -401,14 +402,14 @@ class TestConfigs:
 class TestSchema:
     def test_sections_and_strategies_list_every_setting(self):
         schema = config_schema()["properties"]
-        assert set(schema["generation"]["properties"]) == {"strategy", *PARAMETERS}
+        assert set(schema["generation"]["properties"]) == {"strategy", *SETTINGS}
         own = schema["strategies"]["additionalProperties"]
         assert own["properties"] == schema["generation"]["properties"]
         assert own["additionalProperties"] is schema["generation"]["additionalProperties"] is False
 
-    @pytest.mark.parametrize("name", PARAMETERS)
+    @pytest.mark.parametrize("name", SETTINGS)
     def test_what_is_read_is_what_it_accepts(self, name):
-        row, schema = PARAMETERS[name], PARAMETERS[name].schema()
+        row, schema = SETTINGS[name], SETTINGS[name].schema()
         values = [row.neutral if row.neutral is not None else SOME[row.kind.name]]
         for other, inside, outside in [*EDGES, *IN_LISTS]:
             if other == name:
@@ -433,7 +434,7 @@ class TestSchema:
     def test_every_schema_is_one(self):
         jsonschema = pytest.importorskip("jsonschema")
         for name, inside, outside in EDGES:
-            schema = PARAMETERS[name].schema()
+            schema = SETTINGS[name].schema()
             jsonschema.Draft202012Validator.check_schema(schema)
             for value in inside:
                 jsonschema.validate(value, schema)

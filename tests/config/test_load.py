@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from gptft.config.load import TEXT_RECIPE, default_config, load_config
+from gptft.api import default_config, load_config
+from gptft.config.load import TEXT_RECIPE
 from gptft.config.sections import Config
 from gptft.config.source import dump_yaml
 from gptft.errors import ConfigError

@@ -4,7 +4,7 @@ from importlib.resources import files
 
 import pytest
 
-from gptft.config.schema import config_schema
+from gptft.api import config_schema
 from gptft.config.sections import Config
 from gptft.config.training_conflicts import training_problems
 from gptft.config.training_fields import (

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import pytest
 from transformers.utils import logging as transformers_logging
 
-from gptft.config.load import load_config
+from gptft.api import load_config
 from gptft.decoding.batch import LoadedModel
 from gptft.decoding.engine import Generated, generate, load_model
 from gptft.decoding.settings import Settings, check_strategies, choose_settings, resolve_settings

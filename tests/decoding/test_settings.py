@@ -1,6 +1,5 @@
 import pytest
 
-from gptft.config.generation_fields import PARAMETERS
 from gptft.decoding.settings import (
     Settings,
     check_strategies,
@@ -10,7 +9,7 @@ from gptft.decoding.settings import (
     why_not_streamed,
     with_seed,
 )
-from gptft.decoding.strategies import STRATEGIES
+from gptft.decoding.strategies import SETTINGS, STRATEGIES
 from gptft.errors import ConfigError
 from gptft.terminal.words import short_value
 
@@ -43,7 +42,7 @@ class TestEveryStrategy:
         settings = resolve(strategy=strategy.name, **needed)
         assert settings.strategy == strategy.name
         assert settings.do_sample is (strategy.draws == "always" or strategy.name == "watermark")
-        in_force = {name: strategy.defaults.get(name, PARAMETERS[name].neutral)
+        in_force = {name: strategy.defaults.get(name, SETTINGS[name].neutral)
                     for name in strategy.takes}  # fmt: skip
         assert dict(settings.values) == {**in_force, **needed}
 
@@ -56,7 +55,7 @@ class TestEveryStrategy:
 
     def test_what_it_does_not_take_stays_neutral(self, strategy):
         settings = resolve(strategy=strategy.name, **NEEDED.get(strategy.name, {}))
-        for name, row in PARAMETERS.items():
+        for name, row in SETTINGS.items():
             if name not in strategy.takes:
                 assert settings[name] == row.neutral
 
@@ -100,7 +99,7 @@ def test_what_a_strategy_does_not_use_stays_neutral():
         "num_return_sequences": 1,
     }
     assert {name: settings[name] for name in neutral} == neutral
-    used = {name: row.neutral for name, row in PARAMETERS.items() if name in settings.row.takes}
+    used = {name: row.neutral for name, row in SETTINGS.items() if name in settings.row.takes}
     assert settings.to_dict() == {**used, "do_sample": False}
 
 
@@ -119,7 +118,7 @@ def test_what_can_not_be_combined_is_said():
 
 
 def test_the_strategies_named_for_a_setting_all_take_it():
-    for name in PARAMETERS:
+    for name in SETTINGS:
         users = [row.name for row in STRATEGIES.values() if name in row.takes]
         assert all(user in users_of(name, at_most=100) for user in users)
     assert users_of("max_new_tokens").endswith(f" and {len(STRATEGIES) - 6} more")
@@ -128,7 +127,7 @@ def test_the_strategies_named_for_a_setting_all_take_it():
 def test_a_neutral_value_contradicts_no_strategy():
     assert resolve(strategy="greedy", num_beams=1, temperature=1.0).strategy == "greedy"
     for name, strategy in STRATEGIES.items():
-        given = {row.name: row.neutral for row in PARAMETERS.values() if row.group == "sampling"}
+        given = {row.name: row.neutral for row in SETTINGS.values() if row.group == "sampling"}
         given = {n: v for n, v in given.items() if v is not None and n not in strategy.takes}
         assert resolve(strategy=name, **given, **NEEDED.get(name, {})).strategy == name
 

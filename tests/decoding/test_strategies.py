@@ -3,8 +3,8 @@ import sys
 
 import pytest
 
-from gptft.config.generation_fields import PARAMETERS
 from gptft.decoding.strategies import (
+    SETTINGS,
     SHARED,
     STRATEGIES,
     SWITCHES,
@@ -25,12 +25,12 @@ class TestTable:
 
     def test_its_values_are_in_their_own_ranges(self, strategy):
         for name, value in strategy.values.items():
-            if value != PARAMETERS[name].neutral:
-                assert PARAMETERS[name].read(value) == value
+            if value != SETTINGS[name].neutral:
+                assert SETTINGS[name].read(value) == value
 
     def test_every_setting_it_takes_exists_and_is_listed_once(self, strategy):
         assert len(strategy.takes) == len(set(strategy.takes))
-        assert set(strategy.takes) <= set(PARAMETERS)
+        assert set(strategy.takes) <= set(SETTINGS)
 
     def test_its_defaults_and_needs_are_settings_it_takes(self, strategy):
         assert set(strategy.defaults) | set(strategy.needs) <= set(strategy.takes)
@@ -68,7 +68,7 @@ class TestTable:
 
 def test_every_setting_is_used_by_some_strategy():
     used = {name for row in STRATEGIES.values() for name in row.takes}
-    assert used == set(PARAMETERS) - {"seed"}
+    assert used == set(SETTINGS) - {"seed"}
 
 
 @pytest.mark.parametrize(
@@ -77,6 +77,7 @@ def test_every_setting_is_used_by_some_strategy():
         ({}, "greedy"),
         ({"max_new_tokens": 5}, "greedy"),
         ({"bad_words": ["x"], "stop_strings": ["."]}, "greedy"),
+        ({"dry_multiplier": 0.8, "frequency_penalty": 0.5, "presence_penalty": 0.5}, "greedy"),
         ({"num_beams": 1}, "greedy"),
         ({"num_beams": 4}, "beam"),
         ({"temperature": 1.0}, "temperature"),

@@ -11,8 +11,8 @@ from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 from transformers.utils import logging as transformers_logging
 from typer.testing import CliRunner
 
+from gptft.api import load_config
 from gptft.cli.app import app
-from gptft.config.load import load_config
 from gptft.decoding.auxiliary_models import AuxiliaryModels
 from gptft.decoding.batch import generation_config
 from gptft.decoding.engine import generate, load_model

@@ -10,23 +10,22 @@ import pytest
 import torch
 from transformers import GenerationConfig, LogitsProcessorList
 
-from gptft.decoding.warpers import (
-    AllowedTokens,
-    DryPenalty,
-    DynamicTemperatureWarper,
-    FrequencyPresencePenalty,
-    LogitBias,
+from gptft.decoding.strategies.define import bend_by, cut_by
+from gptft.decoding.strategies.dry import dry_penalty, repeat_lengths
+from gptft.decoding.strategies.dynamic_temperature import divided_by_entropy
+from gptft.decoding.strategies.frequency import frequency_presence_penalty
+from gptft.decoding.strategies.mirostat import (
     MirostatV1Warper,
     MirostatWarper,
-    QuadraticSmoothingWarper,
-    TailFreeWarper,
-    TopAWarper,
-    TopNSigmaWarper,
-    XTCWarper,
     mirostat_top_k,
-    repeat_lengths,
     zipf_exponent,
 )
+from gptft.decoding.strategies.quadratic_smoothing import smoothed
+from gptft.decoding.strategies.tail_free import tail_free_keeps
+from gptft.decoding.strategies.tokens import allowed_tokens, logit_bias
+from gptft.decoding.strategies.top_a import top_a_keeps
+from gptft.decoding.strategies.top_n_sigma import top_n_sigma_keeps
+from gptft.decoding.strategies.xtc import exclude_top_choices
 from gptft.errors import ConfigError
 
 GONE = -math.inf
@@ -81,28 +80,28 @@ def where_kept(keep, x):
 def some_of_each():
     """A processor of each kind, made anew: some remember."""
     return {
-        "top_n_sigma": TopNSigmaWarper(0.5),
-        "top_a": TopAWarper(0.9),
-        "tail_free": TailFreeWarper(0.3),
-        "dynamic_temperature": DynamicTemperatureWarper(
-            temperature=0.7, dynatemp_range=0.9, dynatemp_exponent=1.3
+        "top_n_sigma": cut_by(top_n_sigma_keeps, top_n_sigma=0.5),
+        "top_a": cut_by(top_a_keeps, top_a=0.9),
+        "tail_free": cut_by(tail_free_keeps, tfs_z=0.3),
+        "dynamic_temperature": bend_by(
+            divided_by_entropy, temperature=0.7, dynatemp_range=0.9, dynatemp_exponent=1.3
         ),
-        "quadratic_smoothing": QuadraticSmoothingWarper(smoothing_factor=0.4, smoothing_curve=1.6),
-        "xtc": XTCWarper(xtc_probability=1.0, xtc_threshold=0.02, keep_ids=[3]),
+        "quadratic_smoothing": bend_by(smoothed, smoothing_factor=0.4, smoothing_curve=1.6),
+        "xtc": exclude_top_choices(xtc_probability=1.0, xtc_threshold=0.02, keep_ids=[3]),
         "mirostat": MirostatWarper(mirostat_tau=0.01, mirostat_eta=0.1),
         "mirostat_v1": MirostatV1Warper(mirostat_tau=0.01, mirostat_eta=0.1, mirostat_m=20),
-        "frequency": FrequencyPresencePenalty(
+        "frequency": frequency_presence_penalty(
             frequency_penalty=0.5, presence_penalty=0.2, prompt_length=1
         ),
-        "dry": DryPenalty(
+        "dry": dry_penalty(
             dry_multiplier=0.8,
             dry_base=1e9,
             dry_allowed_length=1,
             dry_penalty_last_n=0,
             breaker_ids=[5],
         ),
-        "allowed": AllowedTokens([1, 7, 9]),
-        "bias": LogitBias({2: 5.0, 7: -100.0}),
+        "allowed": allowed_tokens([1, 7, 9]),
+        "bias": logit_bias({2: 5.0, 7: -100.0}),
     }
 
 
@@ -152,7 +151,7 @@ class TestAll:
         scores[:, -1] = -3.0
         processor = some_of_each()[kind]
         if kind in ("allowed", "bias"):
-            processor = AllowedTokens([0]) if kind == "allowed" else LogitBias({0: -100.0})
+            processor = allowed_tokens([0]) if kind == "allowed" else logit_bias({0: -100.0})
         ids = torch.zeros(2, 3, dtype=torch.long)
         assert kept(call(processor, scores, ids)) == [[num_ids - 1]] * 2
 
@@ -161,47 +160,55 @@ class TestTopNSigma:
     def test_by_hand(self):
         # mean 2, squared distances 9, 1, 1, 9: sigma is the root of 5, 2.236
         scores = torch.tensor([[5.0, 3.0, 1.0, -1.0]])
-        assert kept(call(TopNSigmaWarper(0.8), scores)) == [[0]]  # 5 - 1.789 = 3.211
-        assert kept(call(TopNSigmaWarper(1.0), scores)) == [[0, 1]]  # 2.764
-        assert kept(call(TopNSigmaWarper(1.8), scores)) == [[0, 1, 2]]  # 0.975
+        assert kept(call(cut_by(top_n_sigma_keeps, top_n_sigma=0.8), scores)) == [
+            [0]
+        ]  # 5 - 1.789 = 3.211
+        assert kept(call(cut_by(top_n_sigma_keeps, top_n_sigma=1.0), scores)) == [[0, 1]]  # 2.764
+        assert kept(call(cut_by(top_n_sigma_keeps, top_n_sigma=1.8), scores)) == [
+            [0, 1, 2]
+        ]  # 0.975
         # With one removed: mean 3, squared distances 4, 0, 4: sigma 1.633, the cut at 2.551.
         scores[0, 3] = GONE
-        assert kept(call(TopNSigmaWarper(1.5), scores)) == [[0, 1]]
+        assert kept(call(cut_by(top_n_sigma_keeps, top_n_sigma=1.5), scores)) == [[0, 1]]
 
     def test_the_temperature_changes_nothing(self):
         scores = random_logits(0)
-        warper = TopNSigmaWarper(0.7)
+        warper = cut_by(top_n_sigma_keeps, top_n_sigma=0.7)
         assert kept(call(warper, scores)) == kept(call(warper, scores / 3.0))
 
     def test_the_least_number_of_tokens(self):
         scores = torch.tensor([[5.0, 3.0, 1.0, -1.0]])
-        assert kept(call(TopNSigmaWarper(0.1, min_tokens_to_keep=3), scores)) == [[0, 1, 2]]
+        assert kept(
+            call(cut_by(top_n_sigma_keeps, top_n_sigma=0.1, min_tokens_to_keep=3), scores)
+        ) == [[0, 1, 2]]
 
     @pytest.mark.parametrize("seed", SEEDS)
     @pytest.mark.parametrize("n", [0.3, 1.0, 2.0])
     def test_formula(self, seed, n):
         scores = random_logits(seed)
         expected = by_row(lambda x: where_kept(x >= x.max() - n * np.std(x), x), scores)
-        assert torch.equal(call(TopNSigmaWarper(n), scores), expected)
+        assert torch.equal(call(cut_by(top_n_sigma_keeps, top_n_sigma=n), scores), expected)
 
 
 class TestTopA:
     def test_by_hand(self):
         scores = logits_of(0.6, 0.25, 0.1, 0.05)  # the highest squared is 0.36
-        assert kept(call(TopAWarper(0.2), scores)) == [[0, 1, 2]]  # 0.072
-        assert kept(call(TopAWarper(0.5), scores)) == [[0, 1]]  # 0.18
-        assert kept(call(TopAWarper(1.0), scores)) == [[0]]  # 0.36
-        assert kept(call(TopAWarper(1.0, min_tokens_to_keep=2), scores)) == [[0, 1]]
+        assert kept(call(cut_by(top_a_keeps, top_a=0.2), scores)) == [[0, 1, 2]]  # 0.072
+        assert kept(call(cut_by(top_a_keeps, top_a=0.5), scores)) == [[0, 1]]  # 0.18
+        assert kept(call(cut_by(top_a_keeps, top_a=1.0), scores)) == [[0]]  # 0.36
+        assert kept(call(cut_by(top_a_keeps, top_a=1.0, min_tokens_to_keep=2), scores)) == [[0, 1]]
 
     def test_a_flat_distribution_loses_nothing(self):
-        assert kept(call(TopAWarper(1.0), logits_of(0.3, 0.25, 0.25, 0.2))) == [[0, 1, 2, 3]]
+        assert kept(call(cut_by(top_a_keeps, top_a=1.0), logits_of(0.3, 0.25, 0.25, 0.2))) == [
+            [0, 1, 2, 3]
+        ]
 
     @pytest.mark.parametrize("seed", SEEDS)
     @pytest.mark.parametrize("a", [0.05, 0.5, 1.0])
     def test_formula(self, seed, a):
         scores = random_logits(seed)
         expected = by_row(lambda x: where_kept(softmax(x) >= a * softmax(x).max() ** 2, x), scores)
-        assert torch.equal(call(TopAWarper(a), scores), expected)
+        assert torch.equal(call(cut_by(top_a_keeps, top_a=a), scores), expected)
 
 
 def tail_free(x, z):
@@ -218,27 +225,29 @@ class TestTailFree:
         # sorted .4 .3 .15 .1 .05; differences -.1 -.15 -.05 -.05; second -.05 .1 0
         # absolute, divided by .15 and added up: 1/3, 1, 1 for the second, third and fourth token
         scores = logits_of(0.15, 0.4, 0.05, 0.3, 0.1)
-        assert kept(call(TailFreeWarper(0.3), scores)) == [[1]]
-        assert kept(call(TailFreeWarper(0.4), scores)) == [[1, 3]]
-        assert kept(call(TailFreeWarper(0.9), scores)) == [[1, 3]]
-        assert kept(call(TailFreeWarper(1.0), scores)) == [[0, 1, 2, 3, 4]]
-        assert kept(call(TailFreeWarper(0.3, min_tokens_to_keep=3), scores)) == [[0, 1, 3]]
+        assert kept(call(cut_by(tail_free_keeps, tfs_z=0.3), scores)) == [[1]]
+        assert kept(call(cut_by(tail_free_keeps, tfs_z=0.4), scores)) == [[1, 3]]
+        assert kept(call(cut_by(tail_free_keeps, tfs_z=0.9), scores)) == [[1, 3]]
+        assert kept(call(cut_by(tail_free_keeps, tfs_z=1.0), scores)) == [[0, 1, 2, 3, 4]]
+        assert kept(call(cut_by(tail_free_keeps, tfs_z=0.3, min_tokens_to_keep=3), scores)) == [
+            [0, 1, 3]
+        ]
 
     def test_removed_tokens_have_no_part_in_it(self):
         scores = logits_of(0.15, 0.4, 0, 0.05, 0, 0, 0.3, 0.1)
-        assert kept(call(TailFreeWarper(0.4), scores)) == [[1, 6]]
+        assert kept(call(cut_by(tail_free_keeps, tfs_z=0.4), scores)) == [[1, 6]]
 
     def test_without_second_differences_nothing_is_cut(self):
         for probs in ([0.25] * 4, [0.4, 0.3, 0.2, 0.1], [0.7, 0.3], [0.7, 0.3, 0, 0]):
             scores = logits_of(*probs)
-            assert kept(call(TailFreeWarper(0.1), scores)) == kept(scores)
+            assert kept(call(cut_by(tail_free_keeps, tfs_z=0.1), scores)) == kept(scores)
 
     @pytest.mark.parametrize("seed", SEEDS)
     @pytest.mark.parametrize("z", [0.2, 0.7, 0.95])
     def test_formula(self, seed, z):
         scores = random_logits(seed)
         expected = by_row(lambda x: tail_free(x, z), scores)
-        assert torch.equal(call(TailFreeWarper(z), scores), expected)
+        assert torch.equal(call(cut_by(tail_free_keeps, tfs_z=z), scores), expected)
 
 
 def dynamic(x, temperature, spread, exponent):
@@ -250,8 +259,11 @@ def dynamic(x, temperature, spread, exponent):
 
 class TestDynamicTemperature:
     def warper(self, temperature=1.0, spread=0.5, exponent=1.0):
-        return DynamicTemperatureWarper(
-            temperature=temperature, dynatemp_range=spread, dynatemp_exponent=exponent
+        return bend_by(
+            divided_by_entropy,
+            temperature=temperature,
+            dynatemp_range=spread,
+            dynatemp_exponent=exponent,
         )
 
     def test_by_hand(self):
@@ -288,7 +300,7 @@ class TestDynamicTemperature:
 
 class TestQuadraticSmoothing:
     def warper(self, factor, curve):
-        return QuadraticSmoothingWarper(smoothing_factor=factor, smoothing_curve=curve)
+        return bend_by(smoothed, smoothing_factor=factor, smoothing_curve=curve)
 
     def test_by_hand(self):
         scores = torch.tensor([[1.0, 4.0, 3.0, GONE, 2.0]])  # distances -3 0 -1 . -2
@@ -322,7 +334,9 @@ class TestXTC:
     SCORES = logits_of(0.1, 0.4, 0.05, 0.25, 0.2)
 
     def warper(self, probability=1.0, threshold=0.15, keep=()):
-        return XTCWarper(xtc_probability=probability, xtc_threshold=threshold, keep_ids=keep)
+        return exclude_top_choices(
+            xtc_probability=probability, xtc_threshold=threshold, keep_ids=keep
+        )
 
     def test_by_hand(self):
         assert kept(call(self.warper(), self.SCORES)) == [[0, 2, 4]]  # .4 .25 of .4 .25 .2
@@ -618,7 +632,7 @@ class TestWhatMirostatRemembers:
 
 class TestFrequencyPresence:
     def test_by_hand(self):
-        processor = FrequencyPresencePenalty(
+        processor = frequency_presence_penalty(
             frequency_penalty=0.5, presence_penalty=0.25, prompt_length=2
         )
         scores = torch.tensor([[1.0, 1.0, 1.0, GONE], [1.0, 1.0, 1.0, 1.0]])
@@ -629,7 +643,7 @@ class TestFrequencyPresence:
         ]
 
     def test_nothing_written_nothing_taken(self):
-        processor = FrequencyPresencePenalty(
+        processor = frequency_presence_penalty(
             frequency_penalty=2.0, presence_penalty=2.0, prompt_length=3
         )
         scores = random_logits(0)
@@ -639,7 +653,7 @@ class TestFrequencyPresence:
     def test_formula(self, seed):
         scores = random_logits(seed)
         ids = torch.randint(0, 40, (4, 60), generator=torch.Generator().manual_seed(seed))
-        processor = FrequencyPresencePenalty(
+        processor = frequency_presence_penalty(
             frequency_penalty=0.3, presence_penalty=-0.7, prompt_length=20
         )
         counts = np.stack([np.bincount(row[20:], minlength=40) for row in ids.numpy()])
@@ -661,7 +675,7 @@ def dry_statement(text, breakers, num_ids, *, multiplier, base, allowed):
 
 class TestDry:
     def penalty(self, *, multiplier=0.5, base=2.0, allowed=2, last_n=0, breakers=()):
-        return DryPenalty(
+        return dry_penalty(
             dry_multiplier=multiplier,
             dry_base=base,
             dry_allowed_length=allowed,
@@ -750,43 +764,43 @@ class TestDry:
 class TestAllowedTokens:
     def test_by_hand(self):
         scores = torch.tensor([[1.0, 2.0, 3.0, 4.0], [1.0, 2.0, GONE, 4.0]])
-        after = call(AllowedTokens([0, 2, 2]), scores)
+        after = call(allowed_tokens([0, 2, 2]), scores)
         assert after.tolist() == [[1.0, GONE, 3.0, GONE], [1.0, GONE, GONE, GONE]]
 
     def test_a_row_without_any_of_them_stays_as_it_is(self):
         scores = torch.tensor([[GONE, 2.0, GONE], [1.0, 2.0, 3.0]])
-        after = call(AllowedTokens([0]), scores)
+        after = call(allowed_tokens([0]), scores)
         assert after.tolist() == [[GONE, 2.0, GONE], [1.0, GONE, GONE]]
 
     def test_formula(self):
         scores = random_logits(0)
         allowed = [3, 7, 30, 31]
         expected = np.where(np.isin(np.arange(40), allowed), scores.numpy(), GONE)
-        assert torch.equal(call(AllowedTokens(allowed), scores), torch.tensor(expected))
+        assert torch.equal(call(allowed_tokens(allowed), scores), torch.tensor(expected))
 
     def test_mistakes(self):
         with pytest.raises(ConfigError, match="no token to write"):
-            AllowedTokens([])
+            allowed_tokens([])
         for unknown in (4, -1):
             with pytest.raises(
                 ConfigError, match=f"allowed_words: .* no id {unknown}, only 0 to 3"
             ):
-                call(AllowedTokens([0, unknown]), torch.zeros(1, 4))
+                call(allowed_tokens([0, unknown]), torch.zeros(1, 4))
 
 
 class TestLogitBias:
     def test_by_hand(self):
         scores = torch.tensor([[1.0, 2.0, 3.0, 4.0], [GONE, 2.0, 3.0, 4.0]])
-        after = call(LogitBias({0: 1.5, 3: -100}), scores)
+        after = call(logit_bias({0: 1.5, 3: -100}), scores)
         assert after.tolist() == [[2.5, 2.0, 3.0, -96.0], [GONE, 2.0, 3.0, -96.0]]
 
     def test_none(self):
         scores = random_logits(0)
-        assert torch.equal(call(LogitBias({}), scores), scores)
+        assert torch.equal(call(logit_bias({}), scores), scores)
 
     def test_mistakes(self):
         for bias in (math.inf, -math.inf, math.nan, 1e39):
             with pytest.raises(ConfigError, match="logit_bias: a bias is infinite or no number"):
-                LogitBias({0: bias})
+                logit_bias({0: bias})
         with pytest.raises(ConfigError, match=r"logit_bias: .* no id 4, only 0 to 3"):
-            call(LogitBias({4: 1.0}), torch.zeros(1, 4))
+            call(logit_bias({4: 1.0}), torch.zeros(1, 4))

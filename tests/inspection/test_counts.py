@@ -241,7 +241,7 @@ def test_it_fits_a_terminal_and_shows_nothing_raw(
 
 @pytest.mark.skipif(not SHARED_CORPUS.is_dir(), reason="the corpus of classics isn't here")
 def test_a_real_corpus_as_prepare_counts_it(tmp_path: Path) -> None:
-    from gptft.config.load import default_config
+    from gptft.api import default_config
     from gptft.data.prepare import prepare_config
 
     folder = SHARED_CORPUS / "poems"

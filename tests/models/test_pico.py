@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from gptft.config.load import load_config
+from gptft.api import load_config
 from gptft.models.load import context_of
 from gptft.models.source import resolve_model
 from tests.conftest import PICO_RECIPES, ROOT, SHARED_CORPUS

@@ -3,8 +3,8 @@ from dataclasses import replace
 
 import pytest
 
-from gptft.decoding.compare.entries import comparison_entries
-from gptft.decoding.compare.results import MeasuredText, StrategyEntry, StrategyResult
+from gptft.analysis.compare.entries import comparison_entries
+from gptft.analysis.compare.results import MeasuredText, StrategyEntry, StrategyResult
 from gptft.decoding.speed import Speed
 from gptft.decoding.strategies import STRATEGIES
 from gptft.report.comparison import comparison_html

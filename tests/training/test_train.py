@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingArguments, set_seed
 
-from gptft.config.load import load_config
+from gptft.api import load_config
 from gptft.data.prepare import prepare_config
 from gptft.data.store import BlockStore
 from gptft.errors import ConfigError, ModelError

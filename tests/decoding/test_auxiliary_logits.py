@@ -11,19 +11,17 @@ from transformers import (
     LogitsProcessorList,
 )
 
-from gptft.decoding.auxiliary_processors import (
-    AmateurProcessor,
-    Companion,
-    DExpertsProcessor,
-    GuidanceProcessor,
-)
+from gptft.decoding.auxiliary_logits import AuxiliaryLogits
+from gptft.decoding.strategies.contrastive_decoding import contrast
+from gptft.decoding.strategies.dexperts import pull
+from gptft.decoding.strategies.guidance import guide
 from gptft.errors import ConfigError, ModelError
 
 VOCAB = 60
 PAD = 0
 STEPS = 8
 PROMPTS = ([5, 17, 33, 8, 41], [9, 2])
-OTHERS = ([21, 4, 50], [7, 7, 30, 12, 3, 44])  # what a companion goes on from
+OTHERS = ([21, 4, 50], [7, 7, 30, 12, 3, 44])  # what the auxiliary logits continue
 
 
 def gpt2(seed, *, num_layers=2, vocab_size=VOCAB, n_positions=48):
@@ -60,8 +58,8 @@ def padded(prompts):
     return ids, mask
 
 
-def companion(model, prompts, **kwargs):
-    return Companion(model, *padded(prompts), **kwargs)
+def auxiliary(model, prompts, **kwargs):
+    return AuxiliaryLogits(model, *padded(prompts), **kwargs)
 
 
 def width(prompts):
@@ -110,7 +108,7 @@ def assert_same(got, wanted):
 
 
 class Fixed:
-    """A companion that always says the same."""
+    """Auxiliary logits that always says the same."""
 
     name = "amateur_model"
 
@@ -124,7 +122,7 @@ class Fixed:
 def test_the_amateur_by_hand():
     expert = torch.tensor([[0.5, 0.25, 0.15, 0.1]]).log()
     amateur = Fixed([math.log(0.25), math.log(0.5), 9.0, -9.0])
-    processor = AmateurProcessor(
+    processor = contrast(
         amateur, prompt_length=1, cd_alpha=0.4, cd_beta=1.0, amateur_temperature=2.0
     )
     scores = processor(torch.tensor([[1]]), expert)
@@ -136,7 +134,7 @@ def test_the_amateur_by_hand():
 def test_the_amateur_orders_tokens_as_the_original_does_where_it_weighs_enough():
     torch.manual_seed(0)
     expert, amateur = torch.randn(1, 40), torch.randn(1, 40)
-    processor = AmateurProcessor(Fixed(*amateur.tolist()), prompt_length=1, cd_alpha=0.05,
+    processor = contrast(Fixed(*amateur.tolist()), prompt_length=1, cd_alpha=0.05,
                                  cd_beta=1e3, amateur_temperature=0.5)  # fmt: skip
     scores = processor(torch.tensor([[1]]), expert)[0]
     p_expert, p_amateur = expert.softmax(-1)[0], (amateur / 0.5).softmax(-1)[0]
@@ -158,7 +156,7 @@ def test_the_amateur_in_a_text(models):
         contrast = (1 + beta) * expert - beta * weak / temperature
         return torch.where(p >= alpha * p.max(), contrast, -math.inf)
 
-    processor = AmateurProcessor(companion(amateur, PROMPTS[:1]), prompt_length=5, cd_alpha=alpha,
+    processor = contrast(auxiliary(amateur, PROMPTS[:1]), prompt_length=5, cd_alpha=alpha,
                                  cd_beta=beta, amateur_temperature=temperature)  # fmt: skip
     wanted = greedy(formula)
     assert wanted[0] != greedy(lambda new: logits(main, PROMPTS[0] + new))[0]
@@ -167,7 +165,7 @@ def test_the_amateur_in_a_text(models):
 
 def test_beta_0_is_the_model_alone_without_its_unlikely_tokens(models):
     main, amateur, _ = models
-    processor = AmateurProcessor(companion(amateur, PROMPTS[:1]), prompt_length=5, cd_alpha=0.1,
+    processor = contrast(auxiliary(amateur, PROMPTS[:1]), prompt_length=5, cd_alpha=0.1,
                                  cd_beta=0.0)  # fmt: skip
     new, scores = written(main, PROMPTS[:1], [processor])
     plain, raw = written(main, PROMPTS[:1], [])
@@ -191,9 +189,9 @@ def test_dexperts_in_a_text(models, has):
         minus = logits(anti, ids) if has != "expert" else base
         return base + 0.7 * (plus - minus)
 
-    processor = DExpertsProcessor(
-        companion(expert, PROMPTS[:1]) if has != "antiexpert" else None,
-        companion(anti, PROMPTS[:1]) if has != "expert" else None,
+    processor = pull(
+        auxiliary(expert, PROMPTS[:1]) if has != "antiexpert" else None,
+        auxiliary(anti, PROMPTS[:1]) if has != "expert" else None,
         prompt_length=5,
         dexperts_alpha=0.7,
     )
@@ -204,7 +202,7 @@ def test_dexperts_in_a_text(models, has):
 
 def test_dexperts_needs_one_of_the_two():
     with pytest.raises(ConfigError, match="expert_model, antiexpert_model or both"):
-        DExpertsProcessor(None, None, prompt_length=1, dexperts_alpha=1.0)
+        pull(None, None, prompt_length=1, dexperts_alpha=1.0)
 
 
 # Guidance
@@ -213,9 +211,7 @@ def test_dexperts_needs_one_of_the_two():
 @pytest.mark.parametrize("scale", [0.0, 0.5, 1.8])
 def test_guidance_is_that_of_transformers(models, scale):
     main = models[0]
-    processor = GuidanceProcessor(
-        companion(main, OTHERS[:1]), prompt_length=5, guidance_scale=scale
-    )
+    processor = guide(auxiliary(main, OTHERS[:1]), prompt_length=5, guidance_scale=scale)
     native = written(
         main, PROMPTS[:1], [], guidance_scale=scale, negative_prompt_ids=torch.tensor(OTHERS[:1])
     )
@@ -225,9 +221,7 @@ def test_guidance_is_that_of_transformers(models, scale):
 
 def test_guidance_without_a_negative_prompt_is_that_of_transformers(models):
     main = models[0]
-    processor = GuidanceProcessor(
-        companion(main, [PROMPTS[0][-1:]]), prompt_length=5, guidance_scale=1.8
-    )
+    processor = guide(auxiliary(main, [PROMPTS[0][-1:]]), prompt_length=5, guidance_scale=1.8)
     native = written(main, PROMPTS[:1], [], guidance_scale=1.8)
     assert_same(written(main, PROMPTS[:1], [processor]), (native[0][0], native[1][:, 0]))
 
@@ -240,9 +234,7 @@ def test_guidance_is_context_aware_decoding(models):
         with_it, without = logits(main, context + question + new), logits(main, question + new)
         return ((1 + alpha) * with_it - alpha * without).log_softmax(-1)
 
-    processor = GuidanceProcessor(
-        companion(main, [question]), prompt_length=6, guidance_scale=1 + alpha
-    )
+    processor = guide(auxiliary(main, [question]), prompt_length=6, guidance_scale=1 + alpha)
     (new,), scores = written(main, [context + question], [processor])
     wanted = greedy(formula)
     assert wanted[0] != greedy(lambda new: logits(main, context + question + new))[0]
@@ -257,18 +249,16 @@ def processors(models, prompts, others):
     main, one, two = models
     length = width(prompts)
     return {
-        "amateur": AmateurProcessor(
-            companion(one, prompts), prompt_length=length, cd_alpha=0.05, cd_beta=0.8
+        "amateur": contrast(
+            auxiliary(one, prompts), prompt_length=length, cd_alpha=0.05, cd_beta=0.8
         ),
-        "dexperts": DExpertsProcessor(
-            companion(one, prompts),
-            companion(two, prompts),
+        "dexperts": pull(
+            auxiliary(one, prompts),
+            auxiliary(two, prompts),
             prompt_length=length,
             dexperts_alpha=0.7,
         ),
-        "guidance": GuidanceProcessor(
-            companion(main, others), prompt_length=length, guidance_scale=1.8
-        ),
+        "guidance": guide(auxiliary(main, others), prompt_length=length, guidance_scale=1.8),
     }
 
 
@@ -298,17 +288,17 @@ def test_a_row_that_has_ended_leaves_the_others_alone(models):
 def test_several_texts_a_prompt(models):
     ids, mask = padded(OTHERS)
     new = torch.tensor([[3, 4], [5, 6], [7, 8], [9, 10]])
-    together = Companion(models[0], ids, mask).next_logits(new, prompt_length=0)
+    together = AuxiliaryLogits(models[0], ids, mask).next_logits(new, prompt_length=0)
     for row in range(4):
         alone = logits(models[0], OTHERS[row // 2] + new[row].tolist())
         torch.testing.assert_close(together[row], alone, atol=2e-4, rtol=1e-4)
     with pytest.raises(ValueError, match="3 rows are no multiple of 2 prompts"):
-        Companion(models[0], ids, mask).next_logits(new[:3], prompt_length=0)
+        AuxiliaryLogits(models[0], ids, mask).next_logits(new[:3], prompt_length=0)
 
 
 def test_only_new_tokens_are_read_and_a_new_text_begins_anew(models):
     main, other, _ = models
-    processor = GuidanceProcessor(companion(other, OTHERS), prompt_length=5, guidance_scale=1.8)
+    processor = guide(auxiliary(other, OTHERS), prompt_length=5, guidance_scale=1.8)
     lengths = []
     hook = other.register_forward_pre_hook(
         lambda _, args, kwargs: lengths.append(kwargs["input_ids"].shape[1]), with_kwargs=True
@@ -330,7 +320,7 @@ def test_only_new_tokens_are_read_and_a_new_text_begins_anew(models):
     ids=["same", "longer by two", "changed", "shorter", "none"],
 )
 def test_whatever_the_text_was_before(models, then):
-    other = companion(models[0], OTHERS[:1])
+    other = auxiliary(models[0], OTHERS[:1])
     for new in ([30, 31], then):
         ids = torch.tensor([PROMPTS[0] + new])
         got = other.next_logits(ids, prompt_length=5)
@@ -341,7 +331,7 @@ def test_whatever_the_text_was_before(models, then):
 
 
 def test_a_pass_that_failed_is_forgotten(models):
-    other = companion(models[0], OTHERS[:1])
+    other = auxiliary(models[0], OTHERS[:1])
     text = torch.tensor([PROMPTS[0] + [30, 31]])
     other.next_logits(text[:, :6], prompt_length=5)
 
@@ -361,10 +351,10 @@ def test_a_pass_that_failed_is_forgotten(models):
 @pytest.mark.parametrize(
     "processor",
     [
-        AmateurProcessor(Fixed([1.0, 2.0, 3.0]), prompt_length=1, cd_alpha=0.1, cd_beta=0.0),
-        DExpertsProcessor(Fixed([1.0, 2.0, 3.0]), None, prompt_length=1, dexperts_alpha=2.0),
-        DExpertsProcessor(None, Fixed([1.0, 2.0, 3.0]), prompt_length=1, dexperts_alpha=1.0),
-        GuidanceProcessor(Fixed([1.0, 2.0, 3.0]), prompt_length=1, guidance_scale=0.0),
+        contrast(Fixed([1.0, 2.0, 3.0]), prompt_length=1, cd_alpha=0.1, cd_beta=0.0),
+        pull(Fixed([1.0, 2.0, 3.0]), None, prompt_length=1, dexperts_alpha=2.0),
+        pull(None, Fixed([1.0, 2.0, 3.0]), prompt_length=1, dexperts_alpha=1.0),
+        guide(Fixed([1.0, 2.0, 3.0]), prompt_length=1, guidance_scale=0.0),
     ],
     ids=["amateur", "expert", "antiexpert", "guidance"],
 )
@@ -375,15 +365,15 @@ def test_what_is_impossible_stays_so(processor):
 
 
 def test_another_vocabulary_is_refused():
-    other = companion(gpt2(2, vocab_size=61), PROMPTS[:1], name="amateur_model")
-    processor = AmateurProcessor(other, prompt_length=5, cd_alpha=0.1, cd_beta=0.5)
+    other = auxiliary(gpt2(2, vocab_size=61), PROMPTS[:1], name="amateur_model")
+    processor = contrast(other, prompt_length=5, cd_alpha=0.1, cd_beta=0.5)
     with pytest.raises(ModelError, match=r"amateur_model: .* of 61, and the main model one of 60"):
         written(gpt2(1), PROMPTS[:1], [processor])
 
 
 def test_a_prompt_of_another_tokenizer_is_refused():
     with pytest.raises(ModelError, match="holds id 41, and it has 40 embeddings"):
-        companion(gpt2(2, vocab_size=40), PROMPTS)
+        auxiliary(gpt2(2, vocab_size=40), PROMPTS)
 
 
 def test_a_context_is_filled_to_its_last_position_and_not_beyond():
@@ -392,7 +382,7 @@ def test_a_context_is_filled_to_its_last_position_and_not_beyond():
     longer = [[*prompt, 7, 8], prompt]
 
     def processor(prompts):
-        return [GuidanceProcessor(companion(other, prompts), prompt_length=5, guidance_scale=2.0)]
+        return [guide(auxiliary(other, prompts), prompt_length=5, guidance_scale=2.0)]
 
     new, _ = written(main, [PROMPTS[0]], processor([prompt]), steps=6)
     assert len(new[0]) == 6
@@ -404,7 +394,7 @@ def test_a_context_is_filled_to_its_last_position_and_not_beyond():
 
 
 def test_padding_takes_no_room_in_the_context():
-    wide = Companion(
+    wide = AuxiliaryLogits(
         gpt2(2, n_positions=8),
         torch.tensor([[PAD] * 6 + [4, 5, 6]]),
         torch.tensor([[0] * 6 + [1] * 3]),
@@ -418,4 +408,4 @@ def test_padding_takes_no_room_in_the_context():
 @pytest.mark.parametrize("mask", [[[1, 1], [0, 0]], [[1, 1], [1, 0]]], ids=["empty", "right"])
 def test_a_prompt_without_its_last_token_is_refused(mask):
     with pytest.raises(ConfigError, match="ends with padding, or has no token"):
-        Companion(gpt2(2), torch.tensor([[1, 2], [3, 4]]), torch.tensor(mask))
+        AuxiliaryLogits(gpt2(2), torch.tensor([[1, 2], [3, 4]]), torch.tensor(mask))

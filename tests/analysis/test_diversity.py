@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from gptft.decoding.compare.diversity import distinct_n, seq_rep_n
+from gptft.analysis.compare.diversity import distinct_n, seq_rep_n
 from gptft.errors import ConfigError
 
 VERSE = ["to", "be", "or", "not", "to", "be"]  # 6 words, 4 of them different

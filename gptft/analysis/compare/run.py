@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from gptft.decoding.compare.diversity import distinct_n, seq_rep_n
-from gptft.decoding.compare.entries import MODELS
-from gptft.decoding.compare.results import MeasuredText, StrategyEntry, StrategyResult
+from gptft.analysis.compare.diversity import distinct_n, seq_rep_n
+from gptft.analysis.compare.entries import MODELS
+from gptft.analysis.compare.results import MeasuredText, StrategyEntry, StrategyResult
 from gptft.decoding.settings import Settings, resolve_settings, with_seed
 from gptft.errors import ConfigError, ModelError
 

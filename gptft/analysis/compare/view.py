@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from gptft.decoding.compare.results import Metric, StrategyResult, known_metrics
+from gptft.analysis.compare.results import Metric, StrategyResult, known_metrics
 from gptft.terminal.draw import Drawn, Table
 from gptft.terminal.text import cut, escaped
 from gptft.terminal.words import count, percent, short_value

@@ -4,29 +4,28 @@ Where a strategy needs something that nobody gave, a stand-in is taken that make
 text, and the entry says so.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gptft.config.generation_fields import PARAMETERS, read_generation
+from gptft.analysis.compare.results import StrategyEntry
+from gptft.config.settings import read_settings
 from gptft.config.suggest import did_you_mean
-from gptft.decoding.compare.results import StrategyEntry
 from gptft.decoding.settings import resolve_settings
 from gptft.decoding.strategies import (
+    GENERATION,
+    SETTINGS,
     STRATEGIES,
     SWITCHES,
     WARPERS,
-    Strategy,
     choose_strategy,
     find_strategy,
     listed,
 )
+from gptft.decoding.strategies.define import Strategy
 from gptft.errors import ConfigError
 from gptft.terminal.words import short_value
 
-_SENTENCE = "[^.!?]{1,80}[.!?]"
-_CYRILLIC = re.compile("[\u0400-\u04ff]")
-MODELS = tuple(name for name in PARAMETERS if name.endswith("_model"))
+MODELS = tuple(name for name in SETTINGS if name.endswith("_model"))
 _ONE_TEXT = "num_return_sequences"
 
 
@@ -42,7 +41,7 @@ def shared_settings(generation: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: value
         for name, value in generation.items()
-        if name in PARAMETERS and (name == "seed" or PARAMETERS[name].group in groups)
+        if name in SETTINGS and (name == "seed" or SETTINGS[name].group in groups)
     }
 
 
@@ -91,12 +90,16 @@ def comparison_entries(
 
 
 def _read(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {n: v for n, v in read_generation(values)[0].items() if n not in ("strategy", "seed")}
+    return {
+        n: v
+        for n, v in read_settings(values, table=GENERATION)[0].items()
+        if n not in ("strategy", "seed")
+    }
 
 
 def _read_shared(shared: Mapping[str, Any]) -> dict[str, Any]:
     """The shared settings in the types they are meant in."""
-    given, wrong = read_generation(shared)
+    given, wrong = read_settings(shared, table=GENERATION)
     problems = [f"{name} {message}" for name, message in wrong]
     number = given.pop(_ONE_TEXT, 1)
     if number > 1:
@@ -130,7 +133,7 @@ def _check_used(given: Mapping[str, Any], *, used: set[str]) -> None:
         f"{name} is {short_value(value)}, and none of the strategies compared uses it. "
         "Leave it out."
         for name, value in given.items()
-        if name not in used and name != "seed" and value != PARAMETERS[name].neutral
+        if name not in used and name != "seed" and value != SETTINGS[name].neutral
     ]
     if problems:
         raise ConfigError(*problems)
@@ -144,7 +147,7 @@ def _fitting(
     together = {**strategy.values, **_read(values), **taken}
 
     def is_on(name: str) -> bool:
-        return bool(together.get(name) != PARAMETERS[name].neutral)
+        return bool(together.get(name) != SETTINGS[name].neutral)
 
     def has_effect(name: str) -> bool:
         if name in SWITCHES:
@@ -192,37 +195,8 @@ def _stand_ins(strategy: Strategy, *, base_model: str | None, prompt: str) -> di
     >>> _stand_ins(STRATEGIES["context_aware"], base_model=None, prompt="one two three four")
     {'context': 'one two'}
     """
-    words = re.findall(r"\w+", prompt)
-    needed: dict[str, Any] = {
-        "force_words": words[:1],
-        "choices": _yes_or_no(prompt),
-        "regex": _SENTENCE,
-        "context": _first_half(prompt),
-        "amateur_model": base_model,
-        "antiexpert_model": base_model,
-        "assistant_model": base_model,
-        "amateur_layers": 1,
-    }
-    # One is enough; in the table the better one comes first.
-    name = next((name for name in strategy.needs if needed.get(name)), None)
-    return {} if name is None else {name: needed[name]}
-
-
-def _yes_or_no(prompt: str) -> list[str]:
-    space = "" if not prompt or prompt[-1].isspace() else " "
-    return [space + word for word in (("да", "нет") if _CYRILLIC.search(prompt) else ("yes", "no"))]
-
-
-def _first_half(prompt: str) -> str:
-    r"""The first half of a prompt's words; all of it as a line where it has one word.
-
-    >>> _first_half("Мороз и солнце; день чудесный!"), _first_half("Мороз")
-    ('Мороз и', 'Мороз\n')
-    """
-    ends = [match.end() for match in re.finditer(r"\S+", prompt)]
-    if not ends:
-        return ""
-    return prompt[: ends[len(ends) // 2 - 1]] if len(ends) > 1 else f"{prompt}\n"
+    found = strategy.stand_ins(prompt, base_model)
+    return {name: value for name, value in found.items() if value}
 
 
 def _wanting(strategy: Strategy) -> str:

@@ -10,11 +10,11 @@ from rich.cells import cell_len
 from rich.console import Console
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
+from gptft.analysis.compare.entries import comparison_entries
+from gptft.analysis.compare.results import METRICS, MeasuredText, StrategyEntry, StrategyResult
+from gptft.analysis.compare.run import compare
+from gptft.analysis.compare.view import comparison_table, stand_ins_in_words
 from gptft.decoding import auxiliary_models as others
-from gptft.decoding.compare.entries import comparison_entries
-from gptft.decoding.compare.results import METRICS, MeasuredText, StrategyEntry, StrategyResult
-from gptft.decoding.compare.run import compare
-from gptft.decoding.compare.view import comparison_table, stand_ins_in_words
 from gptft.decoding.settings import resolve_settings
 from gptft.decoding.strategies import STRATEGIES
 from gptft.errors import ConfigError, ModelError
@@ -408,8 +408,8 @@ class TestBest:
 
 def test_choosing_what_to_compare_needs_no_torch():
     code = (
-        "import sys; from gptft.decoding.compare.entries import comparison_entries; "
-        "import gptft.decoding.compare.run, gptft.decoding.compare.view; "
+        "import sys; from gptft.analysis.compare.entries import comparison_entries; "
+        "import gptft.analysis.compare.run, gptft.analysis.compare.view; "
         "import gptft.report.comparison; "
         "comparison_entries(None, own={}, shared={}, base_model=None, prompt='x'); "
         "sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"

@@ -1,0 +1,150 @@
+"""The logits of a second model, or of a second prompt, beside those of the main one.
+
+They are compared with scores that nothing has changed yet: such processors come first in the list.
+None may be used with beams or drafts: changed scores aren't those of a text, and can't be compared
+between texts.
+"""
+
+import math
+
+import torch
+from transformers import PreTrainedModel
+
+from gptft.decoding.cached_model import CachedModel
+from gptft.errors import ConfigError, ModelError
+from gptft.models.load import context_of
+
+
+class AuxiliaryLogits:
+    """The logits of a model that continues prompts of its own with the tokens another one chose.
+
+    It keeps the keys and values of what it has read, and is fed only what is new. Where the text so
+    far doesn't continue the one before it starts anew, so that one serves many calls of `generate`,
+    one after the other.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        prompt_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        *,
+        name: str = "The other model",
+    ) -> None:
+        """Read nothing yet.
+
+        Args:
+            model: a causal one in eval mode; may be the main model itself.
+            prompt_ids: shape (B, Tp), long, padded on the left.
+            attention_mask: shape (B, Tp), 0 for padding.
+            name: what messages call it, such as the setting it comes from.
+
+        Raises:
+            ConfigError: a prompt without a token, or padded on its right.
+            ModelError: the prompt has ids that the model has no embedding for.
+        """
+        self.name = name
+        self._model = model
+        self._prompt_ids = prompt_ids.to(model.device)
+        self._prompt_mask = attention_mask.to(model.device, torch.long)
+        self._context = context_of(model)
+        if not self._prompt_mask[:, -1].all():
+            raise ConfigError(
+                f"{name}: a prompt ends with padding, or has no token. Give it at least one, and "
+                "pad on the left."
+            )
+        self._longest = int(self._prompt_mask.sum(dim=1).max())
+        highest = int(self._prompt_ids.max())
+        num_ids = int(model.get_input_embeddings().num_embeddings)  # type: ignore[arg-type]
+        if highest >= num_ids:
+            raise ModelError(
+                f"{name}: its prompt holds id {highest:,}, and it has {num_ids:,} embeddings. Use "
+                "one with the main model's tokenizer."
+            )
+        self._read: torch.Tensor | None = None  # generated ids in the cache, (rows, n)
+        self._row_ids = self._prompt_ids  # the prompt of each row, (rows, Tp)
+        self._row_mask = self._prompt_mask
+        self._cached = CachedModel.of(model)
+
+    def next_logits(self, input_ids: torch.Tensor, *, prompt_length: int) -> torch.Tensor:
+        """The model's logits after its own prompt and the tokens generated so far.
+
+        Args:
+            input_ids: shape (R, T), the main model's prompts and what it generated. R is B, or a
+                multiple of it: each prompt then stands for R / B rows on end, as `generate` orders
+                several texts a prompt.
+            prompt_length: how many of the T tokens are the main prompts, padding included.
+
+        Returns:
+            logits of shape (R, V), float32, on the device of `input_ids`.
+
+        Raises:
+            ConfigError: prompt and text no longer fit the model's context.
+            ValueError: R is no multiple of B.
+        """
+        new_ids = input_ids[:, prompt_length:].to(self._model.device)
+        self._check_context(new_ids.shape[1])
+        if self._continues(new_ids):
+            unread, mask = new_ids[:, self._num_read :], None
+        else:
+            self._begin(len(new_ids))
+            unread = torch.cat([self._row_ids, new_ids], dim=1)
+            mask = torch.cat([self._row_mask, torch.ones_like(new_ids)], dim=1)
+        self._read = None  # a pass that fails halfway leaves a cache of no use
+        # Those of a whole prompt may be gigabytes.
+        only_last = {"logits_to_keep": 1} if "logits_to_keep" in self._cached.accepted else {}
+        logits = self._cached.next_logits(unread, attention_mask=mask, **only_last)
+        self._read = new_ids.clone()
+        return logits.to(input_ids.device)
+
+    @property
+    def _num_read(self) -> int:
+        return 0 if self._read is None else self._read.shape[1]
+
+    def _continues(self, new_ids: torch.Tensor) -> bool:
+        """Whether `new_ids` are longer than what was read, and begin with it."""
+        return (
+            self._read is not None
+            and new_ids.shape[1] > self._num_read
+            and torch.equal(new_ids[:, : self._num_read], self._read)
+        )
+
+    def _begin(self, num_rows: int) -> None:
+        repeats, left = divmod(num_rows, len(self._prompt_ids))
+        if left or not repeats:
+            raise ValueError(f"{num_rows} rows are no multiple of {len(self._prompt_ids)} prompts")
+        self._row_ids = self._prompt_ids.repeat_interleave(repeats, dim=0)
+        self._row_mask = self._prompt_mask.repeat_interleave(repeats, dim=0)
+        self._cached = CachedModel.of(self._model)
+
+    def _check_context(self, num_new: int) -> None:
+        length = self._longest + num_new
+        if self._context is not None and length > self._context:
+            raise ConfigError(
+                f"{self.name}: its context is {self._context:,} tokens, and its prompt of "
+                f"{self._longest:,} and the text come to {length:,}. Lower max_new_tokens, or "
+                "shorten the prompt."
+            )
+
+
+def logits_of(
+    auxiliary: AuxiliaryLogits, input_ids: torch.Tensor, scores: torch.Tensor, prompt_length: int
+) -> torch.Tensor:
+    """The auxiliary logits for the same tokens as `scores`, (B, V) both.
+
+    Raises:
+        ConfigError: prompt and text no longer fit the model's context.
+        ModelError: the model has another vocabulary.
+    """
+    logits = auxiliary.next_logits(input_ids, prompt_length=prompt_length)
+    if logits.shape[-1] != scores.shape[-1]:
+        raise ModelError(
+            f"{auxiliary.name}: it has a vocabulary of {logits.shape[-1]:,}, and the main model "
+            f"one of {scores.shape[-1]:,}. Use one with the same vocabulary."
+        )
+    return logits
+
+
+def where_possible(scores: torch.Tensor, changed: torch.Tensor) -> torch.Tensor:
+    """`changed`, but -inf where `scores` are: sums of infinities are no numbers."""
+    return changed.masked_fill(scores == -math.inf, -math.inf)

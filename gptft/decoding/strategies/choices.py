@@ -1,0 +1,40 @@
+"""Text that is one of a few choices."""
+
+import re
+
+from gptft.config.settings import Setting, Texts
+from gptft.decoding.strategies import define
+
+_CYRILLIC = re.compile("[\u0400-\u04ff]")
+
+
+def _build(settings: define.Values, batch: define.BatchContext) -> define.Process:
+    from gptft.decoding.constraints import allowed_by_choices, constrain
+
+    return constrain(batch, allowed_by_choices(settings["choices"]))
+
+
+def _yes_or_no(prompt: str) -> list[str]:
+    space = "" if not prompt or prompt[-1].isspace() else " "
+    return [space + word for word in (("да", "нет") if _CYRILLIC.search(prompt) else ("yes", "no"))]
+
+
+METHOD = define.Method(
+    group="search",
+    settings=(Setting("choices", Texts, [], "The text is one of these."),),
+    strategies=(
+        define.Strategy(
+            name="choices",
+            description="Generates one of the texts given, token by token along their tree.",
+            source="No paper: De Cao et al. 2021 (2010.00904), section 3.2, constrains beams in "
+            "this way.",
+            takes=("choices", *define.ASKED_SAMPLING),
+            needs=("choices",),
+            draws="asked",
+            asked_by=("choices",),
+            processors=(define.Processor("choices", define.FORM + 30, _build),),
+            by_beginning=True,
+            stand_ins=lambda prompt, base_model: {"choices": _yes_or_no(prompt)},
+        ),
+    ),
+)

@@ -1,0 +1,87 @@
+"""Exclude top choices: now and then all likely tokens but the least likely of them go."""
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+from gptft.config.settings import Setting, number
+from gptft.decoding.strategies import define
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def xtc_removes(logits: "Tensor", *, xtc_threshold: float) -> "Tensor":
+    """Which tokens have the threshold's probability or more, all but the least likely of them.
+
+    Args:
+        logits: shape (B, V).
+        xtc_threshold: above 0; above 0.5 there can't be two such tokens, and so none is removed.
+
+    Returns:
+        shape (B, V), bool. Of equally likely ones the first counts as the least likely.
+
+    Source: no paper; p-e-w 2024, Exclude Top Choices (text-generation-webui 6335).
+
+    >>> import torch
+    >>> logits = torch.tensor([[0.5, 0.3, 0.15, 0.05]]).log()
+    >>> xtc_removes(logits, xtc_threshold=0.1).tolist()
+    [[True, True, False, False]]
+    """
+    above = logits.softmax(-1) >= xtc_threshold
+    least = logits.where(above, float("inf")).argmin(-1, keepdim=True)
+    return above.scatter(-1, least, False)
+
+
+def exclude_top_choices(
+    *, xtc_probability: float, xtc_threshold: float, keep_ids: Collection[int] = ()
+) -> define.Process:
+    """A processor that removes tokens by `xtc_removes`, in a row with the probability given.
+
+    Each call draws one number a row from torch's global generator, needed or not. A row that would
+    lose one of `keep_ids` stays as it is (text-generation-webui's rule, there for line end and EOS:
+    without it texts and lines hardly end).
+    """
+    import torch
+
+    def process(input_ids: "Tensor", scores: "Tensor") -> "Tensor":
+        logits = scores.float()
+        drawn = torch.rand(len(logits), 1, device=logits.device) < xtc_probability
+        removes = xtc_removes(logits, xtc_threshold=xtc_threshold)
+        kept = [i for i in sorted(keep_ids) if i < logits.shape[-1]]
+        spared = removes[:, kept].any(-1, True)
+        return logits.masked_fill(removes & drawn & ~spared, float("-inf"))
+
+    return process
+
+
+def _build(settings: define.Values, batch: define.BatchContext) -> define.Process:
+    from gptft.decoding.encoding import encode_bare
+
+    return exclude_top_choices(
+        xtc_probability=settings["xtc_probability"],
+        xtc_threshold=settings["xtc_threshold"],
+        keep_ids={*batch.eos, *encode_bare(batch.tokenizer, "\n")},
+    )
+
+
+METHOD = define.Method(
+    group="sampling",
+    settings=(
+        Setting("xtc_probability", number(ge=0, le=1), 0.0, "How often the likeliest tokens but "
+                "one are removed.", aliases=("xtc_prob",)),
+        Setting("xtc_threshold", number(gt=0, le=1), 0.1, "From this probability on a token is "
+                "removed.", hint="Above 0.5 it does nothing."),
+    ),
+    processors=(define.Processor("xtc_probability", define.CUT + 90, _build, ("xtc_threshold",)),),
+    strategies=(
+        define.sampling(
+            "xtc",
+            "Draws each token after removing, now and then, all likely ones but the least likely "
+            "of them.",
+            "No paper: p-e-w 2024, Exclude Top Choices (text-generation-webui 6335).",
+            xtc_probability=0.5,
+            xtc_threshold=0.1,
+            min_p=0.02,
+        ),
+    ),
+)  # fmt: skip
