@@ -79,41 +79,40 @@ def write_split(
         dtype: what ids are stored as.
         keep_tail: write the last, shorter block; otherwise its tokens count as dropped.
     """
-    import pyarrow as pa
-
-    value_type = pa.from_numpy_dtype(np.dtype(dtype))
-    schema = pa.schema([("input_ids", pa.list_(value_type, block_size))])
     num_blocks = 0
     tail: TokenIds = np.zeros(0, dtype=dtype)
-    path = folder / f"{split}.arrow"
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
-        for blocks, tail in pack_stream(arrays, block_size=block_size, rows=BATCH_BLOCKS):  # noqa: B007
+
+    def full_blocks() -> Iterator[TokenIds]:
+        nonlocal num_blocks, tail
+        for blocks, tail in pack_stream(  # noqa: B007
+            arrays, block_size=block_size, rows=BATCH_BLOCKS
+        ):
             if len(blocks):
-                rows = pa.FixedSizeListArray.from_arrays(_column(blocks, dtype), block_size)
-                writer.write_batch(pa.record_batch([rows], schema=schema))
                 num_blocks += len(blocks)
+                yield blocks
+
+    _write_stream(folder / f"{split}.arrow", full_blocks(), block_size, dtype)
     kept = len(tail) if keep_tail and len(tail) > 1 else 0
     if kept:
-        _write_tail(tail.astype(dtype, copy=False), folder / f"{split}-tail.arrow")
+        _write_stream(folder / f"{split}-tail.arrow", [tail], kept, dtype)
     return SplitSize(num_blocks, kept, len(tail) - kept)
 
 
-def _column(blocks: TokenIds, dtype: type[np.unsignedinteger]) -> "pa.Array":
-    """The ids as one Arrow array over the same memory; `pa.array` would import pandas."""
+def _write_stream(
+    path: Path, batches: Iterable[TokenIds], length: int, dtype: type[np.unsignedinteger]
+) -> None:
+    """Write batches of rows of `length` ids each as one Arrow stream."""
     import pyarrow as pa
 
-    flat = np.ascontiguousarray(blocks, dtype=dtype).ravel()
-    value_type = pa.from_numpy_dtype(flat.dtype)
-    return pa.Array.from_buffers(value_type, len(flat), [None, pa.py_buffer(flat)])
-
-
-def _write_tail(tail: TokenIds, path: Path) -> None:
-    import pyarrow as pa
-
-    row = pa.FixedSizeListArray.from_arrays(_column(tail, tail.dtype.type), len(tail))
-    batch = pa.record_batch([row], names=["input_ids"])
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, batch.schema) as writer:
-        writer.write_batch(batch)
+    value_type = pa.from_numpy_dtype(np.dtype(dtype))
+    schema = pa.schema([("input_ids", pa.list_(value_type, length))])
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
+        for batch in batches:
+            flat = np.ascontiguousarray(batch, dtype=dtype).ravel()
+            # Over the same memory: `pa.array` would import pandas.
+            ids = pa.Array.from_buffers(value_type, len(flat), [None, pa.py_buffer(flat)])
+            rows = pa.FixedSizeListArray.from_arrays(ids, length)
+            writer.write_batch(pa.record_batch([rows], schema=schema))
 
 
 class BlockStore:

@@ -81,15 +81,15 @@ def hub_fingerprint(source: HubSource, *, streaming: bool) -> str:
     For a dataset of the hub: its name and the commit that is read. For a folder: the names and
     bytes of its data files and of the files that say how to read them, so that the same folder
     elsewhere has the same fingerprint, and a file changed within one tick of the clock another.
-    Both with the
-    configuration, the split, `streaming` and the version of datasets, which guesses types.
+    Both with the configuration, the
+    split, `streaming` and the version of datasets, which guesses types.
 
     Raises:
         DataError: the dataset or its configuration can't be found.
     """
     import datasets
 
-    with _explained(source), _no_bars():
+    with _asking(source):
         builder = _find(source)
         folder = _folder(source)
         origin = _digest(builder, folder) if folder else f"{source.name}@{builder.hash}"
@@ -110,17 +110,17 @@ def read_hub(source: HubSource, *, streaming: bool, record_text: RecordText) -> 
         DataError: the dataset, its configuration or split can't be found or read; a column is
             missing or isn't text; a text is null. Rows are counted from 1.
     """
-    with _explained(source), _no_bars():
+    with _asking(source):
         builder = _find(source)
     _check_split(source, builder, streaming=streaming)
-    with _explained(source), _no_bars(), _no_log():
+    with _asking(source):
         dataset = _open(source, builder, streaming=streaming)
         if all(field in (dataset.column_names or ()) for field in record_text.fields):
             dataset = dataset.select_columns(list(record_text.fields))
         tables = iter(dataset.with_format("arrow").iter(batch_size=_ROWS_A_BATCH))
     row, name = 1, str(source)
     while True:
-        with _explained(source), _no_bars(), _no_log():
+        with _asking(source):
             table = next(tables, None)
         if table is None:
             return
@@ -218,43 +218,31 @@ def _open(source: HubSource, builder: Any, *, streaming: bool) -> Any:
 
 
 @contextmanager
-def _no_bars() -> Iterator[None]:
-    """Without datasets' progress bars, unless its environment variable has decided about them."""
+def _asking(source: HubSource) -> Iterator[None]:
+    """Quiet, with whatever datasets and the network raise turned into one line.
+
+    Its progress bars are left out unless its environment variable has decided about them, its log
+    lines because they tell of an error a second time.
+    """
     import datasets
-
-    decided = datasets.config.HF_DATASETS_DISABLE_PROGRESS_BARS is not None
-    if decided or datasets.are_progress_bars_disabled():
-        yield
-        return
-    datasets.disable_progress_bars()
-    try:
-        yield
-    finally:
-        datasets.enable_progress_bars()
-
-
-@contextmanager
-def _no_log() -> Iterator[None]:
-    """Without datasets' log lines, which tell of an error a second time."""
     from datasets.utils import logging
 
-    before = logging.get_verbosity()
-    logging.set_verbosity(logging.CRITICAL)
+    decided = datasets.config.HF_DATASETS_DISABLE_PROGRESS_BARS is not None
+    has_bars = not (decided or datasets.are_progress_bars_disabled())
+    verbosity = logging.get_verbosity()
     try:
-        yield
-    finally:
-        logging.set_verbosity(before)
-
-
-@contextmanager
-def _explained(source: HubSource) -> Iterator[None]:
-    """Turn whatever datasets and the network raise into one line."""
-    try:
+        if has_bars:
+            datasets.disable_progress_bars()
+        logging.set_verbosity(logging.CRITICAL)
         yield
     except DataError:
         raise
     except Exception as error:
         raise DataError(f"{source}: {_reason(source, error)}") from None
+    finally:
+        logging.set_verbosity(verbosity)
+        if has_bars:
+            datasets.enable_progress_bars()
 
 
 def _reason(source: HubSource, error: Exception) -> str:

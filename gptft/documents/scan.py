@@ -154,8 +154,8 @@ def _examine(text: TextInput, data: DataConfig, advance: Advance) -> FileFacts:
     if text.path is None:
         from gptft.documents.hub import HubSource, hub_fingerprint
 
-        print_of = hub_fingerprint(HubSource.parse(text.name), streaming=data.streaming)
-        return FileFacts(print_of, num_bytes=0, encoding=HUB_ENCODING, crlf=0)
+        fingerprint = hub_fingerprint(HubSource.parse(text.name), streaming=data.streaming)
+        return FileFacts(fingerprint, num_bytes=0, encoding=HUB_ENCODING, crlf=0)
     if format_of(text.path).is_binary:
         return examine_binary(text.path)
     return examine_text(text.path, encoding=data.encoding, advance=advance)

@@ -123,7 +123,7 @@ class _Decompressed(io.RawIOBase):
             if isinstance(error, OSError) and error.errno is not None:
                 raise unreadable(self._path, error) from None
             raise NotTextError(
-                f"{self._path} is not a whole {self._path.suffix.lower()} file: "
+                f"{self._path} is not an intact {self._path.suffix.lower()} file: "
                 f"{str(error).rstrip('.')}",
                 "copy it again",
                 LEAVE_OUT,

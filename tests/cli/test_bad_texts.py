@@ -80,8 +80,8 @@ TABLE: dict[str, tuple[Make, dict[str, object], tuple[str, ...]]] = {
         ("a.txt", "UTF-16"),
     ),
     "NUL bytes": (write("a.txt", b"abc\0def"), {"train": "a.txt"}, ("a.txt", "NUL", "offset 3")),
-    "half a gz": (half_a_gz, {"train": "poem.txt.gz"}, ("poem.txt.gz", "not a whole .gz file")),
-    "no gz at all": (write("a.gz", "text"), {"train": "a.gz"}, ("a.gz", "not a whole .gz file")),
+    "half a gz": (half_a_gz, {"train": "poem.txt.gz"}, ("poem.txt.gz", "not an intact .gz file")),
+    "no gz at all": (write("a.gz", "text"), {"train": "a.gz"}, ("a.gz", "not an intact .gz file")),
     "a bad line of JSONL": (
         write("a.jsonl", '{"text": "a"}\n\n{"text": "b"\n'),
         {"train": "a.jsonl"},

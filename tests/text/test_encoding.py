@@ -350,11 +350,11 @@ class TestCompressed:
             assert list(stream) == [b"one\n", b"two\n"]
 
     @pytest.mark.parametrize("damage", [lambda raw: raw[:-6], lambda raw: b"plain text", ""])
-    def test_is_not_whole(self, write, suffix, pack, damage):
+    def test_is_not_intact(self, write, suffix, pack, damage):
         raw = pack(POEM.encode() * 50)
         broken = damage(raw) if damage else raw + b"garbage"
         path = write(broken, f"a{suffix}")
-        assert f" is not a whole {suffix} file: " in refusal(path)
+        assert f" is not an intact {suffix} file: " in refusal(path)
 
     def test_bad_byte_is_counted_in_the_text(self, write, suffix, pack):
         path = write(pack(b"abc\n" * 50_000 + POEM.encode("cp1251")), f"a{suffix}")
@@ -364,7 +364,7 @@ class TestCompressed:
 def test_corrupt_deflate_data_is_explained(write):
     raw = bytearray(gzip.compress(bytes(range(32, 127)) * 500))
     raw[40:60] = b"\xff" * 20
-    assert " is not a whole .gz file: " in refusal(write(bytes(raw), "a.gz"))
+    assert " is not an intact .gz file: " in refusal(write(bytes(raw), "a.gz"))
 
 
 @pytest.mark.parametrize("name", ["none.txt", "none.txt.gz", "none.zst"])
