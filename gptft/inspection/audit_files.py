@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -50,14 +50,14 @@ class TokenizerFiles:
     source: str
     document: Json
     tokenizer_config: Json
-    special_tokens_map: Json
     config: Json
-    generation_config: Json
-    templates: Mapping[str, str]
-    repeated: tuple[str, ...]
     tokenizer: TextTokenizer | None
     default: Tokenizer | None
-    unreadable: Mapping[str, str]
+    special_tokens_map: Json = field(default_factory=dict)
+    generation_config: Json = field(default_factory=dict)
+    templates: Mapping[str, str] = field(default_factory=dict)
+    repeated: tuple[str, ...] = ()
+    unreadable: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def model(self) -> Json:
@@ -126,14 +126,9 @@ def _of_gguf(name: str) -> TokenizerFiles:
         source=Path(name).name,
         document=json.loads(text),
         tokenizer_config=named,
-        special_tokens_map={},
         config=config,
-        generation_config={},
-        templates={},
-        repeated=(),
         tokenizer=tokenizer,
         default=Tokenizer.from_str(text),
-        unreadable={},
     )
 
 

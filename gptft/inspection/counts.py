@@ -4,15 +4,16 @@ Memory stays flat, and nothing is written but the scan of the files.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from heapq import nsmallest
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+from tokenizers import Tokenizer
 
 from gptft.documents.corpus import find_corpus
 from gptft.documents.scan import HUB_ENCODING, Progress, ScannedText
@@ -191,9 +192,11 @@ def count_tokens(
 
     engine_name, documents, figures = with_engine(engine, tokenizer, measure, notify)
     seconds = time.perf_counter() - started
-    vocab = tokenizer.backend.get_vocab(with_added_tokens=True)
-    tokens = _name_tokens(tokenizer, vocab, figures.tokens)
+    used = _name_tokens(tokenizer, figures.tokens)
+    fallback = [token for token in used if _is_fallback(token, tokenizer.backend)]
+    whole = [token for token in used if token.text is not None]
     unknown = _unknown_id(tokenizer)
+    num_entries = tokenizer.backend.get_vocab_size(with_added_tokens=True)
     return Counts(
         model=tokenizer.name,
         files=len(texts),
@@ -203,14 +206,14 @@ def count_tokens(
         characters=int(figures.characters.sum()),
         words=figures.words,
         tokens=int(figures.tokens.sum()),
-        vocab_size=len(vocab),
-        unused=len(vocab) - tokens.used,
-        fallback_tokens=tokens.fallback_tokens,
-        fallback_bytes=tokens.fallback_bytes,
+        vocab_size=num_entries,
+        unused=num_entries - len(used),
+        fallback_tokens=sum(token.count for token in fallback),
+        fallback_bytes=sum(token.count * len(token.bytes) for token in fallback),
         unknown_tokens=0 if unknown is None else int(figures.tokens[unknown]),
         scripts=script_counts(figures.characters),
-        frequent=tokens.frequent,
-        longest=tokens.longest,
+        frequent=_first(used, lambda token: token.count),
+        longest=_first(whole, lambda token: len(token.text or "")),
         worst_words=figures.sample.worst(_NAMED),
         sampled_words=figures.sample.num_words,
         sampled_characters=figures.sample.num_characters,
@@ -279,41 +282,25 @@ def _spaces() -> npt.NDArray[np.bool_]:
     return spaces
 
 
-class _Tokens(NamedTuple):
-    """What is said of the tokens that occurred."""
-
-    used: int
-    fallback_tokens: int
-    fallback_bytes: int
-    frequent: tuple[CountedToken, ...]
-    longest: tuple[CountedToken, ...]
+def _name_tokens(tokenizer: TextTokenizer, tally: Tally) -> list[CountedToken]:
+    """The tokens that occurred, by id."""
+    token_bytes, backend = TokenBytes.of(tokenizer.backend), tokenizer.backend
+    used = np.flatnonzero(tally).tolist()
+    raws = (token_bytes.of_entry(backend.id_to_token(i) or "", i) for i in used)
+    return [CountedToken(i, raw, int(tally[i])) for i, raw in zip(used, raws, strict=True)]
 
 
-def _name_tokens(tokenizer: TextTokenizer, vocab: Mapping[str, int], tally: Tally) -> _Tokens:
-    """The tokens that stand out among those that occurred."""
-    token_bytes = TokenBytes.of(tokenizer.backend)
-    entries = {i: token for token, i in vocab.items()}
-    used = np.flatnonzero(tally)
-    fallback_tokens = fallback_bytes = 0
-    by_length: list[tuple[int, int, CountedToken]] = []
-    by_count: list[tuple[int, int, CountedToken]] = []
-    for i, count in zip(used.tolist(), tally[used].tolist(), strict=True):
-        entry = entries.get(i, "")
-        token = CountedToken(i, token_bytes.of_entry(entry, i), count)
-        text = token.text
-        if text is None or (len(token.bytes) == 1 and entry == f"<0x{token.bytes[0]:02X}>"):
-            fallback_tokens += count
-            fallback_bytes += count * len(token.bytes)
-        if text is not None:
-            by_length.append((-len(text), i, token))
-        by_count.append((-count, i, token))
-    return _Tokens(
-        len(used),
-        fallback_tokens,
-        fallback_bytes,
-        tuple(token for *_, token in nsmallest(_NAMED, by_count)),
-        tuple(token for *_, token in nsmallest(_NAMED, by_length)),
-    )
+def _first(
+    tokens: Iterable[CountedToken], size: Callable[[CountedToken], int]
+) -> tuple[CountedToken, ...]:
+    return tuple(nsmallest(_NAMED, tokens, key=lambda token: (-size(token), token.id)))
+
+
+def _is_fallback(token: CountedToken, backend: Tokenizer) -> bool:
+    """Whether a token stands for bytes: a part of a character, or one as `<0x0A>`."""
+    if token.text is None:
+        return True
+    return len(token.bytes) == 1 and backend.id_to_token(token.id) == f"<0x{token.bytes[0]:02X}>"
 
 
 def _unknown_id(tokenizer: TextTokenizer) -> int | None:

@@ -128,8 +128,8 @@ def summarize_vocabulary(tokenizer: TextTokenizer) -> VocabularySummary:
         special=tuple(entry for entry in entries if entry.special),
         added=tuple(entry for entry in ordinary if entry.added),
         scripts=dict(Counter(entry.script for entry in ordinary).most_common()),
-        characters=_by_length(Counter(map(len, whole))),
-        lengths=_by_length(Counter(len(entry.bytes) for entry in ordinary)),
+        characters=dict(sorted(Counter(map(len, whole)).items())),
+        lengths=dict(sorted(Counter(len(entry.bytes) for entry in ordinary).items())),
         num_with_space=len(with_space),
         num_partial=len(ordinary) - len(whole),
         unreachable=tuple(e for e in ordinary if reach[e.id] is Reachability.UNREACHABLE),
@@ -237,10 +237,6 @@ def _kind_of(character: str) -> str:
     if regex.match(r"\p{Extended_Pictographic}", character):
         return "emoji"
     return "control characters" if category.startswith("C") else "punctuation and symbols"
-
-
-def _by_length(counts: Mapping[int, int]) -> dict[int, int]:
-    return dict(sorted(counts.items()))
 
 
 def _with_text(entries: list[VocabularyEntry], text: str) -> list[VocabularyEntry]:
