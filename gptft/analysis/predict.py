@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from gptft.analysis.scored_tokens import shown_token, token_reader
+from gptft.analysis.scored_tokens import token_reader
 from gptft.decoding.batch import batch_context
 from gptft.decoding.cached_model import CachedModel
 from gptft.decoding.engine import encode_all, load_model
@@ -267,7 +267,7 @@ def _step(
     rows = tuple(
         PredictedToken(
             token_id=i,
-            text=shown_token(read(i)),
+            text=read(i).shown,
             probability=_at(own, i),
             final_probability=_at(after, i),
             cut_by=processors[int(cut[i])][0] if i < len(cut) and cut[i] >= 0 else None,

@@ -7,7 +7,6 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gptft.files import JsonFields
-from gptft.terminal.text import visible
 from gptft.tokenization.token_bytes import TokenBytes, drop_first_space, whole_text
 from gptft.tokenization.tokens import Token
 
@@ -138,15 +137,10 @@ def scored_tokens(
         ScoredToken(
             token,
             score,
-            tuple(shown_token(read(other.token_id)) for other in score.runners_up) if score else (),
+            tuple(read(other.token_id).shown for other in score.runners_up) if score else (),
         )
         for token, score in zip(tokens, [*[None] * unscored, *scores], strict=True)
     )
-
-
-def shown_token(token: Token) -> str:
-    """A token as `gptft tokenize` shows it: a space is ·, a byte of a character ⟨d0⟩."""
-    return visible(token.bytes) or token.token
 
 
 def _token(token_id: int, entry: str, raw: bytes) -> Token:

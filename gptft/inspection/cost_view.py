@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from gptft.inspection.cost import MeasuredText
-from gptft.inspection.token_view import PARTIAL, shown_token, tokens_in_rows
+from gptft.inspection.token_view import PARTIAL, tokens_in_rows
 from gptft.terminal.draw import Drawn, Table
 from gptft.terminal.words import count, percent
 
@@ -108,5 +108,5 @@ def _exact_cells(measured: MeasuredText) -> list[str]:
         measured.model,
         str(measured.cost.num_tokens),
         *("" if value is None else f"{value:.4g}" for value in rates),
-        " ".join(map(shown_token, measured.tokens)),
+        " ".join(token.shown for token in measured.tokens),
     ]

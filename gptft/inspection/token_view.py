@@ -65,30 +65,22 @@ def byte_view(measured: MeasuredText) -> Drawn:
     return Drawn(draw)
 
 
-def shown_token(token: Token) -> str:
-    """What a token spells, or its vocabulary entry where it spells nothing."""
-    return visible(token.bytes or token.token)
-
-
-def shown_tokens(tokens: Sequence[Token]) -> Iterator[tuple[list[tuple[str, Token]], str]]:
-    """Tokens as shown, those of one character together, and that character.
-
-    Yields:
-        what to show and the token, for one or more of them; the characters that several make up, or
-        "" for a single one.
-    """
+def shown_groups(tokens: Sequence[Token]) -> Iterator[tuple[list[Token], str]]:
+    """Tokens that make up one character together, and that character; "" for a single token."""
     for group in group_by_characters(tokens):
-        whole = visible(b"".join(token.bytes for token in group)) if len(group) > 1 else ""
-        yield [(shown_token(token), token) for token in group], whole
+        yield group, visible(b"".join(token.bytes for token in group)) if len(group) > 1 else ""
 
 
 def bracketed(tokens: Sequence[Token]) -> Iterator[str]:
     """Tokens as shown, by token; those of one character are bracketed, one below the other."""
-    for group, whole in shown_tokens(tokens):
-        last = len(group) - 1
-        for number, (label, _) in enumerate(group):
-            mark = "" if not last else "┌ " if number == 0 else "└ " if number == last else "│ "
-            yield f"{mark}{label}" + (f" = {whole}" if last and number == last else "")
+    for group, character in shown_groups(tokens):
+        if not character:
+            yield group[0].shown
+            continue
+        first, *between, last = (token.shown for token in group)
+        yield f"┌ {first}"
+        yield from (f"│ {label}" for label in between)
+        yield f"└ {last} = {character}"
 
 
 def tokens_in_rows(
@@ -136,14 +128,15 @@ class _Pill(NamedTuple):
 
 
 def _pills(tokens: Sequence[Token], *, shows_ids: bool) -> Iterator[_Pill]:
-    for group, whole in shown_tokens(tokens):
-        breaks = group[-1][1].bytes.endswith(b"\n")
-        for number, (label, token) in enumerate(group):
+    for group, character in shown_groups(tokens):
+        breaks = group[-1].bytes.endswith(b"\n")
+        for number, token in enumerate(group):
             below = _id(token) if shows_ids else ""
             colour = _COLOURS[token.id % len(_COLOURS)]
-            yield _Pill(label, below, colour, "+" if number else " ", breaks and not whole)
-        if whole:
-            yield _Pill(whole, "", None, "=", breaks)
+            before = "+" if number else " "
+            yield _Pill(token.shown, below, colour, before, breaks and not character)
+        if character:
+            yield _Pill(character, "", None, "=", breaks)
 
 
 def _pill_rows(pills: Iterable[_Pill], *, width: int) -> Iterator["Segment"]:

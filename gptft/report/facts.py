@@ -14,7 +14,7 @@ from gptft.errors import ModelError
 from gptft.models.source import BUNDLED_MODELS, resolve_model
 from gptft.report.values import NOTHING, duration, number, rounded
 from gptft.runs.read import BeforeAfter, Point, Run, as_float, as_int, as_mapping
-from gptft.terminal.words import count, short_value
+from gptft.terminal.words import count, percent, short_value
 
 PERPLEXITY = (
     "Perplexity is e to the power of the loss: as if each next token were a choice between so many "
@@ -218,7 +218,7 @@ def passes(run: Run) -> str:
     if ledger is None or not trained:
         return ""
     times = trained / max(ledger.num_blocks * ledger.block_size + ledger.tail_tokens, 1)
-    return f"{100 * times:.2g} % of the text" if times < 0.995 else f"the text {times:.1f} times"
+    return f"{percent(times)} of the text" if times < 0.995 else f"the text {times:.1f} times"
 
 
 def how_trained(run: Run) -> list[tuple[str, str]]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from gptft.inspection.cost import MeasuredText
 from gptft.inspection.cost_view import contexts_in_words, costs_instead
-from gptft.inspection.token_view import shown_tokens
+from gptft.inspection.token_view import shown_groups
 from gptft.report.render import render
 from gptft.terminal.text import hexadecimal
 
@@ -18,7 +18,7 @@ def tokens_html(measured: Sequence[MeasuredText]) -> str:
     return render(
         "tokens.html.j2",
         measured=measured,
-        shown_tokens=shown_tokens,
+        shown_groups=shown_groups,
         costs_instead=costs_instead,
         contexts_in_words=contexts_in_words,
         hexadecimal=hexadecimal,

@@ -7,6 +7,7 @@ from itertools import accumulate, pairwise
 
 from gptft.errors import ConfigError
 from gptft.files import JsonFields
+from gptft.terminal.text import escaped, visible
 from gptft.tokenization.token_bytes import TokenBytes, whole_text
 from gptft.tokenization.tokenizer import TextTokenizer
 
@@ -39,6 +40,11 @@ class Token(JsonFields):
     end: int
     start_character: int = 0
     end_character: int = 0
+
+    @property
+    def shown(self) -> str:
+        """What it spells, nothing hidden; its vocabulary entry where it spells nothing."""
+        return visible(self.bytes) or escaped(self.token)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from rich.console import Console
 from gptft.files import as_json
 from gptft.inspection.cost import MeasuredText, measure_text
 from gptft.inspection.cost_view import comparison_view, cost_view
-from gptft.inspection.token_view import byte_view, shown_token, text_view
+from gptft.inspection.token_view import byte_view, text_view
 from gptft.terminal.draw import Drawn
 from gptft.tokenization.tokenizer import load_tokenizer
 from gptft.tokenization.tokens import Token, text_cost
@@ -120,7 +120,9 @@ def test_nothing_is_wider_than_the_terminal_and_nothing_is_lost(width: int, text
         assert all(cell_len(line) <= width for line in plain(drawn(view, width=width)))
     rows = "\n".join(drawn(text_view(measured), width=width))
     shown = "".join(pill for _, pill in COLOUR.findall(rows))
-    assert shown.replace(" ", "") == "".join(map(shown_token, measured.tokens)).replace(" ", "")
+    assert shown.replace(" ", "") == "".join(token.shown for token in measured.tokens).replace(
+        " ", ""
+    )
 
 
 @pytest.mark.parametrize("width", [40, 100])
