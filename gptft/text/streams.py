@@ -1,12 +1,12 @@
 """A file or bytes in memory -> a stream of decompressed bytes, with a name for messages."""
 
+import gzip
 import io
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from gzip import GzipFile
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import BinaryIO, cast
 
 from gptft.errors import DataError
 
@@ -41,7 +41,7 @@ class ByteSource:
     Attributes:
         name: as messages show it.
         noun: what it should be: "a text file", or "text" where it is no file.
-        open: opens a stream of the decompressed bytes.
+        open: opens a buffered stream of the decompressed bytes.
     """
 
     name: str
@@ -50,22 +50,31 @@ class ByteSource:
 
     @classmethod
     def of_file(cls, path: Path) -> "ByteSource":
-        """The bytes of a file; opening and reading them raises DataError."""
+        """The bytes of a file, decompressed where its suffix is .gz or .zst."""
         return cls(str(path), "a text file", lambda: open_bytes(path))
 
     def chunks(self, num_bytes: int) -> Iterator[bytes]:
         """All bytes, `num_bytes` at a time; only the last chunk is shorter, and may be empty.
 
         Raises:
-            DataError: they can't be read.
+            DataError: they can't be read, or a compressed file is cut short or corrupt; a .zst file
+                without checksums can hide corruption.
         """
         try:
             with self.open() as stream:
                 while len(raw := stream.read(num_bytes)) == num_bytes:
                     yield raw
                 yield raw
-        except OSError as error:
-            raise unreadable(self.name, error) from None
+        except (EOFError, OSError, zlib.error) as error:
+            # BadGzipFile is an OSError; so is what Arrow raises for a bad .zst, without an errno.
+            if isinstance(error, OSError) and error.errno is not None:
+                raise unreadable(self.name, error) from None
+            raise NotTextError(
+                f"{self.name} is not an intact {Path(self.name).suffix.lower()} file: "
+                f"{str(error).rstrip('.')}",
+                "copy it again",
+                LEAVE_OUT,
+            ) from None
 
 
 def content_suffix(path: Path) -> str:
@@ -79,63 +88,21 @@ def content_suffix(path: Path) -> str:
 
 
 def open_bytes(path: Path) -> BinaryIO:
-    """Open a file's bytes for reading, decompressed where its suffix is .gz or .zst.
-
-    Returns:
-        a buffered stream, to be closed (`with`). Reading from a compressed one that is cut short or
-        corrupt raises a DataError; a .zst file without checksums can hide corruption.
+    """Open a buffered stream of a file's bytes, decompressed where its suffix is .gz or .zst.
 
     Raises:
-        DataError: the file can't be opened.
+        OSError: the file can't be opened.
     """
-    try:
-        raw = path.open("rb")
-    except OSError as error:
-        raise unreadable(path, error) from None
     suffix = path.suffix.lower()
-    if suffix not in COMPRESSED_SUFFIXES:
-        return raw
     if suffix == ".gz":
-        stream = cast(BinaryIO, GzipFile(fileobj=raw, mode="rb"))
-    else:
-        import pyarrow as pa  # slow to import
+        return cast(BinaryIO, gzip.open(path, "rb"))
+    raw = path.open("rb")
+    if suffix != ".zst":
+        return raw
+    import pyarrow as pa  # slow to import
 
-        stream = pa.input_stream(raw, compression="zstd")
-    return io.BufferedReader(_Decompressed(path, raw=raw, stream=stream), buffer_size=READ_BYTES)
-
-
-class _Decompressed(io.RawIOBase):
-    """A stream that says in a DataError what is wrong with a compressed file."""
-
-    def __init__(self, path: Path, *, raw: BinaryIO, stream: BinaryIO) -> None:
-        self._path = path
-        self._raw = raw
-        self._stream = stream
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any, /) -> int:
-        try:
-            data = self._stream.read(len(buffer))
-        except (EOFError, OSError, zlib.error) as error:
-            # BadGzipFile is an OSError; so is what Arrow raises for a bad .zst, without an errno.
-            if isinstance(error, OSError) and error.errno is not None:
-                raise unreadable(self._path, error) from None
-            raise NotTextError(
-                f"{self._path} is not an intact {self._path.suffix.lower()} file: "
-                f"{str(error).rstrip('.')}",
-                "copy it again",
-                LEAVE_OUT,
-            ) from None
-        buffer[: len(data)] = data
-        return len(data)
-
-    def close(self) -> None:
-        if not self.closed:
-            self._stream.close()
-            self._raw.close()
-        super().close()
+    stream = pa.input_stream(raw, compression="zstd")
+    return io.BufferedReader(stream, buffer_size=READ_BYTES)
 
 
 def unreadable(name: str | Path, error: OSError) -> DataError:

@@ -23,7 +23,7 @@ def read_json(file: OpenedFile, record_text: RecordText) -> Iterator[str]:
 
 
 class _JsonText:
-    """JSON text that comes in parts, read value by value."""
+    """JSON text in chunks, read value by value."""
 
     def __init__(self, chunks: Iterator[str], name: str) -> None:
         self._chunks = chunks
