@@ -57,9 +57,8 @@ def check_forgery(files: TokenizerFiles) -> Iterator[Finding]:
         if name != "unk_token" and token_id is not None:
             special[content] = token_id
     by_default = [t for t, i in special.items() if i in _ids(files.default, t)]
-    by_gptft = [
-        t for t, i in special.items() if t != unknown and i in _ids(files.tokenizer.backend, t)
-    ]
+    backend = files.tokenizer.backend
+    by_gptft = [t for t, i in special.items() if t != unknown and i in _ids(backend, t)]
     where = f"{files.source}:added_tokens"
     if by_gptft:
         what = f"Text that spells {some(by_gptft)} becomes that token, even in gptft."
@@ -85,9 +84,8 @@ def _ids(backend: Any, text: str) -> set[int]:
 
 def check_space(files: TokenizerFiles) -> Iterator[Finding]:
     """Whether a space is put in front of each text."""
-    kinds = [
-        p for p in flat_components(files.document.get("pre_tokenizer")) if p["type"] == "ByteLevel"
-    ]
+    parts = flat_components(files.document.get("pre_tokenizer"))
+    kinds = [part for part in parts if part["type"] == "ByteLevel"]
     where = f"{files.source}:pre_tokenizer.add_prefix_space"
     puts = any(part.get("add_prefix_space") for part in kinds)
     wanted = files.tokenizer_config.get("add_prefix_space")
@@ -106,9 +104,8 @@ def check_space(files: TokenizerFiles) -> Iterator[Finding]:
 def check_normalizer(files: TokenizerFiles) -> Iterator[Finding]:
     """Name what a normalizer changes for good; the marks for spaces are undone by decoding."""
     where = f"{files.source}:normalizer"
-    changes = [
-        change for part in flat_components(files.document.get("normalizer")) for change in _of(part)
-    ]
+    parts = flat_components(files.document.get("normalizer"))
+    changes = [change for part in parts for change in _changes_of(part)]
     if changes:
         what = f"Before it is tokenized, text is changed: it {'; '.join(dict.fromkeys(changes))}."
         do = "What was there before is never learned. Take another base model if you need it."
@@ -117,7 +114,7 @@ def check_normalizer(files: TokenizerFiles) -> Iterator[Finding]:
         yield ok("No normalizer changes the text.", where)
 
 
-def _of(part: dict[str, Any]) -> Iterator[str]:
+def _changes_of(part: dict[str, Any]) -> Iterator[str]:
     """What one normalizer changes."""
     kind = part["type"]
     if kind in _CHANGES:

@@ -256,15 +256,11 @@ def _merge(bpe: _Bpe, ids: Sequence[int]) -> Iterator[MergeStep]:
     """Merge the pair of lowest rank, the leftmost of several, until there is none."""
     ids = list(ids)
     while len(ids) > 1:
-        found = (
-            (*merge, at)
-            for at, pair in enumerate(pairwise(ids))
-            if (merge := bpe.merges.get(pair)) is not None
-        )
-        best = min(found, key=lambda merge: (merge[0], merge[2]), default=None)
-        if best is None:
+        pairs = enumerate(pairwise(ids))
+        found = [(*merge, at) for at, pair in pairs if (merge := bpe.merges.get(pair))]
+        if not found:
             return
-        rank, merged, at = best
+        rank, merged, at = min(found)
         left, right = ids[at : at + 2]
         ids[at : at + 2] = [merged]
         symbols = tuple(_symbol(bpe, i) for i in ids)
@@ -272,15 +268,10 @@ def _merge(bpe: _Bpe, ids: Sequence[int]) -> Iterator[MergeStep]:
 
 
 def _symbol(bpe: _Bpe, token_id: int) -> Symbol:
-    symbol = bpe.symbols.get(token_id)
-    if symbol is None:
-        symbol = bpe.symbols[token_id] = _read_symbol(bpe, token_id)
-    return symbol
-
-
-def _read_symbol(bpe: _Bpe, token_id: int) -> Symbol:
-    entry, written = bpe.entries[token_id], bpe.token_bytes
-    raw = written.of_entry(entry)  # without its id: it was merged, not matched as an added token
-    before = written.prefix if entry.startswith(written.prefix) else ""
-    after = written.suffix if entry.endswith(written.suffix) else ""
-    return Symbol(token_id, entry, raw, before + visible(raw) + after)
+    if token_id not in bpe.symbols:
+        entry, written = bpe.entries[token_id], bpe.token_bytes
+        raw = written.of_entry(entry)  # without its id: it was merged, not matched as added
+        before = written.prefix if entry.startswith(written.prefix) else ""
+        after = written.suffix if entry.endswith(written.suffix) else ""
+        bpe.symbols[token_id] = Symbol(token_id, entry, raw, before + visible(raw) + after)
+    return bpe.symbols[token_id]

@@ -2,8 +2,11 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from itertools import repeat
 
 from tokenizers import AddedToken, NormalizedString, PreTokenizedString, Tokenizer
+
+_Segments = list[tuple[NormalizedString, int | None]]
 
 
 class PreTokens:
@@ -33,9 +36,7 @@ class PreTokens:
                 if segment_id is not None:
                     yield segment.normalized, segment_id
                 else:
-                    yield from (
-                        (pre_token, None) for pre_token in self._pre_tokenize(text, segment)
-                    )
+                    yield from zip(self._pre_tokenize(text, segment), repeat(None))
 
     def _pre_tokenize(self, text: str, segment: NormalizedString) -> list[str]:
         """The pre-tokens of a segment, which keeps its place in `text`: the first is special."""
@@ -46,9 +47,7 @@ class PreTokens:
         self._backend.pre_tokenizer.pre_tokenize(pre_tokenized)
         return [pre_token for pre_token, _, _ in pre_tokenized.get_splits() if pre_token]
 
-    def _cut(
-        self, text: NormalizedString, *, normalized: bool
-    ) -> list[tuple[NormalizedString, int | None]]:
+    def _cut(self, text: NormalizedString, *, normalized: bool) -> _Segments:
         """Cut a text at the added tokens that are matched before, or after, normalising."""
         pattern, tokens = self._tables[normalized]
         if pattern is None:
