@@ -1,7 +1,4 @@
-"""A run -> the sentences and numbers of its report and its model card, in plain text.
-
-Neither HTML nor Markdown: `render` escapes it.
-"""
+"""A run -> the sentences and numbers of its report and its model card, in plain text."""
 
 import math
 from collections.abc import Mapping, Sequence

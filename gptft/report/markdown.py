@@ -1,8 +1,4 @@
-"""Any text -> Markdown and YAML that show it and nothing else.
-
-In: text nobody vouched for: names, prompts, what a model wrote. Out: Markdown (CommonMark with
-GitHub's tables) and YAML in which it can't become markup.
-"""
+"""Any text -> Markdown (CommonMark with GitHub's tables) and YAML in which it can't be markup."""
 
 import json
 import re
