@@ -34,13 +34,22 @@ def load_auxiliary_models(
     *,
     device: torch.device,
     dtype: DtypeName,
+    loaded: dict[str, PreTrainedModel] | None = None,
 ) -> AuxiliaryModels:
     """Load every model that `settings` name besides the main one.
+
+    Args:
+        settings: see `resolve_settings`.
+        tokenizer: of the main model.
+        device: where to.
+        dtype: of the weights.
+        loaded: models by name that need no loading; those that are loaded are added.
 
     Raises:
         ConfigError: one that must share the main model's tokenizer doesn't.
         ModelError: one can't be found or read.
     """
+    loaded = {} if loaded is None else loaded
     models: dict[str, PreTrainedModel] = {}
     assistant_tokenizer = None
     for setting in _NAMING:
@@ -57,5 +66,7 @@ def load_auxiliary_models(
                     "Take a model of the same family."
                 )
             assistant_tokenizer = theirs
-        models[setting] = load_for_inference(files, device=device, dtype=dtype)
+        if name not in loaded:
+            loaded[name] = load_for_inference(files, device=device, dtype=dtype)
+        models[setting] = loaded[name]
     return AuxiliaryModels(models, assistant_tokenizer)

@@ -164,10 +164,9 @@ def generate(
             rows = generate_batch(loaded, chosen, settings=settings, streamer=streamer)
         rows_a_prompt = len(rows) // len(batch)
         for number, i in enumerate(batch):
-            own = rows[number * rows_a_prompt : (number + 1) * rows_a_prompt]
             drawn = [
                 _generated(loaded, prompts[i], encoded[i], row, settings=settings, given=given[i])
-                for row in own
+                for row in rows[number * rows_a_prompt : (number + 1) * rows_a_prompt]
             ]
             texts[i] = _pick(loaded, drawn, settings)
     return [text for texts_of_prompt in texts for text in texts_of_prompt]

@@ -165,43 +165,27 @@ def _distinct(n: int) -> Callable[[StrategyResult], float | None]:
 
 METRICS: tuple[Metric, ...] = (
     Metric(
-        "tokens_per_s",
-        "tok/s",
-        "tokens by the seconds it took, reading the prompt included",
-        lambda result: result.measured.speed.tokens_per_s if result.measured else None,
-        decimals=1,
+        "tokens_per_s", "tok/s", "tokens by the seconds it took, reading the prompt included",
+        lambda result: result.measured.speed.tokens_per_s if result.measured else None, decimals=1,
     ),
     Metric(
-        "mean_logprob",
-        "logp",
-        "mean log-probability of a token under the model alone, in nats",
-        _of("mean_logprob"),
+        "mean_logprob", "logp",
+        "mean log-probability of a token under the model alone, in nats", _of("mean_logprob"),
     ),
     *(
-        Metric(
-            f"distinct_{n}",
-            f"d-{n}",
-            f"different {ngrams} by all {ngrams}",
-            _distinct(n),
-        )
+        Metric(f"distinct_{n}", f"d-{n}", f"different {ngrams} by all {ngrams}", _distinct(n))
         for n, ngrams in ((1, "tokens"), (2, "pairs of tokens"), (3, "triples of tokens"))
     ),
     Metric(
-        "repetition",
-        "rep-4",
-        "the share of 4 tokens in a result that stood in it before",
-        _of("repetition"),
-        better=-1,
+        "repetition", "rep-4", "the share of 4 tokens in a row that stood in it before",
+        _of("repetition"), better=-1,
     ),
     Metric(
-        "longest_copy",
-        "copy",
+        "longest_copy", "copy",
         "tokens of the longest span that stands in the training text word for word",
-        _of("longest_copy"),
-        decimals=0,
-        better=-1,
+        _of("longest_copy"), decimals=0, better=-1,
     ),
-)
+)  # fmt: skip
 _TEXT_NAMES = ("continuation", "num_new_tokens", "stopped")
 _SPEED_NAMES = (
     "seconds", "tokens_per_s", "seconds_to_first_token", "model_calls", "tokens_per_call",

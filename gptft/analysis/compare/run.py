@@ -5,18 +5,15 @@ Only `compare` itself loads torch and transformers.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from gptft.analysis.compare.diversity import distinct_n, seq_rep_n
-from gptft.analysis.compare.entries import MODELS
 from gptft.analysis.compare.results import MeasuredText, StrategyEntry, StrategyResult
 from gptft.decoding.settings import Settings, resolve_settings, with_seed
 from gptft.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
-    import torch
-
-    from gptft.decoding.auxiliary_models import AuxiliaryModels
     from gptft.decoding.engine import Generated
     from gptft.decoding.loaded_model import LoadedModel
     from gptft.decoding.speed import Speed
@@ -77,14 +74,12 @@ def compare(
         model_name, settings=greedy, dtype=dtype, revision=revision, use_cpu=use_cpu
     )
     generate(loaded, [prompt], settings=greedy, window=window)
-    auxiliary = _AuxiliaryModels(loaded, dtype=dtype)
+    load_for = _loader(loaded, dtype=dtype)
     results = []
     for number, entry in enumerate(_with_one_seed(entries), start=1):
         if entry.settings is not None:
             notify(f"{number}/{len(entries)} {entry.label}")
-        results.append(
-            _result(entry, prompt, auxiliary, window=window, training_text=training_text)
-        )
+        results.append(_result(entry, prompt, load_for, window=window, training_text=training_text))
     _raise_where_none(results)
     return results
 
@@ -107,52 +102,21 @@ def _with_one_seed(entries: Sequence[StrategyEntry]) -> Iterator[StrategyEntry]:
             yield entry
 
 
-class _AuxiliaryModels:
-    """Models that settings name, each loaded once."""
+def _loader(main: "LoadedModel", *, dtype: "DtypeName") -> Callable[[Settings], "LoadedModel"]:
+    """A function that adds what settings name to the main model, each model loaded once."""
+    from gptft.decoding.auxiliary_models import load_auxiliary_models
 
-    def __init__(self, loaded: "LoadedModel", *, dtype: "DtypeName") -> None:
-        self._main, self._dtype = loaded, dtype
-        self._loaded: dict[str, AuxiliaryModels] = {}
-
-    def loaded_for(self, settings: Settings) -> "LoadedModel":
-        """The model with all auxiliary models that `settings` name.
-
-        Raises:
-            ConfigError: one doesn't fit.
-            ModelError: one can't be found or read.
-        """
-        from gptft.decoding.auxiliary_models import AuxiliaryModels
-
-        models, tokenizer = {}, None
-        for setting in MODELS:
-            if name := settings[setting]:
-                models[setting], theirs = self._model(setting, name)
-                tokenizer = theirs or tokenizer
-        return replace(self._main, others=AuxiliaryModels(models, tokenizer))
-
-    def _model(self, setting: str, name: str) -> tuple[Any, Any]:
-        from gptft.decoding.auxiliary_models import load_auxiliary_models
-
-        known = self._loaded.get(name)
-        # Only drafts may come from a model with another tokenizer: elsewhere it is refused.
-        if known is None or (known.assistant_tokenizer is not None and setting != _DRAFT):
-            device: torch.device = self._main.model.device
-            alone = Settings("greedy", {setting: name})
-            known = load_auxiliary_models(
-                alone, self._main.tokenizer, device=device, dtype=self._dtype
-            )
-            self._loaded[name] = known
-        (model,) = known.models.values()
-        return model, known.assistant_tokenizer
-
-
-_DRAFT = "assistant_model"
+    load = partial(
+        load_auxiliary_models, tokenizer=main.tokenizer, device=main.model.device, dtype=dtype,
+        loaded={},
+    )  # fmt: skip
+    return lambda settings: replace(main, others=load(settings))
 
 
 def _result(
     entry: StrategyEntry,
     prompt: str,
-    auxiliary: _AuxiliaryModels,
+    load_for: Callable[[Settings], "LoadedModel"],
     *,
     window: bool,
     training_text: "CopySearch | None",
@@ -165,12 +129,11 @@ def _result(
         return StrategyResult(entry, prompt, left_out=entry.left_out)
     given = prompt if entry.prompt is None else entry.prompt
     try:
-        loaded = auxiliary.loaded_for(entry.settings)
+        loaded = load_for(entry.settings)
         with SpeedMeter(loaded.model) as meter:
             texts = generate(loaded, [given], settings=entry.settings, window=window)
-        return StrategyResult(
-            entry, prompt, _measured(loaded, texts[0], meter.speed(texts[:1]), training_text)
-        )
+        measured = _measured(loaded, texts[0], meter.speed(texts[:1]), training_text)
+        return StrategyResult(entry, prompt, measured)
     except (ConfigError, ModelError) as error:
         return StrategyResult(entry, prompt, left_out=" ".join(str(error).split("\n")))
 

@@ -61,20 +61,19 @@ class _Banks:
             self.states = [[self.words.start] * num_beams for _ in range(num_prompts)]
         totals = self._without_early_end(totals)
         keep = min(max(2, 1 + len(self.eos)) * num_beams, num_ids)
+        likeliest = totals.topk(keep, dim=-1)[1].tolist()  # (B, n, keep)
         useful = [[self.words.useful(state) for state in beams] for beams in self.states]
         most = max(len(tokens) for beams in useful for tokens in beams)
-        filled = [[t + [-1] * (most - len(t)) for t in beams] for beams in useful]
-        needed = torch.tensor(filled, device=totals.device, dtype=torch.long)
-        needed = needed.view(num_prompts, num_beams, most)
-        likeliest = totals.topk(keep, dim=-1)[1]
-        needed = torch.where(needed < 0, likeliest[..., :1], needed)
-        tokens = torch.cat([likeliest, needed], dim=-1)
+        filled = [  # up to one length with tokens that are there already
+            [ids + own + ids[:1] * (most - len(own)) for ids, own in zip(*beams, strict=True)]
+            for beams in zip(likeliest, useful, strict=True)
+        ]
+        tokens = torch.tensor(filled, device=totals.device)  # (B, n, keep + most)
         scores = totals.gather(-1, tokens)
+        left = max(0, self.room - num_new)
         rows = [
-            self._viable(beams, ids, values, left=max(0, self.room - num_new))
-            for beams, ids, values in zip(
-                self.states, tokens.tolist(), scores.tolist(), strict=True
-            )
+            self._viable(*beams, left=left)
+            for beams in zip(self.states, filled, scores.tolist(), strict=True)
         ]
         return self._padded(rows, num_beams=num_beams, device=totals.device)
 
@@ -137,10 +136,13 @@ class _Banks:
         full = [row + [none] * (longest - len(row)) for row in rows]
         self.proposed = [[state for *_, state in row] for row in full]
         met = torch.tensor([[self.words.needed(s) == 0 for s in row] for row in self.proposed])
-        scores = torch.tensor([[row[0] for row in one] for one in full]).to(device)
+        scores, parents, tokens = (
+            torch.tensor([[candidate[column] for candidate in row] for row in full]).to(device)
+            for column in range(3)
+        )
         return Candidates(
-            parents=torch.tensor([[row[1] for row in one] for one in full]).to(device),
-            tokens=torch.tensor([[row[2] for row in one] for one in full]).to(device),
+            parents=parents,
+            tokens=tokens,
             scores=scores,
             ranking=scores,
             may_end=(met & (met.cumsum(dim=1) <= num_beams)).to(device),

@@ -51,21 +51,12 @@ def lookahead_decoding(
     Source: Fu et al. 2024 (2402.02057), section 3; guesses see each other in one row, not along the
     paper's two-dimensional window.
     """
-    _check(
-        len(inputs.input_ids),
-        window=lookahead_window,
-        ngram_size=lookahead_ngram_size,
-        guesses=lookahead_guesses,
-    )
+    sizes = (lookahead_window, lookahead_ngram_size, lookahead_guesses)
+    _check(len(inputs.input_ids), *sizes)
     with growing_sequences(inputs, token_streamer) as texts:
         cached, output = inputs.read_prompts()
         _make_croppable(cached)
-        guesses = _Guesses(
-            texts.ids[0].tolist(),
-            window=lookahead_window,
-            ngram_size=lookahead_ngram_size,
-            most=lookahead_guesses,
-        )
+        guesses = _Guesses(texts.ids[0].tolist(), *sizes)
         drafts: list[list[int]] = [[]]
         logits = output.logits[:, -1:]  # (drafts, 1 + longest draft, V)
         while True:
@@ -85,7 +76,7 @@ def lookahead_decoding(
 class _Guesses:
     """What may follow a text: guesses of each place, and runs that followed its tokens before."""
 
-    def __init__(self, text: list[int], *, window: int, ngram_size: int, most: int) -> None:
+    def __init__(self, text: list[int], window: int, ngram_size: int, most: int) -> None:
         self._text, self._window, self._ngram_size, self._most = text, window, ngram_size, most
         self._guess: list[int] = []  # of the places behind the text
         # What was read in the latest calls, by place in the text.
@@ -125,7 +116,7 @@ class _Guesses:
                 del group[next(iter(group))]
 
 
-def _check(num_rows: int, *, window: int, ngram_size: int, guesses: int) -> None:
+def _check(num_rows: int, window: int, ngram_size: int, guesses: int) -> None:
     sizes = (
         ("lookahead_window", window, 1),
         ("lookahead_ngram_size", ngram_size, 2),
