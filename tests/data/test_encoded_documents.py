@@ -72,9 +72,9 @@ def test_any_stretch_can_be_read_a_little_at_a_time(
     counting: tuple[DataConfig, TextTokenizer], tmp_path: Path, at_once: int
 ):
     made, _ = encoded(*counting, tmp_path / "out")
-    pieces = [ids.tolist() for ids in made.token_ids(3, 9, at_once=at_once)]
-    assert [i for piece in pieces for i in piece] == [3, EOS, 4, 5, 6, EOS]
-    assert max(map(len, pieces)) <= at_once
+    stretches = [ids.tolist() for ids in made.token_ids(3, 9, at_once=at_once)]
+    assert [i for stretch in stretches for i in stretch] == [3, EOS, 4, 5, 6, EOS]
+    assert max(map(len, stretches)) <= at_once
     assert list(made.token_ids(4, 4, at_once=at_once)) == []
 
 
@@ -173,10 +173,10 @@ def test_progress_never_goes_back_and_ends_at_the_whole(
 
 
 class TestLongDocuments:
-    """A document encoded in parts has the ids of the whole."""
+    """A document encoded in chunks has the ids of the whole."""
 
     @pytest.fixture(autouse=True)
-    def _short_parts(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def _short_chunks(self, monkeypatch: pytest.MonkeyPatch) -> None:
         for kind in (TokenizersEngine, FastokensEngine):
             monkeypatch.setattr(kind, "cut_characters", 40)
             monkeypatch.setattr(kind, "batch_characters", 100)

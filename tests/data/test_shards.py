@@ -85,7 +85,7 @@ class TestSameAsOne:
     ):
         folder = tmp_path_factory.mktemp("any")
         texts = {f"{n}.txt": "\n%%\n".join(documents) for n, documents in enumerate(files)}
-        texts["z.txt"] = "\n%%\n".join(SENTENCES)  # enough for a block of either part
+        texts["z.txt"] = "\n%%\n".join(SENTENCES)  # enough for a block of either split
         write_files(folder / "in", {n: text.replace("\0", "") for n, text in texts.items()})
         given_plan = {
             "document_separator": "\n%%\n",
@@ -100,7 +100,7 @@ class TestSameAsOne:
         prepare_all(shard_plan, num_shards)
         try:
             whole = prepare_blocks(whole_plan)
-        except DataError as error:  # with tail: drop nothing may be left of a part
+        except DataError as error:  # with tail: drop nothing may be left of a split
             with pytest.raises(DataError, match=re.escape(str(error))):
                 merge_shards(shard_plan)
             assume(False)

@@ -125,9 +125,9 @@ def encoded_ids(encoded: EncodedDocuments, *, at_once: int = 1000) -> list[int]:
     return [int(i) for ids in encoded.token_ids(0, total, at_once=at_once) for i in ids]
 
 
-def stream(path: Path, part: str = "train") -> list[int]:
-    """All tokens of one part of a store, in order."""
-    store = BlockStore(path, split=part)
+def stream(path: Path, split: str = "train") -> list[int]:
+    """All tokens of one split of a store, in order."""
+    store = BlockStore(path, split=split)
     return [int(i) for block in range(len(store)) for i in store[block]]
 
 

@@ -22,7 +22,7 @@ TEXT = RecordText()
 LINE_SEPARATOR, NEXT_LINE = "\u2028", "\x85"
 
 
-def pieces(text: str, size: int | None) -> Iterator[str]:
+def cut(text: str, size: int | None) -> Iterator[str]:
     size = size or max(len(text), 1)
     return (text[at : at + size] for at in range(0, len(text), size))
 
@@ -43,7 +43,7 @@ def read_parquet(path: Path, *, record_text: RecordText) -> Iterator[str]:
 def texts(
     text: str, suffix: str, *, size: int | None = None, record_text: RecordText = TEXT
 ) -> list[str]:
-    chunks = pieces(text, size)
+    chunks = cut(text, size)
     return list(read_records(chunks, suffix=suffix, name=f"a{suffix}", record_text=record_text))
 
 
@@ -254,7 +254,7 @@ class TestJson:
         with pytest.raises(DataError, match=r"a:2: not JSON \(column 9: Expecting ':' delimiter\)"):
             next(found)
 
-    def test_a_long_record_in_many_pieces_is_not_parsed_again_for_each(
+    def test_a_long_record_in_many_chunks_is_not_parsed_again_for_each(
         self, monkeypatch: pytest.MonkeyPatch
     ):
         decoder = json.JSONDecoder

@@ -15,10 +15,10 @@ from tests.conftest import SHARED_CORPUS
 from tests.documents.reference import scan, write_files
 
 
-def whole(pieces: list[Chunk]) -> list[str]:
-    """The documents that pieces make up."""
+def whole(chunks: list[Chunk]) -> list[str]:
+    """The documents that chunks make up."""
     documents = [""]
-    for text, ends in pieces:
+    for text, ends in chunks:
         documents[-1] += text
         documents += [""] if ends else []
     assert documents.pop() == ""
@@ -31,29 +31,29 @@ def read(folder: Path, **given: object) -> list[str]:
     return [document for text in texts for document in whole([*read_documents(text, data)])]
 
 
-CHUNKS = st.lists(st.text("ab-\n", min_size=1, max_size=6), max_size=12)
+STRETCHES = st.lists(st.text("ab-\n", min_size=1, max_size=6), max_size=12)
 
 
 class TestSplit:
     """Text in stretches of any length gives what `str.split` gives of it in one."""
 
     @settings(max_examples=300, deadline=None)
-    @given(chunks=CHUNKS, separator=st.text("ab-\n", min_size=1, max_size=4))
-    def test_is_that_of_python(self, chunks: list[str], separator: str):
-        pieces = [*split_documents(chunks, separator=separator)]
-        assert whole(pieces) == "".join(chunks).split(separator)
+    @given(stretches=STRETCHES, separator=st.text("ab-\n", min_size=1, max_size=4))
+    def test_is_that_of_python(self, stretches: list[str], separator: str):
+        chunks = [*split_documents(stretches, separator=separator)]
+        assert whole(chunks) == "".join(stretches).split(separator)
 
     @settings(max_examples=50, deadline=None)
-    @given(chunks=CHUNKS)
-    def test_without_a_separator_is_one_document(self, chunks: list[str]):
-        pieces = [*split_documents(chunks, separator=None)]
-        assert [piece.ends for piece in pieces[:-1]] == [False] * (len(pieces) - 1)
-        assert whole(pieces) == ["".join(chunks)]
+    @given(stretches=STRETCHES)
+    def test_without_a_separator_is_one_document(self, stretches: list[str]):
+        chunks = [*split_documents(stretches, separator=None)]
+        assert [chunk.ends for chunk in chunks[:-1]] == [False] * (len(chunks) - 1)
+        assert whole(chunks) == ["".join(stretches)]
 
     def test_hands_a_long_document_on_as_it_comes(self):
-        pieces = split_documents((["abc"] * 10), separator="%%%")
-        assert next(pieces) == Chunk("a", False)  # "bc" might have begun a separator
-        assert all(len(piece.text) <= 3 for piece in pieces)
+        chunks = split_documents((["abc"] * 10), separator="%%%")
+        assert next(chunks) == Chunk("a", False)  # "bc" might have begun a separator
+        assert all(len(chunk.text) <= 3 for chunk in chunks)
 
     def test_a_separator_may_lie_across_many_stretches(self):
         assert whole([*split_documents("a<|end|>b", separator="<|end|>")]) == ["a", "b"]
@@ -100,9 +100,9 @@ class TestHeadings:
         text = "\n".join(lines)
         cuts = data.draw(st.lists(st.integers(0, len(text)), max_size=6).map(sorted))
         bounds = zip([0, *cuts], [*cuts, len(text)], strict=True)
-        pieces = [*split_at_headings([text[a:b] for a, b in bounds], heading=HEADING)]
-        assert whole(pieces) == cut_whole(text)
-        assert "".join(whole(pieces)) == text
+        chunks = [*split_at_headings([text[a:b] for a, b in bounds], heading=HEADING)]
+        assert whole(chunks) == cut_whole(text)
+        assert "".join(whole(chunks)) == text
 
     @pytest.mark.parametrize(
         ("text", "documents"),
@@ -123,8 +123,8 @@ class TestHeadings:
         assert cut_whole(text) == documents
 
     def test_a_text_without_line_ends_is_handed_on_as_it_comes(self):
-        pieces = split_at_headings(["a" * 900] * 3, heading=HEADING)
-        assert [len(piece.text) for piece in pieces] == [1800, 900]
+        chunks = split_at_headings(["a" * 900] * 3, heading=HEADING)
+        assert [len(chunk.text) for chunk in chunks] == [1800, 900]
 
     def test_are_not_looked_for_in_records(self, tmp_path: Path):
         write_files(tmp_path, {"a.jsonl": '{"text": "да\\n\\nI\\n\\nнет"}\n'})
@@ -163,7 +163,7 @@ def test_documents_are_what_stands_between_separators(
     assert read(tmp_path, document_separator=separator) == documents
 
 
-def test_a_blank_document_is_one_empty_piece_however_it_comes(
+def test_a_blank_document_is_one_empty_chunk_however_it_comes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """Also where white space fills more than one stretch of the file."""
@@ -175,10 +175,10 @@ def test_a_blank_document_is_one_empty_piece_however_it_comes(
         "gptft.documents.read.read_chunks",
         lambda *_, **__: (text[start : start + 7] for start in range(0, len(text), 7)),
     )
-    pieces = [*read_documents(scanned, data)]
-    assert whole(pieces) == ["", " " * 30 + "a" + " " * 30, "", "b"]
-    assert pieces[0] == Chunk("", True)
-    assert all(piece.text.strip() or piece.text == "" or not piece.ends for piece in pieces)
+    chunks = [*read_documents(scanned, data)]
+    assert whole(chunks) == ["", " " * 30 + "a" + " " * 30, "", "b"]
+    assert chunks[0] == Chunk("", True)
+    assert all(chunk.text.strip() or chunk.text == "" or not chunk.ends for chunk in chunks)
 
 
 @settings(max_examples=50, deadline=None)
@@ -188,8 +188,8 @@ def test_blanks_are_those_that_strip_to_nothing(documents: list[str], data: st.D
     for document in documents:
         cut = data.draw(st.integers(0, len(document)))
         fragments += [Chunk(document[:cut], False), Chunk(document[cut:], True)]
-    pieces = [*_without_blanks(fragments)]
-    assert whole(pieces) == [document if document.strip() else "" for document in documents]
+    chunks = [*_without_blanks(fragments)]
+    assert whole(chunks) == [document if document.strip() else "" for document in documents]
 
 
 def test_records_are_documents_and_separators_in_them_are_text(tmp_path: Path):

@@ -306,7 +306,7 @@ class TestNothing:
 class TestValidation:
     """Files named for validation are in no training split."""
 
-    def test_they_leave_the_training_part(self, corpus_dir: Path):
+    def test_they_leave_the_training_split(self, corpus_dir: Path):
         found = find(corpus_dir, "", validation=[str(corpus_dir / "1.txt")])
         assert [text.path.name for text in found.texts if text.path] == [
             *("0.txt", "2.txt", "3.txt"),

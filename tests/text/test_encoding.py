@@ -144,8 +144,8 @@ def test_a_small_file_is_one_chunk_and_a_large_one_several(write):
     path = write("я".encode() * 10)
     facts = examine_text(path, encoding="utf-8")
     assert list(read_chunks(path, facts, line_ends="keep")) == ["я" * 10]
-    pieces = list(read_chunks(path, facts, line_ends="keep", chunk_bytes=5))
-    assert pieces == ["яя", "яяя", "яя", "яяя"]
+    chunks = list(read_chunks(path, facts, line_ends="keep", chunk_bytes=5))
+    assert chunks == ["яя", "яяя", "яя", "яяя"]
 
 
 def test_a_file_that_changed_meanwhile_is_refused(write):
