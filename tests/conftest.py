@@ -39,10 +39,11 @@ def tiny_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    from gptft.tokenization.tokenizer import save_tokenizer, train_tokenizer
+    from gptft.tokenization.tokenizer import save_tokenizer
+    from gptft.tokenization.trainers import train_bpe
 
     folder = tmp_path_factory.mktemp("tiny")
-    tokenizer = train_tokenizer(iter(SENTENCES * 4), vocab_size=320, min_frequency=2)
+    tokenizer = train_bpe(iter(SENTENCES * 4), vocab_size=320, min_frequency=2)
     save_tokenizer(tokenizer, folder, model_max_length=64)
     torch.manual_seed(0)
     eos = tokenizer.require_eos()

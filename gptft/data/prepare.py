@@ -14,7 +14,8 @@ from gptft.documents.scan import Progress, ScannedText, recall_scan, scan_texts
 from gptft.documents.sources import VALIDATION, find_texts
 from gptft.errors import ConfigError
 from gptft.tokenization.encoder import choose_engine
-from gptft.tokenization.tokenizer import TextTokenizer, save_tokenizer, train_tokenizer
+from gptft.tokenization.tokenizer import TextTokenizer, save_tokenizer
+from gptft.tokenization.trainers import train_bpe
 
 
 def prepare_config(
@@ -94,7 +95,7 @@ def _train_tokenizer(
         number = sum(1 for text in ours for _ in _whole_documents(text, data))
         held_out = draw_validation(number, data, fraction=data.validation).tolist()
         documents = (text for text, is_held in zip(documents, held_out, strict=True) if not is_held)
-    tokenizer = train_tokenizer(
+    tokenizer = train_bpe(
         documents, vocab_size=settings.vocab_size, min_frequency=settings.min_frequency
     )
     save_tokenizer(

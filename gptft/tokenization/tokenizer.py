@@ -1,4 +1,4 @@
-"""A model's name -> its tokenizer with special tokens and context; texts -> a new tokenizer.
+"""A model's name -> its tokenizer, with its special tokens and context; and back to a folder.
 
 It takes the `tokenizers` library alone: opening a tokenizer takes milliseconds, importing
 transformers takes seconds.
@@ -7,13 +7,13 @@ transformers takes seconds.
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from gptft.errors import ModelError
 from gptft.files import write_json
@@ -132,29 +132,6 @@ def _read_as_text(backend: Tokenizer, special: Mapping[str, str]) -> None:
     backend.encode_special_tokens = True
 
 
-def train_tokenizer(
-    texts: Iterator[str], *, vocab_size: int, min_frequency: int, special: Sequence[str] = ()
-) -> TextTokenizer:
-    """Train a byte-level BPE tokenizer like GPT-2's, with `<|endoftext|>` as id 0.
-
-    Args:
-        texts: the training documents.
-        vocab_size: ids in all: 256 bytes, EOS and the merges; a small text may give fewer.
-        min_frequency: a pair seen fewer times is not merged.
-        special: further special tokens, which have the ids from 1 on.
-
-    Source: Sennrich et al. 2016 (1508.07909); bytes as in Radford et al. 2019, section 2.2.
-    """
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
-        min_frequency=min_frequency,
-        special_tokens=[END_OF_TEXT, *special],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    return trained(byte_level(models.BPE()), trainer, texts)
-
-
 def byte_level(model: models.Model, *, add_prefix_space: bool = False) -> Tokenizer:
     """A tokenizer around `model` that splits words as GPT-2 and works on bytes.
 
@@ -164,17 +141,6 @@ def byte_level(model: models.Model, *, add_prefix_space: bool = False) -> Tokeni
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=add_prefix_space)
     backend.decoder = decoders.ByteLevel()
     return backend
-
-
-def trained(
-    backend: Tokenizer, trainer: trainers.Trainer, texts: Iterator[str], **special_tokens: str
-) -> TextTokenizer:
-    """Train a tokenizer whose EOS is `<|endoftext|>`; `special_tokens` are others by name."""
-    backend.train_from_iterator(texts, trainer)
-    backend.encode_special_tokens = True
-    return TextTokenizer(
-        backend, {"eos_token": END_OF_TEXT, **special_tokens}, None, "tokenizer.train"
-    )
 
 
 def save_tokenizer(tokenizer: TextTokenizer, folder: Path, *, model_max_length: int) -> None:

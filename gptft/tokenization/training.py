@@ -4,31 +4,18 @@ Byte-level BPE and Unigram keep every text byte for byte; WordPiece doesn't.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
-
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from gptft.documents.scan import Progress
 from gptft.errors import ConfigError, ModelError
 from gptft.models.source import resolve_model
 from gptft.tokenization.evaluation import Cost, measure_cost, split_corpus
-from gptft.tokenization.tokenizer import (
-    END_OF_TEXT,
-    TextTokenizer,
-    byte_level,
-    load_tokenizer,
-    names_gguf,
-    save_tokenizer,
-    train_tokenizer,
-    trained,
-)
+from gptft.tokenization.tokenizer import TextTokenizer, load_tokenizer, names_gguf, save_tokenizer
+from gptft.tokenization.trainers import OWN_SPECIAL, TRAINERS, Kind
 
-Kind = Literal["bpe", "unigram", "wordpiece"]
 ALWAYS_BESIDE = "pico"
-_UNKNOWN = "[UNK]"
 _BYTES = 256
 _MIN_FREQUENCY = 2
 
@@ -97,8 +84,7 @@ def train_on_corpus(
     others = [open_local(name) for name in dict.fromkeys([ALWAYS_BESIDE, *beside])]
     started = time.perf_counter()
     corpus = split_corpus(names, held_out=held_out, cache_dir=cache_dir, progress=progress)
-    train = {"bpe": train_tokenizer, "unigram": _train_unigram, "wordpiece": _train_wordpiece}[kind]
-    tokenizer = train(
+    tokenizer = TRAINERS[kind](
         corpus.training("training", progress),
         vocab_size=vocab_size,
         min_frequency=min_frequency or _MIN_FREQUENCY,
@@ -111,7 +97,7 @@ def train_on_corpus(
         path=out_dir,
         kind=kind,
         vocab_size=tokenizer.vocab_size,
-        special_tokens=(*_own_special(kind), *special),
+        special_tokens=(*OWN_SPECIAL[kind], *special),
         passages=corpus.num_passages,
         held_out=corpus.num_held_out,
         costs=tuple(costs),
@@ -128,7 +114,7 @@ def _check(
     model_max_length: int,
 ) -> None:
     problems: list[str] = []
-    own = _own_special(kind)
+    own = OWN_SPECIAL[kind]
     if any(not token.strip() for token in special):
         problems.append("A special token is empty. Leave it out.")
     taken = [token for number, token in enumerate(special) if token in (*own, *special[:number])]
@@ -150,10 +136,6 @@ def _check(
         problems.append(f"A model can't see {model_max_length} tokens. Give 1 or more.")
     if problems:
         raise ConfigError(*problems)
-
-
-def _own_special(kind: Kind) -> tuple[str, ...]:
-    return (END_OF_TEXT, _UNKNOWN) if kind == "wordpiece" else (END_OF_TEXT,)
 
 
 def check_held_out(share: float) -> str | None:
@@ -191,38 +173,3 @@ def open_local(name: str) -> TextTokenizer:
             "compare with. Give a local folder."
         ) from None
     return replace(load_tokenizer(folder), name=name)
-
-
-def _train_unigram(
-    texts: Iterator[str], *, vocab_size: int, min_frequency: int, special: Sequence[str]
-) -> TextTokenizer:
-    """Unigram over GPT-2's byte alphabet, all of which it keeps, so that no text is unknown.
-
-    Source: Kudo 2018 (1804.10959); bytes as in Radford et al. 2019, section 2.2.
-    """
-    trainer = trainers.UnigramTrainer(
-        vocab_size=vocab_size,
-        special_tokens=[END_OF_TEXT, *special],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    return trained(byte_level(models.Unigram()), trainer, texts)
-
-
-def _train_wordpiece(
-    texts: Iterator[str], *, vocab_size: int, min_frequency: int, special: Sequence[str]
-) -> TextTokenizer:
-    """WordPiece as BERT has it, case and accents kept.
-
-    Source: Devlin et al. 2019 (1810.04805), section 3, and the published code of that model.
-    """
-    backend = Tokenizer(models.WordPiece(unk_token=_UNKNOWN))
-    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    backend.decoder = decoders.WordPiece()
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=vocab_size,
-        min_frequency=min_frequency,
-        special_tokens=[END_OF_TEXT, _UNKNOWN, *special],
-        show_progress=False,
-    )
-    return trained(backend, trainer, texts, unk_token=_UNKNOWN)

@@ -19,7 +19,8 @@ from gptft.decoding.settings import resolve_settings
 from gptft.decoding.strategies import STRATEGIES
 from gptft.errors import ConfigError, ModelError
 from gptft.files import as_json
-from gptft.tokenization.tokenizer import save_tokenizer, train_tokenizer
+from gptft.tokenization.tokenizer import save_tokenizer
+from gptft.tokenization.trainers import train_bpe
 
 PROMPT = "frost and sun"
 
@@ -309,7 +310,7 @@ class TestModels:
         assert loaded == [str(model_dir)]
 
     def test_one_that_drafts_in_other_tokens_is_still_no_amateur(self, model_dir, tmp_path):
-        letters = train_tokenizer(iter(["frost"]), vocab_size=257, min_frequency=2)
+        letters = train_bpe(iter(["frost"]), vocab_size=257, min_frequency=2)
         save_tokenizer(letters, tmp_path, model_max_length=48)
         tiny = AutoModelForCausalLM.from_pretrained(model_dir)
         tiny.resize_token_embeddings(257)

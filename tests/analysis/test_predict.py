@@ -25,7 +25,8 @@ from gptft.analysis.predict import PredictedStep, predict, predict_steps
 from gptft.decoding.settings import resolve_settings
 from gptft.errors import ConfigError, ModelError
 from gptft.files import as_json
-from gptft.tokenization.tokenizer import save_tokenizer, train_tokenizer
+from gptft.tokenization.tokenizer import save_tokenizer
+from gptft.tokenization.trainers import train_bpe
 
 GREEDY = resolve_settings({"strategy": "greedy"})
 
@@ -283,7 +284,7 @@ class TestPredict:
         assert 0 <= row["other_probability"] <= 1
 
     def test_another_vocabulary_names_both_sizes(self, model_dir, model, tmp_path):
-        theirs = train_tokenizer(iter(["other words"] * 4), vocab_size=262, min_frequency=2)
+        theirs = train_bpe(iter(["other words"] * 4), vocab_size=262, min_frequency=2)
         save_tokenizer(theirs, tmp_path, model_max_length=48)
         model.save_pretrained(tmp_path)
         with pytest.raises(ConfigError, match=rf"has 300 tokens and .* {theirs.vocab_size}:"):
@@ -292,7 +293,7 @@ class TestPredict:
             )
 
     def test_as_many_tokens_but_others(self, model_dir, model, tmp_path):
-        theirs = train_tokenizer(iter(["quick brown foxes jump over"] * 9), vocab_size=300,
+        theirs = train_bpe(iter(["quick brown foxes jump over"] * 9), vocab_size=300,
                                  min_frequency=1)  # fmt: skip
         backend = theirs.backend
         missing = 300 - theirs.vocab_size

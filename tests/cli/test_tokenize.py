@@ -19,7 +19,8 @@ from rich.cells import cell_len
 
 import gptft.models
 from gptft.cli import main
-from gptft.tokenization.tokenizer import load_tokenizer, save_tokenizer, train_tokenizer
+from gptft.tokenization.tokenizer import load_tokenizer, save_tokenizer
+from gptft.tokenization.trainers import train_bpe
 from tests.conftest import SENTENCES
 
 EMOJI = "Да 😀"
@@ -351,7 +352,7 @@ def test_bytes_off_a_terminal(cli: Cli) -> None:
 @pytest.fixture
 def small(tmp_path: Path) -> Path:
     """A tokenizer of bytes and 20 merges."""
-    tokenizer = train_tokenizer(iter(SENTENCES * 4), vocab_size=277, min_frequency=2)
+    tokenizer = train_bpe(iter(SENTENCES * 4), vocab_size=277, min_frequency=2)
     save_tokenizer(tokenizer, tmp_path / "small", model_max_length=64)
     return tmp_path / "small"
 

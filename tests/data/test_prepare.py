@@ -20,7 +20,8 @@ from gptft.data.store import commit_store, find_damage
 from gptft.errors import ConfigError, DataError, RunError
 from gptft.tokenization import encoder
 from gptft.tokenization.encoder import FastokensEngine, TokenizersEngine
-from gptft.tokenization.tokenizer import load_tokenizer, train_tokenizer
+from gptft.tokenization.tokenizer import load_tokenizer
+from gptft.tokenization.trainers import train_bpe
 from tests.conftest import ROOT, SENTENCES, SHARED_CORPUS
 from tests.documents.reference import (
     TEXTS,
@@ -246,7 +247,7 @@ def test_nothing_is_lost_doubled_or_moved(
     seed: int,
 ):
     """Blocks and tail are the documents' ids, EOS after each, and the ledger adds up."""
-    tokenizer = train_tokenizer(iter(SENTENCES), vocab_size=280, min_frequency=2)
+    tokenizer = train_bpe(iter(SENTENCES), vocab_size=280, min_frequency=2)
     ids = ids_by_tokenizers(tokenizer.backend)
     folder = tmp_path_factory.mktemp("any")
     files = [*files, ["раз", "два"]]

@@ -13,7 +13,8 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from gptft.tokenization.tokenizer import save_tokenizer, train_tokenizer
+from gptft.tokenization.tokenizer import save_tokenizer
+from gptft.tokenization.trainers import train_bpe
 
 VERSES = (
     "Мороз и солнце; день чудесный! Ещё ты дремлешь, друг прелестный.",
@@ -25,7 +26,7 @@ VERSES = (
 def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """GPT-2 with 2 layers, context 48 and 300 ids, of which 0 is EOS, BOS and nothing else."""
     folder = tmp_path_factory.mktemp("sharp")
-    tokenizer = train_tokenizer(iter(VERSES * 2), vocab_size=300, min_frequency=2)
+    tokenizer = train_bpe(iter(VERSES * 2), vocab_size=300, min_frequency=2)
     save_tokenizer(tokenizer, folder, model_max_length=48)
     torch.manual_seed(1)
     config = GPT2Config(

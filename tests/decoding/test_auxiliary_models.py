@@ -6,7 +6,8 @@ from gptft.decoding.auxiliary_models import load_auxiliary_models
 from gptft.decoding.engine import generate, load_model
 from gptft.decoding.settings import resolve_settings
 from gptft.errors import ConfigError, ModelError
-from gptft.tokenization.tokenizer import save_tokenizer, train_tokenizer
+from gptft.tokenization.tokenizer import save_tokenizer
+from gptft.tokenization.trainers import train_bpe
 from tests.decoding.conftest import VERSES
 
 CPU = torch.device("cpu")
@@ -35,7 +36,7 @@ def family(tmp_path_factory, model_dir):
 def stranger(tmp_path_factory):
     """A model with a tokenizer of its own."""
     folder = tmp_path_factory.mktemp("stranger")
-    tokenizer = train_tokenizer(iter(VERSES * 2), vocab_size=280, min_frequency=2)
+    tokenizer = train_bpe(iter(VERSES * 2), vocab_size=280, min_frequency=2)
     save_tokenizer(tokenizer, folder, model_max_length=48)
     return make(folder, tokenizer, seed=6)
 
@@ -109,7 +110,7 @@ def test_a_draft_that_sees_less_than_the_text_is_refused(model_dir, tmp_path, of
         tokenizer = AutoTokenizer.from_pretrained(model_dir)
         tokenizer.save_pretrained(tmp_path)
     else:
-        tokenizer = train_tokenizer(iter(VERSES * 2), vocab_size=270, min_frequency=2)
+        tokenizer = train_bpe(iter(VERSES * 2), vocab_size=270, min_frequency=2)
         save_tokenizer(tokenizer, tmp_path, model_max_length=12)
     make(tmp_path, tokenizer, seed=7, context=12)
     given = {"assistant_model": str(tmp_path), "max_new_tokens": 30, "min_new_tokens": 30}

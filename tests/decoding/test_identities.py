@@ -27,7 +27,8 @@ from gptft.decoding.loaded_model import LoadedModel
 from gptft.decoding.settings import resolve_settings
 from gptft.decoding.special_tokens import special_tokens
 from gptft.decoding.strategies import STRATEGIES
-from gptft.tokenization.tokenizer import save_tokenizer, train_tokenizer
+from gptft.tokenization.tokenizer import save_tokenizer
+from gptft.tokenization.trainers import train_bpe
 
 PROMPTS = ("Буря мглою небо", "x", "день чудесный! Ещё ты дремлешь")
 ENGLISH = "The quick brown fox jumps over the lazy dog, and the dog sleeps on."
@@ -95,7 +96,7 @@ def loaded(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Loaded
 def other_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> PreTrainedTokenizerBase:
     """Of another text and another size."""
     folder = tmp_path_factory.mktemp("english")
-    trained = train_tokenizer(iter([ENGLISH] * 4), vocab_size=280, min_frequency=2)
+    trained = train_bpe(iter([ENGLISH] * 4), vocab_size=280, min_frequency=2)
     save_tokenizer(trained, folder, model_max_length=96)
     return AutoTokenizer.from_pretrained(folder)
 

@@ -20,7 +20,8 @@ from gptft.documents.scan import ScannedText, scan_texts
 from gptft.documents.sources import find_texts
 from gptft.tokenization.encoder import Engine, FastokensEngine, Lengths, TokenizersEngine
 from gptft.tokenization.token_ids import TokenIds
-from gptft.tokenization.tokenizer import TextTokenizer, train_tokenizer
+from gptft.tokenization.tokenizer import TextTokenizer
+from gptft.tokenization.trainers import train_bpe
 from tests.conftest import ROOT, SENTENCES
 
 PICO = ROOT / "gptft" / "models" / "pico"
@@ -54,7 +55,7 @@ def text_tokenizer(backend: Tokenizer) -> TextTokenizer:
 
 def tiny() -> TextTokenizer:
     """A byte-level BPE like GPT-2's, which fastokens opens in no time."""
-    return train_tokenizer(iter(SENTENCES * 4), vocab_size=300, min_frequency=2)
+    return train_bpe(iter(SENTENCES * 4), vocab_size=300, min_frequency=2)
 
 
 def numbers() -> Tokenizer:

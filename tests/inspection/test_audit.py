@@ -19,7 +19,8 @@ from gptft.inspection.audit_finding import Finding
 from gptft.inspection.audit_view import audit_view
 from gptft.inspection.chat_template import check_template
 from gptft.inspection.round_trip import find_losses
-from gptft.tokenization.tokenizer import TextTokenizer, save_tokenizer, train_tokenizer
+from gptft.tokenization.tokenizer import TextTokenizer, save_tokenizer
+from gptft.tokenization.trainers import train_bpe
 from tests.conftest import ROOT, SENTENCES
 from tests.tokenization.test_gguf import byte_level, write
 
@@ -52,7 +53,7 @@ class Folder:
 
 @pytest.fixture(scope="module")
 def tokenizer() -> TextTokenizer:
-    return train_tokenizer(iter(SENTENCES * 4), vocab_size=300, min_frequency=2)
+    return train_bpe(iter(SENTENCES * 4), vocab_size=300, min_frequency=2)
 
 
 @pytest.fixture

@@ -22,7 +22,8 @@ from gptft.inspection.counts import Counts, count_tokens
 from gptft.inspection.counts_view import render_counts
 from gptft.tokenization import encoder
 from gptft.tokenization.batches import measure_batches
-from gptft.tokenization.tokenizer import TextTokenizer, load_tokenizer, train_tokenizer
+from gptft.tokenization.tokenizer import TextTokenizer, load_tokenizer
+from gptft.tokenization.trainers import train_bpe
 from tests.conftest import SENTENCES, SHARED_CORPUS
 
 MIXED = "Да нет,\tabc  日本 e\u0301 😀👨‍👩‍👧\u00a0конец\r\n\n"
@@ -31,12 +32,12 @@ MIXED = "Да нет,\tabc  日本 e\u0301 😀👨‍👩‍👧\u00a0коне�
 @pytest.fixture(scope="module")
 def byte_tokenizer() -> TextTokenizer:
     """Every byte is a token of its own."""
-    return train_tokenizer(iter(["a"]), vocab_size=257, min_frequency=2)
+    return train_bpe(iter(["a"]), vocab_size=257, min_frequency=2)
 
 
 @pytest.fixture(scope="module")
 def tokenizer() -> TextTokenizer:
-    return train_tokenizer(iter(SENTENCES * 4), vocab_size=320, min_frequency=2)
+    return train_bpe(iter(SENTENCES * 4), vocab_size=320, min_frequency=2)
 
 
 def write(folder: Path, **texts: str) -> Path:
@@ -170,7 +171,7 @@ def test_words_split_worst(tmp_path: Path, byte_tokenizer: TextTokenizer) -> Non
 
 
 def test_of_many_words_the_worst_twentieth_is_named() -> None:
-    tokenizer = train_tokenizer(iter(["a"]), vocab_size=257, min_frequency=2)
+    tokenizer = train_bpe(iter(["a"]), vocab_size=257, min_frequency=2)
     short = [f"{chr(97 + n // 26)}{chr(97 + n % 26)}" for n in range(400)]
     text = " ".join([*short, *short, "abcdefgh", "bcdefghi"])
     sample = words.WordSample.of([text], tokenizer.backend, start=0, every=1)

@@ -23,7 +23,8 @@ from gptft.errors import ConfigError
 from gptft.files import as_json
 from gptft.inspection.merges import LONGEST_WORD, MergeTrace, trace_merges, trace_words
 from gptft.inspection.merges_view import merges_view
-from gptft.tokenization.tokenizer import TextTokenizer, load_tokenizer, train_tokenizer
+from gptft.tokenization.tokenizer import TextTokenizer, load_tokenizer
+from gptft.tokenization.trainers import train_bpe
 from tests.conftest import SENTENCES, SHARED_CORPUS
 
 patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -64,7 +65,7 @@ def sentencepiece(*, metaspace: bool = False) -> TextTokenizer:
 
 
 def byte_level(*, prefix: bool = False) -> TextTokenizer:
-    tokenizer = train_tokenizer(iter(SENTENCES * 4), vocab_size=320, min_frequency=2)
+    tokenizer = train_bpe(iter(SENTENCES * 4), vocab_size=320, min_frequency=2)
     tokenizer.backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefix)
     tokenizer.backend.post_processor = processors.ByteLevel(trim_offsets=True)
     return tokenizer

@@ -33,7 +33,8 @@ from gptft.inspection.vocabulary import (
 )
 from gptft.inspection.vocabulary_view import search_view, summary_view
 from gptft.tokenization.token_bytes import TokenBytes
-from gptft.tokenization.tokenizer import TextTokenizer, load_tokenizer, train_tokenizer
+from gptft.tokenization.tokenizer import TextTokenizer, load_tokenizer
+from gptft.tokenization.trainers import train_bpe
 from tests.conftest import SENTENCES
 
 PICO = load_tokenizer("pico")
@@ -148,7 +149,7 @@ def _seconds() -> float:
 
 
 def test_what_is_reached_comes_out_of_a_text() -> None:
-    tokenizer = train_tokenizer(iter(SENTENCES * 4), vocab_size=320, min_frequency=2)
+    tokenizer = train_bpe(iter(SENTENCES * 4), vocab_size=320, min_frequency=2)
     text = " ".join(SENTENCES)
     found = summarize_vocabulary(tokenizer)
     lost = {entry.id for entry in (*found.unreachable, *found.unknown)}
@@ -204,7 +205,7 @@ def test_nothing_is_proved_where_merges_go_otherwise(given: dict[str, Any]) -> N
 
 
 def test_a_part_of_a_character_is_looked_for_in_characters() -> None:
-    tokenizer = train_tokenizer(iter(SENTENCES), vocab_size=257, min_frequency=2)
+    tokenizer = train_bpe(iter(SENTENCES), vocab_size=257, min_frequency=2)
     token_bytes = TokenBytes.of(tokenizer.backend)
     vocab = {i: token_bytes.of_entry(t, i) for t, i in tokenizer.backend.get_vocab().items() if i}
     reach = find_reachability(token_bytes, vocab)

@@ -7,7 +7,8 @@ from html.parser import HTMLParser
 from gptft.inspection.cost import MeasuredText, measure_text
 from gptft.report.tokens import tokens_html
 from gptft.terminal.text import hexadecimal
-from gptft.tokenization.tokenizer import load_tokenizer, train_tokenizer
+from gptft.tokenization.tokenizer import load_tokenizer
+from gptft.tokenization.trainers import train_bpe
 from tests.conftest import SENTENCES
 
 PICO = load_tokenizer("pico")
@@ -95,7 +96,7 @@ def test_the_numbers_stand_beside_the_pieces() -> None:
 
 
 def test_several_tokenizers_on_one_page() -> None:
-    small = train_tokenizer(iter(SENTENCES * 4), vocab_size=280, min_frequency=2)
+    small = train_bpe(iter(SENTENCES * 4), vocab_size=280, min_frequency=2)
     found = [measured("Мороз"), measure_text(small, "Мороз")]
     page = tokens_html(found)
     assert len(read(page).titles) == sum(len(one.tokens) for one in found)

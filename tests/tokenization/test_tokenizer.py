@@ -10,13 +10,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 
 import gptft.models
 from gptft.errors import ModelError
-from gptft.tokenization.tokenizer import (
-    END_OF_TEXT,
-    TextTokenizer,
-    load_tokenizer,
-    save_tokenizer,
-    train_tokenizer,
-)
+from gptft.tokenization.tokenizer import END_OF_TEXT, TextTokenizer, load_tokenizer, save_tokenizer
+from gptft.tokenization.trainers import train_bpe
 from tests.conftest import SENTENCES
 
 TEXTS = [
@@ -152,7 +147,7 @@ def test_a_vocab_json_named_itself(tmp_path: Path) -> None:
 
 
 def test_special_tokens_have_the_first_ids() -> None:
-    tokenizer = train_tokenizer(
+    tokenizer = train_bpe(
         iter(SENTENCES), vocab_size=300, min_frequency=2, special=["<user>", "<bot>"]
     )
     ids = [tokenizer.backend.token_to_id(token) for token in (END_OF_TEXT, "<user>", "<bot>")]
@@ -305,7 +300,7 @@ def test_a_hub_model_that_is_not_here_is_one_line() -> None:
 
 
 def test_a_trained_tokenizer_gives_the_text_back() -> None:
-    tokenizer = train_tokenizer(iter(SENTENCES * 4), vocab_size=300, min_frequency=2)
+    tokenizer = train_bpe(iter(SENTENCES * 4), vocab_size=300, min_frequency=2)
     assert tokenizer.eos_token_id == 0
     assert tokenizer.backend.id_to_token(0) == END_OF_TEXT
     assert tokenizer.vocab_size == 300  # EOS, 256 bytes and 43 merges
@@ -316,19 +311,19 @@ def test_a_trained_tokenizer_gives_the_text_back() -> None:
 
 
 def test_a_small_text_gives_a_small_vocabulary() -> None:
-    tokenizer = train_tokenizer(iter(["abab"]), vocab_size=1000, min_frequency=2)
+    tokenizer = train_bpe(iter(["abab"]), vocab_size=1000, min_frequency=2)
     assert tokenizer.vocab_size == 1 + 256 + 1  # one pair, "ab", is seen twice
     assert tokenizer.backend.encode("abab").tokens == ["ab", "ab"]
 
 
 def test_end_of_text_in_the_training_text_is_not_learned_as_one() -> None:
     texts = [f"a{END_OF_TEXT}"] * 9
-    tokenizer = train_tokenizer(iter(texts), vocab_size=400, min_frequency=2)
+    tokenizer = train_bpe(iter(texts), vocab_size=400, min_frequency=2)
     assert 0 not in tokenizer.backend.encode(texts[0]).ids
 
 
 def test_a_saved_tokenizer_opens_with_transformers(tmp_path: Path) -> None:
-    tokenizer = train_tokenizer(iter(SENTENCES * 4), vocab_size=300, min_frequency=2)
+    tokenizer = train_bpe(iter(SENTENCES * 4), vocab_size=300, min_frequency=2)
     save_tokenizer(tokenizer, tmp_path / "new", model_max_length=64)
     ours, theirs = check_same(tmp_path / "new")
     assert theirs.eos_token == END_OF_TEXT
@@ -352,7 +347,7 @@ def test_ids_above_a_gap_are_counted(tmp_path: Path) -> None:
 
 def test_the_digest_follows_what_decides_ids() -> None:
     def digest(vocab_size: int, eos: str) -> str:
-        tokenizer = train_tokenizer(iter(SENTENCES), vocab_size=vocab_size, min_frequency=2)
+        tokenizer = train_bpe(iter(SENTENCES), vocab_size=vocab_size, min_frequency=2)
         return TextTokenizer(tokenizer.backend, {"eos_token": eos}, None, "any").digest
 
     assert digest(300, "a") == digest(300, "a")

@@ -20,7 +20,7 @@ from tokenizers import (
 from gptft.errors import ConfigError
 from gptft.files import as_json
 from gptft.terminal.text import visible
-from gptft.tokenization.tokenizer import TextTokenizer, load_tokenizer, train_tokenizer
+from gptft.tokenization.tokenizer import TextTokenizer, load_tokenizer
 from gptft.tokenization.tokens import (
     TextCost,
     Token,
@@ -29,6 +29,7 @@ from gptft.tokenization.tokens import (
     split_tokens,
     text_cost,
 )
+from gptft.tokenization.trainers import train_bpe
 from tests.conftest import SENTENCES
 
 # A busy machine is no fault of the code.
@@ -51,7 +52,7 @@ def wrap(backend: Tokenizer) -> TextTokenizer:
 
 
 def byte_level(*, prefix: bool = False, merges: int = 40) -> TextTokenizer:
-    tokenizer = train_tokenizer(iter(SENTENCES * 4), vocab_size=257 + merges, min_frequency=2)
+    tokenizer = train_bpe(iter(SENTENCES * 4), vocab_size=257 + merges, min_frequency=2)
     tokenizer.backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefix)
     return tokenizer
 

@@ -15,14 +15,9 @@ from gptft.files import as_json
 from gptft.tokenization.batches import read_passages
 from gptft.tokenization.evaluation import split_corpus
 from gptft.tokenization.extension import add_tokens, extend_tokenizer, read_tokens
-from gptft.tokenization.tokenizer import (
-    END_OF_TEXT,
-    TextTokenizer,
-    load_tokenizer,
-    save_tokenizer,
-    train_tokenizer,
-)
-from gptft.tokenization.training import Kind, train_on_corpus
+from gptft.tokenization.tokenizer import END_OF_TEXT, TextTokenizer, load_tokenizer, save_tokenizer
+from gptft.tokenization.trainers import Kind, train_bpe
+from gptft.tokenization.training import train_on_corpus
 from gptft.tokenization.training_view import extended_view, trained_view
 from tests.conftest import SENTENCES
 
@@ -93,7 +88,7 @@ def test_the_cost_is_that_of_documents_it_has_not_seen(corpus: Path, tmp_path: P
     drawn = np.random.default_rng(42).permutation(100)[:10]
     held_out = [DOCUMENTS[n] for n in drawn]
     seen = [document for n, document in enumerate(DOCUMENTS) if n not in drawn]
-    right = train_tokenizer(iter(seen), vocab_size=400, min_frequency=2)
+    right = train_bpe(iter(seen), vocab_size=400, min_frequency=2)
     ours = load_tokenizer(str(tmp_path / "new"))
     assert ours.backend.get_vocab() == right.backend.get_vocab()
 
@@ -115,7 +110,7 @@ def test_the_cost_is_that_of_documents_it_has_not_seen(corpus: Path, tmp_path: P
 
 def test_another_tokenizer_beside(corpus: Path, tmp_path: Path) -> None:
     save_tokenizer(
-        train_tokenizer(iter(["a"]), vocab_size=257, min_frequency=2),
+        train_bpe(iter(["a"]), vocab_size=257, min_frequency=2),
         tmp_path / "bytes",
         model_max_length=8,
     )
@@ -273,7 +268,7 @@ def words_corpus(path: Path) -> Path:
 def test_learned_words_are_those_that_save_most(tmp_path: Path) -> None:
     path = words_corpus(tmp_path / "a.jsonl")
     save_tokenizer(
-        train_tokenizer(iter(["a"]), vocab_size=257, min_frequency=2),
+        train_bpe(iter(["a"]), vocab_size=257, min_frequency=2),
         tmp_path / "bytes",
         model_max_length=8,
     )
@@ -299,7 +294,7 @@ def test_a_word_is_not_learned_for_what_a_longer_one_takes(tmp_path: Path) -> No
     path = tmp_path / "a.txt"
     path.write_text(" домовой." * 20 + " стол." * 9 + " дом." * 3, encoding="utf-8")
     save_tokenizer(
-        train_tokenizer(iter(["a"]), vocab_size=257, min_frequency=2),
+        train_bpe(iter(["a"]), vocab_size=257, min_frequency=2),
         tmp_path / "bytes",
         model_max_length=8,
     )
@@ -312,7 +307,7 @@ def test_a_word_is_not_learned_for_what_a_longer_one_takes(tmp_path: Path) -> No
 
 
 def test_a_word_that_breaks_better_tokens_is_not_learned(tmp_path: Path) -> None:
-    tokenizer = train_tokenizer(iter([" менять"] * 9), vocab_size=275, min_frequency=2)
+    tokenizer = train_bpe(iter([" менять"] * 9), vocab_size=275, min_frequency=2)
     assert len(tokenizer.backend.encode("a менять").ids) <= 3
     save_tokenizer(tokenizer, tmp_path / "base", model_max_length=8)
     (tmp_path / "a.txt").write_text("a менять" * 50 + "a ме" * 3, encoding="utf-8")

@@ -1,0 +1,96 @@
+"""Texts -> a new tokenizer, by kind.
+
+Byte-level BPE and Unigram keep every text byte for byte; WordPiece doesn't.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Literal
+
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from gptft.tokenization.tokenizer import END_OF_TEXT, TextTokenizer, byte_level
+
+Kind = Literal["bpe", "unigram", "wordpiece"]
+_UNKNOWN = "[UNK]"
+# Special tokens that every tokenizer of a kind has, in the order of their ids.
+OWN_SPECIAL: Mapping[Kind, tuple[str, ...]] = {
+    "bpe": (END_OF_TEXT,),
+    "unigram": (END_OF_TEXT,),
+    "wordpiece": (END_OF_TEXT, _UNKNOWN),
+}
+
+
+def train_bpe(
+    texts: Iterator[str], *, vocab_size: int, min_frequency: int, special: Sequence[str] = ()
+) -> TextTokenizer:
+    """Train a byte-level BPE tokenizer like GPT-2's, with `<|endoftext|>` as id 0.
+
+    Args:
+        texts: the training documents.
+        vocab_size: ids in all: 256 bytes, EOS and the merges; a small text may give fewer.
+        min_frequency: a pair seen fewer times is not merged.
+        special: further special tokens, which have the ids from 1 on.
+
+    Source: Sennrich et al. 2016 (1508.07909); bytes as in Radford et al. 2019, section 2.2.
+    """
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        min_frequency=min_frequency,
+        special_tokens=[END_OF_TEXT, *special],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    return _trained(byte_level(models.BPE()), trainer, texts)
+
+
+def train_unigram(
+    texts: Iterator[str], *, vocab_size: int, min_frequency: int, special: Sequence[str]
+) -> TextTokenizer:
+    """Unigram over GPT-2's byte alphabet, all of which it keeps, so that no text is unknown.
+
+    Source: Kudo 2018 (1804.10959); bytes as in Radford et al. 2019, section 2.2.
+    """
+    trainer = trainers.UnigramTrainer(
+        vocab_size=vocab_size,
+        special_tokens=[END_OF_TEXT, *special],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    return _trained(byte_level(models.Unigram()), trainer, texts)
+
+
+def train_wordpiece(
+    texts: Iterator[str], *, vocab_size: int, min_frequency: int, special: Sequence[str]
+) -> TextTokenizer:
+    """WordPiece as BERT has it, case and accents kept.
+
+    Source: Devlin et al. 2019 (1810.04805), section 3, and the published code of that model.
+    """
+    backend = Tokenizer(models.WordPiece(unk_token=_UNKNOWN))
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    backend.decoder = decoders.WordPiece()
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=vocab_size,
+        min_frequency=min_frequency,
+        special_tokens=[*OWN_SPECIAL["wordpiece"], *special],
+        show_progress=False,
+    )
+    return _trained(backend, trainer, texts, unk_token=_UNKNOWN)
+
+
+def _trained(
+    backend: Tokenizer, trainer: trainers.Trainer, texts: Iterator[str], **special_tokens: str
+) -> TextTokenizer:
+    """Train a tokenizer whose EOS is `<|endoftext|>`; `special_tokens` are others by name."""
+    backend.train_from_iterator(texts, trainer)
+    backend.encode_special_tokens = True
+    return TextTokenizer(
+        backend, {"eos_token": END_OF_TEXT, **special_tokens}, None, "tokenizer.train"
+    )
+
+
+TRAINERS: Mapping[Kind, Callable[..., TextTokenizer]] = {
+    "bpe": train_bpe,
+    "unigram": train_unigram,
+    "wordpiece": train_wordpiece,
+}
