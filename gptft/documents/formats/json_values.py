@@ -64,7 +64,8 @@ class _JsonText:
             except json.JSONDecodeError as error:
                 cut_off = error.pos >= len(self._text) - _NEAR_END
                 if self._ended or not (cut_off or error.msg.startswith("Unterminated string")):
-                    where, column = self.where(error.pos), self._column(error.pos)
+                    where = self.where(error.pos)
+                    column = error.pos - self._line_start + 1
                     raise DataError(
                         f"{where}: not JSON (column {column:,}: {error.msg}). A .json file must "
                         f"hold one array of objects, or objects one after another."
@@ -82,9 +83,6 @@ class _JsonText:
             self._line_start = self._text.rfind("\n", self._counted, at) + 1
         self._counted = at
         return f"{self._name}:{self._line}"
-
-    def _column(self, at: int) -> int:
-        return at - self._line_start + 1
 
     def _grow(self) -> None:
         """At least double the text that is not read yet, and drop what is read."""
