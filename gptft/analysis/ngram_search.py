@@ -1,9 +1,6 @@
-"""Token sequences and a long stream -> what of the sequences stands in the stream, word for word.
+"""Token sequences and a long stream -> the longest span and the n-grams that stand in both.
 
-In: a few sequences of token ids and a way to read a stream of them. Out: for each sequence its
-longest span that stands in the stream, with its places, and how many of its n-grams do. The stream
-is read in chunks, once for every 128 sequences; memory doesn't grow with its length. Knows nothing
-of text, files or models; pure NumPy, must not import torch or transformers.
+The stream is read in chunks, once for every 128 sequences; memory doesn't grow with its length.
 
 Every n-gram of the sequences, n a power of two, gets a number: first the tokens, then pairs of
 neighbouring tokens, pairs of pairs, and so on. The stream's n-grams are given the same numbers

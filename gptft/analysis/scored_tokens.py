@@ -83,13 +83,14 @@ class ScoredToken(JsonFields):
         score = self.score
         if score is None:
             return values | {"probability": None, "bits": None, "rank": None, "runners_up": []}
+        names = ("id", "piece", "probability", "processed_probability")
         return values | {
             "probability": score.probability,
             "processed_probability": score.processed_probability,
             "bits": score.surprisal_bits,
             "rank": score.rank,
             "runners_up": [
-                {"id": other.token_id, "piece": text} | dict(list(other._asdict().items())[1:])
+                dict(zip(names, (other.token_id, text, *other[1:]), strict=True))
                 for other, text in zip(score.runners_up, self.runners_up, strict=True)
             ],
         }

@@ -53,7 +53,7 @@ def text_view(tokens: Sequence[ScoredToken]) -> Drawn:
 
 
 def token_table(tokens: Sequence[ScoredToken]) -> Drawn:
-    """A line a scored token: what it spells, how likely it was, what else was likely.
+    """A line a scored token: its text, how likely it was, what else was likely.
 
     In columns on a terminal; narrow ones have the other tokens on a line of their own.
     """

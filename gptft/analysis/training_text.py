@@ -74,11 +74,9 @@ class TrainingText:
         ledger: the account of its block store.
     """
 
-    def __init__(
-        self, store_dir: Path, *, tokenizer: TextTokenizer, config: Config, run_dir: Path
-    ) -> None:
+    def __init__(self, store_dir: Path, *, tokenizer: TextTokenizer, config: Config) -> None:
         """Open the block store in `store_dir`; see `open_run`."""
-        self._store_dir, self._config, self._run_dir = store_dir, config, run_dir
+        self._store_dir, self._config = store_dir, config
         self._store = BlockStore(store_dir)
         self.num_tokens = self._store.num_tokens
         self.tokenizer = tokenizer
@@ -102,7 +100,7 @@ class TrainingText:
             if not store_dir.is_dir() or find_damage(store_dir) is not None:
                 _rebuild_blocks(store_dir, config, run_dir=run_dir, notify=notify)
             tokenizer = _tokenizer_of(run_dir, store_dir, config)
-            return cls(store_dir, tokenizer=tokenizer, config=config, run_dir=run_dir)
+            return cls(store_dir, tokenizer=tokenizer, config=config)
         except RunError:
             raise
         except GptftError as error:

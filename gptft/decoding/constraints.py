@@ -22,7 +22,7 @@ from transformers import PreTrainedTokenizerBase
 
 from gptft.decoding.strategies.define import BatchContext
 from gptft.errors import ConfigError, ModelError
-from gptft.tokenization.token_bytes import byte_alphabet
+from gptft.tokenization.token_bytes import byte_level_bytes, fallback_byte, whole_text
 
 _MATCH_SECONDS = 5.0  # a pattern that backtracks for longer would never end
 _KEPT_MASKS = 512  # texts whose masks are remembered; rows of a batch share them
@@ -52,7 +52,7 @@ class Vocabulary:
     @cached_property
     def pieces(self) -> list[bytes]:
         """The tokens that begin or end within a character."""
-        return [data for data in self.ids if _whole(data) is None]
+        return [data for data in self.ids if whole_text(data) is None]
 
     @cached_property
     def trie(self) -> tuple[list[str], list[int], list[tuple[int, ...]]]:
@@ -60,7 +60,7 @@ class Vocabulary:
 
         Nodes are the tokens' texts and the prefixes where they branch, parents before children.
         """
-        texts = sorted(text for data in self.ids if (text := _whole(data)))
+        texts = sorted(text for data in self.ids if (text := whole_text(data)))
         branches = {_common(a, b) for a, b in pairwise(texts)}
         nodes = sorted({*texts, *branches} - {""})
         after = [len(nodes)] * len(nodes)
@@ -120,7 +120,9 @@ def read_vocabulary(
     ids: dict[bytes, list[int]] = {}
     for i, name, text in zip(known, names, texts, strict=True):
         added = text[len(before) :] if text.startswith(before) else ""
-        data = _bytes_of(name) if "\ufffd" in added else added.encode()
+        data: bytes | None = added.encode()
+        if "\ufffd" in added:
+            data = fallback_byte(name) or byte_level_bytes(name)
         if data and (before.encode() + data).decode(errors="replace") == text:
             ids.setdefault(data, []).append(i)
     return Vocabulary({data: tuple(same) for data, same in ids.items()})
@@ -343,14 +345,6 @@ def _fewest_tokens(choice: bytes, vocabulary: Vocabulary) -> list[float]:
     return fewest
 
 
-def _whole(data: bytes) -> str | None:
-    """The text of bytes that are whole characters."""
-    try:
-        return data.decode()
-    except UnicodeDecodeError:
-        return None
-
-
 def _split(data: bytes) -> tuple[str, bytes] | None:
     """The characters and the first bytes of one more; None where that isn't UTF-8."""
     decoder = codecs.getincrementaldecoder("utf-8")()
@@ -363,24 +357,8 @@ def _split(data: bytes) -> tuple[str, bytes] | None:
 @lru_cache(maxsize=1024)
 def _one_byte_away(begun: bytes) -> tuple[str, ...]:
     """The characters that one more byte makes of `begun`."""
-    ends = (_whole(begun + bytes([last])) for last in range(0x80, 0xC0))
+    ends = (whole_text(begun + bytes([last])) for last in range(0x80, 0xC0))
     return tuple(character for character in ends if character is not None)
-
-
-def _bytes_of(name: str) -> bytes | None:
-    r"""The bytes that a tokenizer's file calls `name`, where the name says so.
-
-    Source: <0x0A> of byte-fallback vocabularies; the alphabet of byte-level ones, in which bytes
-    without a printable Latin-1 character are written from U+0100 on (Radford et al. 2019).
-
-    >>> _bytes_of("<0xD0>"), _bytes_of("ĠÐ"), _bytes_of("д")
-    (b'\xd0', b' \xd0', None)
-    """
-    if len(name) == 6 and name.startswith("<0x") and name.endswith(">"):
-        return bytes.fromhex(name[3:5])
-    alphabet = byte_alphabet()
-    known = [alphabet.get(character) for character in name]
-    return None if None in known else bytes(byte for byte in known if byte is not None)
 
 
 def _common(first: str, second: str) -> str:

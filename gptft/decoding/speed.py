@@ -6,19 +6,17 @@ Only calls of the very model count: those of a draft model, or of a view of its 
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
+from gptft.decoding.engine import Generated
 from gptft.files import JsonFields
 from gptft.models.load import context_of
 from gptft.terminal.words import count, percent
-
-if TYPE_CHECKING:
-    from gptft.decoding.engine import Generated
 
 _DRAFTING = ("assisted", "early_exit", "prompt_lookup")
 
@@ -121,7 +119,7 @@ class SpeedMeter:
         """By call, how many tokens the model was given, padding included."""
         return tuple(self._lengths)
 
-    def speed(self, texts: Sequence["Generated"]) -> Speed:
+    def speed(self, texts: Sequence[Generated]) -> Speed:
         """How fast `texts`, all that was generated while the model was watched, were generated."""
         num_tokens = sum(map(_num_generated, texts))
         return Speed(
@@ -132,7 +130,7 @@ class SpeedMeter:
             draft_acceptance=self._acceptance(texts, num_tokens),
         )
 
-    def _acceptance(self, texts: Sequence["Generated"], num_tokens: int) -> float | None:
+    def _acceptance(self, texts: Sequence[Generated], num_tokens: int) -> float | None:
         """The share of drafted tokens that were kept.
 
         A text's first call reads the prompt and a draft, each later one the last token and a
@@ -140,8 +138,8 @@ class SpeedMeter:
         """
         context = context_of(self._model)
         for text in texts:
-            is_whole = context is None or len(text.prompt_ids) + _num_generated(text) - 1 <= context
-            if text.settings.strategy not in _DRAFTING or not is_whole:
+            fits = context is None or len(text.prompt_ids) + _num_generated(text) - 1 <= context
+            if text.settings.strategy not in _DRAFTING or not fits:
                 return None
         prompts = sum(len(text.prompt_ids) for text in texts)
         drafted = sum(self._lengths) - prompts - (self.num_calls - len(texts))
@@ -160,5 +158,5 @@ def _input_length(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
     return next((int(t.shape[1]) for t in given if isinstance(t, torch.Tensor)), 0)
 
 
-def _num_generated(text: "Generated") -> int:
+def _num_generated(text: Generated) -> int:
     return text.num_new_tokens + (text.stopped == "eos")

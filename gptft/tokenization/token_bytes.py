@@ -67,12 +67,10 @@ class TokenBytes:
         if literal is not None:
             return literal.encode()
         entry = entry.removeprefix(self.prefix).removesuffix(self.suffix)
-        if self.byte_level:
-            alphabet = byte_alphabet()
-            if all(character in alphabet for character in entry):
-                return bytes(alphabet[character] for character in entry)
-        if self.byte_fallback and (match := _BYTE_TOKEN.fullmatch(entry)):
-            return bytes.fromhex(match.group(1))
+        if self.byte_level and (raw := byte_level_bytes(entry)) is not None:
+            return raw
+        if self.byte_fallback and (raw := fallback_byte(entry)) is not None:
+            return raw
         return (entry.replace(self.space, " ") if self.space else entry).encode()
 
     def of_ids(self, ids: Iterable[int], *, at_start: bool = True) -> list[bytes]:
@@ -121,6 +119,28 @@ def byte_alphabet() -> Mapping[str, int]:
     hidden = sorted({*range(0x100)}.difference(printable))
     own = {chr(byte): byte for byte in printable}
     return own | {chr(0x100 + n): byte for n, byte in enumerate(hidden)}
+
+
+def byte_level_bytes(entry: str) -> bytes | None:
+    r"""The bytes of a vocabulary entry in GPT-2's byte alphabet; None where it isn't in it.
+
+    >>> byte_level_bytes("ĠÐ"), byte_level_bytes("д")
+    (b' \xd0', None)
+    """
+    alphabet = byte_alphabet()
+    if not all(character in alphabet for character in entry):
+        return None
+    return bytes(alphabet[character] for character in entry)
+
+
+def fallback_byte(entry: str) -> bytes | None:
+    r"""The byte of a byte-fallback entry, `<0xD0>`; None where it is another one.
+
+    >>> fallback_byte("<0xD0>"), fallback_byte("д")
+    (b'\xd0', None)
+    """
+    match = _BYTE_TOKEN.fullmatch(entry)
+    return None if match is None else bytes.fromhex(match[1])
 
 
 def flat_components(component: Any) -> list[dict[str, Any]]:

@@ -166,7 +166,7 @@ def _entry(
     base_model: str | None,
     prompt: str,
 ) -> StrategyEntry:
-    """A strategy with what it needs, or why it can't be had."""
+    """A strategy with what it needs, or why it can't be run."""
     stand_ins: Mapping[str, Any] = {}
     if strategy.needs and not any(values.get(name) for name in strategy.needs):
         stand_ins = _stand_ins(strategy, base_model=base_model, prompt=prompt)

@@ -1,8 +1,6 @@
-"""Prompts put into words that ask a model for something: an answer, a translation, a summary.
+"""A prompt and a template's name -> a text whose continuation answers, and what ends the answer.
 
-In: a plain text and the name of a template. Out: the text a model goes on from, and what ends its
-answer. A model that was never tuned to follow instructions goes on from such a frame as from any
-text. Pure: must not import torch or transformers.
+A model that was never tuned to follow instructions continues such a frame as it does any text.
 """
 
 import re
@@ -22,7 +20,7 @@ class Frame:
 
     Attributes:
         text: with `{prompt}` where the prompt goes.
-        stop_strings: what the model writes when it begins a turn that isn't its own.
+        stop_strings: what begins a turn that isn't the model's own.
     """
 
     text: str
