@@ -134,7 +134,7 @@ def test_sentencepiece_with_byte_fallback(metaspace: bool) -> None:
     assert trace.agrees
 
 
-def test_what_ends_or_goes_on_with_a_word_is_marked() -> None:
+def test_what_ends_or_continues_a_word_is_marked() -> None:
     vocab = numbered("l", "o", "w</w>", "lo", "low</w>", "w")
     backend = Tokenizer(models.BPE(vocab, [("l", "o"), ("lo", "w</w>")], end_of_word_suffix="</w>"))
     assert states(trace_merges(wrap(backend), "low")) == [
@@ -329,7 +329,7 @@ def test_on_a_terminal_nothing_is_raw_or_too_wide(text: str) -> None:
     assert all(cell_len(line) <= 40 for line in shown.splitlines())
 
 
-def test_json_is_readable_and_whole() -> None:
+def test_json_is_readable_and_complete() -> None:
     values = as_json(trace_merges(sentencepiece(), "ми"))
     assert json.loads(json.dumps(values)) == values
     (part,) = values["pre_tokens"]

@@ -1,4 +1,4 @@
-"""What a person sees of pieces and numbers: on a terminal of any width, and off one."""
+"""What a person sees of tokens and numbers: on a terminal of any width, and off one."""
 
 import io
 import re
@@ -51,13 +51,13 @@ def plain(lines: list[str]) -> list[str]:
 def made(*raws: bytes, ids: list[int] | None = None) -> MeasuredText:
     """Pieces of these bytes."""
     numbers = ids or [*range(1, len(raws) + 1)]
-    pieces = []
+    tokens = []
     for token_id, raw in zip(numbers, raws, strict=True):
         text = None if raw in (b"\xd0", b"\xbf") else raw.decode()
-        pieces.append(Token(token_id, "", raw, text, 0, len(raw)))
+        tokens.append(Token(token_id, "", raw, text, 0, len(raw)))
     text = b"".join(raws).decode()
     return MeasuredText(
-        "tiny", tuple(pieces), text_cost(text, num_tokens=len(raws)), True, context=None
+        "tiny", tuple(tokens), text_cost(text, num_tokens=len(raws)), True, context=None
     )
 
 
@@ -89,7 +89,7 @@ def test_tokens_of_one_character_are_added_up_and_marked() -> None:
     assert plain(drawn(view)) == ["a ⟨d0⟩+⟨bf⟩=п b", "5 170* 171*   6"]
 
 
-def test_a_sum_may_go_on_in_the_next_row() -> None:
+def test_a_sum_may_continue_in_the_next_row() -> None:
     view = text_view(made(b"abcdef", b"\xd0", b"\xbf", b"\n", ids=[5, 170, 171, 6]))
     assert plain(drawn(view, width=12)) == [
         "abcdef ⟨d0⟩",
@@ -99,7 +99,7 @@ def test_a_sum_may_go_on_in_the_next_row() -> None:
     ]
 
 
-def test_a_piece_longer_than_the_window_goes_on_below() -> None:
+def test_a_token_longer_than_the_window_continues_below() -> None:
     lines = plain(drawn(text_view(made(b"-" * 30, b"a")), width=20))
     assert lines == ["-" * 19, "1", "-" * 11 + " a", " " * 12 + "2"]
 
@@ -140,7 +140,7 @@ def test_off_a_terminal_and_without_colours_it_is_lines_with_tabs() -> None:
     off = drawn(text_view(measured), terminal=False)
     assert drawn(text_view(measured), no_color=True) == off
     cells = [line.split("\t") for line in off]
-    assert [int(row[0]) for row in cells] == [piece.id for piece in measured.tokens]
+    assert [int(row[0]) for row in cells] == [token.id for token in measured.tokens]
     assert bytes.fromhex("".join(row[2] for row in cells)) == "Да 😀".encode()
     assert cells[-1][1] == "└ ⟨80⟩ = 😀"
 

@@ -1,4 +1,4 @@
-"""A survey counts a vocabulary, and says which tokens no text gives."""
+"""A summary counts a vocabulary, and says which tokens no text gives."""
 
 import io
 import json
@@ -94,7 +94,7 @@ def tokens(entries: tuple[VocabularyEntry, ...]) -> list[str]:
     return [entry.token for entry in entries]
 
 
-def test_a_survey_that_can_be_counted_by_hand() -> None:
+def test_a_summary_that_can_be_counted_by_hand() -> None:
     tokenizer = by_hand()
     tokenizer.backend.add_special_tokens(["<eos>"])
     tokenizer.backend.add_tokens([AddedToken(" мир", normalized=False)])
@@ -136,7 +136,7 @@ def test_the_bundled_vocabulary() -> None:
     assert summary.unknown == ()
 
 
-def test_a_survey_is_quick() -> None:
+def test_a_summary_is_quick() -> None:
     PICO.backend.encode("once")
     best = min(_seconds() for _ in range(3))
     assert best < 0.5
@@ -156,7 +156,7 @@ def test_what_is_reached_comes_out_of_a_text() -> None:
     assert not lost & {*tokenizer.backend.encode(text).ids}
 
 
-def test_sentencepiece_pieces_within_and_before_words() -> None:
+def test_sentencepiece_tokens_within_and_before_words() -> None:
     summary = summarize_vocabulary(sentencepiece())
     assert len(summary.unreachable) == NEVER_UTF8
     assert tokens(summary.unknown) == ["<0x20>"]  # every space is a ▁ before it could be a byte
@@ -164,7 +164,7 @@ def test_sentencepiece_pieces_within_and_before_words() -> None:
     assert summary.num_partial == 128
 
 
-def test_pieces_that_go_on_with_a_word() -> None:
+def test_tokens_that_continue_a_word() -> None:
     summary = summarize_vocabulary(wordpiece())
     assert (summary.kind, summary.unreachable, summary.unknown) == ("WordPiece", (), ())
     assert summary.num_with_space == 4

@@ -1,4 +1,4 @@
-"""Pieces spell the text back byte for byte, or say that their tokenizer doesn't keep it."""
+"""The bytes of tokens are those of the text, or it is said that their tokenizer changes it."""
 
 import re
 from bisect import bisect_left, bisect_right
@@ -96,30 +96,30 @@ PICO = load_tokenizer("pico")
 LLAMA = sentencepiece_bpe(metaspace=False)
 
 
-def summary(pieces: list[Token]) -> list[tuple[str | bytes, int, int]]:
+def summary(tokens: list[Token]) -> list[tuple[str | bytes, int, int]]:
     return [
-        (piece.bytes if piece.text is None else piece.text, piece.start, piece.end)
-        for piece in pieces
+        (token.bytes if token.text is None else token.text, token.start, token.end)
+        for token in tokens
     ]
 
 
 def check_exact(tokenizer: TextTokenizer, text: str) -> None:
-    pieces = split_tokens(tokenizer, text)
+    tokens = split_tokens(tokenizer, text)
     data = text.encode()
-    assert b"".join(piece.bytes for piece in pieces) == data
-    assert is_lossless(pieces, text)
-    assert [piece.id for piece in pieces] == tokenizer.backend.encode(text).ids
-    assert [piece.token for piece in pieces] == tokenizer.backend.encode(text).tokens
-    ends = [0, *(piece.end for piece in pieces)]
-    assert [piece.start for piece in pieces] == ends[:-1]
+    assert b"".join(token.bytes for token in tokens) == data
+    assert is_lossless(tokens, text)
+    assert [token.id for token in tokens] == tokenizer.backend.encode(text).ids
+    assert [token.token for token in tokens] == tokenizer.backend.encode(text).tokens
+    ends = [0, *(token.end for token in tokens)]
+    assert [token.start for token in tokens] == ends[:-1]
     assert ends[-1] == len(data)
-    assert all(data[piece.start : piece.end] == piece.bytes for piece in pieces)
+    assert all(data[token.start : token.end] == token.bytes for token in tokens)
     # The character a byte is in, counted from where each character of the text begins.
     begins = [0, *accumulate(len(character.encode()) for character in text)]
-    for piece in pieces:
-        assert piece.start_character == bisect_right(begins, piece.start) - 1
-        assert piece.end_character == bisect_left(begins, piece.end)
-    assert all(piece.text is None or piece.text.encode() == piece.bytes for piece in pieces)
+    for token in tokens:
+        assert token.start_character == bisect_right(begins, token.start) - 1
+        assert token.end_character == bisect_left(begins, token.end)
+    assert all(token.text is None or token.text.encode() == token.bytes for token in tokens)
 
 
 @patient
@@ -138,11 +138,11 @@ def test_the_bundled_model_gives_the_text_back(text: str) -> None:
 @settings(patient, max_examples=50)
 @given(text=(UNICODE | RUSSIAN).filter(lambda text: "▁" not in text))
 def test_character_offsets_are_those_of_tokenizers(tokenizer: TextTokenizer, text: str) -> None:
-    pieces = split_tokens(tokenizer, text)
+    tokens = split_tokens(tokenizer, text)
     theirs = tokenizer.backend.encode(text, add_special_tokens=False).offsets
-    ours = [(piece.start_character, piece.end_character) for piece in pieces]
-    spelled = [number for number, piece in enumerate(pieces) if piece.bytes]
-    assert [ours[number] for number in spelled] == [theirs[number] for number in spelled]
+    ours = [(token.start_character, token.end_character) for token in tokens]
+    filled = [number for number, token in enumerate(tokens) if token.bytes]
+    assert [ours[number] for number in filled] == [theirs[number] for number in filled]
 
 
 @patient
@@ -164,12 +164,12 @@ ANY_TOKENIZER = {
 @pytest.mark.parametrize("name", ANY_TOKENIZER)
 @settings(patient, max_examples=50)
 @given(text=UNICODE | RUSSIAN | st.text("мирпвет ▁<unkworldaffable>,[UNK]"))
-def test_pieces_lie_in_the_text_in_order(name: str, text: str) -> None:
+def test_tokens_lie_in_the_text_in_order(name: str, text: str) -> None:
     tokenizer = ANY_TOKENIZER[name]
-    pieces = split_tokens(tokenizer, text)
-    assert [piece.id for piece in pieces] == tokenizer.backend.encode(text).ids
-    starts, ends = [piece.start for piece in pieces], [piece.end for piece in pieces]
-    assert all(0 <= piece.start <= piece.end <= len(text.encode()) for piece in pieces)
+    tokens = split_tokens(tokenizer, text)
+    assert [token.id for token in tokens] == tokenizer.backend.encode(text).ids
+    starts, ends = [token.start for token in tokens], [token.end for token in tokens]
+    assert all(0 <= token.start <= token.end <= len(text.encode()) for token in tokens)
     assert starts == sorted(starts)
     assert ends == sorted(ends)
 
@@ -179,9 +179,9 @@ def test_pieces_lie_in_the_text_in_order(name: str, text: str) -> None:
 @given(text=UNICODE | RUSSIAN | st.text("мир ▁"))
 def test_lossless_means_that_decoding_gives_the_text(name: str, text: str) -> None:
     tokenizer = ANY_TOKENIZER[name]
-    pieces = split_tokens(tokenizer, text)
-    decoded = tokenizer.backend.decode([p.id for p in pieces], skip_special_tokens=False)
-    assert is_lossless(pieces, text) == (decoded == text)
+    tokens = split_tokens(tokenizer, text)
+    decoded = tokenizer.backend.decode([p.id for p in tokens], skip_special_tokens=False)
+    assert is_lossless(tokens, text) == (decoded == text)
 
 
 def test_every_byte_is_read_as_tokenizers_writes_it() -> None:
@@ -193,20 +193,20 @@ def test_every_byte_is_read_as_tokenizers_writes_it() -> None:
     vocab = {character: number for number, character in enumerate(sorted(set(characters)))}
     backend = Tokenizer(models.BPE(vocab, []))
     backend.pre_tokenizer, backend.decoder = written, decoders.ByteLevel()
-    pieces = split_tokens(wrap(backend), text)
-    assert [piece.bytes[0] for piece in pieces] == list(text.encode())
-    assert "".join(piece.token for piece in pieces) == characters
+    tokens = split_tokens(wrap(backend), text)
+    assert [token.bytes[0] for token in tokens] == list(text.encode())
+    assert "".join(token.token for token in tokens) == characters
     assert len({*text.encode()}) == 256 - 2 - 11  # never C0, C1 and F5 to FF
 
 
-def test_pieces_that_can_be_counted_by_hand() -> None:
+def test_tokens_that_can_be_counted_by_hand() -> None:
     tokenizer = byte_level(merges=0)  # nothing but bytes, after EOS
-    pieces = split_tokens(tokenizer, "aп")
-    assert [piece.bytes.hex() for piece in pieces] == ["61", "d0", "bf"]
-    assert [piece.token for piece in pieces] == ["a", "Ð", "¿"]
-    assert summary(pieces) == [("a", 0, 1), (b"\xd0", 1, 2), (b"\xbf", 2, 3)]
-    assert as_json(pieces[0]) == {
-        "id": pieces[0].id,
+    tokens = split_tokens(tokenizer, "aп")
+    assert [token.bytes.hex() for token in tokens] == ["61", "d0", "bf"]
+    assert [token.token for token in tokens] == ["a", "Ð", "¿"]
+    assert summary(tokens) == [("a", 0, 1), (b"\xd0", 1, 2), (b"\xbf", 2, 3)]
+    assert as_json(tokens[0]) == {
+        "id": tokens[0].id,
         "text": "a",
         "bytes": "61",
         "start": 0,
@@ -215,7 +215,7 @@ def test_pieces_that_can_be_counted_by_hand() -> None:
         "end_character": 1,
     }
     # Both halves are of the second character.
-    spans = [(piece.start_character, piece.end_character) for piece in pieces]
+    spans = [(token.start_character, token.end_character) for token in tokens]
     assert spans == [(0, 1), (1, 2), (1, 2)]
 
 
@@ -225,28 +225,28 @@ def test_no_text_has_no_pieces() -> None:
 
 
 def test_a_special_token_in_the_text_is_text() -> None:
-    pieces = split_tokens(BYTE_LEVEL, "<|endoftext|>")
-    assert 0 not in [piece.id for piece in pieces]
-    assert "".join(piece.text or "?" for piece in pieces) == "<|endoftext|>"
+    tokens = split_tokens(BYTE_LEVEL, "<|endoftext|>")
+    assert 0 not in [token.id for token in tokens]
+    assert "".join(token.text or "?" for token in tokens) == "<|endoftext|>"
 
 
 def test_an_added_token_is_the_text_it_stands_for() -> None:
     tokenizer = byte_level(merges=0)
     added = [AddedToken("   ", normalized=False), AddedToken("Ġ"), AddedToken("é")]
     tokenizer.backend.add_tokens(added)
-    pieces = split_tokens(tokenizer, "a   Ġé")
+    tokens = split_tokens(tokenizer, "a   Ġé")
     # Each of them is an added token of that spelling, not a word of the byte alphabet.
-    assert summary(pieces) == [("a", 0, 1), ("   ", 1, 4), ("Ġ", 4, 6), ("é", 6, 8)]
+    assert summary(tokens) == [("a", 0, 1), ("   ", 1, 4), ("Ġ", 4, 6), ("é", 6, 8)]
 
 
 def test_a_space_put_in_front_is_shown_and_owned_up_to() -> None:
     tokenizer = byte_level(prefix=True, merges=0)
     # GPT-2 reports places without the white space around them.
     tokenizer.backend.post_processor = processors.ByteLevel(trim_offsets=True)
-    pieces = split_tokens(tokenizer, "a  b")
-    assert [piece.text for piece in pieces] == [" ", "a", " ", " ", "b"]
-    assert not is_lossless(pieces, "a  b")
-    assert [(p.start, p.end) for p in pieces[1:]] == [(0, 1), (1, 2), (2, 3), (3, 4)]
+    tokens = split_tokens(tokenizer, "a  b")
+    assert [token.text for token in tokens] == [" ", "a", " ", " ", "b"]
+    assert not is_lossless(tokens, "a  b")
+    assert [(p.start, p.end) for p in tokens[1:]] == [(0, 1), (1, 2), (2, 3), (3, 4)]
     assert is_lossless(split_tokens(tokenizer, " a"), " a")
 
 
@@ -255,21 +255,21 @@ def test_a_normalizer_that_changes_the_text_is_owned_up_to() -> None:
     tokenizer.backend.normalizer = normalizers.NFC()
     composed, taken_apart = "й", "и\u0306"
     assert is_lossless(split_tokens(tokenizer, composed), composed)
-    pieces = split_tokens(tokenizer, f"x{taken_apart} y")
-    assert b"".join(piece.bytes for piece in pieces) == b"x\xd0\xb9 y"
-    assert not is_lossless(pieces, f"x{taken_apart} y")
-    assert summary(pieces)[0] == ("x", 0, 1)
-    assert summary(pieces)[-2:] == [(" ", 5, 6), ("y", 6, 7)]
+    tokens = split_tokens(tokenizer, f"x{taken_apart} y")
+    assert b"".join(token.bytes for token in tokens) == b"x\xd0\xb9 y"
+    assert not is_lossless(tokens, f"x{taken_apart} y")
+    assert summary(tokens)[0] == ("x", 0, 1)
+    assert summary(tokens)[-2:] == [(" ", 5, 6), ("y", 6, 7)]
     # й was two characters of the text, which are placed where they stood.
-    spans = [(piece.start_character, piece.end_character) for piece in pieces]
+    spans = [(token.start_character, token.end_character) for token in tokens]
     assert (spans[0], spans[-2:]) == ((0, 1), [(3, 4), (4, 5)])
 
 
 @pytest.mark.parametrize("metaspace", [False, True])
 def test_sentencepiece_marks_are_spaces_and_bytes(metaspace: bool) -> None:
-    pieces = split_tokens(sentencepiece_bpe(metaspace=metaspace), "мир я мир")
-    assert [piece.token for piece in pieces] == ["▁мир", "▁", "<0xD1>", "<0x8F>", "▁мир"]
-    assert summary(pieces) == [
+    tokens = split_tokens(sentencepiece_bpe(metaspace=metaspace), "мир я мир")
+    assert [token.token for token in tokens] == ["▁мир", "▁", "<0xD1>", "<0x8F>", "▁мир"]
+    assert summary(tokens) == [
         ("мир", 0, 6),
         (" ", 6, 7),
         (b"\xd1", 7, 8),
@@ -283,33 +283,33 @@ def test_a_mark_of_its_own_before_the_text_spells_nothing() -> None:
 
 
 def test_a_mark_in_the_text_is_read_as_a_space_and_owned_up_to() -> None:
-    pieces = split_tokens(LLAMA, "мир▁мир")
-    assert summary(pieces) == [("мир", 0, 6), (" мир", 6, 15)]
-    assert not is_lossless(pieces, "мир▁мир")
+    tokens = split_tokens(LLAMA, "мир▁мир")
+    assert summary(tokens) == [("мир", 0, 6), (" мир", 6, 15)]
+    assert not is_lossless(tokens, "мир▁мир")
 
 
 def test_unigram_pieces() -> None:
-    pieces = split_tokens(unigram(), "привет мир")
-    assert [piece.token for piece in pieces] == ["▁при", "вет", "▁мир"]
-    assert summary(pieces) == [("при", 0, 6), ("вет", 6, 12), (" мир", 12, 19)]
+    tokens = split_tokens(unigram(), "привет мир")
+    assert [token.token for token in tokens] == ["▁при", "вет", "▁мир"]
+    assert summary(tokens) == [("при", 0, 6), ("вет", 6, 12), (" мир", 12, 19)]
 
 
 def test_an_unknown_token_shows_what_the_model_sees_not_the_text() -> None:
     text = "привет xy мир zz"
-    pieces = split_tokens(unigram(), text)
-    unknown = [piece for piece in pieces if piece.id == 0]
+    tokens = split_tokens(unigram(), text)
+    unknown = [token for token in tokens if token.id == 0]
     assert summary(unknown) == [("<unk>", 13, 15), ("<unk>", 23, 25)]
-    assert not is_lossless(pieces, text)
+    assert not is_lossless(tokens, text)
 
 
-def test_wordpiece_pieces_lie_where_their_words_do() -> None:
-    pieces = split_tokens(wordpiece(), "unaffable")
-    assert [piece.token for piece in pieces] == ["un", "##aff", "##able"]
-    assert summary(pieces) == [("un", 0, 2), ("aff", 2, 5), ("able", 5, 9)]
-    assert is_lossless(pieces, "unaffable")
-    pieces = split_tokens(wordpiece(), "Hello,  мир [UNK]")
-    assert summary(pieces)[:3] == [("hello", 0, 5), (",", 5, 6), ("[UNK]", 8, 14)]
-    assert not is_lossless(pieces, "Hello,  мир [UNK]")
+def test_wordpiece_tokens_lie_where_their_words_do() -> None:
+    tokens = split_tokens(wordpiece(), "unaffable")
+    assert [token.token for token in tokens] == ["un", "##aff", "##able"]
+    assert summary(tokens) == [("un", 0, 2), ("aff", 2, 5), ("able", 5, 9)]
+    assert is_lossless(tokens, "unaffable")
+    tokens = split_tokens(wordpiece(), "Hello,  мир [UNK]")
+    assert summary(tokens)[:3] == [("hello", 0, 5), (",", 5, 6), ("[UNK]", 8, 14)]
+    assert not is_lossless(tokens, "Hello,  мир [UNK]")
 
 
 def test_a_lone_surrogate_is_a_user_error() -> None:
@@ -326,27 +326,27 @@ def test_half_of_a_surrogate_pair_is_refused_wherever_it_is(a: str, half: str, b
         split_tokens(BYTE_LEVEL, a + half + b)
 
 
-def test_pieces_of_one_character_are_grouped() -> None:
-    pieces = split_tokens(byte_level(merges=0), "aп😀")
-    groups = [[piece.bytes.hex() for piece in group] for group in group_by_characters(pieces)]
+def test_tokens_of_one_character_are_grouped() -> None:
+    tokens = split_tokens(byte_level(merges=0), "aп😀")
+    groups = [[token.bytes.hex() for token in group] for group in group_by_characters(tokens)]
     assert groups == [["61"], ["d0", "bf"], ["f0", "9f", "98", "80"]]
 
 
 @patient
 @given(UNICODE)
 def test_groups_are_whole_characters(text: str) -> None:
-    pieces = split_tokens(BYTE_LEVEL, text)
-    groups = list(group_by_characters(pieces))
-    assert [piece for group in groups for piece in group] == pieces
-    joined = [b"".join(piece.bytes for piece in group).decode() for group in groups]
+    tokens = split_tokens(BYTE_LEVEL, text)
+    groups = list(group_by_characters(tokens))
+    assert [token for group in groups for token in group] == tokens
+    joined = [b"".join(token.bytes for token in group).decode() for group in groups]
     assert "".join(joined) == text
     assert all(len(group) == 1 or group[0].text is None for group in groups)
 
 
 def test_bytes_that_never_become_a_character_stand_alone() -> None:
     raws = [b"\xd0", b"a", b"\xbf", b"\xd0", b"\xd0", b"\xbf", b"\xf0\x9f"]
-    pieces = [Token(0, "", raw, None, 0, 0) for raw in raws]
-    groups = [[piece.bytes for piece in group] for group in group_by_characters(pieces)]
+    tokens = [Token(0, "", raw, None, 0, 0) for raw in raws]
+    groups = [[token.bytes for token in group] for group in group_by_characters(tokens)]
     assert groups == [[b"\xd0"], [b"a"], [b"\xbf"], [b"\xd0"], [b"\xd0", b"\xbf"], [b"\xf0\x9f"]]
 
 
