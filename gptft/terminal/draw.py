@@ -5,6 +5,7 @@ Off a terminal nothing is cut or wrapped, so that it can be piped. rich is impor
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -13,6 +14,7 @@ from gptft.terminal.text import fit
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
     from rich.segment import Segment
+    from rich.style import Style
     from rich.text import Text
 
 Cell: TypeAlias = "str | Text"
@@ -82,10 +84,14 @@ class Table:
             yield from line
             yield Segment.line()
 
+    @cached_property
+    def _natural_widths(self) -> list[int]:
+        rows = [self.heads, *self.rows] if self.heads else self.rows
+        return [max(map(_cell_width, column)) for column in zip(*rows, strict=True)]
+
     def widths(self, width: int) -> list[int]:
         """Cells of each column within `width`: those that fold or are cut share what is left."""
-        rows = [self.heads, *self.rows] if self.heads else self.rows
-        widths = [max(map(_cell_width, column)) for column in zip(*rows, strict=True)]
+        widths = [*self._natural_widths]
         narrowed = [at for at in range(len(widths)) if self.align[at] in "lc"]
         room = width - len(GAP) * (len(widths) - 1) - sum(widths)
         room += sum(widths[at] for at in narrowed)
@@ -102,17 +108,20 @@ class Table:
         if not self.rows and not self.heads:
             return
         widths = self.widths(width)
+        is_wider = sum(widths) + len(GAP) * (len(widths) - 1) > width
         rows = [(self.heads, "dim")] if self.heads else []
-        styles = self.styles or [""] * len(self.rows)
-        for row, style in [*rows, *zip(self.rows, styles, strict=True)]:
-            columns = zip(row, widths, self.align, strict=True)
-            cells = [_cell_lines(console, *column, style) for column in columns]
-            for parts in zip_longest(*cells):
-                line: Line = []
-                for at, part in enumerate(parts):
-                    line += [Segment(GAP)] * bool(at)
-                    line += part or [Segment(" " * widths[at])]
-                yield _cropped(line, width)
+        for row, style in [*rows, *zip_longest(self.rows, self.styles, fillvalue="")]:
+            drawn = console.get_style(style)
+            columns = [*zip(row, widths, self.align, strict=True)]
+            filled = [_filled(cell, w, a) for cell, w, a in columns if isinstance(cell, str)]
+            texts = [text for text in filled if text is not None]
+            if len(texts) == len(row):  # one segment: a long text has ten thousands of such rows
+                parts: Iterable[Line] = [[Segment(GAP.join(texts).rstrip(), drawn)]]
+            else:
+                cells = [_cell_lines(console, *column, drawn) for column in columns]
+                parts = (_joined(line, widths) for line in zip_longest(*cells))
+            for line in parts:
+                yield Segment.adjust_line_length(line, width, pad=False) if is_wider else line
 
 
 def stacked(*parts: "RenderableType | Table") -> Drawn:
@@ -165,34 +174,48 @@ def bar(share: float, *, width: int) -> str:
 def _cell_width(cell: Cell) -> int:
     from rich.cells import cell_len
 
-    return max(map(cell_len, str(cell).split("\n")))
+    if isinstance(cell, str):
+        return len(cell) if cell.isascii() else cell_len(cell)
+    return max(map(cell_len, cell.plain.split("\n")))
 
 
-def _cell_lines(console: "Console", cell: Cell, width: int, align: str, style: str) -> "list[Line]":
+def _filled(cell: str, width: int, align: str) -> str | None:
+    """A cell of exactly `width` cells; None where it has to be folded."""
+    room = width - _cell_width(cell)
+    if room >= 0:
+        return " " * room + cell if align == "r" else cell + " " * room
+    return fit(cell, width) if align == "c" else None
+
+
+def _cell_lines(
+    console: "Console", cell: Cell, width: int, align: str, style: "Style"
+) -> "list[Line]":
     """A cell's lines, each of `width` cells."""
-    from rich.cells import cell_len
     from rich.segment import Segment
     from rich.text import Text
 
-    is_cut = align == "c"
-    if isinstance(cell, str) and (is_cut or cell_len(cell) <= width):  # most cells, and quick
-        filled = " " * (width - cell_len(cell)) + cell if align == "r" else fit(cell, width)
-        return [[Segment(filled, console.get_style(style))]]
+    filled = _filled(str(cell), width, align) if isinstance(cell, str) or not cell.spans else None
+    if filled is not None and "\n" not in filled:
+        own = console.get_style("" if isinstance(cell, str) else cell.style)
+        return [[Segment(filled, style + own)]]
     text = Text(cell) if isinstance(cell, str) else cell.copy()
     text.stylize_before(style)
-    overflow: Literal["ellipsis", "fold"] = "ellipsis" if is_cut else "fold"
+    overflow: Literal["ellipsis", "fold"] = "ellipsis" if align == "c" else "fold"
     lines = text.wrap(console, width, overflow=overflow, no_wrap=align != "l")
     for line in lines:
         line.align("right" if align == "r" else "left", width)
     return [[*line.render(console)] for line in lines]
 
 
-def _cropped(line: Line, width: int) -> Line:
-    """A line without spaces at its end, and cut where it is wider than `width`."""
+def _joined(cells: "Sequence[Line | None]", widths: Sequence[int]) -> Line:
+    """Cells of one line beside one another, without spaces at the end."""
     from rich.segment import Segment
 
+    line: Line = []
+    for cell, width in zip(cells, widths, strict=True):
+        line += [*(cell or [Segment(" " * width)]), Segment(GAP)]
     while line and not line[-1].text.strip():
         line.pop()
     if line:
         line[-1] = Segment(line[-1].text.rstrip(), line[-1].style)
-    return Segment.adjust_line_length(line, width, pad=False)
+    return line

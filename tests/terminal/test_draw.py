@@ -93,7 +93,7 @@ class TestTable:
         assert lines_of(table) == ["1  аб", "   в", "2  г"]
         assert lines_of(table, width=None) == ["1\tаб", "в", "2\tг"]
         styles = {s.text.strip(): str(s.style) for s in console().render(table)}
-        assert (styles["а"], styles["в"], styles["г"]) == ("bold", "red", "dim")
+        assert (styles["а"], styles["в"], styles["2  г"]) == ("bold", "red", "dim")
 
     def test_markup_is_text(self):
         assert lines_of(Table([("[bold]", ":smile:")], "ll")) == ["[bold]  :smile:"]
