@@ -19,7 +19,8 @@ from gptft.api import load_config
 from gptft.cli.app import app
 from gptft.decoding.prompts.templates import TEMPLATES
 from gptft.decoding.settings import check_strategies, resolve_settings
-from gptft.decoding.strategies import STRATEGIES, WARPERS
+from gptft.decoding.strategies import PROCESSORS, STRATEGIES, WARPERS, define
+from tests.decoding.test_settings import NEEDED
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "decoding.md"
@@ -99,6 +100,28 @@ def setting_table(rows: list[dict[str, Any]], *, names: list[str]) -> str:
     return "\n".join(lines)
 
 
+STAGES = {
+    define.OTHER_MODEL: "other models",
+    define.BIAS: "biases",
+    define.PENALTY: "repetition",
+    define.BAN: "bans",
+    define.FORM: "length and form",
+    define.TEMPERATURE: "before a draw",
+    define.MARK: "marks",
+}
+
+
+def order_of_processors() -> str:
+    """Every processor by its stage, in the order in which they act."""
+    own = [one for row in STRATEGIES.values() for one in row.processors]
+    lines: dict[str, list[str]] = {title: [] for title in STAGES.values()}
+    for one in sorted([*PROCESSORS, *own], key=lambda one: one.order):
+        stage = max(start for start in STAGES if start <= one.order)
+        lines[STAGES[stage]].append(f"`{one.name}`")
+    items = ((title, ", ".join(dict.fromkeys(names))) for title, names in lines.items())
+    return "\n".join(f"{n}. {title}: {names}" for n, (title, names) in enumerate(items, start=1))
+
+
 def tables() -> dict[str, str]:
     """The page's generated parts, by the name in their markers."""
     rows = printed()
@@ -108,6 +131,7 @@ def tables() -> dict[str, str]:
         "strategies": strategy_table(rows),
         "everywhere": setting_table(rows, names=everywhere),
         "sampling": setting_table(rows, names=sorted(WARPERS)),
+        "order": order_of_processors(),
     }
 
 
@@ -118,7 +142,7 @@ def part(name: str, *, text: str = TEXT) -> str:
     return found[1].rstrip("\n")
 
 
-@pytest.mark.parametrize("name", ["strategies", "everywhere", "sampling"])
+@pytest.mark.parametrize("name", ["strategies", "everywhere", "sampling", "order"])
 def test_the_tables_are_those_of_the_command(name: str):
     assert part(name) == tables()[name], "python -m tests.test_decoding_docs writes it anew"
 
@@ -175,11 +199,10 @@ def test_settings_act_in_the_order_it_says(tiny_model_dir: Path):
         "begin_suppress_tokens": [8], "min_new_tokens": 1,
         "exponential_decay_length_penalty": [2, 1.1], "forced_eos_token_id": [0],
     }  # fmt: skip
-    cuts = {
-        "temperature": 1.1, "smoothing_factor": 0.3, "top_n_sigma": 2.0, "top_h": 0.9, "top_k": 9,
-        "top_a": 0.1, "tfs_z": 0.9, "top_p": 0.9, "min_p": 0.1, "typical_p": 0.9,
-        "epsilon_cutoff": 0.01, "eta_cutoff": 0.01, "xtc_probability": 0.5,
-    }  # fmt: skip
+    asking = {name: row for row in STRATEGIES.values() for name in row.asked_by}
+    switches = (one.name for one in PROCESSORS if one.is_cut and one.name in asking)
+    cuts = {"temperature": 1.1, **{name: asking[name].defaults[name] for name in switches}}
+    del cuts["dynatemp_range"]  # takes the place of temperature
     asked = [
         {"strategy": "temperature", **common, **cuts},
         {"strategy": "dynamic_temperature", "top_p": 0.9, "presence_penalty": 0.1},
@@ -192,6 +215,12 @@ def test_settings_act_in_the_order_it_says(tiny_model_dir: Path):
         {"strategy": "mirostat", "temperature": 1.1, **common},
         {"strategy": "watermark", **common, **cuts},
         {"strategy": "synthid", **common, **cuts},
+    ]
+    named = {given["strategy"] for given in asked}
+    asked += [
+        {"strategy": row.name, **NEEDED.get(row.name, {})}
+        for row in STRATEGIES.values()
+        if row.processors and row.name not in named
     ]
     seen = set()
     for given in asked:

@@ -30,7 +30,7 @@ ModelName = Annotated[
     typer.Argument(metavar="MODEL", help="A run folder, a model folder, a hub id, or pico."),
 ]
 Prompts = Annotated[
-    list[str], typer.Option("--prompt", "-p", help="A text to go on from; repeatable.")
+    list[str], typer.Option("--prompt", "-p", help="A text to continue; repeatable.")
 ]
 PromptFile = Annotated[
     Path | None,
@@ -38,7 +38,7 @@ PromptFile = Annotated[
 ]
 Streaming = Annotated[
     bool | None,
-    typer.Option("--stream/--no-stream", help="Show the text as it is written."),
+    typer.Option("--stream/--no-stream", help="Show the text token by token."),
 ]
 TemplateName = Annotated[
     str | None,
@@ -82,7 +82,7 @@ def generate(
     as_json: AsJson = False,
     **settings: Any,
 ) -> None:
-    """Go on writing a text, given with -p, in a --file or on standard input.
+    """Continue a prompt, given with -p, in a --file or on standard input.
 
     The texts go to stdout; the strategy and settings in force, the seed included, to stderr.
     """

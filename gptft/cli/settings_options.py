@@ -2,7 +2,8 @@
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, TypeVar
+from copy import copy
+from typing import Annotated, Any, TypeVar, get_args
 
 import typer
 
@@ -24,17 +25,44 @@ _TYPES: Mapping[str, Any] = {
     "ints": list[int] | None,
 }
 _PANELS: Mapping[str, str] = {
-    "length": "Settings: how long",
-    "choice": "Settings: how many",
-    "search": "Settings: how to search",
-    "sampling": "Settings: how to draw",
+    "length": "Settings: length",
+    "choice": "Settings: number of texts",
+    "search": "Settings: search",
+    "sampling": "Settings: sampling",
     "repetition": "Settings: repetition",
-    "tokens": "Settings: words wanted and not",
-    "other models": "Settings: with other models",
-    "speed": "Settings: the same, faster",
-    "watermark": "Settings: marks",
+    "tokens": "Settings: words and tokens",
+    "other models": "Settings: other models",
+    "speed": "Settings: speed",
+    "watermark": "Settings: watermarks",
 }
 _SHORT = {"num_return_sequences": "-n"}
+# The settings that `--help` shows, and a command's own options that it doesn't; `--help-all` shows
+# every one.
+_EVERYDAY = {
+    "max_new_tokens", "stop_strings", "num_return_sequences", "temperature", "top_k", "top_p",
+    "min_p", "seed", "num_beams", "repetition_penalty", "no_repeat_ngram_size",
+}  # fmt: skip
+_RARE = {"template", "chat", "window", "html", "speed", "dtype", "stream"}
+
+
+def _show_all(context: typer.Context, wanted: bool | None) -> None:
+    """Print a command's help with the options that `--help` leaves out."""
+    if wanted:
+        for parameter in context.command.params:
+            parameter.hidden = False  # type: ignore[attr-defined]
+        typer.echo(context.get_help())
+        raise typer.Exit
+
+
+_HelpAll = Annotated[
+    bool | None,
+    typer.Option(
+        "--help-all",
+        help="Show every option, those of rare settings too, and exit.",
+        is_eager=True,
+        callback=_show_all,
+    ),
+]
 
 
 def with_settings(command: Command) -> Command:
@@ -43,11 +71,24 @@ def with_settings(command: Command) -> Command:
     The command must take `**settings`; an option that wasn't given comes as None.
     """
     signature = inspect.signature(command)
-    own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+    own = [_hidden(p) for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
     rows = sorted(SETTINGS.values(), key=lambda row: [*_PANELS].index(row.group))
     options = [_option(row) for row in rows if row.kind.name in _TYPES]
-    command.__signature__ = signature.replace(parameters=[*own, *options])  # type: ignore[attr-defined]
+    help_all = inspect.Parameter(
+        "help_all", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_HelpAll
+    )
+    command.__signature__ = signature.replace(parameters=[*own, *options, help_all])  # type: ignore[attr-defined]
     return command
+
+
+def _hidden(parameter: inspect.Parameter) -> inspect.Parameter:
+    """A command's own parameter, left out of `--help` where it is rarely needed."""
+    if parameter.name not in _RARE:
+        return parameter
+    kind, option = get_args(parameter.annotation)
+    option = copy(option)  # several commands share it
+    option.hidden = True
+    return parameter.replace(annotation=Annotated[kind, option])
 
 
 def _option(row: Setting) -> inspect.Parameter:
@@ -57,7 +98,12 @@ def _option(row: Setting) -> inspect.Parameter:
     bounds = f" ({row.range})" if row.range else ""
     many = row.kind.name in ("texts", "words", "ints")
     help_text = f"{row.description.removesuffix('.')}{bounds}{'; repeatable' * many}."
-    option = typer.Option(*names, help=help_text, rich_help_panel=_PANELS[row.group])
+    option = typer.Option(
+        *names,
+        help=help_text,
+        rich_help_panel=_PANELS[row.group],
+        hidden=row.name not in _EVERYDAY,
+    )
     return inspect.Parameter(
         row.name,
         inspect.Parameter.KEYWORD_ONLY,

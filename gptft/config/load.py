@@ -66,7 +66,7 @@ class ConfigFile:
         Raises:
             ConfigError: every problem, in the order of the file.
         """
-        found = sorted({*self.problems, *problems}, key=lambda problem: problem[0])
+        found = sorted(dict.fromkeys([*self.problems, *problems]), key=lambda problem: problem[0])
         if found or self.config is None:
             raise ConfigError(*(message for _, message in found))
         return self.config

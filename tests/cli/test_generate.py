@@ -267,8 +267,8 @@ class TestSettings:
     def test_wrong_ones_are_errors(self, run, args, words):
         assert words in error_of(run("-p", "fox", *args))
 
-    def test_the_help_shows_an_option_for_every_setting_that_a_line_can_hold(self):
-        text = CliRunner().invoke(app, ["generate", "--help"]).output
+    def test_all_of_the_help_shows_an_option_for_every_setting_that_a_line_can_hold(self):
+        text = CliRunner().invoke(app, ["generate", "--help-all"]).output
         flags = set(re.findall(r"--[a-z][a-z-]+", text))
         expected = {
             f"--{name.replace('_', '-')}"
@@ -276,9 +276,26 @@ class TestSettings:
             if row.kind.name not in ("weights", "decay")
         }
         assert expected <= flags
+        assert {"--template", "--chat", "--window", "--html", "--speed", "--dtype"} <= flags
         assert not {"--logit-bias", "--exponential-decay-length-penalty"} & flags
         plain = " ".join(text.replace("│", " ").split())
         assert "A strategy by name (gptft strategies lists them)" in plain
+
+    @pytest.mark.parametrize("command", ["generate", "predict"])
+    def test_the_help_shows_the_everyday_ones(self, command):
+        text = CliRunner().invoke(app, [command, "--help"]).output
+        flags = set(re.findall(r"(?<=│ )--[a-z][a-z-]+", text))
+        shared = {
+            "--prompt", "--strategy", "--config", "--set", "--cpu", "--json", "--max-new-tokens",
+            "--stop-strings", "--num-return-sequences", "--temperature", "--top-k", "--top-p",
+            "--min-p", "--seed", "--num-beams", "--repetition-penalty", "--no-repeat-ngram-size",
+            "--help-all", "--help",
+        }  # fmt: skip
+        own = {
+            "generate": {"--file", "--compare", "--why"},
+            "predict": {"--steps", "--top", "--with"},
+        }
+        assert flags == shared | own[command]
 
 
 class TestOptions:
