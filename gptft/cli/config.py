@@ -9,31 +9,23 @@ app = typer.Typer(no_args_is_help=True, help="Check a config, or show what it re
 
 @app.command()
 def check(config_file: ConfigFile, overrides: Overrides = []) -> None:
-    """Check every setting of CONFIG, its tokenizer and context, and that its texts are there.
+    """Check all that `gptft train` needs of CONFIG: settings, packages, model, tokenizer, texts.
 
-    All problems of the settings are named at once.
+    All problems are named at once.
     """
+    from gptft.api import check_config
     from gptft.console import result
-    from gptft.data.plan import check_average, plan_packing
-    from gptft.decoding.settings import check_strategies, resolve_settings
-    from gptft.documents.sources import find_texts
-    from gptft.models.source import expand_models, resolve_model
 
-    config = read_config(config_file, overrides)
-    resolve_settings(config.generation)
-    check_strategies(config.strategies)
-    found = ""
-    if config.data is not None:
-        names = [config.tokenizer.name] if config.tokenizer.name else []
-        if config.model.from_scratch is None:
-            others = (one.name for one in config.model.average_with)
-            names = [config.model.name, *expand_models(others)]
-        if all(resolve_model(name) is not None for name in names):  # a hub id may need the network
-            check_average(config.model, plan_packing(config).tokenizer)
-        texts = find_texts(config.data)
-        num_train, num_validation = texts.num_train, len(texts.texts) - texts.num_train
-        found = f" Files to train on: {num_train:,}, to validate on: {num_validation:,}."
-    result(f"{config_file}: every setting is right.{found}")
+    checked = check_config(config_file, overrides=overrides)
+    num_train, documents = checked.texts.num_train, checked.documents
+    num_held_out = len(checked.texts.texts) - num_train
+    found = f"Files to train on: {num_train:,}, to validate on: {num_held_out:,}."
+    if isinstance(share := checked.plan.data.validation, float):
+        found = f"Files to train on: {num_train:,}, of whose documents {share:.0%} are held out."
+        if documents is not None:
+            train, held_out = documents.train, documents.validation
+            found = f"Documents to train on: {train:,}, to validate on: {held_out:,}."
+    result(f"{config_file}: every setting is right. {found}")
 
 
 @app.command()

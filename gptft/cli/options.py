@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
     from gptft.config.sections import Config
-    from gptft.data.pack import Prepared
     from gptft.documents.scan import Progress
 
 ConfigFile = Annotated[
@@ -71,15 +70,6 @@ def read_generation_config(path: Path | None, overrides: Sequence[str]) -> "Conf
     if path is not None:
         return load_config(path, overrides=overrides)
     return default_config(overrides=overrides)
-
-
-def prepare_with_progress(config: "Config") -> "Prepared":
-    """Prepare the blocks of a config, with a bar on a terminal's stderr."""
-    from gptft.console import notice
-    from gptft.data.prepare import prepare_config
-
-    with progress_bar() as progress:
-        return prepare_config(config, progress=progress, notify=notice)
 
 
 @contextmanager

@@ -9,8 +9,7 @@ from gptft.cli.options import (
     AsJson,
     ConfigFile,
     Overrides,
-    prepare_with_progress,
-    read_config,
+    progress_bar,
 )
 from gptft.terminal.draw import Table
 from gptft.terminal.words import count
@@ -42,9 +41,11 @@ def train(
     as_json: AsJson = False,
 ) -> None:
     """Fine-tune a model on the texts of CONFIG, or train a new one."""
+    from gptft.api import read_config
+    from gptft.api.check import check_file
     from gptft.config.load import is_yaml
     from gptft.console import is_first_process, notice, result, result_json, stderr
-    from gptft.decoding.settings import resolve_settings
+    from gptft.data.prepare import prepare_blocks
     from gptft.errors import ConfigError
     from gptft.runs.read import read_facts
     from gptft.runs.run_folder import check_free
@@ -53,13 +54,14 @@ def train(
         raise ConfigError("--allow-change and --extend go with --resume. Add it.")
     if resume and overwrite:
         raise ConfigError("--resume continues a run, --overwrite replaces it. Give one of them.")
-    config = read_config(config_file, overrides)
+    file = read_config(config_file, overrides=overrides)
+    if file.problems:
+        check_file(file)  # which names these and all others
+    config = file.checked()
     named = config.training.get("output_dir")
     run_dir = Path(named or f"runs/{config_file.resolve().stem}").expanduser()
     earlier = read_facts(run_dir) if resume else None
-    if earlier is None:
-        check_free(run_dir, overwrite=overwrite)
-    elif earlier.get("state") == "done" and not extend:
+    if earlier is not None and earlier.get("state") == "done" and not extend:
         _complete_report(run_dir)
         steps = earlier["result"]["steps"]
         if as_json:
@@ -72,8 +74,11 @@ def train(
             f"No config: the recipe for a text, which `gptft config show {config_file}` prints. "
             "Change it with --set."
         )
-    settings = resolve_settings(config.generation)
-    prepared = prepare_with_progress(config)
+    checked = check_file(file)
+    if earlier is None:
+        check_free(run_dir, overwrite=overwrite)
+    with progress_bar() as progress:
+        prepared = prepare_blocks(checked.plan, progress=progress, notify=notice)
     for sentence in prepared.sentences():
         notice(sentence)
 
@@ -85,7 +90,7 @@ def train(
         config,
         store_dir=prepared.path,
         run_dir=run_dir,
-        sampler=make_sampler(settings),
+        sampler=make_sampler(checked.settings),
         console=stderr(),
         overwrite=overwrite,
         resume=Resume(tuple(allow_change), extend) if resume else None,

@@ -68,6 +68,10 @@ _COMPILE_MODES = (
     "max-autotune",
     "max-autotune-no-cudagraphs",
 )
+SLOW_BFLOAT16 = (
+    "needs bfloat16 instructions, which this CPU doesn't have: it would be 30 to 200 times slower "
+    "than in float32. Set training.bf16: false."
+)
 _DEBUG_OPTIONS = ("underflow_overflow", "tpu_metrics_debug")
 
 

@@ -16,6 +16,7 @@ from gptft.text.streams import content_suffix
 from gptft.tokenization.tokenizer import TextTokenizer, load_tokenizer
 
 DEFAULT_BLOCK_SIZE = 1024
+NO_DATA = "There is no data section. Set data.train to a text file or folder."
 _FORMAT = 2  # of the store; part of its address, so that an older gptft's store is never misread
 
 
@@ -107,7 +108,7 @@ def plan_packing(config: Config, *, cache_dir: Path | None = None) -> PackingPla
         ModelError: the tokenizer can't be opened.
     """
     if config.data is None:
-        raise ConfigError("There is no data section. Set data.train to a text file or folder.")
+        raise ConfigError(NO_DATA)
     sizes, tokenizer, num_embeddings = config.model.from_scratch, None, None
     if sizes is None:
         tokenizer = load_tokenizer(

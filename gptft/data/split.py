@@ -15,7 +15,7 @@ import numpy.typing as npt
 from gptft.config.sections import DataConfig
 from gptft.data.encoded_documents import DocumentRows, EncodedDocuments
 from gptft.documents.held_out import Mask, draw_validation
-from gptft.documents.sources import VALIDATION
+from gptft.documents.sources import VALIDATION, no_text_in
 from gptft.errors import DataError
 from gptft.tokenization.token_ids import TokenIds
 
@@ -93,9 +93,7 @@ class Split:
         start, stop = self._ranges.get(VALIDATION, (0, 0))
         self.num_validation, num_train = stop - start, self.num_documents - (stop - start)
         if not num_train:
-            files = sum(number != VALIDATION for number in numbers)
-            plural = "s, and no text in any of them" if files > 1 else ", and no text in it"
-            raise DataError(f"{data.train_names}: {files} file{plural}.")
+            raise no_text_in(data, num_files=sum(number != VALIDATION for number in numbers))
         held_out: Mask = np.zeros(self.num_documents, dtype=bool)
         held_out[start:stop] = True
         if isinstance(data.validation, float):

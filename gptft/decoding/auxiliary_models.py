@@ -6,13 +6,11 @@ from dataclasses import dataclass, field
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from gptft.decoding.settings import Settings
+from gptft.decoding.settings import MODEL_SETTINGS, Settings
 from gptft.errors import ConfigError
 from gptft.models.hub import find_model
 from gptft.models.load import load_auto_tokenizer, load_for_inference
 from gptft.models.precision import DtypeName
-
-_NAMING = ("assistant_model", "amateur_model", "expert_model", "antiexpert_model")
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,7 @@ def load_auxiliary_models(
     loaded = {} if loaded is None else loaded
     models: dict[str, PreTrainedModel] = {}
     assistant_tokenizer = None
-    for setting in _NAMING:
+    for setting in MODEL_SETTINGS:
         name = settings[setting]
         if name is None:
             continue

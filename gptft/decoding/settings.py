@@ -30,6 +30,10 @@ _DRAWN_SEEDS = 2**31
 _ALWAYS_SHOWN = ("max_new_tokens",)
 
 
+# Settings that name a model.
+MODEL_SETTINGS = ("assistant_model", "amateur_model", "expert_model", "antiexpert_model")
+
+
 @dataclass(frozen=True)
 class Settings:
     """Everything a text depends on besides model and prompt.

@@ -52,6 +52,12 @@ class FoundTexts:
     skipped: Mapping[str, int]
 
     @property
+    def num_bytes(self) -> int:
+        """The size of all files together; what is gone counts nothing."""
+        paths = (text.path for text in self.texts if text.path is not None)
+        return sum(path.stat().st_size for path in paths if path.exists())
+
+    @property
     def num_train(self) -> int:
         """How many of `texts` are the training split's."""
         return sum(text.number != VALIDATION for text in self.texts)
@@ -99,6 +105,12 @@ def find_texts(data: DataConfig) -> FoundTexts:
     if num_named_twice:
         skipped["named twice"] = num_named_twice
     return FoundTexts(texts, dict(skipped))
+
+
+def no_text_in(data: DataConfig, *, num_files: int) -> DataError:
+    """What to say where no file of the training split holds any text."""
+    plural = "s, and no text in any of them" if num_files > 1 else ", and no text in it"
+    return DataError(f"{data.train_names}: {num_files} file{plural}.")
 
 
 class _Finder:

@@ -4,6 +4,7 @@ What the hub client's cache holds is used without asking the network; only safet
 files are ever fetched.
 """
 
+from contextlib import suppress
 from pathlib import Path
 
 from gptft.errors import ModelError
@@ -48,7 +49,39 @@ def find_model(
             return files
         missing = "safetensors files, or not all of them" if with_weights else "tokenizer"
         problem = ModelError(f"it has no {missing}")
-    raise ModelError(
+    raise _unavailable(model, problem)
+
+
+def check_on_hub(model: str, *, revision: str | None = None) -> bool:
+    """Ask for a hub model that is to be loaded, and fetch nothing.
+
+    Returns:
+        whether its weights are in the cache already.
+
+    Raises:
+        ModelError: they aren't, and the hub can't be asked or has none that gptft reads.
+    """
+    from huggingface_hub import HfApi, snapshot_download
+
+    patterns = [*_TEXT_FILES, *_WEIGHTS]
+    with suppress(Exception):  # the hub's client raises a dozen unrelated types
+        folder = snapshot_download(
+            model, revision=revision, allow_patterns=patterns, local_files_only=True
+        )
+        if ModelFiles(model, Path(folder)).has_weights:
+            return True
+    try:
+        names = HfApi().list_repo_files(model, revision=revision)
+        if any(name.endswith(".safetensors") for name in names):
+            return False
+        problem: Exception = ModelError("it has no safetensors files")
+    except Exception as error:
+        problem = error
+    raise _unavailable(model, problem)
+
+
+def _unavailable(model: str, problem: Exception | None) -> ModelError:
+    return ModelError(
         f"{model}: no such folder here, and it can't be had from the model hub "
         f"({_first_line(problem)}). Check the name, or give a local model folder."
     )

@@ -24,6 +24,7 @@ from transformers import (
 from gptft.config.suggest import did_you_mean
 from gptft.errors import ConfigError, ModelError
 from gptft.models.average import average_weights, first_difference
+from gptft.models.check import too_small_vocabulary
 from gptft.models.hub import find_model
 from gptft.models.model_files import ModelFiles, context_length
 from gptft.models.precision import DtypeName, inference_dtype, training_dtype
@@ -155,10 +156,7 @@ def new_model(
     _check_fields(config, fields, section="model.from_scratch")
     asked = int(fields.get("vocab_size", vocab_size))
     if asked < vocab_size:
-        raise ConfigError(
-            f"model.from_scratch.vocab_size is {asked:,}, fewer than the tokenizer's "
-            f"{vocab_size:,} ids. Leave it out."
-        )
+        raise ConfigError(too_small_vocabulary(asked, vocab_size))
     special = dict.fromkeys(("eos_token_id", "bos_token_id", "pad_token_id"), eos_token_id)
     torch.manual_seed(seed)
     try:

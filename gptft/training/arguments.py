@@ -12,7 +12,7 @@ from transformers import TrainingArguments
 from gptft.config.suggest import did_you_mean
 from gptft.config.training_conflicts import conflicts
 from gptft.config.training_fields import OWN_FIELDS, OWN_OPTIMIZERS
-from gptft.config.training_needs import unmet_needs
+from gptft.config.training_needs import SLOW_BFLOAT16, unmet_needs
 from gptft.errors import ConfigError
 from gptft.models.precision import DtypeName, has_native_bfloat16, pick_device
 from gptft.training.fields import describe_fields
@@ -43,7 +43,8 @@ def training_arguments(
     device = pick_device(use_cpu=bool(training.get("use_cpu", False)))
     has_bfloat16 = has_native_bfloat16(device)
     if device.type == "cpu" and training.get("bf16"):
-        _check_cpu_bfloat16(has_bfloat16)
+        if not has_bfloat16:
+            raise ConfigError(f"training.bf16 {SLOW_BFLOAT16}")
         training["use_cpu"] = True  # else transformers takes bf16 for a GPU's
     ours: dict[str, Any] = {
         "logging_steps": 1 / _LOGS_A_RUN,
@@ -79,14 +80,6 @@ def training_arguments(
     if own_optimizer:
         args.optim = optim
     return args
-
-
-def _check_cpu_bfloat16(is_native: bool) -> None:
-    if not is_native:
-        raise ConfigError(
-            "training.bf16: this CPU has no bfloat16 instructions, and would be 30 to 200 times "
-            "slower with it than in float32. Set training.bf16: false."
-        )
 
 
 def _check_names(training: Mapping[str, Any]) -> None:

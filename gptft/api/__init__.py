@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gptft.api.check import CheckResult
     from gptft.config.load import ConfigFile
     from gptft.config.sections import Config
 
@@ -23,6 +24,21 @@ def read_config(path: Path, *, overrides: Sequence[str] = ()) -> "ConfigFile":
     from gptft.decoding.strategies import GENERATION
 
     return load.read_config(path, overrides=overrides, generation=GENERATION)
+
+
+def check_config(path: Path, *, overrides: Sequence[str] = ()) -> "CheckResult":
+    """Check all that `gptft train` needs of a config, without torch.
+
+    Args:
+        path: a YAML config, or a text file or folder to train on.
+        overrides: `section.key=value` each.
+
+    Raises:
+        ConfigError: every problem found, each with its place in the file.
+    """
+    from gptft.api.check import check_file
+
+    return check_file(read_config(path, overrides=overrides))
 
 
 def load_config(path: Path, *, overrides: Sequence[str] = ()) -> "Config":

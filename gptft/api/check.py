@@ -1,0 +1,164 @@
+"""A config as it was read -> all that would keep `gptft train` from running it, without torch."""
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from gptft.config.load import ConfigFile, Problem
+from gptft.config.sections import Config
+from gptft.config.source import KeyPath
+from gptft.config.training_needs import SLOW_BFLOAT16, unmet_needs
+from gptft.data.plan import NO_DATA, PackingPlan, check_average, plan_packing
+from gptft.decoding.settings import MODEL_SETTINGS, Settings, check_strategies, resolve_settings
+from gptft.documents.first_look import DocumentCounts, look_at_texts
+from gptft.documents.sources import FoundTexts, find_texts
+from gptft.errors import ConfigError, GptftError
+from gptft.models import machine
+from gptft.models.check import find_weights, model_problems, too_small_vocabulary
+
+T = TypeVar("T")
+
+_SETTING = re.compile(r"(?:model|tokenizer|data|training|generation|strategies)(?:\.\w+)+")
+_PACKED = 200_000  # bytes of text that are packed to see whether they can be
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """A config that `gptft train` can run.
+
+    Attributes:
+        config: the config itself.
+        plan: its tokenizer, opened, and how its texts are packed.
+        settings: by which its samples are generated.
+        texts: the files it names.
+        documents: how many documents they hold; None where only preparing can count them.
+    """
+
+    config: Config
+    plan: PackingPlan
+    settings: Settings
+    texts: FoundTexts
+    documents: DocumentCounts | None
+
+
+def check_file(file: ConfigFile) -> CheckResult:
+    """Check a config, and what it says of models, texts, packages and this machine.
+
+    Raises:
+        ConfigError: every problem found, each with its place in the file.
+    """
+    findings = _Findings(file)
+    result = _check(file.config, findings) if file.config is not None else None
+    file.checked(findings.problems)
+    if result is None:  # there is no result without a problem
+        raise ConfigError(f"{file.source.name} can't be checked.")
+    return result
+
+
+class _Findings:
+    """The problems of a config, each with its place."""
+
+    def __init__(self, file: ConfigFile) -> None:
+        self._file = file
+        self.problems: list[Problem] = []
+
+    def add(self, default: KeyPath, message: str) -> None:
+        """Add a problem at the setting its message begins with, or at `default`."""
+        named = _SETTING.match(message)
+        within = (*default[:-1], message.partition(" ")[0])
+        path = tuple(named[0].split(".")) if named else default
+        if within in self._file.source.marks:
+            path = within
+        self.problems.append(self._file.place(path, message))
+
+    def of(self, default: KeyPath, work: Callable[[], T]) -> T | None:
+        """What `work` gives; None, and its error added, where it fails."""
+        try:
+            return work()
+        except ConfigError as error:
+            for problem in error.problems:
+                self.add(default, problem)
+        except GptftError as error:
+            self.add(default, str(error))
+        return None
+
+
+def _check(config: Config, findings: _Findings) -> CheckResult | None:
+    """Add every problem to `findings`; the result, where all it is made of could be had."""
+    for name, message in (*unmet_needs(config.training), *_machine_problems(config)):
+        findings.add(("training", name), f"training.{name} {message}")
+    findings.of(("training", "output_dir"), lambda: _check_output_dir(config))
+    settings = findings.of(("generation", "strategy"), lambda: resolve_settings(config.generation))
+    findings.of(("strategies",), lambda: check_strategies(config.strategies))
+    if settings is not None and config.samples.prompts:
+        for name in filter(settings.values.get, MODEL_SETTINGS):
+            findings.of(("generation", name), partial(find_weights, settings.values[name]))
+    data = config.data
+    if data is None:
+        findings.add(("data",), NO_DATA)
+    masks = data is not None and data.isolate_documents
+    has_model = True
+    for path, message in model_problems(config.model, masks_documents=masks):
+        findings.add(path, message)
+        has_model = False
+    texts = findings.of(("data", "train"), partial(find_texts, data)) if data else None
+    if data is None or not has_model:
+        return None
+    plan = findings.of(("model", "name"), lambda: plan_packing(config))
+    if plan is None:
+        return None
+    findings.of(("model", "from_scratch"), lambda: _check_vocabulary(config, plan))
+    findings.of(("model", "average_with"), lambda: check_average(config.model, plan.tokenizer))
+    if texts is None or settings is None:
+        return None
+    documents = findings.of(("data", "train"), lambda: _look(texts, plan))
+    return CheckResult(config, plan, settings, texts, documents)
+
+
+def _look(texts: FoundTexts, plan: PackingPlan) -> DocumentCounts | None:
+    """Look at the texts, and pack few of them where that alone shows whether it can be done."""
+    documents = look_at_texts(texts, plan.data, cache_dir=plan.cache_dir)
+    is_open = plan.data.tail == "drop" or plan.tokenizer_train is not None
+    if documents is not None and is_open and texts.num_bytes <= _PACKED:
+        from gptft.data.prepare import prepare_blocks
+
+        prepare_blocks(plan)
+    return documents
+
+
+def _machine_problems(config: Config) -> Iterator[tuple[str, str]]:
+    """What the machine can't compute; fields of `training` and messages that follow their names."""
+    training = config.training
+    device = None if training.get("use_cpu") else machine.accelerator()
+    capability = machine.cuda_capability() if device == "cuda" else None
+    has_ampere = capability is not None and capability >= (8, 0)
+    if training.get("bf16"):
+        if device is None and not machine.cpu_has_bfloat16():
+            yield "bf16", SLOW_BFLOAT16
+        elif device == "cuda" and not has_ampere:
+            yield "bf16", "needs a GPU of compute capability 8.0. Set training.fp16: true instead."
+    if training.get("tf32") and not has_ampere:
+        yield "tf32", "needs a GPU of compute capability 8.0, and there is none. Leave it out."
+
+
+def _check_output_dir(config: Config) -> None:
+    named = config.training.get("output_dir")
+    if not named:
+        return
+    folder = Path(named).expanduser()
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"training.output_dir: {folder} is a file. Name another folder.")
+    parent = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not (parent.is_dir() and os.access(parent, os.W_OK)):
+        raise ConfigError(f"training.output_dir: {folder} can't be made. Name another folder.")
+
+
+def _check_vocabulary(config: Config, plan: PackingPlan) -> None:
+    sizes, training = config.model.from_scratch, plan.tokenizer_train
+    ids = plan.tokenizer.vocab_size if plan.tokenizer else training.vocab_size if training else 0
+    if sizes is not None and (asked := sizes.get("vocab_size", ids)) < ids:
+        raise ConfigError(too_small_vocabulary(asked, ids))

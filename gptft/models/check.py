@@ -1,0 +1,157 @@
+"""The `model` section of a config -> what would keep the model from being loaded or made.
+
+Reads JSON files and transformers' source; weights are only asked whether they are there.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from gptft.config.sections import ModelConfig
+from gptft.config.source import KeyPath
+from gptft.config.suggest import did_you_mean
+from gptft.errors import GptftError, ModelError
+from gptft.models.architectures import Architecture, find_architecture
+from gptft.models.hub import check_on_hub, find_model
+from gptft.models.model_files import ModelFiles
+from gptft.models.source import expand_models, resolve_model
+
+Problem = tuple[KeyPath, str]  # a setting, and a message that names it
+
+# Architectures whose attention ignores the positions by which documents are masked (5.23).
+_CANNOT_MASK = ("bloom", "opt")
+# Sizes that decide shapes of weights, under names that `attribute_map` knows for all architectures.
+_SIZES = ("hidden_size", "vocab_size", "intermediate_size", "n_inner", "num_key_value_heads")
+
+
+def model_problems(model: ModelConfig, *, masks_documents: bool) -> list[Problem]:
+    """Everything that is wrong with a model section.
+
+    Args:
+        model: the section.
+        masks_documents: whether documents are masked from each other.
+    """
+    problems: list[Problem] = []
+    model_type: Any = None
+    if model.from_scratch is not None:
+        model_type = model.from_scratch["model_type"]
+        problems += _new_model_problems(model.from_scratch)
+    else:
+        try:
+            files = find_weights(model.name, revision=model.revision)
+            model_type = files.config.get("model_type") if files else None
+            if files is not None and not isinstance(model_type, str):
+                raise ModelError(f"{files.folder}: its config.json names no model_type.")
+        except GptftError as error:
+            return [(("model", "name"), str(error))]
+        if files is not None:
+            problems += _override_problems(model.config_overrides, files)
+    try:
+        for name in expand_models(one.name for one in model.average_with):
+            find_weights(name)
+    except GptftError as error:
+        problems.append((("model", "average_with"), str(error)))
+    if masks_documents and model_type in _CANNOT_MASK:
+        why = f"data.isolate_documents: {model_type} can't mask documents. Use false."
+        problems.append((("data", "isolate_documents"), why))
+    return problems
+
+
+def find_weights(name: str, *, revision: str | None = None) -> ModelFiles | None:
+    """The files of a model with weights; None where they are on the hub and not yet here.
+
+    Raises:
+        ModelError: there is no such model, or it has no weights that gptft reads.
+    """
+    if resolve_model(name) is None and not check_on_hub(name, revision=revision):
+        return None
+    files = find_model(name, revision=revision)
+    if not any(files.folder.glob("*.safetensors")):
+        raise ModelError(
+            f"{files.folder} holds no .safetensors file, and gptft reads no other weights. "
+            "Save the model again with save_pretrained of a current transformers."
+        )
+    if not files.has_weights:
+        raise ModelError(f"{files.folder} lacks a .safetensors file that its index names.")
+    return files
+
+
+def too_small_vocabulary(asked: int, ids: int) -> str:
+    """What to say of a new model that has fewer embeddings than its tokenizer has ids."""
+    return (
+        f"model.from_scratch.vocab_size is {asked:,}, fewer than the tokenizer's {ids:,} ids. "
+        "Leave it out."
+    )
+
+
+def _new_model_problems(sizes: Mapping[str, Any]) -> Iterator[Problem]:
+    section, model_type = ("model", "from_scratch"), sizes["model_type"]
+    try:
+        architecture = find_architecture(model_type)
+        is_causal = architecture is None or architecture.is_causal
+    except LookupError:
+        architecture, is_causal = None, False
+    if not is_causal:
+        yield (
+            (*section, "model_type"),
+            f"model.from_scratch.model_type: transformers knows no {model_type!r}. "
+            "Take gpt2, llama, gpt_neox or another causal one.",
+        )
+    elif architecture is not None:
+        fields = {name: value for name, value in sizes.items() if name != "model_type"}
+        yield from _field_problems(fields, architecture, section)
+        yield from _head_problems(fields, architecture, section)
+
+
+def _override_problems(overrides: Mapping[str, Any], files: ModelFiles) -> Iterator[Problem]:
+    """Overrides that its config class doesn't have, or its weights don't fit."""
+    try:
+        architecture = find_architecture(files.config["model_type"]) if overrides else None
+    except LookupError:
+        architecture = None
+    if architecture is None:
+        return
+    section = ("model", "config_overrides")
+    yield from _field_problems(overrides, architecture, section)
+    yield from _head_problems({**files.config, **overrides}, architecture, section)
+    depth = architecture.aliases.get("num_hidden_layers", "num_hidden_layers")
+    fixed = {architecture.aliases.get(name, name) for name in _SIZES}
+    for name, value in overrides.items():
+        own, stored = architecture.aliases.get(name, name), architecture.value(files.config, name)
+        is_deeper = own == depth and isinstance(value, int) and value > (stored or 0)
+        if is_deeper or (own in fixed and value != stored):
+            yield (
+                (*section, name),
+                f"model.config_overrides.{name} is {value}, and the weights of {files.name} are "
+                f"made for {stored}. Leave it out.",
+            )
+
+
+def _field_problems(
+    fields: Mapping[str, Any], architecture: Architecture, section: tuple[str, ...]
+) -> Iterator[Problem]:
+    for name in fields:
+        if name not in architecture.names:
+            hint = did_you_mean(name, sorted(architecture.names))
+            full = ".".join((*section, name))
+            yield (*section, name), f"{full} is not a field of this model's config. {hint}".rstrip()
+
+
+def _head_problems(
+    fields: Mapping[str, Any], architecture: Architecture, section: tuple[str, ...]
+) -> Iterator[Problem]:
+    """Widths and heads must be whole numbers, and heads must divide the width."""
+    sizes = {}
+    for name in ("hidden_size", "num_attention_heads", "num_hidden_layers"):
+        own = architecture.aliases.get(name, name)
+        given = next((key for key in (own, name) if key in fields), own)
+        value = sizes[name] = architecture.value(fields, name)
+        is_whole = isinstance(value, int) and not isinstance(value, bool)
+        if given in fields and (not is_whole or value < 1):
+            full = ".".join((*section, given))
+            yield (*section, given), f"{full} must be a whole number from 1, not {value!r}."
+            return
+    width, heads, _ = sizes.values()
+    if width and heads and not architecture.value(fields, "head_dim") and width % heads:
+        name = architecture.aliases.get("num_attention_heads", "num_attention_heads")
+        full = ".".join((*section, name))
+        yield (*section, name), f"{full}: {heads} heads don't divide a width of {width}."

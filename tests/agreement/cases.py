@@ -1,0 +1,231 @@
+"""Configs, right and wrong, that `gptft config check` and `gptft train` must agree on."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+Sections = dict[str, Any]
+
+BASE: Sections = {
+    "model": {"name": "tiny"},
+    "data": {"train": "texts", "validation": 0.3, "block_size": 32},
+    "training": {
+        "max_steps": 2,
+        "per_device_train_batch_size": 1,
+        "save_strategy": "no",
+        "logging_steps": 1,
+        "use_cpu": True,
+    },
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A config.
+
+    Attributes:
+        sections: merged over `BASE`, a null removing a key.
+        wrong: a part of what is said; empty where the config is right.
+        crosses: whether it is about more than one setting, or about a package.
+        ignored: whether transformers itself would pass over the mistake.
+        text: the YAML file, where it isn't made of the sections.
+    """
+
+    sections: Sections = field(default_factory=dict)
+    wrong: str = ""
+    crosses: bool = False
+    ignored: bool = False
+    text: str | None = None
+
+    @property
+    def name(self) -> str:
+        """What pytest calls it."""
+        return str(self.sections if self.text is None else repr(self.text))[:100]
+
+
+def right(**training: Any) -> Case:
+    """A right `training` section."""
+    return Case({"training": training})
+
+
+def wrong(said: str, **training: Any) -> Case:
+    """A value that is wrong by itself."""
+    return Case({"training": training}, said)
+
+
+def cross(said: str, **training: Any) -> Case:
+    """Settings that don't go together, or need a package."""
+    return Case({"training": training}, said, crosses=True)
+
+
+def ignored(said: str, **training: Any) -> Case:
+    """A setting that would do nothing, which transformers doesn't say."""
+    return Case({"training": training}, said, crosses=True, ignored=True)
+
+
+EVERY_STEP = {"eval_strategy": "steps", "eval_steps": 1}
+BEST = {**EVERY_STEP, "save_strategy": "steps", "save_steps": 1, "load_best_model_at_end": True}
+PLATEAU = {**EVERY_STEP, "lr_scheduler_type": "reduce_lr_on_plateau"}
+NO_VALIDATION = {"data": {"validation": None}}
+TAIL = {"tail": "drop", "block_size": 64, "validation": None}
+SIZES = {"model_type": "gpt2", "n_layer": 1}
+
+RIGHT = (
+    Case(),
+    right(**EVERY_STEP),
+    right(**BEST),
+    right(**{**BEST, "eval_steps": 0.5, "save_steps": 0.5}),
+    right(**EVERY_STEP, save_strategy="best", metric_for_best_model="eval_perplexity"),
+    right(**PLATEAU, lr_scheduler_kwargs={"patience": 2, "factor": 0.5}),
+    right(**EVERY_STEP, lr_scheduler_type="greedy"),
+    right(lr_scheduler_type="cosine_with_min_lr", lr_scheduler_kwargs={"min_lr_rate": 0.1}),
+    right(lr_scheduler_type="cosine_with_min_lr", lr_scheduler_kwargs='{"min_lr": 1e-6}'),
+    right(lr_scheduler_type="polynomial", lr_scheduler_kwargs={"power": 2, "lr_end": 0.0}),
+    right(lr_scheduler_type="warmup_stable_decay", lr_scheduler_kwargs={"num_decay_steps": 1}),
+    right(optim="muon"),
+    right(optim="sgd", optim_args="momentum=0.9, nesterov=true"),
+    right(optim="adafactor"),
+    right(adam_beta1=0),
+    right(fp16=True),
+    right(activation_checkpointing=True, activation_checkpointing_kwargs={"use_reentrant": False}),
+    right(accelerator_config={"split_batches": True, "dispatch_batches": None}),
+    right(neftune_noise_alpha=5.0, label_smoothing_factor=0.1),
+    right(unlikelihood_weight=0.5, unlikelihood_ngram_size=2),
+    right(max_steps=-1, num_train_epochs=0.5, warmup_steps=0.5),
+    right(report_to=["none"], debug="underflow_overflow", full_determinism=True),
+    Case({"data": {"validation": None}, "samples": {"prompts": ["Буря"]}}),
+    Case({"data": {"train": ["poems.jsonl"], "text_field": "body", "validation": None}}),
+    Case({"data": {"train": "poems.jsonl", "template": "{title}\n{body}"}}),
+    Case(
+        {
+            "model": {"name": None, "from_scratch": SIZES},
+            "tokenizer": {"name": "tiny"},
+        }
+    ),
+    Case({"model": {"config_overrides": {"resid_pdrop": 0.1, "n_layer": 1}}}),
+)
+
+WRONG = (
+    wrong("training.learning_rte is not a setting. Did you mean", learning_rte=1e-3),
+    wrong("training.learning_rate must be a number", learning_rate="5e-5"),
+    wrong("training.seed must be at least 0", seed=-1),
+    wrong("training.max_steps 0 means no training", max_steps=0),
+    wrong("training.torch_empty_cache_steps must be at least 1", torch_empty_cache_steps=0),
+    wrong("training.neftune_noise_alpha must be at least 0", neftune_noise_alpha=-1.0),
+    wrong("training.lr_scheduler_type can't be", lr_scheduler_type="cosin"),
+    wrong(
+        "training.report_to can't be tensorbord. Did you mean tensorboard", report_to="tensorbord"
+    ),
+    wrong("training.report_to can't be None", report_to=None),
+    wrong("training.debug can't be nan", debug="nan"),
+    wrong("training.torch_compile_backend can't be", torch_compile_backend="inducter"),
+    wrong("training.output_dir: poems.jsonl is a file", output_dir="poems.jsonl"),
+    cross("training.logging_steps must be a whole number of steps", logging_steps=1.5),
+    cross("training.logging_steps 0 goes with", logging_steps=0),
+    Case({**NO_VALIDATION, "training": EVERY_STEP}, "needs a validation part", crosses=True),
+    Case(
+        {**NO_VALIDATION, "training": {"eval_on_start": True}},
+        "training.eval_on_start needs a validation part",
+        crosses=True,
+    ),
+    cross("needs a checkpoint for each evaluation", **{**BEST, "save_strategy": "epoch"}),
+    cross("training.save_steps, 3, to be a multiple", **{**BEST, "eval_steps": 2, "save_steps": 3}),
+    cross("best needs training.metric_for_best_model", **EVERY_STEP, save_strategy="best"),
+    cross("metric_for_best_model must be one of loss", **EVERY_STEP, metric_for_best_model="f1"),
+    cross("reduce_lr_on_plateau follows evaluations", lr_scheduler_type="reduce_lr_on_plateau"),
+    cross("factor must be below 1", **PLATEAU, lr_scheduler_kwargs={"factor": 2.0}),
+    cross("cosine_with_min_lr needs", lr_scheduler_type="cosine_with_min_lr"),
+    cross(
+        "with one of min_lr and min_lr_rate",
+        lr_scheduler_type="cosine_with_min_lr",
+        lr_scheduler_kwargs={"min_lr": 1e-6, "min_lr_rate": 0.1},
+    ),
+    cross("warmup_stable_decay needs", lr_scheduler_type="warmup_stable_decay"),
+    cross(
+        "lr_end is 1, and must be below training.learning_rate",
+        lr_scheduler_type="polynomial",
+        lr_scheduler_kwargs={"lr_end": 1},
+    ),
+    cross(
+        "num_cycle is not a setting. Did you mean num_cycles",
+        lr_scheduler_type="cosine",
+        lr_scheduler_kwargs={"num_cycle": 2},
+    ),
+    cross("must be a mapping", lr_scheduler_type="cosine", lr_scheduler_kwargs="num_cycles=2"),
+    ignored("has no effect with lr_scheduler_type: linear", lr_scheduler_kwargs={"num_cycles": 1}),
+    cross("training.fp16 can't go together with training.bf16", fp16=True, bf16=True),
+    cross("needs training.dataloader_num_workers", dataloader_prefetch_factor=2),
+    cross("needs training.dataloader_num_workers", dataloader_multiprocessing_context="fork"),
+    cross("x is not a setting", accelerator_config={"x": 1}),
+    cross("accelerator_config names 'a.json', which can't be read", accelerator_config="a.json"),
+    cross(
+        "x is not a setting",
+        activation_checkpointing=True,
+        activation_checkpointing_kwargs={"x": 1},
+    ),
+    cross("must be name=value", optim="sgd", optim_args="momentum"),
+    cross("momentum=abc", optim="sgd", optim_args="momentum=abc"),
+    cross("needs a momentum above 0", optim="sgd", optim_args="nesterov=true"),
+    ignored("optim_args has no effect", optim_args="beta3=0.9"),
+    ignored("optim_args has no effect", optim="muon", optim_args="momentum=0.9"),
+    ignored("optim_target_modules has no effect", optim_target_modules="all-linear"),
+    cross("needs the package bitsandbytes", optim="adamw_bnb_8bit"),
+    cross(
+        "needs the package galore_torch", optim="galore_adamw", optim_target_modules="all-linear"
+    ),
+    cross("needs the package schedulefree", optim="schedule_free_adamw"),
+    cross("needs the package torchao", optim="adamw_torch_8bit"),
+    cross("tensorboard needs the package tensorboard", report_to="tensorboard"),
+    cross("wandb needs the package wandb", report_to=["wandb"]),
+    cross("training.use_liger_kernel needs the package liger_kernel", use_liger_kernel=True),
+    cross("training.deepspeed needs the package deepspeed", deepspeed={"train_batch_size": 1}),
+    cross("training.fsdp needs several processes", fsdp="full_shard"),
+    cross("training.ddp_backend needs several processes", ddp_backend="gloo"),
+    cross("training.push_to_hub needs the model hub", push_to_hub=True),
+    ignored(
+        "can't go together with training.unlikelihood_weight", unlikelihood_weight=1, fp16=True
+    ),
+    ignored("has no effect without training.unlikelihood_weight", unlikelihood_ngram_size=2),
+    Case(text="", wrong="There is no data section"),
+    Case(text="training:\n  max_steps: 1\n", wrong="There is no data section"),
+    Case({"data": {"train": "tekst"}}, "tekst: no such file or folder"),
+    Case({"data": {"train": "empty.txt", "validation": None}}, "empty.txt: 1 file, and no text"),
+    Case({"data": {"train": "texts/0.txt"}}, "data.validation: 0.3 needs at least 2 documents"),
+    Case({"data": {"train": "poems.jsonl"}}, "has no field 'text'"),
+    Case({"data": {"train": "poems.jsonl", "template": "{head}"}}, "head"),
+    Case({"data": {"block_size": 128}}, "more than the model's context of 64"),
+    Case({"data": {"train": "texts/1.txt", **TAIL}}, "data.tail is 'drop'"),
+    Case({"data": {"isolate_documents": True}, "model": {"name": "opt"}}, "can't mask documents"),
+    Case({"model": {"name": "no/such-model"}}, "no/such-model: no such folder here"),
+    Case({"model": {"name": "weightless"}}, "holds no .safetensors file"),
+    Case({"model": {"name": "unfinished"}}, "is a run that has no finished model"),
+    Case({"model": {"config_overrides": {"resid_drop": 0.1}}}, "resid_drop is not a field"),
+    Case({"model": {"config_overrides": {"n_layer": 3}}}, "config_overrides.n_layer is 3"),
+    Case({"model": {"config_overrides": {"n_embd": 64}}}, "config_overrides.n_embd is 64"),
+    Case({"model": {"average_with": ["weightless"]}}, "holds no .safetensors file"),
+    Case(
+        {
+            "model": {"name": None, "from_scratch": {"model_type": "gpt3"}},
+            "tokenizer": {"name": "tiny"},
+        },
+        "transformers knows no 'gpt3'",
+    ),
+    Case(
+        {
+            "model": {
+                "name": None,
+                "from_scratch": {"model_type": "gpt2", "n_embd": 30, "n_head": 4},
+            },
+            "tokenizer": {"name": "tiny"},
+        },
+        "4 heads don't divide a width of 30",
+    ),
+    Case(
+        {
+            "model": {"name": None, "from_scratch": {"model_type": "llama", "vocab_size": 100}},
+            "tokenizer": {"name": "tiny"},
+        },
+        "vocab_size is 100, fewer than the tokenizer's",
+    ),
+    Case({"generation": {"temprature": 0.3}}, "generation.temprature is not a setting"),
+    Case({"generation": {"strategy": "bean"}}, "bean"),
+)

@@ -1,0 +1,116 @@
+"""What `gptft config check` calls right, `gptft train` runs; what it calls wrong, it refuses."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gptft.cli.config import check
+from gptft.cli.train import train
+from gptft.config.source import dump_yaml
+from gptft.errors import GptftError
+from gptft.training import arguments
+from tests.agreement.cases import BASE, RIGHT, WRONG, Case, Sections
+
+RUN = "runs/my"
+
+
+@pytest.fixture
+def place(tmp_path: Path, tiny_model_dir: Path, corpus_dir: Path, in_tmp: Path) -> Path:
+    """A folder with models and texts of all kinds, which the test runs in."""
+    Path("tiny").symlink_to(tiny_model_dir)
+    for name, kept in (
+        ("weightless", ("config.json", "tokenizer.json", "tokenizer_config.json")),
+        ("opt", ("tokenizer.json", "tokenizer_config.json", "model.safetensors")),
+    ):
+        Path(name).mkdir()
+        for file in kept:
+            Path(name, file).symlink_to(tiny_model_dir / file)
+    Path("opt/config.json").write_text('{"model_type": "opt"}', encoding="utf-8")
+    Path("unfinished").mkdir()
+    Path("unfinished/run.json").write_text("{}", encoding="utf-8")
+    records = [{"title": "Зима", "body": "Снег идёт."}, {"title": "Лето", "body": "Тепло и пыль."}]
+    lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+    Path("poems.jsonl").write_text(lines, encoding="utf-8")
+    Path("empty.txt").write_text("\n", encoding="utf-8")
+    return tmp_path
+
+
+def merged(sections: Sections) -> Sections:
+    """`BASE` with some sections over it; a null removes a setting."""
+    whole = {name: dict(BASE.get(name, {})) for name in (*BASE, *sections)}
+    for name, section in sections.items():
+        whole[name] |= section
+        whole[name] = {key: value for key, value in whole[name].items() if value is not None}
+    return {**whole, "training": whole["training"] | _nulls(sections.get("training", {}))}
+
+
+def _nulls(training: dict[str, Any]) -> dict[str, Any]:
+    return {name: None for name, value in training.items() if value is None}
+
+
+def written(case: Case) -> Path:
+    path = Path("my.yaml")
+    text = dump_yaml(merged(case.sections)) if case.text is None else case.text
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def said(command: Any, path: Path) -> str:
+    """Why a command refuses a config; empty where it doesn't."""
+    try:
+        command(path)
+    except GptftError as error:
+        return str(error) if error.exit_code == 2 else f"exit code {error.exit_code}"
+    return ""
+
+
+@pytest.mark.parametrize("case", RIGHT, ids=lambda case: case.name)
+def test_what_is_right_trains(case: Case, place: Path, capsys: pytest.CaptureFixture[str]):
+    path = written(case)
+    assert said(check, path) == ""
+    assert "every setting is right" in capsys.readouterr().out
+    assert said(train, path) == ""
+    assert json.loads(Path(RUN, "run.json").read_text(encoding="utf-8"))["state"] == "done"
+
+
+@pytest.mark.parametrize("case", WRONG, ids=lambda case: case.name)
+def test_what_is_wrong_is_refused_by_both_in_the_same_words(case: Case, place: Path):
+    path = written(case)
+    problem = said(check, path)
+    assert case.wrong in problem
+    for line in problem.splitlines():
+        assert re.match(r"my\.yaml(:\d+:\d+)?  \S", line), line
+    assert said(train, path) == problem
+    assert not Path(RUN).exists()
+
+
+@pytest.mark.parametrize(
+    "case",
+    [case for case in WRONG if case.crosses and not case.ignored],
+    ids=lambda case: case.name,
+)
+def test_without_the_check_it_would_fail_in_training(
+    case: Case, place: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """No check is stricter than what it stands for."""
+    monkeypatch.setattr("gptft.config.load.training_problems", lambda values, **kwargs: [])
+    monkeypatch.setattr("gptft.api.check.unmet_needs", lambda training: [])
+    for name in ("conflicts", "unmet_needs"):
+        monkeypatch.setattr(arguments, name, lambda training, **kwargs: [])
+    with pytest.raises(Exception):  # noqa: B017, PT011
+        train(written(case))
+
+
+def test_all_problems_are_named_at_once_in_the_order_of_the_file(place: Path):
+    text = (
+        "model:\n  name: weightless\ndata:\n  train: nowhere\n  validation: 0.1\n"
+        "training:\n  seed: -1\n  report_to: wandb\n  load_best_model_at_end: true\n"
+        "  eval_strategy: steps\n  lr_scheduler_type: cosine_with_min_lr\n"
+        "generation:\n  strategy: no such\n"
+    )
+    lines = said(check, written(Case(text=text))).splitlines()
+    places = [int(line.split(":")[1]) for line in lines]
+    assert places == [2, 4, 7, 8, 9, 11, 13]
