@@ -96,7 +96,7 @@ def test_prepare_takes_a_text_itself(in_tmp: Path, corpus_dir: Path, tiny_model_
 def test_config_check_show_and_schema(config_file: Path):
     result = invoke("config", "check", str(config_file))
     assert result.stdout.splitlines() == [
-        f"{config_file}: every setting is right. Files to train on: 4, to validate on: 0."
+        f"{config_file}: every setting is right. Documents to train on: 3, to validate on: 1."
     ]
     shown = invoke("config", "show", str(config_file), "--set", "data.tail=drop")
     assert "  tail: drop" in shown.stdout.splitlines()
