@@ -1,10 +1,8 @@
-import json
 from pathlib import Path
 
 import pytest
 
 from gptft.errors import ModelError
-from gptft.models.model_files import ModelFiles, context_length
 from gptft.models.source import expand_models, resolve_model
 
 
@@ -46,44 +44,6 @@ def test_a_file_that_is_no_model_is_said(in_tmp: Path):
     (in_tmp / "weights.bin").write_bytes(b"")
     with pytest.raises(ModelError, match="is a file"):
         resolve_model("weights.bin")
-
-
-@pytest.mark.parametrize(
-    ("config", "context"),
-    [
-        ({"n_positions": 1024, "n_ctx": 512}, 1024),
-        ({"max_position_embeddings": 2048}, 2048),
-        ({"n_ctx": 512}, 512),
-        ({}, None),
-        ({"n_positions": None}, None),
-    ],
-)
-def test_the_context_is_found_under_each_architectures_name(
-    config: dict[str, object], context: int | None
-):
-    assert context_length(config) == context
-
-
-def test_a_broken_json_is_named(tmp_path: Path):
-    path = tmp_path / "config.json"
-    assert ModelFiles("a", tmp_path).config == {}
-    path.write_text("{", encoding="utf-8")
-    with pytest.raises(ModelError, match=r"config\.json is not readable .*line 1 column 2"):
-        ModelFiles("a", tmp_path).json("config.json")
-    path.write_text(json.dumps([1]), encoding="utf-8")
-    with pytest.raises(ModelError, match="holds a JSON list"):
-        ModelFiles("a", tmp_path).json("config.json")
-
-
-def test_a_json_file_is_read_once(tmp_path: Path):
-    path = tmp_path / "config.json"
-    path.write_text('{"n_layer": 2}', encoding="utf-8")
-    files = ModelFiles("a", tmp_path / "tokenizer.json")
-    (tmp_path / "tokenizer.json").write_text("{}", encoding="utf-8")
-    assert files.config == {"n_layer": 2}
-    path.unlink()
-    assert files.config == {"n_layer": 2}
-    assert ModelFiles("a", tmp_path).config == {}
 
 
 def test_a_glob_of_models_is_the_folders_it_matches(in_tmp: Path):
