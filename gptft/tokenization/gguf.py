@@ -66,7 +66,7 @@ def open_gguf(path: Path) -> FileTokenizer:
             can't be rebuilt exactly.
     """
     try:
-        return _rebuild(read_gguf_header(path), path)
+        return _rebuild(read_gguf_header(path))
     except _DamagedError as error:
         raise ModelError(f"{path} {error}.") from None
 
@@ -150,7 +150,7 @@ class _Reader:
         return self._file.read(length)
 
 
-def _rebuild(pairs: Mapping[str, Any], path: Path) -> FileTokenizer:
+def _rebuild(pairs: Mapping[str, Any]) -> FileTokenizer:
     kind = pairs.get("tokenizer.ggml.model")
     if kind is None:
         raise _DamagedError("holds no tokenizer: tokenizer.ggml.model is not in its header")
