@@ -41,7 +41,7 @@ def batch_context(
         eos=loaded.special.eos,
         input_ids=input_ids.to(device),
         attention_mask=attention_mask.to(device),
-        auxiliary_models=loaded.others.models,
+        auxiliary_models=loaded.auxiliary.models,
         rows=rows,
     )
 
@@ -105,7 +105,7 @@ def _explained_errors(loaded: LoadedModel) -> Iterator[None]:
     try:
         yield
     except IndexError:
-        if loaded.others.assistant_tokenizer is None:
+        if loaded.auxiliary.assistant_tokenizer is None:
             raise
         raise ConfigError(
             "assistant_model can't see so long a text: its own tokenizer makes more tokens of it "
@@ -172,9 +172,9 @@ def _drafting(
     assistant = settings.row.draft(settings, batch)
     values = config.to_dict() | settings.row.draft_fields(settings)
     drafts: dict[str, Any] = {"assistant_model": assistant}
-    if loaded.others.assistant_tokenizer is not None:
+    if loaded.auxiliary.assistant_tokenizer is not None:
         drafts["tokenizer"] = loaded.tokenizer
-        drafts["assistant_tokenizer"] = loaded.others.assistant_tokenizer
+        drafts["assistant_tokenizer"] = loaded.auxiliary.assistant_tokenizer
     with _only(GenerationConfig.from_dict(values), assistant):
         yield drafts
 

@@ -106,8 +106,8 @@ def load_model(
         ModelError: a model can't be found or read.
     """
     model, tokenizer = open_model(model_name, dtype=dtype, revision=revision, use_cpu=use_cpu)
-    others = load_auxiliary_models(settings, tokenizer, device=model.device, dtype=dtype)
-    return LoadedModel(model, tokenizer, special_tokens(model, tokenizer), others)
+    auxiliary = load_auxiliary_models(settings, tokenizer, device=model.device, dtype=dtype)
+    return LoadedModel(model, tokenizer, special_tokens(model, tokenizer), auxiliary)
 
 
 def generate(
@@ -200,18 +200,17 @@ def make_sampler(settings: Settings) -> Sampler:
     if "num_return_sequences" in settings.values:
         settings = settings.changed(num_return_sequences=1)
     settings = replace(settings, seed=settings.seed or 0)
-    others: dict[torch.device, AuxiliaryModels] = {}
+    auxiliary: dict[torch.device, AuxiliaryModels] = {}
 
     def sample(
         model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str]
     ) -> list[str]:
-        if model.device not in others:
-            auxiliary = load_auxiliary_models(
-                settings, tokenizer, device=model.device, dtype="auto"
+        device, special = model.device, special_tokens(model, tokenizer)
+        if device not in auxiliary:
+            auxiliary[device] = load_auxiliary_models(
+                settings, tokenizer, device=device, dtype="auto"
             )
-            others[model.device] = auxiliary
-        special = special_tokens(model, tokenizer)
-        loaded = LoadedModel(model, tokenizer, special, others[model.device])
+        loaded = LoadedModel(model, tokenizer, special, auxiliary[device])
         return [text.continuation for text in generate(loaded, prompts, settings=settings)]
 
     return sample
@@ -224,7 +223,7 @@ def encode_chat(loaded: LoadedModel, prompts: Sequence[str]) -> list[list[int]]:
         ConfigError: the tokenizer has no chat template.
     """
     tokenizer = loaded.tokenizer
-    if not getattr(tokenizer, "chat_template", None):
+    if not tokenizer.chat_template:
         raise ConfigError(
             "This model's tokenizer has no chat template: it was never tuned to hold a "
             "conversation. Leave --chat out; --template dialogue frames a prompt for any model."
@@ -292,29 +291,30 @@ def _generated(
     loaded: LoadedModel,
     prompt: str,
     prompt_ids: Sequence[int],
-    row: Sequence[int],
+    ids: Sequence[int],
     *,
     settings: Settings,
     given: Sequence[int],
 ) -> Generated:
-    """Cut a row at its EOS, behind which there is padding, or before a stop string; decode it.
+    """Cut new ids at EOS, behind which there is padding, or before a stop string; decode them.
 
     `given` are the prompt's ids before its last token was healed.
     """
 
-    def read(ids: Sequence[int]) -> str:
+    def read(new_ids: Sequence[int]) -> str:
         if list(prompt_ids) == list(given):
-            return continuation(loaded.tokenizer, prompt_ids, ids)
-        healed = continuation(loaded.tokenizer, given[:-1], [prompt_ids[-1], *ids])
-        return healed[_length_of_last(loaded, given) :]
+            return continuation(loaded.tokenizer, prompt_ids, new_ids)
+        healed = continuation(loaded.tokenizer, given[:-1], [prompt_ids[-1], *new_ids])
+        last = continuation(loaded.tokenizer, given[:-1], given[-1:])  # what healing replaced
+        return healed[len(last) :]
 
-    end = next((i for i, token in enumerate(row) if token in loaded.special.eos), None)
-    new_ids = row[:end]
+    end = next((i for i, token in enumerate(ids) if token in loaded.special.eos), None)
+    new_ids = ids[:end]
     text = read(new_ids)
     cut = cut_at(text, stops := settings["stop_strings"])
-    if len(cut) < len(text):  # other rows were longer: what follows is padding, or not asked for
+    if len(cut) < len(text):  # other texts of the batch were longer
         starts = (new_ids[:length] for length in range(len(new_ids) + 1))
-        new_ids = next(ids for ids in starts if any(stop in read(ids) for stop in stops))
+        new_ids = next(one for one in starts if any(stop in read(one) for stop in stops))
     stopped: Literal["eos", "length", "stop_string"] = "length" if end is None else "eos"
     return Generated(
         prompt=prompt,
@@ -324,11 +324,6 @@ def _generated(
         stopped="stop_string" if len(cut) < len(text) else stopped,
         settings=settings,
     )
-
-
-def _length_of_last(loaded: LoadedModel, ids: Sequence[int]) -> int:
-    """Characters that the last token adds to a prompt."""
-    return len(continuation(loaded.tokenizer, ids[:-1], ids[-1:]))
 
 
 def _pick(loaded: LoadedModel, drawn: list[Generated], settings: Settings) -> list[Generated]:

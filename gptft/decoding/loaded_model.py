@@ -22,13 +22,13 @@ class LoadedModel:
         model: in eval mode.
         tokenizer: its tokenizer.
         special: their special ids.
-        others: the auxiliary models that settings name.
+        auxiliary: the models that settings name.
     """
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     special: SpecialTokens
-    others: AuxiliaryModels = field(default_factory=AuxiliaryModels)
+    auxiliary: AuxiliaryModels = field(default_factory=AuxiliaryModels)
 
     @cached_property
     def vocabulary(self) -> Vocabulary:

@@ -110,7 +110,7 @@ def _loader(main: "LoadedModel", *, dtype: "DtypeName") -> Callable[[Settings], 
         load_auxiliary_models, tokenizer=main.tokenizer, device=main.model.device, dtype=dtype,
         loaded={},
     )  # fmt: skip
-    return lambda settings: replace(main, others=load(settings))
+    return lambda settings: replace(main, auxiliary=load(settings))
 
 
 def _result(
