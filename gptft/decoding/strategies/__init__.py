@@ -33,6 +33,7 @@ from gptft.decoding.strategies import (
     length,
     lookahead,
     mirostat,
+    p_less,
     prompt_lookup,
     quadratic_smoothing,
     regex,
@@ -56,9 +57,10 @@ METHODS: tuple[define.Method, ...] = tuple(
     module.METHOD
     for module in (
         length, repetition, tokens, greedy, temperature, stock_cuts, top_n_sigma, top_a, tail_free,
-        dynamic_temperature, quadratic_smoothing, xtc, mirostat, frequency, dry, beam, diverse_beam,
-        constrained_beam, stochastic_beam, choices, regex, contrastive, dola, contrastive_decoding,
-        dexperts, guidance, assisted, prompt_lookup, lookahead, watermark, synthid, best_of,
+        dynamic_temperature, quadratic_smoothing, p_less, xtc, mirostat, frequency, dry, beam,
+        diverse_beam, constrained_beam, stochastic_beam, choices, regex, contrastive, dola,
+        contrastive_decoding, dexperts, guidance, assisted, prompt_lookup, lookahead, watermark,
+        synthid, best_of,
     )
 )  # fmt: skip
 
