@@ -306,6 +306,27 @@ def bend_by(bend: "Callable[..., Tensor]", **settings: Any) -> Process:
     return lambda input_ids, scores: bend(scores.float(), **settings)
 
 
+class LastStep:
+    """The log-probabilities of the step before, to tell how likely the token drawn was."""
+
+    def __init__(self) -> None:
+        self._before: tuple[Tensor, Tensor] | None = None
+
+    def drawn(self, input_ids: "Tensor") -> "Tensor | None":
+        """The log-probability of the last token of each row, shape (B, 1).
+
+        Returns:
+            None where ids (B, T) aren't those of the step before and one more a row: a new text.
+        """
+        if self._before is None or not self._before[0].equal(input_ids[:, :-1]):
+            return None
+        return self._before[1].gather(-1, input_ids[:, -1:])
+
+    def remember(self, input_ids: "Tensor", log_probs: "Tensor") -> None:
+        """Keep the log-probabilities (B, V) of the tokens that may follow ids (B, T)."""
+        self._before = (input_ids.clone(), log_probs)
+
+
 def words_of(prompt: str) -> list[str]:
     """The words of a prompt, of which a comparison makes what a strategy needs."""
     return re.findall(r"\w+", prompt)

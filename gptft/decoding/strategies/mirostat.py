@@ -95,21 +95,21 @@ class _Steering:
     def __init__(self, *, tau: float, eta: float) -> None:
         self._tau = tau
         self._eta = eta
-        self._before: tuple[Tensor, Tensor, Tensor] | None = None
+        self._mu: Tensor | None = None
+        self.last = define.LastStep()
 
     def mu_after(self, input_ids: "Tensor") -> "Tensor":
         """The bits of each row, shape (B, 1), after ids of shape (B, T)."""
-        import torch
-
-        if self._before is None or not torch.equal(self._before[0], input_ids[:, :-1]):
-            return torch.full((len(input_ids), 1), 2 * self._tau, device=input_ids.device)
-        _, mu, log_probs = self._before
-        surprise = -log_probs.gather(-1, input_ids[:, -1:]) / _LN2
-        return (mu - self._eta * (surprise - self._tau)).where(surprise.isfinite(), mu)
-
-    def remember(self, input_ids: "Tensor", *, mu: "Tensor", log_probs: "Tensor") -> None:
-        """Keep the log-probabilities of the tokens that may be drawn next, shape (B, V)."""
-        self._before = (input_ids.clone(), mu, log_probs)
+        drawn = self.last.drawn(input_ids)
+        if drawn is None or self._mu is None:
+            mu = input_ids.new_ones(len(input_ids), 1).float() * 2 * self._tau
+        else:
+            surprise = -drawn / _LN2
+            mu = (self._mu - self._eta * (surprise - self._tau)).where(
+                surprise.isfinite(), self._mu
+            )
+        self._mu = mu
+        return mu
 
 
 class MirostatWarper:
@@ -128,7 +128,7 @@ class MirostatWarper:
         logits = scores.float()
         mu = self._steering.mu_after(input_ids)
         kept = define.cut(logits, mirostat_keeps(logits.log_softmax(-1), mu))
-        self._steering.remember(input_ids, mu=mu, log_probs=kept.log_softmax(-1))
+        self._steering.last.remember(input_ids, kept.log_softmax(-1))
         return kept
 
 
@@ -155,7 +155,7 @@ class MirostatV1Warper:
         order = logits.argsort(dim=-1, descending=True, stable=True)
         ranks = torch.arange(logits.shape[-1], device=logits.device).expand_as(order)
         keeps = torch.zeros_like(order, dtype=torch.bool).scatter(-1, order, ranks < k)
-        self._steering.remember(input_ids, mu=mu, log_probs=define.cut(log_probs, keeps))
+        self._steering.last.remember(input_ids, define.cut(log_probs, keeps))
         return define.cut(logits, keeps)
 
 
