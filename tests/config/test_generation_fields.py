@@ -200,6 +200,8 @@ EDGES = [
     ("mirostat_tau", [1e-9], [0]),
     ("mirostat_eta", [1e-9, 1], [0, 1.1]),
     ("mirostat_m", [2], [1]),
+    ("adaptive_target", [0, 1], [-0.1, 1.1]),
+    ("adaptive_decay", [0, 0.99], [-0.1, 1.0]),
     ("seed", [0, 2**32 - 1], [-1, 2**32]),
     ("repetition_penalty", [1e-9, 9], [0, -1]),
     ("encoder_repetition_penalty", [1e-9, 9], [0, -1]),

@@ -14,6 +14,7 @@ from annotated_types import MinLen
 from gptft.config.settings import Kind, Setting
 from gptft.config.suggest import did_you_mean
 from gptft.decoding.strategies import (
+    adaptive_p,
     assisted,
     beam,
     best_of,
@@ -57,8 +58,8 @@ METHODS: tuple[define.Method, ...] = tuple(
     module.METHOD
     for module in (
         length, repetition, tokens, greedy, temperature, stock_cuts, top_n_sigma, top_a, tail_free,
-        dynamic_temperature, quadratic_smoothing, p_less, xtc, mirostat, frequency, dry, beam,
-        diverse_beam, constrained_beam, stochastic_beam, choices, regex, contrastive, dola,
+        dynamic_temperature, quadratic_smoothing, p_less, xtc, mirostat, adaptive_p, frequency, dry,
+        beam, diverse_beam, constrained_beam, stochastic_beam, choices, regex, contrastive, dola,
         contrastive_decoding, dexperts, guidance, assisted, prompt_lookup, lookahead, watermark,
         synthid, best_of,
     )
