@@ -300,7 +300,7 @@ def _process(
     cut = torch.full_like(logits[0], -1, dtype=torch.long)
     kept = []
     for number, (name, processor) in enumerate(processors):
-        before = scores[0] > -torch.inf
+        before = scores[0] > -torch.inf  # (V,)
         probabilities = log_probabilities(scores)[0].exp()
         # A processor may write into what it is given.
         scores = processor(input_ids, scores.clone()).float()

@@ -228,9 +228,9 @@ def _token_scores(
     num_runners_up: int,
 ) -> Iterator[TokenScore]:
     """Logits of shape (t, V), log-probabilities of shape (t, V) or None, ids of shape (t,)."""
-    logprobs = logits.log_softmax(-1)
-    own = logprobs.gather(-1, targets[:, None])
-    ranks = (logprobs > own).sum(-1) + 1
+    logprobs = logits.log_softmax(-1)  # (t, V)
+    own = logprobs.gather(-1, targets[:, None])  # (t, 1)
+    ranks = (logprobs > own).sum(-1) + 1  # (t,)
     best = logprobs.topk(min(num_runners_up + 1, logprobs.shape[-1]), dim=-1)
     after = after_best = None
     if processed is not None:

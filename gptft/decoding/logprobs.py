@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
 from gptft.decoding.cached_model import CachedModel
@@ -58,13 +59,11 @@ def _batch_logprobs(
     model: PreTrainedModel, sequences: Sequence[Sequence[int]], *, starts: Sequence[int]
 ) -> list[float]:
     """`sequence_logprobs` of sequences that go through the model together."""
-    device, longest = model.device, max(map(len, sequences))
+    device = model.device
     ends = torch.tensor([[len(ids)] for ids in sequences], device=device)  # (B, 1)
     begins = torch.tensor([[start] for start in starts], device=device)
-    ids = torch.tensor(
-        [[*ids, *[0] * (longest - len(ids))] for ids in sequences], device=device
-    )  # (B, T)
-    places = torch.arange(longest, device=device)
+    ids = pad_sequence([torch.tensor(ids) for ids in sequences], batch_first=True).to(device)
+    places = torch.arange(ids.shape[1], device=device)  # (T,)
     counted = (places >= begins) & (places < ends)  # (B, T)
     total = torch.zeros(len(sequences), dtype=torch.float64)  # not every device has float64
     for first, logits in chunked_logits(
@@ -85,7 +84,7 @@ def check_logits(logits: torch.Tensor) -> None:
     """
     if torch.isnan(logits).any():
         raise ModelError(
-            "The model's logits are not numbers. Its training went astray, or its dtype is too "
+            "The model's logits are not numbers. Its training diverged, or its dtype is too "
             "narrow: try --dtype float32."
         )
 

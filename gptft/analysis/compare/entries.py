@@ -10,7 +10,7 @@ from typing import Any
 from gptft.analysis.compare.results import StrategyEntry
 from gptft.config.settings import read_settings
 from gptft.config.suggest import did_you_mean
-from gptft.decoding.settings import resolve_settings
+from gptft.decoding.settings import MODEL_SETTINGS, resolve_settings
 from gptft.decoding.strategies import (
     GENERATION,
     SETTINGS,
@@ -25,7 +25,6 @@ from gptft.decoding.strategies.define import Strategy
 from gptft.errors import ConfigError
 from gptft.terminal.words import short_value
 
-MODELS = tuple(name for name in SETTINGS if name.endswith("_model"))
 _ONE_TEXT = "num_return_sequences"
 
 
@@ -202,7 +201,7 @@ def _stand_ins(strategy: Strategy, *, base_model: str | None, prompt: str) -> di
 def _wanting(strategy: Strategy) -> str:
     """Why a strategy is left out that needs what nobody gave."""
     needs = f"It needs {' or '.join(strategy.needs)}"
-    if any(name in MODELS for name in strategy.needs):
+    if any(name in MODEL_SETTINGS for name in strategy.needs):
         return (
             f"{needs}. The base that a model was tuned from would stand in, and none is known of "
             "this one: name a model."

@@ -129,12 +129,12 @@ def contrast(last: torch.Tensor, early: torch.Tensor) -> torch.Tensor:
 
     Source: Chuang et al. 2023 (2309.03883), section 2; the tenth is from 3.1.
     """
-    last_of_each = last[:, None]
-    middle = torch.logaddexp(last_of_each, early) - math.log(2)
+    last_of_each = last[:, None]  # (B, 1, V)
+    middle = torch.logaddexp(last_of_each, early) - math.log(2)  # (B, E, V), log of the mean
     # nansum: a token that both rule out adds nothing.
     from_last = (last_of_each.exp() * (last_of_each - middle)).nansum(dim=-1)
     from_early = (early.exp() * (early - middle)).nansum(dim=-1)
-    farthest = (from_last + from_early).argmax(dim=1)
+    farthest = (from_last + from_early).argmax(dim=1)  # (B,), by Jensen-Shannon divergence
     premature = early[torch.arange(len(early), device=early.device), farthest]
     plausible = last >= last.amax(dim=-1, keepdim=True) + math.log(_PLAUSIBLE)
     return torch.where(plausible, last - premature, -torch.inf)
