@@ -123,7 +123,7 @@ def _within_context(
 ) -> Settings:
     """Let prompt lookup draft no further than the model can see; the library would."""
     context = context_of(model)
-    if settings.strategy != "prompt_lookup" or context is None:
+    if not settings["prompt_lookup_num_tokens"] or context is None:
         return settings
     room = context - max(map(len, encoded)) - settings["max_new_tokens"] + 1
     drafted = max(min(settings["prompt_lookup_num_tokens"], room), 0)

@@ -18,8 +18,6 @@ from gptft.files import JsonFields
 from gptft.models.load import context_of
 from gptft.terminal.words import count, percent
 
-_DRAFTING = ("assisted", "early_exit", "prompt_lookup")
-
 
 @dataclass(frozen=True)
 class Speed(JsonFields):
@@ -138,8 +136,10 @@ class SpeedMeter:
         """
         context = context_of(self._model)
         for text in texts:
+            settings = text.settings
+            drafts = settings.row.draft is not None or settings["prompt_lookup_num_tokens"]
             fits = context is None or len(text.prompt_ids) + _num_generated(text) - 1 <= context
-            if text.settings.strategy not in _DRAFTING or not fits:
+            if not drafts or not fits:
                 return None
         prompts = sum(len(text.prompt_ids) for text in texts)
         drafted = sum(self._lengths) - prompts - (self.num_calls - len(texts))
