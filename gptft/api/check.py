@@ -12,12 +12,13 @@ from gptft.config.load import ConfigFile, Problem
 from gptft.config.sections import Config
 from gptft.config.source import KeyPath
 from gptft.config.training_needs import SLOW_BFLOAT16, unmet_needs
-from gptft.data.plan import NO_DATA, PackingPlan, check_average, plan_packing
+from gptft.data.plan import NO_DATA, PackingPlan, plan_packing
 from gptft.decoding.settings import MODEL_SETTINGS, Settings, check_strategies, resolve_settings
 from gptft.documents.first_look import DocumentCounts, look_at_texts
 from gptft.documents.sources import FoundTexts, find_texts
 from gptft.errors import ConfigError, GptftError
 from gptft.models import machine
+from gptft.models.average import check_average
 from gptft.models.check import find_weights, model_problems, too_small_vocabulary
 
 T = TypeVar("T")
@@ -112,7 +113,7 @@ def _check(config: Config, findings: _Findings) -> CheckResult | None:
     if plan is None:
         return None
     findings.of(("model", "from_scratch"), lambda: _check_vocabulary(config, plan))
-    findings.of(("model", "average_with"), lambda: check_average(config.model, plan.tokenizer))
+    findings.of(("model", "average_with"), lambda: check_average(config.model))
     if texts is None or settings is None:
         return None
     documents = findings.of(("data", "train"), lambda: _look(texts, plan))

@@ -25,10 +25,11 @@ def prepare(
 ) -> None:
     """Read, tokenize and pack the texts of CONFIG, and print where every token went."""
     from gptft.console import notice, result, result_json
-    from gptft.data.plan import check_average, plan_packing
+    from gptft.data.plan import plan_packing
     from gptft.data.prepare import prepare_blocks
     from gptft.data.shards import Shard, merge_shards, prepare_shard
     from gptft.errors import ConfigError
+    from gptft.models.average import check_average
 
     if shard is not None and (merge or preview is not None):
         raise ConfigError("--shard goes with neither --merge nor --preview. Give it alone.")
@@ -47,7 +48,7 @@ def prepare(
     if merge:
         prepared = merge_shards(plan, notify=notice)
     else:
-        check_average(config.model, plan.tokenizer)
+        check_average(config.model)
         with progress_bar() as progress:
             prepared = prepare_blocks(plan, progress=progress, notify=notice)
     block = None

@@ -1,17 +1,15 @@
 """A config -> a packing plan, checked before any text is read, and its block store's address."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gptft.config.sections import Config, DataConfig, ModelConfig, TokenizerTrainConfig
+from gptft.config.sections import Config, DataConfig, TokenizerTrainConfig
 from gptft.documents.scan import ScannedText
 from gptft.documents.sources import VALIDATION
 from gptft.errors import ConfigError, ModelError
 from gptft.files import default_cache_dir, json_checksum
-from gptft.models.hub import find_model
 from gptft.models.model_files import context_length
-from gptft.models.source import expand_models
 from gptft.text.streams import content_suffix
 from gptft.tokenization.tokenizer import TextTokenizer, load_tokenizer
 
@@ -131,37 +129,6 @@ def plan_packing(config: Config, *, cache_dir: Path | None = None) -> PackingPla
     )
     plan.check()
     return plan
-
-
-def check_average(model: ModelConfig, tokenizer: TextTokenizer | None) -> None:
-    """Refuse models to be averaged that aren't there, or whose tokenizer has other tokens.
-
-    A folder without a tokenizer, such as a checkpoint, is taken for what it is named as.
-
-    Args:
-        model: the config's model section.
-        tokenizer: of its `name`; None where it makes a new model, which is averaged with nothing.
-
-    Raises:
-        ModelError: as said.
-    """
-    vocabulary = tokenizer.backend.get_vocab() if tokenizer and model.average_with else {}
-    for name in dict.fromkeys(expand_models(one.name for one in model.average_with)):
-        files = find_model(name, with_weights=False)
-        if not files.has_tokenizer:
-            continue
-        own = load_tokenizer(files).backend.get_vocab()
-        if own != vocabulary:
-            _, token = min((place, text) for text, place in own.items() ^ vocabulary.items())
-            raise ModelError(
-                f"{name} can't be averaged with {model.name}: its tokenizer is another one, "
-                f"{token!r} is {_place(own, token)} there and {_place(vocabulary, token)} here. "
-                "Leave it out of model.average_with."
-            )
-
-
-def _place(vocabulary: Mapping[str, int], token: str) -> str:
-    return f"id {vocabulary[token]:,}" if token in vocabulary else "no token"
 
 
 def store_path(plan: PackingPlan, texts: Sequence[ScannedText]) -> Path:

@@ -7,12 +7,13 @@ from pathlib import Path
 from gptft.config.sections import Config, DataConfig
 from gptft.data.encoded_documents import EncodedDocuments, encode_documents
 from gptft.data.pack import Notify, Prepared, explained_disk, find_or_pack
-from gptft.data.plan import PackingPlan, check_average, plan_packing, store_path
+from gptft.data.plan import PackingPlan, plan_packing, store_path
 from gptft.documents.held_out import draw_validation
 from gptft.documents.read import read_documents
 from gptft.documents.scan import Progress, ScannedText, recall_scan, scan_texts
 from gptft.documents.sources import VALIDATION, find_texts
 from gptft.errors import ConfigError
+from gptft.models.average import check_average
 from gptft.tokenization.encoder import choose_engine
 from gptft.tokenization.tokenizer import TextTokenizer, save_tokenizer
 from gptft.tokenization.trainers import train_bpe
@@ -27,7 +28,7 @@ def prepare_config(
 ) -> Prepared:
     """Prepare the blocks of a whole config; see `prepare_blocks` and `check_average`."""
     plan = plan_packing(config, cache_dir=cache_dir)
-    check_average(config.model, plan.tokenizer)
+    check_average(config.model)
     return prepare_blocks(plan, progress=progress, notify=notify)
 
 

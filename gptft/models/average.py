@@ -8,12 +8,15 @@ Source: Izmailov et al. 2018, "Averaging weights leads to wider optima and bette
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from transformers import PreTrainedModel
+from gptft.config.sections import ModelConfig
+from gptft.errors import ModelError
+from gptft.models.hub import find_model
+from gptft.models.source import VOLATILE_FIELDS, expand_models
 
-from gptft.models.source import VOLATILE_FIELDS
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 # Fields that don't decide what the weights compute; dropout doesn't either.
 _IGNORED = VOLATILE_FIELDS | {
@@ -26,25 +29,59 @@ _IGNORED = VOLATILE_FIELDS | {
 _IGNORED_WORDS = ("drop", "summary_")
 
 
-def average_weights(
-    model: PreTrainedModel, others: Iterable[tuple[PreTrainedModel, float]]
-) -> None:
-    """Give `model` the mean of its own weights and those of `others`.
+def check_average(model: ModelConfig) -> None:
+    """Refuse models to be averaged that aren't there, or have other sizes or other tokens.
+
+    A folder without a tokenizer, such as a checkpoint, is taken for what it is named as.
+
+    Raises:
+        ModelError: as said.
+    """
+    names = dict.fromkeys(expand_models(one.name for one in model.average_with))
+    if not names:
+        return
+    base = find_model(model.name, revision=model.revision, with_weights=False)
+    here = base.vocabulary
+    for name in names:
+        files = find_model(name, with_weights=False)
+        both = base.config.keys() & files.config.keys()  # a field that is left out has its default
+        check_alike(
+            {field: base.config[field] for field in both},
+            {field: files.config[field] for field in both},
+            name=name,
+            of=model.name,
+        )
+        there = files.vocabulary
+        if there and there != here:
+            _, token = min((place, text) for text, place in there.items() ^ here.items())
+            raise ModelError(
+                f"{name} can't be averaged with {model.name}: its tokenizer is another one, "
+                f"{token!r} is {_place(there, token)} there and {_place(here, token)} here. "
+                "Leave it out of model.average_with."
+            )
+
+
+def _place(vocabulary: Mapping[str, int], token: str) -> str:
+    return f"id {vocabulary[token]:,}" if token in vocabulary else "no token"
+
+
+def check_alike(here: Mapping[str, Any], there: Mapping[str, Any], *, name: str, of: str) -> None:
+    """Refuse a model that computes something else with weights of the same names.
 
     Args:
-        model: changed in place, and counted as 1; its dtype stays, the mean is made in float32.
-        others: with parameters of the same names and shapes, and how much each counts, above 0;
-            one is held at a time.
+        here: a transformers config, by `to_dict`.
+        there: that of the model to be averaged with it.
+        name: what a message calls the latter.
+        of: and the former.
+
+    Raises:
+        ModelError: it does.
     """
-    sums = {name: weight.detach().float().clone() for name, weight in model.named_parameters()}
-    total = 1.0
-    for other, share in others:
-        total += share
-        for name, weight in other.named_parameters():
-            sums[name].add_(weight.detach(), alpha=share)
-    with torch.no_grad():
-        for name, weight in model.named_parameters():
-            weight.copy_(sums[name] / total)
+    if field := first_difference(here, there):
+        raise ModelError(
+            f"{name} can't be averaged with {of}: {field} is {there.get(field)} there and "
+            f"{here.get(field)} here. Leave it out of model.average_with."
+        )
 
 
 def first_difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str | None:
@@ -62,3 +99,26 @@ def first_difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str | 
         if counts and one.get(field) != other.get(field):
             return field
     return None
+
+
+def average_weights(
+    model: "PreTrainedModel", others: Iterable[tuple["PreTrainedModel", float]]
+) -> None:
+    """Give `model` the mean of its own weights and those of `others`.
+
+    Args:
+        model: changed in place, and counted as 1; its dtype stays, the mean is made in float32.
+        others: with parameters of the same names and shapes, and how much each counts, above 0;
+            one is held at a time.
+    """
+    import torch
+
+    sums = {name: weight.detach().float().clone() for name, weight in model.named_parameters()}
+    total = 1.0
+    for other, share in others:
+        total += share
+        for name, weight in other.named_parameters():
+            sums[name].add_(weight.detach(), alpha=share)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            weight.copy_(sums[name] / total)

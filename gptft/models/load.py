@@ -23,7 +23,7 @@ from transformers import (
 
 from gptft.config.suggest import did_you_mean
 from gptft.errors import ConfigError, ModelError
-from gptft.models.average import average_weights, first_difference
+from gptft.models.average import average_weights, check_alike
 from gptft.models.check import too_small_vocabulary
 from gptft.models.hub import find_model
 from gptft.models.model_files import ModelFiles, context_length
@@ -207,12 +207,7 @@ def _config_like(stored: Mapping[str, Any], *, name: str, of: str) -> tuple[Path
     """The folder of a model to be averaged, and its config, which is that of the first model."""
     folder = find_model(name).folder
     config = _load_config(folder)
-    own = config.to_dict()
-    if field := first_difference(stored, own):
-        raise ModelError(
-            f"{name} can't be averaged with {of}: {field} is {own.get(field)} there and "
-            f"{stored.get(field)} here. Leave it out of model.average_with."
-        )
+    check_alike(stored, config.to_dict(), name=name, of=of)
     return folder, config
 
 

@@ -51,6 +51,16 @@ class ModelFiles:
         return any((self.folder / name).is_file() for name in ("tokenizer.json", "vocab.json"))
 
     @property
+    def vocabulary(self) -> dict[str, int]:
+        """The id of each token, as its tokenizer's file has it; empty without one."""
+        stored = self.json("tokenizer.json")
+        own = stored.get("model", {}).get("vocab") or self.json("vocab.json")
+        if isinstance(own, list):  # of a unigram model: tokens with their scores
+            own = {token: place for place, (token, _) in enumerate(own)}
+        added = {one["content"]: one["id"] for one in stored.get("added_tokens") or ()}
+        return {**own, **added}
+
+    @property
     def has_weights(self) -> bool:
         """Whether every safetensors file is there that the index, where there is one, names."""
         index = self.json("model.safetensors.index.json")

@@ -13,37 +13,10 @@ from transformers import PreTrainedModel
 from transformers.loss.loss_utils import ForCausalLMLoss
 
 from gptft.errors import ModelError
-from gptft.training.unlikelihood import Unlikelihood, repetitions
+from gptft.training.unlikelihood import Unlikelihood, UnwantedTokens
 
 _ROWS_ON_CPU = 2**21  # logits at a time: 8 MiB as float32, which stay in a cache
 _ROWS_ELSEWHERE = 2**27  # enough for an accelerator to be busy
-_LEAST = 1e-5  # of 1 - p, below which rounding would be all of its logarithm
-
-
-class _Unwanted:
-    """Tokens to be made less likely, by the rows of logits that could give them."""
-
-    def __init__(self, places: torch.Tensor, tokens: torch.Tensor, *, weight: float) -> None:
-        """Take rows, rising, and tokens, both of shape (C,)."""
-        self._places, self._tokens, self._weight = places, tokens, weight
-
-    def add_to(self, probabilities: torch.Tensor, *, start: int) -> torch.Tensor:
-        """The loss of a part of the rows, -weight * log(1 - p) for each unwanted token there.
-
-        Args:
-            probabilities: shape (rows, V); becomes what they and the loss give to the gradient.
-            start: the first row's place among all.
-        """
-        bounds = torch.tensor([start, start + len(probabilities)], device=self._places.device)
-        low, high = torch.searchsorted(self._places, bounds).tolist()
-        rows, tokens = self._places[low:high] - start, self._tokens[low:high]
-        p = probabilities[rows, tokens]
-        rest = (1 - p).clamp(min=_LEAST)
-        pull = self._weight * p / rest
-        taken = torch.zeros_like(probabilities[:, 0]).index_add_(0, rows, pull)
-        probabilities.mul_((1 - taken)[:, None])
-        probabilities.index_put_((rows, tokens), pull, accumulate=True)
-        return -self._weight * rest.log().sum()
 
 
 class _CrossEntropy(torch.autograd.Function):
@@ -56,7 +29,7 @@ class _CrossEntropy(torch.autograd.Function):
         targets: torch.Tensor,
         divisor: torch.Tensor,
         ignored: int,
-        unwanted: _Unwanted | None,
+        unwanted: UnwantedTokens | None,
     ) -> torch.Tensor:
         """Scalar, float32, from logits of shape (N, V) and targets of shape (N,)."""
         at_once = _ROWS_ON_CPU if logits.device.type == "cpu" else _ROWS_ELSEWHERE
@@ -135,13 +108,7 @@ def causal_loss(
     divisor = torch.as_tensor(num_items_in_batch, dtype=torch.float32, device=logits.device)
     unwanted = None
     if unlikelihood is not None:
-        places, tokens = repetitions(
-            shift_labels,
-            ngram_size=unlikelihood.ngram_size,
-            eos_token_id=unlikelihood.eos_token_id,
-            ignored=ignore_index,
-        )
-        unwanted = _Unwanted(places, tokens, weight=unlikelihood.weight)
+        unwanted = unlikelihood.unwanted(shift_labels, ignored=ignore_index)
     rows = logits.reshape(-1, vocab_size)
     loss: torch.Tensor = _CrossEntropy.apply(rows, targets, divisor, ignore_index, unwanted)  # type: ignore[no-untyped-call]
     return loss

@@ -15,7 +15,7 @@ from rich.console import Console
 from gptft.config.sections import Config
 from gptft.config.source import dump_yaml
 from gptft.errors import ConfigError, Interrupted, RunError
-from gptft.files import as_json, keep_json_lines, write_json, write_text
+from gptft.files import as_json, is_disk_full, keep_json_lines, write_json, write_text
 from gptft.runs import run_folder
 from gptft.runs.checkpoints import Checkpoint, clear_leftovers, newest_valid
 from gptft.runs.read import BeforeAfter, Sample
@@ -248,8 +248,20 @@ class Run:
                 clear_leftovers(run_dir / "checkpoints")
         return result
 
-    def stopped(self) -> Interrupted:
-        """Keep what was trained, after a signal; what ends the command."""
+    def ended_by(self, error: BaseException) -> BaseException:
+        """Write down how the run ended, after a signal keep what was trained; what to raise."""
+        if isinstance(error, Interrupted):
+            return self._stopped()
+        if isinstance(error, RunError):
+            self._failed(str(error))
+        elif isinstance(error, Exception) and is_disk_full(error):  # a log that can't be written
+            error = self._trainer.checkpoints.explain(error)
+            self._failed(str(error))
+        else:
+            self._failed(f"{type(error).__name__}: {error}")
+        return error
+
+    def _stopped(self) -> Interrupted:
         step = self._trainer.state.global_step
         if self._signals.at_once:  # perhaps in the middle of an update: nothing is saved
             self._note_state("stopped")
@@ -266,15 +278,8 @@ class Run:
             f"after step {step:,}, which is saved. Resume with --resume"
         )
 
-    def failed(self, why: str) -> None:
-        """Write down that the run ended with an error."""
+    def _failed(self, why: str) -> None:
         self._note_state("failed", step=self._trainer.state.global_step, error=why)
-
-    def out_of_room(self, error: Exception) -> Exception:
-        """Write down, if that is still possible, that the disk is full; what ends the command."""
-        why = self._trainer.checkpoints.explain(error)
-        self.failed(str(why))
-        return why
 
     def after_out_of_memory(self, error: torch.OutOfMemoryError) -> Config:
         """Keep what was trained, and give the config with half the batch, twice the accumulation.
@@ -287,7 +292,7 @@ class Run:
         if not training.get("auto_batch") or batch == 1 or self.facts is None:
             way = "Lower data.block_size" if batch == 1 else "Set training.auto_batch: true"
             problem = f"Out of memory with {batch} blocks a batch. {way}, or take a smaller model."
-            self.failed(problem)
+            self._failed(problem)
             raise RunError(problem) from error
         if trainer.state.global_step and not trainer.in_optimizer_step:
             trainer.undo_step()

@@ -8,8 +8,7 @@ from rich.console import Console
 from transformers.utils import logging as transformers_logging
 
 from gptft.config.sections import Config
-from gptft.errors import Interrupted, RunError
-from gptft.files import is_disk_full
+from gptft.errors import Interrupted
 from gptft.models.precision import pick_device
 from gptft.runs import run_folder
 from gptft.runs.read import read_facts
@@ -79,16 +78,11 @@ def train_model(
             except torch.OutOfMemoryError as error:
                 config, earlier = run.after_out_of_memory(error), run.facts
                 resume = Resume(allow=(*(resume.allow if resume else ()), *_BATCH_FIELDS))
-            except Interrupted:
-                raise run.stopped() from None
-            except RunError as error:
-                run.failed(str(error))
-                raise
-            except Exception as error:  # from a log, say
-                if not is_disk_full(error):
-                    run.failed(f"{type(error).__name__}: {error}")
+            except (Interrupted, Exception) as error:
+                ended = run.ended_by(error)
+                if ended is error:
                     raise
-                raise run.out_of_room(error) from error
+                raise ended from error
 
 
 def _quiet_libraries() -> None:

@@ -1,7 +1,6 @@
-"""Labels -> the tokens that would repeat an n-gram, for training to make them less likely.
+"""Labels -> the tokens that would repeat an n-gram of their document, and what they add to a loss.
 
-In: token ids as a batch holds them. Out: places, and at each a token that would end an n-gram the
-document has already. After Welleck et al., "Neural Text Generation with Unlikelihood Training"
+After Welleck et al., "Neural Text Generation with Unlikelihood Training"
 (2020): their token-level objective is n-grams of one token, where every token seen is a candidate.
 Longer ones leave single words alone and cost the likelihood of other text less.
 """
@@ -9,6 +8,8 @@ Longer ones leave single words alone and cost the likelihood of other text less.
 from dataclasses import dataclass
 
 import torch
+
+_LEAST = 1e-5  # of 1 - p, below which rounding would be all of its logarithm
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,39 @@ class Unlikelihood:
     weight: float
     ngram_size: int
     eos_token_id: int
+
+    def unwanted(self, tokens: torch.Tensor, *, ignored: int) -> "UnwantedTokens":
+        """The repetitions among `tokens` of shape (B, T); `ignored` stands where there is none."""
+        places, candidates = repetitions(
+            tokens, ngram_size=self.ngram_size, eos_token_id=self.eos_token_id, ignored=ignored
+        )
+        return UnwantedTokens(places, candidates, weight=self.weight)
+
+
+class UnwantedTokens:
+    """Tokens to be made less likely, by the rows of logits that could give them."""
+
+    def __init__(self, places: torch.Tensor, tokens: torch.Tensor, *, weight: float) -> None:
+        """Take rows, rising, and tokens, both of shape (C,)."""
+        self._places, self._tokens, self._weight = places, tokens, weight
+
+    def add_to(self, probabilities: torch.Tensor, *, start: int) -> torch.Tensor:
+        """The loss of a part of the rows, -weight * log(1 - p) for each unwanted token there.
+
+        Args:
+            probabilities: shape (rows, V); becomes what they and the loss give to the gradient.
+            start: the first row's place among all.
+        """
+        bounds = torch.tensor([start, start + len(probabilities)], device=self._places.device)
+        low, high = torch.searchsorted(self._places, bounds).tolist()
+        rows, tokens = self._places[low:high] - start, self._tokens[low:high]
+        p = probabilities[rows, tokens]
+        rest = (1 - p).clamp(min=_LEAST)
+        pull = self._weight * p / rest
+        taken = torch.zeros_like(probabilities[:, 0]).index_add_(0, rows, pull)
+        probabilities.mul_((1 - taken)[:, None])
+        probabilities.index_put_((rows, tokens), pull, accumulate=True)
+        return -self._weight * rest.log().sum()
 
 
 def repetitions(

@@ -11,10 +11,9 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from gptft.config.sections import ModelConfig
-from gptft.data.plan import check_average
 from gptft.errors import ModelError
+from gptft.models.average import check_average
 from gptft.models.load import load_for_training, new_model
-from gptft.tokenization.tokenizer import load_tokenizer
 
 
 def perturbed(base: Path, folder: Path, *, seed: int) -> Path:
@@ -103,14 +102,14 @@ def test_a_model_with_padding_of_its_own_is_averaged_too(tmp_path: Path):
 def test_a_checkpoint_without_a_tokenizer_can_be_averaged(three: list[Path]):
     for path in three[1].glob("*token*"):
         path.unlink()
-    check_average(averaged(three[0], with_=[str(three[1])]), load_tokenizer(str(three[0])))
+    check_average(averaged(three[0], with_=[str(three[1])]))
     load_for_training(str(three[0]), average_with=counted(three[1]))
 
 
 def test_the_models_of_a_glob_are_averaged_each_with_its_weight(three: list[Path]):
     pattern = str(three[0].parent / "m[23]")
     model = averaged(three[0], with_=[{"name": pattern, "weight": 0.5}])
-    check_average(model, load_tokenizer(model.name))
+    check_average(model)
     others = [(one.name, one.weight) for one in model.average_with]
     globbed = load_for_training(str(three[0]), average_with=others)
     named = load_for_training(str(three[0]), average_with=counted(*three[1:], share=0.5))
@@ -158,7 +157,7 @@ def test_another_tokenizer_is_refused_before_any_text_is_read(tiny_model_dir: Pa
     path.write_text(json.dumps(content), encoding="utf-8")
     model = averaged(tiny_model_dir, with_=[str(tiny_model_dir), str(other)])
     with pytest.raises(ModelError, match=r"another one, '.' is id \d+ there and id \d+ here\."):
-        check_average(model, load_tokenizer(model.name))
+        check_average(model)
     missing = averaged(tiny_model_dir, with_=[str(tmp_path / "missing")])
     with pytest.raises(ModelError, match="no such folder"):
-        check_average(missing, load_tokenizer(missing.name))
+        check_average(missing)
