@@ -61,7 +61,9 @@ def train(
     named = config.training.get("output_dir")
     run_dir = Path(named or f"runs/{config_file.resolve().stem}").expanduser()
     earlier = read_facts(run_dir) if resume else None
-    if earlier is not None and earlier.get("state") == "done" and not extend:
+    if earlier is None and not run_dir.is_file():  # which is a mistake in the config
+        check_free(run_dir, overwrite=overwrite)
+    elif earlier is not None and earlier.get("state") == "done" and not extend:
         _complete_report(run_dir)
         steps = earlier["result"]["steps"]
         if as_json:
@@ -75,8 +77,6 @@ def train(
             "Change it with --set."
         )
     checked = check_file(file)
-    if earlier is None:
-        check_free(run_dir, overwrite=overwrite)
     with progress_bar() as progress:
         prepared = prepare_blocks(checked.plan, progress=progress, notify=notice)
     for sentence in prepared.sentences():

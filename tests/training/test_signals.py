@@ -217,7 +217,7 @@ def test_a_model_that_is_being_written_is_finished(start: Start, tmp_path: Path,
 
 
 def test_a_second_process_in_the_same_folder_is_refused(start: Start, tmp_path: Path, place: Path):
-    first = start(slow="steps").wait_for("step 1/6")
+    first = start(slow="long steps").wait_for("step 1/6")
     run_dir = tmp_path / "runs" / "run"
     for flags in ((), ("--resume",), ("--overwrite",)):
         second = start(*flags)
