@@ -306,7 +306,7 @@ def _siblings(path: KeyPath) -> list[str]:
 
 
 def _elsewhere(name: str, generation: Mapping[str, Setting]) -> str:
-    """Where a setting that stands in the wrong section belongs."""
+    """Where a setting that is in the wrong section belongs."""
     homes = [
         f"{section}.{name}"
         for section, field in Config.model_fields.items()

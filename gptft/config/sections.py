@@ -1,9 +1,4 @@
-"""The sections of a config: every setting, its type, its default and what it means.
-
-In: plain values out of a YAML file. Out: frozen pydantic models. Unknown keys are errors. Knows the
-names of `TrainingArguments` fields only through the snapshot beside it: must not import
-transformers or torch.
-"""
+"""Plain values of a YAML file -> frozen sections: every setting, its type, default and meaning."""
 
 import re
 from collections.abc import Callable
@@ -131,7 +126,7 @@ AveragedModels = Annotated[
 
 
 class ModelConfig(Section):
-    """The base model: one to go on from, or the sizes of a new one."""
+    """The base model: one to start from, or the sizes of a new one."""
 
     name: str = Field(
         default="pico",
@@ -321,7 +316,7 @@ class SamplesConfig(Section):
 
 
 class Config(Section):
-    """A whole config file."""
+    """A complete config file."""
 
     model: ModelConfig = Field(default_factory=ModelConfig)
     tokenizer: TokenizerConfig = Field(default_factory=TokenizerConfig)

@@ -1,8 +1,4 @@
-"""YAML text -> plain values, with the line and column of each key.
-
-In: a YAML 1.2 file, where 5e-5 is a number. Out: a `Source`. Duplicate keys are errors. Knows
-nothing of settings.
-"""
+"""YAML 1.2 text, where 5e-5 is a number -> plain values, with the line and column of each key."""
 
 import io
 from dataclasses import dataclass, field

@@ -49,14 +49,11 @@ def conflicts(values: Mapping[str, Any], *, has_validation: bool) -> list[Proble
         _best_model,
         _step_counts,
         schedule_problems,
-        _precision,
-        _loader,
         accelerator_problems,
         checkpointing_problems,
         _optimizer,
         optim_args_problems,
-        _unlikelihood,
-        _off_by_other,
+        _pairs,
     ):
         found += check(training)
     return found
@@ -143,21 +140,6 @@ def _step_counts(training: Mapping[str, Any]) -> Iterator[Problem]:
             yield "eval_strategy", "steps needs training.eval_steps."
 
 
-def _precision(training: Mapping[str, Any]) -> Iterator[Problem]:
-    if training.get("fp16") and training.get("bf16"):
-        yield "fp16", "can't go together with training.bf16. Leave one of them out."
-
-
-def _loader(training: Mapping[str, Any]) -> Iterator[Problem]:
-    if not training.get("dataloader_num_workers"):
-        for name in ("dataloader_prefetch_factor", "dataloader_multiprocessing_context"):
-            if name in training:
-                yield (
-                    name,
-                    "needs training.dataloader_num_workers above 0. Set that, or leave it out.",
-                )
-
-
 def _optimizer(training: Mapping[str, Any]) -> Iterator[Problem]:
     optim = training["optim"]
     for name, why in OWN_OPTIMIZERS.get(optim, {}).items():
@@ -172,40 +154,28 @@ def _optimizer(training: Mapping[str, Any]) -> Iterator[Problem]:
         yield "gradient_accumulation_steps", f"can't be above 1 with optim: {optim}."
 
 
-# What takes the loss out of gptft's hands.
-_OTHER_LOSSES = {
-    "fp16": "its loss is scaled, and bf16's is not.",
-    "label_smoothing_factor": "it puts a loss of its own in place.",
-    "use_liger_kernel": "it puts a loss of its own in place.",
-}
-
-
-def _unlikelihood(training: Mapping[str, Any]) -> Iterator[Problem]:
-    """There must be a loss that an unlikelihood can be added to, and one to add."""
-    if not training.get("unlikelihood_weight"):
-        if "unlikelihood_ngram_size" in training:
-            why = "has no effect without training.unlikelihood_weight. Set that, or leave it out."
-            yield "unlikelihood_ngram_size", why
-        return
-    for name, why in _OTHER_LOSSES.items():
-        if training.get(name):
-            yield (
-                name,
-                f"can't go together with training.unlikelihood_weight: {why} "
-                "Leave one of them out.",
-            )
-
-
-# Settings that do nothing without another one.
+# Settings that do nothing, or fail, without another one.
 _NEED = {
+    "dataloader_prefetch_factor": "dataloader_num_workers",
+    "dataloader_multiprocessing_context": "dataloader_num_workers",
     "fsdp_config": "fsdp",
     "liger_kernel_config": "use_liger_kernel",
+    "unlikelihood_ngram_size": "unlikelihood_weight",
+}
+# Settings that can't go together, and why where that isn't plain.
+_APART = {
+    ("fp16", "bf16"): "",
+    ("fsdp", "deepspeed"): "",
+    ("fp16", "unlikelihood_weight"): ": its loss is scaled, and bf16's is not",
+    ("label_smoothing_factor", "unlikelihood_weight"): ": it puts a loss of its own in place",
+    ("use_liger_kernel", "unlikelihood_weight"): ": it puts a loss of its own in place",
 }
 
 
-def _off_by_other(training: Mapping[str, Any]) -> Iterator[Problem]:
+def _pairs(training: Mapping[str, Any]) -> Iterator[Problem]:
     for name, other in _NEED.items():
-        if training.get(name) and not training.get(other):
+        if name in training and not training.get(other):
             yield name, f"has no effect without training.{other}. Set that, or leave it out."
-    if training.get("fsdp") and training.get("deepspeed"):
-        yield "fsdp", "can't go together with training.deepspeed. Leave one of them out."
+    for (name, other), why in _APART.items():
+        if training.get(name) and training.get(other):
+            yield name, f"can't go together with training.{other}{why}. Leave one of them out."

@@ -1,4 +1,4 @@
-"""A trainer's state -> a checkpoint that is complete or absent, sealed while training goes on."""
+"""A trainer's state -> a checkpoint that is complete or absent, sealed while training continues."""
 
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path

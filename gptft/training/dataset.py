@@ -1,7 +1,7 @@
 """Blocks of a store -> batches of `input_ids` and `labels`, and `position_ids` to mask documents.
 
 There is never an attention mask: blocks are full of real tokens, the padding that a shorter last
-block needs in a batch stands to its right, where a causal model can't see it from any real token,
+block needs in a batch is on its right, where a causal model can't see it from any real token,
 and a mask would push attention off its fast path.
 """
 
@@ -117,13 +117,13 @@ def collate_blocks(blocks: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
 def collate_masked(blocks: Sequence[torch.Tensor], *, eos_token_id: int) -> dict[str, torch.Tensor]:
     """Stack blocks into a batch whose documents don't see each other.
 
-    The first token of each document has no label: only another document's end stands before it.
+    The first token of each document has no label: only another document's end comes before it.
     Padding has its place in the row for a position: that is within the context, never 0, and as it
-    stands last and its labels are -100, it doesn't matter which document it is counted to.
+    comes last and its labels are -100, it doesn't matter which document it is counted to.
 
     Args:
         blocks: each int64 of shape (t,), t at most T.
-        eos_token_id: ends each document, and stands nowhere else.
+        eos_token_id: ends each document, and occurs nowhere else.
 
     Returns:
         `input_ids` and `labels` as `collate_blocks` makes them but for those first tokens, and

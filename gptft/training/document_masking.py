@@ -24,7 +24,7 @@ def restarting_positions(input_ids: torch.Tensor, eos_token_id: int) -> torch.Te
 
     Args:
         input_ids: int64 of shape (B, T), blocks of documents that each end with EOS.
-        eos_token_id: that EOS; it stands nowhere else.
+        eos_token_id: that EOS; it occurs nowhere else.
 
     Returns:
         int64 of shape (B, T), on the device of `input_ids`.

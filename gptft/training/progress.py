@@ -42,8 +42,8 @@ class RunLog(TrainerCallback):
                 TimeRemainingColumn(),
                 console=self._console,
             )
-            begun = state.global_step
-            self._bar.add_task("training", total=state.max_steps, completed=begun, seen="")
+            done = state.global_step
+            self._bar.add_task("training", total=state.max_steps, completed=done, seen="")
             self._bar.start()
 
     def on_step_end(
@@ -79,7 +79,7 @@ class RunLog(TrainerCallback):
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Leave the bar as it stands."""
+        """Leave the bar as it is."""
         self.close()
 
     def close(self) -> None:

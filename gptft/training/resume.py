@@ -64,7 +64,7 @@ class Change:
 
 
 def decides(name: str) -> bool:
-    """Whether a field of TrainingArguments has a say in the weights.
+    """Whether a field of TrainingArguments decides the weights.
 
     >>> decides("learning_rate"), decides("eval_steps"), decides("logging_steps")
     (True, True, False)

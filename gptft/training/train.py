@@ -38,7 +38,7 @@ def train_model(
     """Train on a block store and leave a run folder.
 
     Args:
-        config: the whole config, already checked.
+        config: already checked.
         store_dir: a block store made for this config.
         run_dir: where the run goes; see `run_folder.check_free`.
         sampler: continues `samples.prompts`.

@@ -108,7 +108,7 @@ class BlockTrainer(TrainerAdapter):
         """The stock loss, without a cache where positions keep documents apart.
 
         A cache would switch that off silently, and `training.use_cache: true` asks for one. A
-        batch that predicts nothing, a tail of EOS and one token say, has a loss of 0, not 0 / 0.
+        batch that predicts nothing, such as EOS and one token, has a loss of 0, not 0 / 0.
         """
         if "position_ids" in inputs:
             inputs = {**inputs, "use_cache": False}
@@ -266,7 +266,7 @@ class BlockTrainer(TrainerAdapter):
             self.load_best()
 
     def load_optimizer(self, load: Callable[[], None]) -> None:
-        """Load optimizer and schedule, and apply the settings that were changed knowingly."""
+        """Load optimizer and schedule, and apply the settings that were allowed to change."""
         optimizer: Any = self.optimizer
         load_with_changes(optimizer, self.lr_scheduler, load, args=self.args, changed=self._changed)
 

@@ -2,7 +2,7 @@
 
 Nothing else in gptft touches a private name of it. Checked against transformers 5.23, signature by
 signature, in tests/training/test_trainer_adapter.py. Overridden, since no callback and no public
-method stands at the place:
+method is called there:
 
 - `_get_grad_norm`: the last call before the optimizer's step, with the gradient it will take.
 - `_maybe_log_save_evaluate`: all that happens between two steps; callbacks see only its parts.
@@ -11,7 +11,7 @@ method stands at the place:
 - `_save`: the stock one pickles the arguments, a hub token among them, beside every model.
 - `_load_best_model`: the best checkpoint may still be on its way to the disk.
 - `_init_training_state`: the stock one restores how often to log, measure and save from the
-  checkpoint, whatever the settings say today.
+  checkpoint, whatever the settings are now.
 - `_run_epoch`: the first moment after a checkpoint was loaded at which training can be put right.
 - `_load_optimizer_and_scheduler`: the stock one ignores every setting changed since the checkpoint.
 

@@ -27,7 +27,7 @@ class Unlikelihood:
     eos_token_id: int
 
     def unwanted(self, tokens: torch.Tensor, *, ignored: int) -> "UnwantedTokens":
-        """The repetitions among `tokens` of shape (B, T); `ignored` stands where there is none."""
+        """The repetitions among `tokens` of shape (B, T); `ignored` is no token."""
         places, candidates = repetitions(
             tokens, ngram_size=self.ngram_size, eos_token_id=self.eos_token_id, ignored=ignored
         )
@@ -69,7 +69,7 @@ def repetitions(
         tokens: int64 of shape (B, T).
         ngram_size: at least 1.
         eos_token_id: the last token of a document.
-        ignored: stands where there is no token.
+        ignored: the value that is no token.
 
     Returns:
         Places in the flattened tokens, rising, and the candidates there; int64, both of shape (C,).
@@ -91,14 +91,14 @@ def repetitions(
     documents = places[:, :1] + ends.cumsum(dim=1) - ends.long()
     ngrams = tokens.unfold(1, ngram_size, 1)  # (B, T - n + 1, n)
     first, last = documents[:, : length - ngram_size + 1], documents[:, ngram_size - 1 :]
-    is_whole = (ngrams != ignored).all(dim=2) & (first == last)
-    places = places[:, ngram_size - 1 :][is_whole]  # (N,), of the n-grams' last tokens
+    is_complete = (ngrams != ignored).all(dim=2) & (first == last)
+    places = places[:, ngram_size - 1 :][is_complete]  # (N,), of the n-grams' last tokens
     if not len(places):
         return none, none
-    wholes = ngrams[is_whole]
-    beginnings = torch.cat([last[is_whole][:, None], wholes[:, :-1]], dim=1)
+    complete = ngrams[is_complete]
+    beginnings = torch.cat([last[is_complete][:, None], complete[:, :-1]], dim=1)
     _, begins_with = beginnings.unique(dim=0, return_inverse=True)  # (N,)
-    endings = wholes[:, -1]
+    endings = complete[:, -1]
     kinds, kind_of = torch.stack([begins_with, endings], dim=1).unique(dim=0, return_inverse=True)
     first_place = torch.full_like(kinds[:, 0], tokens.numel())
     first_place = first_place.scatter_reduce(0, kind_of, places, "amin")

@@ -153,8 +153,8 @@ WRONG = (
     cross("must be a mapping", lr_scheduler_type="cosine", lr_scheduler_kwargs="num_cycles=2"),
     ignored("has no effect with lr_scheduler_type: linear", lr_scheduler_kwargs={"num_cycles": 1}),
     cross("training.fp16 can't go together with training.bf16", fp16=True, bf16=True),
-    cross("needs training.dataloader_num_workers", dataloader_prefetch_factor=2),
-    cross("needs training.dataloader_num_workers", dataloader_multiprocessing_context="fork"),
+    cross("without training.dataloader_num_workers", dataloader_prefetch_factor=2),
+    cross("without training.dataloader_num_workers", dataloader_multiprocessing_context="fork"),
     cross("x is not a setting", accelerator_config={"x": 1}),
     cross("accelerator_config names 'a.json', which can't be read", accelerator_config="a.json"),
     cross(

@@ -1,0 +1,100 @@
+"""What is known of a model before torch is loaded: its config's fields, the hub, the machine."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoConfig
+
+from gptft.config.sections import ModelConfig
+from gptft.errors import ModelError
+from gptft.models import hub, machine
+from gptft.models.architectures import find_architecture
+from gptft.models.check import find_weights, model_problems
+from gptft.models.precision import has_native_bfloat16
+
+
+@pytest.mark.parametrize("model_type", ["gpt2", "llama", "gpt_neox", "opt", "bloom", "qwen2"])
+def test_the_fields_of_an_architecture_are_those_of_its_config_class(model_type: str):
+    config = AutoConfig.for_model(model_type)
+    architecture = find_architecture(model_type)
+    assert architecture is not None
+    assert architecture.is_causal
+    assert {*config.to_dict(), *config.attribute_map} <= architecture.names
+    assert dict(config.attribute_map) == dict(architecture.aliases)
+    for name in ("hidden_size", "num_attention_heads", "num_hidden_layers", "vocab_size"):
+        assert architecture.value({}, name) == getattr(config, name)
+
+
+def test_an_alias_and_its_field_are_one():
+    architecture = find_architecture("gpt2")
+    assert architecture is not None
+    assert architecture.value({"n_embd": 32}, "hidden_size") == 32
+    assert architecture.value({"hidden_size": 32}, "n_embd") == 32
+
+
+def test_what_transformers_does_not_have_is_told_apart():
+    with pytest.raises(LookupError):
+        find_architecture("gpt3")
+    vision = find_architecture("vit")
+    assert vision is not None
+    assert not vision.is_causal
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ({"model_type": "vit"}, "model.from_scratch.model_type: transformers knows no 'vit'"),
+        ({"model_type": "gpt2", "n_layr": 2}, "n_layr is not a field of this model's config. Did"),
+        ({"model_type": "gpt2", "n_layer": "2"}, "n_layer must be a whole number from 1"),
+        ({"model_type": "llama", "hidden_size": 30, "num_attention_heads": 4}, "4 heads don't"),
+    ],
+)
+def test_a_new_model_that_cannot_be_made_is_named(model: dict[str, object], said: str):
+    section = ModelConfig.model_validate({"from_scratch": model})
+    [(path, problem)] = model_problems(section, masks_documents=False)
+    assert path[:2] == ("model", "from_scratch")
+    assert said in problem
+
+
+class Hub:
+    """The hub's client, with one repository."""
+
+    files = ("config.json", "model.safetensors")
+
+    def list_repo_files(self, name: str, revision: str | None) -> list[str]:
+        if name != "owner/model":
+            raise FileNotFoundError("404 Client Error")
+        return list(self.files)
+
+
+def test_the_hub_is_asked_for_a_model_that_is_not_here(monkeypatch: pytest.MonkeyPatch):
+    def nothing_cached(*args: object, **kwargs: object) -> str:
+        raise FileNotFoundError
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", nothing_cached)
+    monkeypatch.setattr("huggingface_hub.HfApi", Hub)
+    assert hub.check_on_hub("owner/model") is False
+    assert find_weights("owner/model") is None
+    with pytest.raises(ModelError, match="owner/other: no such folder here, and it can't be had"):
+        find_weights("owner/other")
+    monkeypatch.setattr(Hub, "files", ("pytorch_model.bin",))
+    with pytest.raises(ModelError, match="it has no safetensors files"):
+        find_weights("owner/model")
+
+
+def test_a_model_that_lost_a_part_of_its_weights_is_refused(tmp_path: Path, tiny_model_dir: Path):
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / name).symlink_to(tiny_model_dir / name)
+    index = '{"weight_map": {"a": "model-00002.safetensors"}}'
+    (tmp_path / "model.safetensors.index.json").write_text(index, encoding="utf-8")
+    with pytest.raises(ModelError, match=r"lacks a \.safetensors file that its index names"):
+        find_weights(str(tmp_path))
+
+
+def test_the_machine_is_what_torch_finds():
+    assert machine.cpu_has_bfloat16() is has_native_bfloat16(torch.device("cpu"))
+    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    assert machine.accelerator() == (found.type if found else None)
+    if torch.cuda.is_available():
+        assert machine.cuda_capability() == torch.cuda.get_device_capability()
