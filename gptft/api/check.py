@@ -2,12 +2,13 @@
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from gptft.api.configs import read_config
 from gptft.config.load import ConfigFile, Problem
 from gptft.config.sections import Config
 from gptft.config.source import KeyPath
@@ -44,6 +45,19 @@ class CheckResult:
     settings: Settings
     texts: FoundTexts
     documents: DocumentCounts | None
+
+
+def check_config(path: Path, *, overrides: Sequence[str] = ()) -> CheckResult:
+    """Check all that `gptft train` needs of a config, without torch.
+
+    Args:
+        path: a YAML config, or a text file or folder to train on.
+        overrides: `section.key=value` each.
+
+    Raises:
+        ConfigError: every problem found, each with its place in the file.
+    """
+    return check_file(read_config(path, overrides=overrides))
 
 
 def check_file(file: ConfigFile) -> CheckResult:

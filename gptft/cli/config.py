@@ -13,10 +13,10 @@ def check(config_file: ConfigFile, overrides: Overrides = []) -> None:
 
     All problems are named at once.
     """
-    from gptft.api import check_config
+    from gptft import api
     from gptft.console import result
 
-    checked = check_config(config_file, overrides=overrides)
+    checked = api.check_config(config_file, overrides=overrides)
     num_train, documents = checked.texts.num_train, checked.documents
     num_held_out = len(checked.texts.texts) - num_train
     found = f"Files to train on: {num_train:,}, to validate on: {num_held_out:,}."
@@ -44,7 +44,7 @@ def show(config_file: ConfigFile, overrides: Overrides = [], as_json: AsJson = F
 @app.command()
 def schema() -> None:
     """Print the JSON Schema of a config, for an editor to complete and check with."""
-    from gptft.api import config_schema
+    from gptft import api
     from gptft.console import result_json
 
-    result_json(config_schema())
+    result_json(api.config_schema())

@@ -1,9 +1,8 @@
 """`gptft generate`: a model and prompts -> texts."""
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -14,16 +13,9 @@ from gptft.cli.options import (
     Overrides,
     StrategyName,
     UseCpu,
-    read_generation_config,
+    print_result,
 )
 from gptft.cli.settings_options import given_settings, with_settings
-
-if TYPE_CHECKING:
-    from gptft.config.sections import Config
-    from gptft.decoding.engine import Generated
-    from gptft.decoding.loaded_model import LoadedModel
-    from gptft.decoding.settings import Settings
-    from gptft.decoding.speed import Speed
 
 ModelName = Annotated[
     str | None,
@@ -86,70 +78,57 @@ def generate(
 
     The texts go to stdout; the strategy and settings in force, the seed included, to stderr.
     """
-    from gptft.analysis.compare.entries import shared_settings
-    from gptft.console import notice
+    from gptft import api
+    from gptft.api.generation import Extra, Options
+    from gptft.console import notice, result, result_json
     from gptft.decoding.prompts.gather import gather_prompts
-    from gptft.decoding.prompts.templates import in_template
-    from gptft.decoding.settings import check_strategies, choose_settings, with_seed
 
     _check_flags(
-        compare=compare,
-        html=html,
-        why=why,
-        speed=speed,
-        stream=stream,
-        chat=chat,
-        template=template,
-    )
-    config = read_generation_config(config_file, overrides)
-    check_strategies(config.strategies)
-    given = given_settings({"strategy": strategy, **settings})
-    name = _model_name(model, config)
-    texts = gather_prompts(prompts, prompt_file)
-    stop_strings: list[str] = []
-    if template is not None:
-        texts, stop_strings = in_template(template, texts)
-    loading: dict[str, Any] = {
-        "dtype": dtype or config.model.dtype,
-        "revision": config.model.revision if model is None else None,  # it is model.name's
+        compare=compare, html=html, why=why, speed=speed, stream=stream, chat=chat,
+        template=template, as_json=as_json,
+    )  # fmt: skip
+    asked: Options = {
+        "config": api.generation_config(config_file, overrides=overrides),
+        "given": given_settings({"strategy": strategy, **settings}),
+        "template": template,
+        "window": window,
+        "dtype": dtype,
         "use_cpu": use_cpu,
     }
+    texts = gather_prompts(prompts, prompt_file)
     if compare is not None:
-        shared = {**shared_settings(config.generation), **given}
-        if stop_strings:
-            shared["stop_strings"] = [*shared.get("stop_strings", []), *stop_strings]
-        _compare(name, texts, compare, own=config.strategies, shared=shared, window=window,
-                 html=html, as_json=as_json, loading=loading)  # fmt: skip
+        from gptft.analysis.compare.view import comparison_table
+
+        names = [name.strip() for name in compare.split(",") if name.strip()]
+        chosen = None if compare == "all" else names
+        rows = api.compare(model, texts, chosen, html=html, notify=notice, **asked)
+        print_result(rows, comparison_table, as_json=as_json)
         return
-    chosen = with_seed(choose_settings(config.generation, config.strategies, given=given))
-    if stop_strings:
-        chosen = chosen.changed(stop_strings=[*chosen["stop_strings"], *stop_strings])
-    whole = {"--json prints": as_json, "--why shows": why, "--window writes": window}
-    reason = next((f"{flag} whole texts" for flag, is_on in whole.items() if is_on), None)
-    streaming = not speed and _is_streamed(stream, chosen, num_prompts=len(texts), reason=reason)
-    notice(f"{name}, {chosen.sentence()}")
+    extras: list[Extra] = ["why"] if why else []
+    extras += ["speed"] if speed else []
+    is_shown = sys.stdout.isatty() and not (speed or as_json) if stream is None else stream
+    generated = api.generate(
+        model,
+        texts,
+        chat=chat,
+        extras=extras,
+        stream="always" if stream else "possible" if is_shown else "never",
+        on_text=_write,
+        notify=notice,
+        **asked,
+    )
+    if as_json:
+        result_json(generated.rows())
+        return
+    if why:
+        from gptft.analysis.text_view import why_view
 
-    from gptft.decoding import engine
-
-    loaded = engine.load_model(name, settings=chosen, **loading)
-    if suggested := engine.unused_suggestions(loaded):
-        notice(suggested)
-
-    def run(on_text: Callable[[str], None] | None = None) -> "list[Generated]":
-        return engine.generate(
-            loaded, texts, settings=chosen, window=window, chat=chat, on_text=on_text
-        )
-
-    if streaming:
-        _stream(run)
-    elif speed:
-        from gptft.decoding.speed import SpeedMeter
-
-        with SpeedMeter(loaded.model) as meter:
-            generated = run()
-        _show(loaded, generated, why=why, as_json=as_json, speed=meter.speed(generated))
-    else:
-        _show(loaded, run(), why=why, as_json=as_json)
+        for scored in generated.tokens:
+            result(why_view(scored))
+    elif not generated.streamed:
+        _write("\n\n".join(text.text for text in generated.texts) + "\n")
+    if generated.speed is not None:
+        notice(generated.speed.sentence())
 
 
 def _check_flags(
@@ -161,6 +140,7 @@ def _check_flags(
     stream: bool | None,
     chat: bool,
     template: str | None,
+    as_json: bool,
 ) -> None:
     """Refuse flags that don't go together, before anything is loaded."""
     from gptft.errors import ConfigError
@@ -171,136 +151,12 @@ def _check_flags(
     wrong = [flag for flag, is_on in asked.items() if is_on]
     if compare is not None and wrong:
         raise ConfigError(f"{', '.join(wrong)}: not with --compare, which has a table of its own.")
+    if stream and as_json:
+        raise ConfigError("--stream is impossible here: --json prints whole texts. Leave it out.")
     if speed and stream:
         raise ConfigError("--stream and --speed: writing to a screen would be timed. Give one.")
     if chat and template is not None:
         raise ConfigError("--chat and --template both frame the prompt. Give one of them.")
-
-
-def _show(
-    loaded: "LoadedModel",
-    generated: "list[Generated]",
-    *,
-    why: bool,
-    as_json: bool,
-    speed: "Speed | None" = None,
-) -> None:
-    """Print whole texts, with their tokens where asked why, and how fast they came."""
-    from gptft.console import notice, result, result_json
-
-    tokens: list[Any] = [None] * len(generated)
-    if why:
-        from gptft.analysis.why import explain
-
-        tokens = list(explain(loaded, generated))
-    if as_json:
-        rows = [text.json_fields() for text in generated]
-        for row, scored in zip(rows, tokens, strict=True):
-            row |= {"tokens": scored} if scored else {}
-            row |= {"speed": speed} if speed else {}
-        result_json(rows)
-        return
-    if why:
-        from gptft.analysis.text_view import why_view
-
-        for scored in tokens:
-            result(why_view(scored))
-    else:
-        _write("\n\n".join(text.text for text in generated) + "\n")
-    if speed is not None:
-        notice(speed.sentence())
-
-
-def _compare(
-    name: str,
-    prompts: Sequence[str],
-    names: str,
-    *,
-    own: "Mapping[str, Mapping[str, Any]]",
-    shared: "Mapping[str, Any]",
-    window: bool,
-    html: Path | None,
-    as_json: bool,
-    loading: dict[str, Any],
-) -> None:
-    """Write one prompt by many strategies, side by side."""
-    from gptft.analysis.compare.entries import comparison_entries
-    from gptft.analysis.compare.run import compare
-    from gptft.analysis.compare.view import comparison_table
-    from gptft.analysis.memorization import base_model_of, training_text_of
-    from gptft.console import notice, result, result_json
-    from gptft.errors import ConfigError
-
-    if len(prompts) != 1:
-        raise ConfigError(f"--compare takes one prompt, and there are {len(prompts)}.")
-    wanted = None if names == "all" else [n.strip() for n in names.split(",") if n.strip()]
-    entries = comparison_entries(
-        wanted, own=own, shared=shared, base_model=base_model_of(name), prompt=prompts[0]
-    )
-    rows = compare(
-        name,
-        prompts[0],
-        entries,
-        window=window,
-        training_text=training_text_of(name, notify=notice),
-        notify=notice,
-        **loading,
-    )
-    if html is not None:
-        from gptft.files import write_output
-        from gptft.report.comparison import comparison_html
-
-        write_output(html, comparison_html(rows, model=name, prompt=prompts[0]))
-        notice(f"Written: {html}")
-    if as_json:
-        result_json(rows)
-        return
-    result(comparison_table(rows))
-
-
-def _model_name(argument: str | None, config: "Config") -> str:
-    """The model asked for, once it is certain that the name can be a model's."""
-    from gptft.errors import ConfigError
-    from gptft.models.source import resolve_model
-
-    if argument is None and config.model.from_scratch is not None:
-        raise ConfigError(
-            "The config makes a new model, model.from_scratch. Say which trained one is to write: "
-            "gptft generate MODEL."
-        )
-    name = argument if argument is not None else config.model.name
-    resolve_model(name)
-    return name
-
-
-def _is_streamed(
-    asked: bool | None, settings: "Settings", *, num_prompts: int, reason: str | None
-) -> bool:
-    """Whether to show the text as it is written: on a terminal, where that is possible."""
-    from gptft.decoding.settings import why_not_streamed
-    from gptft.errors import ConfigError
-
-    reason = reason or why_not_streamed(settings, num_prompts=num_prompts)
-    if asked and reason:
-        raise ConfigError(f"--stream is impossible here: {reason}. Leave it out.")
-    wanted = sys.stdout.isatty() if asked is None else asked
-    return wanted and reason is None
-
-
-def _stream(run: Callable[[Callable[[str], None]], Any]) -> None:
-    """Write pieces as they come, and a line's end after the last even when it is cut short."""
-    pieces = 0
-
-    def write(piece: str) -> None:
-        nonlocal pieces
-        pieces += 1
-        _write(piece)
-
-    try:
-        run(write)
-    finally:
-        if pieces:
-            _write("\n")
 
 
 def _write(text: str) -> None:

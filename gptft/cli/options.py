@@ -1,5 +1,6 @@
 """Arguments and options that several commands share."""
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,11 +48,10 @@ T = TypeVar("T")
 
 def print_result(value: T, view: "Callable[[T], RenderableType]", *, as_json: bool) -> None:
     """Print a result as JSON, or as `view` draws it."""
-    from gptft import files
     from gptft.console import result, result_json
 
     if as_json:
-        result_json(files.as_json(value))
+        result_json(value)
     else:
         result(view(value))
 
@@ -63,13 +63,33 @@ def read_config(path: Path, overrides: Sequence[str]) -> "Config":
     return api.read_config(path, overrides=overrides).checked()
 
 
-def read_generation_config(path: Path | None, overrides: Sequence[str]) -> "Config":
-    """The config that says how text is written, or the default one."""
-    from gptft.api import default_config, load_config
+def text_argument(words: Sequence[str], file: Path | None, *, example: str) -> str:
+    """The text that a command is given: its words, a file, or standard input.
 
-    if path is not None:
-        return load_config(path, overrides=overrides)
-    return default_config(overrides=overrides)
+    Args:
+        words: joined with a space.
+        file: a text file.
+        example: a command with a text, for who gave none.
+
+    Raises:
+        ConfigError: it is given twice, or not at all.
+        DataError: it isn't text.
+    """
+    from gptft.errors import ConfigError
+    from gptft.text.encoding import read_stdin, read_text
+
+    if words and file:
+        raise ConfigError("TEXT and --file are both given. Give one of them.")
+    if words:
+        return " ".join(words)
+    if file:
+        return read_text(file)
+    if sys.stdin is None or sys.stdin.isatty():
+        raise ConfigError(
+            f"There is no text. Give one ({example}), name a file with --file, or send one to "
+            "standard input."
+        )
+    return read_stdin()
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from gptft.cli.options import (
     Overrides,
     StrategyName,
     UseCpu,
-    read_generation_config,
+    print_result,
 )
 from gptft.cli.settings_options import given_settings, with_settings
 
@@ -46,36 +46,21 @@ def predict(
     Settings are those of gptft generate: each is shown with how many tokens it keeps, and a token
     that it removes with its name.
     """
-    from gptft.console import result, result_json
-    from gptft.decoding.settings import check_strategies, choose_settings
+    from gptft import api
+    from gptft.analysis.prediction_view import prediction_view
     from gptft.errors import ConfigError
-    from gptft.models.source import resolve_model
 
     if prompt is None:
         raise ConfigError('There is no prompt. Give one: -p "Мороз и солнце".')
-    config = read_generation_config(config_file, overrides)
-    check_strategies(config.strategies)
-    settings = choose_settings(
-        config.generation, config.strategies, given=given_settings({"strategy": strategy, **given})
-    )
-    for name in (model, other):
-        if name is not None:
-            resolve_model(name)  # before the seconds that loading takes
-
-    from gptft.analysis import predict as next_token
-    from gptft.analysis.prediction_view import prediction_view
-
-    prediction = next_token.predict(
+    prediction = api.predict(
         model,
         prompt,
-        settings=settings,
+        config=api.generation_config(config_file, overrides=overrides),
+        given=given_settings({"strategy": strategy, **given}),
         steps=steps,
         top=top,
-        other_model_name=other,
-        dtype=dtype or config.model.dtype,
+        other=other,
+        dtype=dtype,
         use_cpu=use_cpu,
     )
-    if as_json:
-        result_json(prediction)
-        return
-    result(prediction_view(prediction))
+    print_result(prediction, prediction_view, as_json=as_json)

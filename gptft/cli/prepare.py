@@ -24,20 +24,16 @@ def prepare(
     as_json: AsJson = False,
 ) -> None:
     """Read, tokenize and pack the texts of CONFIG, and print where every token went."""
+    from gptft import api
     from gptft.console import notice, result, result_json
-    from gptft.data.plan import plan_packing
-    from gptft.data.prepare import prepare_blocks
-    from gptft.data.shards import Shard, merge_shards, prepare_shard
     from gptft.errors import ConfigError
-    from gptft.models.average import check_average
 
     if shard is not None and (merge or preview is not None):
         raise ConfigError("--shard goes with neither --merge nor --preview. Give it alone.")
     config = read_config(config_file, overrides)
-    plan = plan_packing(config)
     if shard is not None:
         with progress_bar() as progress:
-            encoded = prepare_shard(plan, Shard.parse(shard), progress=progress, notify=notice)
+            encoded = api.prepare_shard(config, shard, progress=progress, notify=notice)
         if as_json:
             result_json(encoded)
             return
@@ -45,25 +41,15 @@ def prepare(
             result(sentence)
         notice(f"When all are there: gptft prepare {config_file} --merge")
         return
-    if merge:
-        prepared = merge_shards(plan, notify=notice)
-    else:
-        check_average(config.model)
-        with progress_bar() as progress:
-            prepared = prepare_blocks(plan, progress=progress, notify=notice)
-    block = None
-    if preview is not None:
-        from gptft.data.preview import preview_block
-
-        block = preview_block(plan, prepared, preview)
+    with progress_bar() as progress:
+        blocks = api.prepare(config, merge=merge, preview=preview, progress=progress, notify=notice)
     if as_json:
-        shown = {} if block is None else {"preview": block}
-        result_json({**prepared.json_fields(), **shown})
+        result_json(blocks)
         return
-    for sentence in prepared.sentences():
+    for sentence in blocks.prepared.sentences():
         result(sentence)
-    if block is not None:
+    if blocks.preview is not None:
         from gptft.data.preview_view import preview_view
 
         result("")
-        result(preview_view(block))
+        result(preview_view(blocks.preview))

@@ -57,10 +57,10 @@ def list_(
 
     A run is running, done, stopped, failed, or damaged as far as its files' sizes tell.
     """
+    from gptft import api
     from gptft.console import notice, result, result_json
-    from gptft.runs.status import list_runs
 
-    listing = list_runs(folder)
+    listing = api.list_runs(folder)
     if as_json:
         result_json(listing)
         return
@@ -78,11 +78,11 @@ def verify(
     as_json: AsJson = False,
 ) -> None:
     """Read every byte of every checkpoint of RUN; exit 1 if any file isn't what was written."""
+    from gptft import api
     from gptft.console import notice, result, result_json
-    from gptft.runs.verify import verify_runs
 
     looked_at: list[Verified] = []
-    for verified in verify_runs(runs):
+    for verified in api.verify_runs(runs):
         looked_at.append(verified)
         if not as_json and (verified.problems or verified.step is not None):
             for problem in verified.problems or ("intact",):

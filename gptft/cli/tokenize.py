@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gptft.cli.options import AsJson, print_result, progress_bar
+from gptft.cli.options import AsJson, print_result, progress_bar, text_argument
 
 if TYPE_CHECKING:
     from gptft.inspection.cost import MeasuredText
@@ -174,45 +174,41 @@ def _is_packed(path: Path) -> bool:
 
 
 def _audit(model: str, *, as_json: bool) -> None:
-    from gptft.inspection.audit import audit_tokenizer
+    from gptft import api
     from gptft.inspection.audit_view import audit_view
 
-    found = audit_tokenizer(model)
+    found = api.audit_tokenizer(model)
     print_result(found, audit_view, as_json=as_json)
     if found.has_faults:
         raise typer.Exit(1)
 
 
 def _vocabulary(model: str, search_for: dict[str, Any] | None, *, as_json: bool) -> None:
-    from gptft.inspection.vocabulary import search_vocabulary, summarize_vocabulary
+    from gptft import api
     from gptft.inspection.vocabulary_view import search_view, summary_view
-    from gptft.tokenization.tokenizer import load_tokenizer
 
-    tokenizer = load_tokenizer(model)
+    tokenizer = api.load_tokenizer(model)
     if search_for is None:
-        print_result(summarize_vocabulary(tokenizer), summary_view, as_json=as_json)
+        print_result(api.summarize_vocabulary(tokenizer), summary_view, as_json=as_json)
     else:
-        print_result(search_vocabulary(tokenizer, **search_for), search_view, as_json=as_json)
+        print_result(api.search_vocabulary(tokenizer, **search_for), search_view, as_json=as_json)
 
 
 def _count(files: Sequence[Path], models: Sequence[str], *, as_json: bool) -> None:
     """Count the tokens of files, by each tokenizer."""
     gc.enable()  # this takes long
+    from gptft import api
     from gptft.console import notice, result, result_json
-    from gptft.files import as_json as values_of
-    from gptft.inspection.counts import count_tokens
     from gptft.inspection.counts_view import render_counts
-    from gptft.tokenization.tokenizer import load_tokenizer
 
-    tokenizers = [load_tokenizer(name) for name in models]  # a wrong name is told first
+    tokenizers = [api.load_tokenizer(name) for name in models]  # a wrong name is told first
     paths = [str(path) for path in files]
     counts = []
     for tokenizer in tokenizers:
         with progress_bar() as progress:
-            counts.append(count_tokens(paths, tokenizer, progress=progress, notify=notice))
+            counts.append(api.count_tokens(paths, tokenizer, progress=progress, notify=notice))
     if as_json:
-        found = values_of(counts)
-        result_json({"comparison": found} if len(found) > 1 else found[0])
+        result_json({"comparison": counts} if len(counts) > 1 else counts[0])
         return
     for name, count in zip(models, counts, strict=True):
         if len(models) > 1:
@@ -230,31 +226,20 @@ def _texts(
     as_json: bool,
 ) -> None:
     """Show the one text that is given, or each line a person types."""
+    from gptft import api
     from gptft.errors import ConfigError
 
     is_typed = not (words or files) and sys.stdin is not None and sys.stdin.isatty()
     if is_typed and html:
         raise ConfigError("--html needs the text at once: give TEXT or --file.")
-    content = None if is_typed else _read(words, files[0] if files else None)
-
-    from gptft.tokenization.tokenizer import load_tokenizer
-
-    tokenizers = [load_tokenizer(name) for name in models]
+    example = "gptft tokenize Мороз"
+    file = files[0] if files else None
+    content = None if is_typed else text_argument(words, file, example=example)
+    tokenizers = [api.load_tokenizer(name) for name in models]
     if content is None:
         _converse(lambda line: show(tokenizers, line, html=None, as_json=as_json), models)
     else:
         show(tokenizers, content, html=html, as_json=as_json)
-
-
-def _read(words: Sequence[str], file: Path | None) -> str:
-    """The text to tokenize, from the one place that gives one."""
-    from gptft.text.encoding import read_stdin, read_text
-
-    if words:
-        return " ".join(words)
-    if file:
-        return read_text(file)
-    return read_stdin()
 
 
 def _converse(show: Callable[[str], None], models: Sequence[str]) -> None:
@@ -292,55 +277,36 @@ def _ask() -> str:
     return sys.stdin.readline().removesuffix("\n")
 
 
-def _measure(tokenizers: Sequence[Any], text: str, *, html: Path | None) -> "list[MeasuredText]":
-    """Measure a text, say what isn't kept of it, and write the page if one is asked for."""
-    from gptft.console import notice
-    from gptft.inspection.cost import measure_text
-
-    measured = [measure_text(tokenizer, text) for tokenizer in tokenizers]
-    for one in measured:
-        if not one.lossless:
-            notice(
-                f"The tokenizer of {one.model} doesn't keep this text byte for byte. "
-                "Shown is what its tokens spell."
-            )
-    if html is not None:
-        from gptft.files import write_output
-        from gptft.report.tokens import tokens_html
-
-        write_output(html, tokens_html(measured))
-        notice(f"Written: {html}")
-    return measured
-
-
 def _show_tokens(tokenizers: Sequence[Any], text: str, *, html: Path | None, as_json: bool) -> None:
-    from gptft.console import result, result_json
-    from gptft.files import as_json as values_of
+    from gptft import api
+    from gptft.console import notice, result, result_json
     from gptft.inspection.cost_view import comparison_view
     from gptft.inspection.token_view import text_view
 
-    measured = _measure(tokenizers, text, html=html)
+    measured = api.tokenize(text, tokenizers, html=html, notify=notice)
     if len(measured) == 1:
         _show_one(measured[0], text_view, as_json=as_json)
     elif as_json:
-        result_json({"comparison": values_of(measured)})
+        result_json({"comparison": measured})
     else:
         result(comparison_view(measured))
 
 
 def _show_bytes(tokenizers: Sequence[Any], text: str, *, html: Path | None, as_json: bool) -> None:
+    from gptft import api
+    from gptft.console import notice
     from gptft.inspection.token_view import byte_view
 
-    _show_one(_measure(tokenizers, text, html=html)[0], byte_view, as_json=as_json)
+    (measured,) = api.tokenize(text, tokenizers, html=html, notify=notice)
+    _show_one(measured, byte_view, as_json=as_json)
 
 
 def _show_one(one: "MeasuredText", view: Callable[..., Any], *, as_json: bool) -> None:
     from gptft.console import result, result_json
-    from gptft.files import as_json as values_of
     from gptft.inspection.cost_view import cost_view
 
     if as_json:
-        result_json(values_of(one))
+        result_json(one)
         return
     result(view(one))
     if one.tokens:
@@ -349,7 +315,7 @@ def _show_one(one: "MeasuredText", view: Callable[..., Any], *, as_json: bool) -
 
 
 def _show_merges(tokenizers: Sequence[Any], text: str, *, html: Path | None, as_json: bool) -> None:
-    from gptft.inspection.merges import trace_merges
+    from gptft import api
     from gptft.inspection.merges_view import merges_view
 
-    print_result(trace_merges(tokenizers[0], text), merges_view, as_json=as_json)
+    print_result(api.trace_merges(tokenizers[0], text), merges_view, as_json=as_json)

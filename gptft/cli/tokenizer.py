@@ -61,11 +61,11 @@ def train(
     The draw of what is held out is the same every time. The first special token is EOS,
     <|endoftext|>.
     """
-    from gptft.tokenization.training import train_on_corpus
+    from gptft import api
     from gptft.tokenization.training_view import trained_view
 
     with progress_bar() as progress:
-        trained = train_on_corpus(
+        trained = api.train_tokenizer(
             texts,
             out,
             kind=kind,
@@ -113,11 +113,12 @@ def extend(
     --learn adds the words that save the most tokens, and says what text it hasn't learned from
     costs before and after.
     """
-    from gptft.tokenization.extension import extend_tokenizer, read_tokens
+    from gptft import api
+    from gptft.tokenization.extension import read_tokens
     from gptft.tokenization.training_view import extended_view
 
     with progress_bar() as progress:
-        extended = extend_tokenizer(
+        extended = api.extend_tokenizer(
             model,
             out,
             tokens=[*(add or []), *(read_tokens(add_file) if add_file else [])],

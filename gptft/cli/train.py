@@ -41,82 +41,27 @@ def train(
     as_json: AsJson = False,
 ) -> None:
     """Fine-tune a model on the texts of CONFIG, or train a new one."""
-    from gptft.api import read_config
-    from gptft.api.check import check_file
-    from gptft.config.load import is_yaml
-    from gptft.console import is_first_process, notice, result, result_json, stderr
-    from gptft.data.prepare import prepare_blocks
-    from gptft.errors import ConfigError
-    from gptft.runs.read import read_facts
-    from gptft.runs.run_folder import check_free
+    from gptft import api
+    from gptft.api.training import CompleteRun
+    from gptft.console import notice, result, result_json
 
-    if (allow_change or extend) and not resume:
-        raise ConfigError("--allow-change and --extend go with --resume. Add it.")
-    if resume and overwrite:
-        raise ConfigError("--resume continues a run, --overwrite replaces it. Give one of them.")
-    file = read_config(config_file, overrides=overrides)
-    if file.problems:
-        check_file(file)  # which names these and all others
-    config = file.checked()
-    named = config.training.get("output_dir")
-    run_dir = Path(named or f"runs/{config_file.resolve().stem}").expanduser()
-    earlier = read_facts(run_dir) if resume else None
-    if earlier is None and not run_dir.is_file():  # which is a mistake in the config
-        check_free(run_dir, overwrite=overwrite)
-    elif earlier is not None and earlier.get("state") == "done" and not extend:
-        _complete_report(run_dir)
-        steps = earlier["result"]["steps"]
-        if as_json:
-            result_json({**earlier["result"], "resumed_steps": 0})
-        else:
-            result(f"{run_dir} is complete: {count(steps, 'step')}. Train further with --extend.")
-        return
-    if not is_yaml(config_file):
-        notice(
-            f"No config: the recipe for a text, which `gptft config show {config_file}` prints. "
-            "Change it with --set."
-        )
-    checked = check_file(file)
-    with progress_bar() as progress:
-        prepared = prepare_blocks(checked.plan, progress=progress, notify=notice)
-    for sentence in prepared.sentences():
-        notice(sentence)
-
-    from gptft.decoding.engine import make_sampler
-    from gptft.training.run import Resume
-    from gptft.training.train import train_model
-
-    outcome = train_model(
-        config,
-        store_dir=prepared.path,
-        run_dir=run_dir,
-        sampler=make_sampler(checked.settings),
-        console=stderr(),
+    outcome = api.train(
+        api.read_config(config_file, overrides=overrides),
+        run_dir=Path("runs") / config_file.resolve().stem,
         overwrite=overwrite,
-        resume=Resume(tuple(allow_change), extend) if resume else None,
+        resume=resume,
+        allow_change=tuple(allow_change),
+        extend=extend,
+        progress=progress_bar,
         notify=notice,
     )
-    if is_first_process():
-        _write_reports(run_dir)
     if as_json:
         result_json(outcome)
+    elif isinstance(outcome, CompleteRun):
+        steps = count(outcome.result["steps"], "step")
+        result(f"{outcome.run_dir} is complete: {steps}. Train further with --extend.")
     else:
         _print_result(outcome)
-
-
-def _complete_report(run_dir: Path) -> None:
-    """Write what a run that was killed in its very last moment still lacks."""
-    if all((run_dir / name).is_file() for name in ("model/README.md", "report.html")):
-        return
-    _write_reports(run_dir)
-
-
-def _write_reports(run_dir: Path) -> None:
-    from gptft.report.html import write_report
-    from gptft.report.model_card import write_model_card
-
-    write_model_card(run_dir)
-    write_report(run_dir)
 
 
 def _print_result(outcome: "TrainResult") -> None:

@@ -1,0 +1,66 @@
+"""A YAML file, or none -> a `Config`, its `generation` read by the settings of every strategy."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from gptft.config import load, schema
+from gptft.config.load import ConfigFile
+from gptft.config.sections import Config
+from gptft.decoding.settings import check_strategies
+from gptft.decoding.strategies import GENERATION
+
+
+def read_config(path: Path, *, overrides: Sequence[str] = ()) -> ConfigFile:
+    """Read a YAML file, or make the config of a text file or folder to train on.
+
+    Args:
+        path: a YAML file, a text file, or a folder of texts.
+        overrides: `section.key=value` each, the value as YAML reads it; the last one wins.
+
+    Raises:
+        ConfigError: the file can't be read or isn't YAML, or an override has no key.
+    """
+    return load.read_config(path, overrides=overrides, generation=GENERATION)
+
+
+def load_config(path: Path, *, overrides: Sequence[str] = ()) -> Config:
+    """Read a YAML config file and check every setting in it.
+
+    Args:
+        path: a YAML file.
+        overrides: `section.key=value` each, the value as YAML reads it; the last one wins.
+
+    Raises:
+        ConfigError: every problem found, each with where it is and what to change.
+    """
+    return load.load_config(path, overrides=overrides, generation=GENERATION)
+
+
+def default_config(*, overrides: Sequence[str] = (), text: Path | None = None) -> Config:
+    """The config of someone who wrote none; `text` is a file or folder to train on.
+
+    Raises:
+        ConfigError: an override is wrong.
+    """
+    return load.default_config(overrides=overrides, text=text, generation=GENERATION)
+
+
+def config_schema() -> dict[str, Any]:
+    """The JSON Schema of a config, as a plain dictionary (2020-12)."""
+    return schema.config_schema(GENERATION)
+
+
+def generation_config(path: Path | None, *, overrides: Sequence[str] = ()) -> Config:
+    """The config that says how text is generated, its own strategies checked.
+
+    Args:
+        path: a YAML file; None for the default config.
+        overrides: `section.key=value` each.
+
+    Raises:
+        ConfigError: every problem found.
+    """
+    config = load_config(path, overrides=overrides) if path else default_config(overrides=overrides)
+    check_strategies(config.strategies)
+    return config

@@ -1,0 +1,50 @@
+"""A run and texts its model wrote -> how much of them is copied from its training text."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from gptft.analysis.memorization import Memorization, measure_memorization
+from gptft.analysis.written_texts import last_samples, read_texts
+from gptft.errors import ConfigError
+
+
+def novelty(
+    run: Path,
+    files: Sequence[str] = (),
+    *,
+    notify: Callable[[str], None] = lambda sentence: None,
+) -> Memorization:
+    """How much of what a run's model wrote is copied from its training text, and from where.
+
+    Args:
+        run: a run folder.
+        files: what `gptft generate --json` prints, JSON lines, or plain texts; `-` is standard
+            input. The run's own last samples if there is none.
+        notify: told in a sentence what is looked at.
+
+    Raises:
+        ConfigError: it is no run, or there is no text.
+        DataError: a file can't be read.
+        RunError: the run or its training text can't be read.
+    """
+    if not (run / "run.json").is_file():
+        raise ConfigError(_not_a_run(run))
+    if files:
+        texts = [text for name in files for text in read_texts(name)]
+    else:
+        step, texts = last_samples(run)
+        notify(f"The texts are the run's own samples after step {step:,}.")
+    measured = measure_memorization(run, texts, notify=notify)
+    if measured.why_no_files:
+        notify(measured.why_no_files)
+    return measured
+
+
+def _not_a_run(path: Path) -> str:
+    above = path.resolve().parent
+    if path.name == "model" and (above / "run.json").is_file():
+        return f"{path} is the model of a run. Give the run: gptft novelty {path.parent}"
+    return (
+        f"{path} is not a run folder: there is no run.json in it. What was copied can only be said "
+        "of a run, which knows its training text. Give the folder that `gptft train` wrote."
+    )

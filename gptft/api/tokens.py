@@ -1,0 +1,42 @@
+"""A text and tokenizers -> its tokens by each, and a page of them."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from gptft.inspection.cost import MeasuredText, measure_text
+from gptft.tokenization.tokenizer import TextTokenizer
+
+
+def tokenize(
+    text: str,
+    tokenizers: Sequence[TextTokenizer],
+    *,
+    html: Path | None = None,
+    notify: Callable[[str], None] = lambda sentence: None,
+) -> list[MeasuredText]:
+    """The tokens of a text by each tokenizer, and what the text costs in it.
+
+    Args:
+        text: as it is; `<|endoftext|>` in it is text.
+        tokenizers: see `load_tokenizer`.
+        html: a page to write, too.
+        notify: told in a sentence what of the text a tokenizer doesn't keep, and what was written.
+
+    Raises:
+        ConfigError: the text is no Unicode.
+        RunError: the page can't be written.
+    """
+    measured = [measure_text(tokenizer, text) for tokenizer in tokenizers]
+    for one in measured:
+        if not one.lossless:
+            notify(
+                f"The tokenizer of {one.model} doesn't keep this text byte for byte. "
+                "Shown is what its tokens spell."
+            )
+    if html is not None:
+        from gptft.files import write_output
+        from gptft.report.tokens import tokens_html
+
+        write_output(html, tokens_html(measured))
+        notify(f"Written: {html}")
+    return measured

@@ -1,0 +1,206 @@
+"""A config -> its blocks, and a run folder with a tuned model, its card and its report."""
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gptft.api.check import check_file
+from gptft.config.load import ConfigFile, is_yaml
+from gptft.config.sections import Config
+from gptft.console import is_first_process, stderr
+from gptft.data import shards
+from gptft.data.pack import Prepared
+from gptft.data.plan import plan_packing
+from gptft.data.prepare import prepare_blocks
+from gptft.data.preview import BlockPreview, preview_block
+from gptft.data.shards import PreparedShard, Shard
+from gptft.documents.scan import Progress
+from gptft.errors import ConfigError
+from gptft.files import JsonFields
+from gptft.models.average import check_average
+from gptft.runs.read import read_facts
+from gptft.runs.run_folder import check_free
+
+if TYPE_CHECKING:
+    from gptft.training.result import TrainResult
+
+Notify = Callable[[str], None]
+
+
+def _ignore(sentence: str) -> None:
+    """Tell nobody."""
+
+
+@dataclass(frozen=True)
+class PreparedBlocks(JsonFields):
+    """A block store, and the block of it that was asked for.
+
+    Attributes:
+        prepared: the store.
+        preview: the block; None where none was asked for.
+    """
+
+    prepared: Prepared
+    preview: BlockPreview | None = None
+
+    def json_fields(self) -> dict[str, Any]:
+        """The fields of the store, and `preview` where there is one."""
+        shown = {} if self.preview is None else {"preview": self.preview}
+        return {**self.prepared.json_fields(), **shown}
+
+
+@dataclass(frozen=True)
+class CompleteRun(JsonFields):
+    """A run that was to be resumed and has nothing left to do.
+
+    Attributes:
+        run_dir: its folder.
+        result: what it came to, as run.json has it.
+    """
+
+    run_dir: Path
+    result: Mapping[str, Any]
+
+    def json_fields(self) -> dict[str, Any]:
+        """What the run came to, and that no step was added."""
+        return {**self.result, "resumed_steps": 0}
+
+
+def prepare(
+    config: Config,
+    *,
+    merge: bool = False,
+    preview: int | None = None,
+    progress: Progress | None = None,
+    notify: Notify = _ignore,
+) -> PreparedBlocks:
+    """Make the blocks of a config's texts, or find them made.
+
+    Args:
+        config: with a data section.
+        merge: pack the shards that are there, and read no text.
+        preview: the number of a block to show, decoded; -1 is the last.
+        progress: told (stage, bytes done, bytes in all).
+        notify: told in a sentence what a person should know.
+
+    Raises:
+        ConfigError: settings that can't be had, or no such block.
+        DataError: texts are missing or can't be read, or shards are.
+        ModelError: the tokenizer can't be opened, or isn't the model's.
+        RunError: the disk is full.
+    """
+    plan = plan_packing(config)
+    if merge:
+        prepared = shards.merge_shards(plan, notify=notify)
+    else:
+        check_average(config.model)
+        prepared = prepare_blocks(plan, progress=progress, notify=notify)
+    shown = None if preview is None else preview_block(plan, prepared, preview)
+    return PreparedBlocks(prepared, shown)
+
+
+def prepare_shard(
+    config: Config, shard: str, *, progress: Progress | None = None, notify: Notify = _ignore
+) -> PreparedShard:
+    """Encode one of several shards of a config's texts, for `prepare(merge=True)`.
+
+    Args:
+        config: with a data section.
+        shard: `2/8`, the second of eight.
+        progress: told (stage, bytes done, bytes in all).
+        notify: told in a sentence what a person should know.
+
+    Raises:
+        ConfigError: no such shard, or settings that can't be had.
+        DataError: texts are missing or can't be read.
+        ModelError: the tokenizer can't be opened.
+        RunError: the disk is full.
+    """
+    plan = plan_packing(config)
+    return shards.prepare_shard(plan, Shard.parse(shard), progress=progress, notify=notify)
+
+
+def train(
+    file: ConfigFile,
+    *,
+    run_dir: Path,
+    overwrite: bool = False,
+    resume: bool = False,
+    allow_change: tuple[str, ...] = (),
+    extend: bool = False,
+    progress: Callable[[], AbstractContextManager[Progress | None]] = nullcontext,
+    notify: Notify = _ignore,
+) -> "TrainResult | CompleteRun":
+    """Fine-tune a model on a config's texts, or train a new one, and write what became of it.
+
+    Args:
+        file: see `read_config`.
+        run_dir: where the run goes, unless training.output_dir says.
+        overwrite: replace an earlier run there.
+        resume: continue from the newest intact checkpoint there, if any.
+        allow_change: with `resume`: settings that may have changed.
+        extend: with `resume`: train further than was planned.
+        progress: makes what is told (stage, bytes done, bytes in all) while texts are prepared.
+        notify: told in a sentence what happens next.
+
+    Raises:
+        ConfigError: anything `check_config` finds, or a run folder in use.
+        GptftError: as `prepare_blocks` and `train_model` say.
+        Interrupted: a signal ended it; what was trained is saved.
+    """
+    _check_flags(overwrite=overwrite, resume=resume, changes=bool(allow_change or extend))
+    if file.problems:
+        check_file(file)  # which names these and all others
+    run_dir = Path(file.checked().training.get("output_dir") or run_dir).expanduser()
+    earlier = read_facts(run_dir) if resume else None
+    if earlier is None and not run_dir.is_file():  # which is a mistake in the config
+        check_free(run_dir, overwrite=overwrite)
+    elif earlier is not None and earlier.get("state") == "done" and not extend:
+        return _complete(run_dir, earlier)
+    if not is_yaml(Path(file.source.name)):
+        notify(
+            f"No config: the recipe for a text, which `gptft config show {file.source.name}` "
+            "prints. Change it with --set."
+        )
+    checked = check_file(file)
+    with progress() as told:
+        prepared = prepare_blocks(checked.plan, progress=told, notify=notify)
+    for sentence in prepared.sentences():
+        notify(sentence)
+
+    from gptft.decoding.engine import make_sampler
+    from gptft.training.run import Resume
+    from gptft.training.train import train_model
+
+    outcome = train_model(
+        checked.config, store_dir=prepared.path, run_dir=run_dir, overwrite=overwrite,
+        resume=Resume(allow_change, extend) if resume else None, console=stderr(),
+        sampler=make_sampler(checked.settings), notify=notify,
+    )  # fmt: skip
+    if is_first_process():
+        _write_reports(run_dir)
+    return outcome
+
+
+def _check_flags(*, overwrite: bool, resume: bool, changes: bool) -> None:
+    if changes and not resume:
+        raise ConfigError("--allow-change and --extend go with --resume. Add it.")
+    if resume and overwrite:
+        raise ConfigError("--resume continues a run, --overwrite replaces it. Give one of them.")
+
+
+def _complete(run_dir: Path, facts: Mapping[str, Any]) -> CompleteRun:
+    """A run that is done, its reports made if a kill in its very last moment left them out."""
+    if not all((run_dir / name).is_file() for name in ("model/README.md", "report.html")):
+        _write_reports(run_dir)
+    return CompleteRun(run_dir, facts["result"])
+
+
+def _write_reports(run_dir: Path) -> None:
+    from gptft.report.html import write_report
+    from gptft.report.model_card import write_model_card
+
+    write_model_card(run_dir)
+    write_report(run_dir)
