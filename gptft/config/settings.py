@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 from annotated_types import BaseMetadata, Ge, Gt, Le, Len, Lt, MinLen
 
@@ -214,7 +214,9 @@ class Setting:
     @property
     def choices(self) -> tuple[str, ...]:
         """The texts allowed, where it is one of a few."""
-        return get_args(get_args(self.type)[0]) if self.kind.name == "text" else ()
+        values = get_args(self.type)[0]
+        is_few = self.kind.name == "text" and get_origin(values) is Literal
+        return get_args(values) if is_few else ()
 
     @property
     def range(self) -> str:
