@@ -18,6 +18,7 @@ NEEDED = {
     "constrained_beam": {"force_words": ["x"]},
     "choices": {"choices": ["x", "y"]},
     "regex": {"regex": "x+"},
+    "json_schema": {"json_schema": '{"type": "boolean"}'},
     "contrastive_decoding": {"amateur_layers": 1},
     "dexperts": {"expert_model": "x"},
     "context_aware": {"context": "x"},

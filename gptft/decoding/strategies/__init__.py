@@ -31,6 +31,7 @@ from gptft.decoding.strategies import (
     frequency,
     greedy,
     guidance,
+    json_schema,
     length,
     lookahead,
     mirostat,
@@ -59,9 +60,9 @@ METHODS: tuple[define.Method, ...] = tuple(
     for module in (
         length, repetition, tokens, greedy, temperature, stock_cuts, top_n_sigma, top_a, tail_free,
         dynamic_temperature, quadratic_smoothing, p_less, xtc, mirostat, adaptive_p, frequency, dry,
-        beam, diverse_beam, constrained_beam, stochastic_beam, choices, regex, contrastive, dola,
-        contrastive_decoding, dexperts, guidance, assisted, prompt_lookup, lookahead, watermark,
-        synthid, best_of,
+        beam, diverse_beam, constrained_beam, stochastic_beam, choices, regex, json_schema,
+        contrastive, dola, contrastive_decoding, dexperts, guidance, assisted, prompt_lookup,
+        lookahead, watermark, synthid, best_of,
     )
 )  # fmt: skip
 

@@ -1,0 +1,263 @@
+"""Text that is JSON of a schema, and what keeps any text to a grammar: llguidance's parser."""
+
+import importlib.util
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from annotated_types import MinLen
+
+from gptft.config.settings import Kind, Setting
+from gptft.decoding.strategies import define
+from gptft.errors import ConfigError
+
+if TYPE_CHECKING:
+    from llguidance import LLMatcher, LLTokenizer
+    from torch import Tensor
+    from transformers import PreTrainedTokenizerBase
+
+# As json.dumps writes it: free white space a model can repeat for as long as it likes.
+_STYLE: Any = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+
+
+class GrammarConstraint:
+    """Keeps what follows the prompt to a grammar: EOS where it is complete, and only there.
+
+    Where other settings forbid everything that is allowed, what the grammar allows is taken all the
+    same.
+    """
+
+    def __init__(
+        self, batch: define.BatchContext, start: "LLMatcher", *, num_ids: int, setting: str
+    ) -> None:
+        """Constrain what follows the prompts of a batch.
+
+        Args:
+            batch: its prompts' length and the ids that end a text count.
+            start: the grammar before the first token.
+            num_ids: ids of the tokenizer; what the matcher says of others doesn't count.
+            setting: which one the grammar is from.
+        """
+        self._prompt_length, self._eos = batch.prompt_length, batch.eos
+        self._num_ids, self._setting = num_ids, setting
+        self._matchers: dict[tuple[int, ...], LLMatcher] = {(): start}
+
+    def __call__(self, input_ids: "Tensor", scores: "Tensor") -> "Tensor":
+        """Set the scores, shape (B, V), of what isn't allowed behind ids (B, T) to -inf.
+
+        Raises:
+            ConfigError: nothing can follow a text that isn't complete.
+        """
+        import torch
+
+        rows = [tuple(row) for row in input_ids[:, self._prompt_length :].tolist()]
+        allowed = torch.zeros_like(scores, dtype=torch.bool)
+        matchers: dict[tuple[int, ...], LLMatcher] = {(): self._matchers[()]}
+        for i, row in enumerate(rows):
+            if any(token in self._eos for token in row):
+                allowed[i, list(self._eos)] = True
+                continue
+            matcher = matchers[row] = matchers.get(row) or self._after(row)
+            # A byte an id, not 0 where it may follow.
+            mask = torch.frombuffer(bytearray(matcher.compute_logit_bias()), dtype=torch.uint8)
+            num_ids = min(self._num_ids, scores.shape[-1])
+            allowed[i, :num_ids] = mask[:num_ids].bool().to(scores.device)
+            if matcher.is_error() or not allowed[i].any():
+                raise ConfigError(
+                    f"{self._setting}: after {len(row):,} tokens no token of this model leads to "
+                    f"text that fits it{_reason(matcher)}. Make it wider."
+                )
+        self._matchers = matchers
+        kept = scores.masked_fill(~allowed, -torch.inf)
+        stuck = (kept == -torch.inf).all(dim=-1, keepdim=True)
+        return kept.masked_fill(stuck & allowed, 0.0)
+
+    def _after(self, row: tuple[int, ...]) -> "LLMatcher":
+        """The matcher after the tokens of a row, from that of the step before where it is there."""
+        known = row[:-1] if row[:-1] in self._matchers else ()
+        matcher = self._matchers[known].deep_copy()
+        matcher.consume_tokens(list(row[len(known) :]))
+        return matcher
+
+
+def constrain_by_grammar(
+    batch: define.BatchContext, grammar: str, *, setting: str
+) -> GrammarConstraint:
+    """A processor that keeps new text to a grammar in llguidance's own form.
+
+    Raises:
+        ConfigError: the model has no EOS, or no text fits the grammar.
+    """
+    from llguidance import LLMatcher
+
+    if not batch.eos:
+        raise ConfigError(
+            f"{setting} needs an EOS token to end the text with, and this model has none. Set "
+            "eos_token in its tokenizer_config.json."
+        )
+    tokenizer, num_ids = _byte_tokenizer(batch.tokenizer, batch.eos)
+    start = LLMatcher(tokenizer, grammar, log_level=0)
+    if not start.is_error():
+        start.compute_logit_bias()  # what no text can fit shows at the first step
+    if start.is_error():
+        raise ConfigError(f"{setting}: no text can fit it{_reason(start)}.")
+    fresh = LLMatcher(tokenizer, grammar, log_level=0)
+    return GrammarConstraint(batch, fresh, num_ids=num_ids, setting=setting)
+
+
+@dataclass(frozen=True)
+class _Bytes:
+    """What llguidance asks of a tokenizer; a token without bytes is a special one."""
+
+    eos_token_id: int
+    tokens: Sequence[bytes]
+    bos_token_id: int | None = None
+
+    @cached_property
+    def special_token_ids(self) -> list[int]:
+        """Ids that add nothing to a text."""
+        return [i for i, data in enumerate(self.tokens) if not data]
+
+    @cached_property
+    def _ids(self) -> dict[bytes, int]:
+        return {data: i for i, data in reversed(list(enumerate(self.tokens)))}
+
+    def __call__(self, text: str | bytes) -> list[int]:
+        """The longest token each time, of text that is certain to come."""
+        data, ids = text.encode() if isinstance(text, str) else text, list[int]()
+        longest = max(map(len, self.tokens))
+        while data:
+            sizes = range(min(len(data), longest), 0, -1)
+            size = next(size for size in sizes if data[:size] in self._ids)
+            ids.append(self._ids[data[:size]])
+            data = data[size:]
+        return ids
+
+
+@lru_cache(maxsize=2)  # reading a vocabulary of 50,000 takes half a second
+def _byte_tokenizer(
+    tokenizer: "PreTrainedTokenizerBase", eos: tuple[int, ...]
+) -> "tuple[LLTokenizer, int]":
+    """A tokenizer as llguidance sees it, the bytes that each token adds to a text; how many it has.
+
+    Behind the tokenizer's own ids stand the single bytes that it lacks. llguidance 1.9 looks ahead
+    byte by byte, and loses one for which there is no token: а and б begin with the same.
+    """
+    from llguidance import LLTokenizer, TokenizerWrapper
+
+    from gptft.decoding.constraints import read_vocabulary
+
+    bytes_of = read_vocabulary(tokenizer, leave_out=eos).spelled
+    num_ids = max(max(tokenizer.get_vocab().values()), *eos) + 1
+    tokens = [bytes_of.get(i, b"") for i in range(num_ids)]
+    tokens += sorted({bytes([byte]) for byte in range(256)} - set(tokens))
+    wrapped = TokenizerWrapper(_Bytes(eos[0], tokens))
+    return LLTokenizer(wrapped, n_vocab=len(tokens), eos_token=list(eos), slices=[]), num_ids
+
+
+def _reason(matcher: "LLMatcher") -> str:
+    """What the parser says of its error, its first line, with a colon before it."""
+    lines = matcher.get_error().splitlines()
+    return f": {lines[0].rstrip('.')}" if lines and lines[0] != "NoExtensionBias" else ""
+
+
+def missing_package(setting: str) -> Iterator[str]:
+    """A message where llguidance isn't installed."""
+    if importlib.util.find_spec("llguidance") is None:
+        yield f"{setting} needs the package llguidance. Install it: pip install llguidance."
+
+
+def text_or_file(value: str, *, setting: str, is_text: bool) -> str:
+    """A setting's text: its own, or that of the file it names.
+
+    Raises:
+        ConfigError: there is no such file, or it isn't text.
+    """
+    if is_text:
+        return value
+    try:
+        return Path(value).expanduser().read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it isn't text in UTF-8"
+        raise ConfigError(f"{setting}: {value} can't be read: {why}.") from None
+
+
+def read_schema(value: str) -> dict[str, Any]:
+    """The JSON Schema that the setting holds, or that stands in the file it names.
+
+    Raises:
+        ConfigError: it can't be read, or isn't a JSON object.
+    """
+    inline = value.lstrip().startswith("{")
+    text = text_or_file(value, setting="json_schema", is_text=inline)
+    where = "" if inline else f"{value}: "
+    try:
+        schema = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ConfigError(
+            f"json_schema: {where}it isn't JSON: {error.msg} at line {error.lineno}, column "
+            f"{error.colno}."
+        ) from None
+    if not isinstance(schema, dict):
+        raise ConfigError(f"json_schema: {where}a schema is a mapping, such as {{type: object}}.")
+    return schema
+
+
+def _build(settings: define.Values, batch: define.BatchContext) -> define.Process:
+    from llguidance import LLMatcher
+
+    schema = read_schema(settings["json_schema"])
+    grammar = LLMatcher.grammar_from_json_schema(schema, overrides=_STYLE)
+    return constrain_by_grammar(batch, grammar, setting="json_schema")
+
+
+def _check(settings: define.Values) -> Iterator[str]:
+    yield from missing_package("json_schema")
+    try:
+        if settings.is_on("json_schema"):
+            read_schema(settings["json_schema"])
+    except ConfigError as error:
+        yield from error.problems
+
+
+def _as_text(value: str | dict[str, Any]) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+_Schema = Annotated[
+    dict[str, Any] | Annotated[str, MinLen(1)],
+    Kind("text", "a JSON Schema, or the name of a file with one", "JSON Schema", after=_as_text),
+]
+_ANSWER = {
+    "type": "object",
+    "properties": {"sure": {"type": "boolean"}, "words": {"type": "integer", "maximum": 99}},
+    "required": ["sure", "words"],
+    "additionalProperties": False,
+}
+
+METHOD = define.Method(
+    group="search",
+    settings=(
+        Setting("json_schema", _Schema, None, "The text is JSON that fits this schema, given "
+                "itself or as a file."),
+    ),
+    strategies=(
+        define.Strategy(
+            name="json_schema",
+            description="Generates only what can still become JSON of the schema, to its end.",
+            source="No paper: llguidance (github.com/guidance-ai/llguidance); Willard and Louf "
+            "2023 (2307.09702) for the idea.",
+            takes=("json_schema", *define.ASKED_SAMPLING),
+            needs=("json_schema",),
+            draws="asked",
+            asked_by=("json_schema",),
+            processors=(define.Processor("json_schema", define.FORM + 30, _build),),
+            by_beginning=True,
+            check=_check,
+            stand_ins=lambda prompt, base_model: {"json_schema": _ANSWER},
+        ),
+    ),
+)  # fmt: skip
