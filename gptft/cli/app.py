@@ -5,17 +5,26 @@ from importlib import import_module
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command, get_group
 
 from gptft.console import result
 from gptft.version import __version__
 
-# In the order --help lists them; a module of several commands has an `app`, others a function.
-_COMMANDS = (
-    "tokenize", "tokenizer", "prepare", "train", "generate", "strategies", "predict", "score",
-    "novelty", "runs", "config",
-)  # fmt: skip
+# In the order --help lists them, each with the first line of its help, so that --help imports none.
+COMMANDS = {
+    "tokenize": "Show what a model sees of TEXT: every token, its bytes, and what a word costs.",
+    "tokenizer": "Train a tokenizer on your texts, or add tokens to one.",
+    "prepare": "Read, tokenize and pack the texts of CONFIG, and print where every token went.",
+    "train": "Fine-tune a model on the texts of CONFIG, or train a new one.",
+    "generate": "Continue a prompt, given with -p, in a --file or on standard input.",
+    "strategies": "List every strategy of gptft generate, or show some with all their settings.",
+    "predict": "Show the likeliest next tokens, and what settings make of them.",
+    "score": "Show how surprised a model is by TEXT: every token, perplexity, bits per byte.",
+    "novelty": "Say how much of what a RUN's model writes is copied from its training text.",
+    "runs": "List the runs below a folder and how each stands, or verify their checkpoints.",
+    "config": "Check a config, or show what it resolves to.",
+}
 
 
 class _Commands(TyperGroup):
@@ -23,18 +32,25 @@ class _Commands(TyperGroup):
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Their names, in order."""
-        return list(_COMMANDS)
+        return list(COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """The command of that name, or None."""
-        if cmd_name in _COMMANDS and cmd_name not in self.commands:
-            self.commands[cmd_name] = _load(cmd_name)
-        elif cmd_name not in _COMMANDS:  # what it was meant to be is looked for among all
-            self.commands.update({name: _load(name) for name in _COMMANDS})
+        if cmd_name in COMMANDS and cmd_name not in self.commands:
+            self.commands[cmd_name] = load_command(cmd_name)
+        elif cmd_name not in COMMANDS:  # what it was meant to be is looked for among all
+            self.commands.update({name: load_command(name) for name in COMMANDS})
         return self.commands.get(cmd_name)
 
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Print the help of the program, which names the commands and imports none."""
+        self.commands.update({n: TyperCommand(n, help=text) for n, text in COMMANDS.items()})
+        super().format_help(ctx, formatter)
+        self.commands.clear()
 
-def _load(name: str) -> Any:
+
+def load_command(name: str) -> Any:
+    """The command of that name, as typer makes it of its module."""
     if name != "tokenize":  # which is done before there is anything to collect
         gc.enable()
     module = import_module(f"gptft.cli.{name}")

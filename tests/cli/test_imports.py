@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from gptft.cli.app import COMMANDS, load_command
 from tests.conftest import SENTENCES
 
 HEAVY = {"torch", "transformers", "datasets", "accelerate", "peft"}
@@ -21,7 +22,7 @@ try:
     code = 0
 except SystemExit as error:
     code = error.code
-modules = sorted({name.split(".")[0] for name in sys.modules})
+modules = sorted(sys.modules)
 sys.__stderr__.write("\\n" + json.dumps([code or 0, modules]))
 """
 # The least a Typer command needs to start and to read one argument.
@@ -29,7 +30,7 @@ LEAST = "import typer, rich.console, tokenizers; from pydantic import TypeAdapte
 
 
 def modules_of(*args: str, cwd: Path | None = None) -> set[str]:
-    """The top-level modules loaded when `gptft ARGS` has run and ended well."""
+    """The modules loaded when `gptft ARGS` has run and ended well."""
     done = subprocess.run(
         [sys.executable, "-c", RUN, *args],
         cwd=cwd,
@@ -94,3 +95,15 @@ def test_help_and_tokenize_start_fast() -> None:
     median = {name: statistics.median(times) for name, times in seconds.items()}
     assert median["help"] < 2 * median["least"], median
     assert median["tokenize"] < 2 * median["least"], median
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_list_of_commands_says_what_each_says_itself(name: str):
+    own = load_command(name).help.split("\n\n")[0].replace("\n", " ")
+    assert COMMANDS[name] == own
+
+
+def test_help_imports_no_command():
+    loaded = modules_of("--help")
+    assert not {f"gptft.cli.{name}" for name in COMMANDS} & loaded
+    assert not {"pydantic", "tokenizers", "numpy"} & loaded
