@@ -2,16 +2,17 @@
 
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from gptft.api.configs import read_config
 from gptft.config.load import ConfigFile, Problem
 from gptft.config.sections import Config
 from gptft.config.source import KeyPath
+from gptft.config.training_fields import value_problems
 from gptft.config.training_needs import SLOW_BFLOAT16, unmet_needs
 from gptft.data.plan import NO_DATA, PackingPlan, plan_packing
 from gptft.decoding.settings import MODEL_SETTINGS, Settings, check_strategies, resolve_settings
@@ -104,9 +105,11 @@ class _Findings:
 
 def _check(config: Config, findings: _Findings) -> CheckResult | None:
     """Add every problem to `findings`; the result, where all it is made of could be had."""
-    for name, message in (*unmet_needs(config.training), *_machine_problems(config)):
+    wrong = {name for name, _ in value_problems(config.training)}  # which the file's own are about
+    training = {name: value for name, value in config.training.items() if name not in wrong}
+    for name, message in (*unmet_needs(training), *_machine_problems(training)):
         findings.add(("training", name), f"training.{name} {message}")
-    findings.of(("training", "output_dir"), lambda: _check_output_dir(config))
+    findings.of(("training", "output_dir"), lambda: _check_output_dir(training))
     settings = findings.of(("generation", "strategy"), lambda: resolve_settings(config.generation))
     findings.of(("strategies",), lambda: check_strategies(config.strategies))
     if settings is not None and config.samples.prompts:
@@ -126,7 +129,8 @@ def _check(config: Config, findings: _Findings) -> CheckResult | None:
     plan = findings.of(("model", "name"), lambda: plan_packing(config))
     if plan is None:
         return None
-    findings.of(("model", "from_scratch"), lambda: _check_vocabulary(config, plan))
+    if config.model.from_scratch is not None:
+        findings.of(("model", "from_scratch"), lambda: _check_vocabulary(config, plan))
     findings.of(("model", "average_with"), lambda: check_average(config.model))
     if texts is None or settings is None:
         return None
@@ -145,9 +149,10 @@ def _look(texts: FoundTexts, plan: PackingPlan) -> DocumentCounts | None:
     return documents
 
 
-def _machine_problems(config: Config) -> Iterator[tuple[str, str]]:
+def _machine_problems(training: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """What the machine can't compute; fields of `training` and messages that follow their names."""
-    training = config.training
+    if not (training.get("bf16") or training.get("tf32")):
+        return
     device = None if training.get("use_cpu") else machine.accelerator()
     capability = machine.cuda_capability() if device == "cuda" else None
     has_ampere = capability is not None and capability >= (8, 0)
@@ -160,8 +165,8 @@ def _machine_problems(config: Config) -> Iterator[tuple[str, str]]:
         yield "tf32", "needs a GPU of compute capability 8.0, and there is none. Leave it out."
 
 
-def _check_output_dir(config: Config) -> None:
-    named = config.training.get("output_dir")
+def _check_output_dir(training: Mapping[str, Any]) -> None:
+    named = training.get("output_dir")
     if not named:
         return
     folder = Path(named).expanduser()

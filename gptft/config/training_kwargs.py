@@ -137,6 +137,9 @@ def accelerator_problems(training: Mapping[str, Any]) -> Iterator[Problem]:
         ("accelerator_config", given, _ACCELERATOR),
         ("accelerator_config.gradient_accumulation_kwargs", accumulation, _ACCUMULATION),
     ):
+        if not isinstance(values, Mapping):
+            yield path, f"must be a mapping, not {wrong_value(values)}."
+            continue
         _, problems = read_settings(values, table=table)
         yield from ((f"{path}.{key}", problem) for key, problem in problems)
 

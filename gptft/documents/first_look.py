@@ -12,11 +12,10 @@ from gptft.config.sections import DataConfig
 from gptft.documents.formats.format import OpenedFile
 from gptft.documents.formats.plain_text import Chunk
 from gptft.documents.formats.registry import format_of
-from gptft.documents.held_out import share_size
 from gptft.documents.read import read_documents
 from gptft.documents.records import RecordText
 from gptft.documents.scan import scan_texts
-from gptft.documents.sources import VALIDATION, FoundTexts, TextInput, no_text_in
+from gptft.documents.sources import VALIDATION, FoundTexts, TextInput, no_text_in, share_size
 from gptft.errors import DataError
 
 _READ_THROUGH = 4_000_000  # bytes of all texts together

@@ -117,6 +117,7 @@ WRONG = (
     ),
     wrong("training.report_to can't be None", report_to=None),
     wrong("training.debug can't be nan", debug="nan"),
+    wrong("training.optim must be text, not 5", optim=5, report_to=1.5, output_dir=3),
     wrong("training.torch_compile_backend can't be", torch_compile_backend="inducter"),
     wrong("training.output_dir: poems.jsonl is a file", output_dir="poems.jsonl"),
     cross("training.logging_steps must be a whole number of steps", logging_steps=1.5),
