@@ -13,6 +13,7 @@ from annotated_types import MinLen
 from gptft.config.settings import Kind, Setting
 from gptft.decoding.strategies import define
 from gptft.errors import ConfigError
+from gptft.terminal.words import count
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer
@@ -65,10 +66,14 @@ class GrammarConstraint:
             mask = torch.frombuffer(bytearray(matcher.compute_logit_bias()), dtype=torch.uint8)
             num_ids = min(self._num_ids, scores.shape[-1])
             allowed[i, :num_ids] = mask[:num_ids].bool().to(scores.device)
+            if reason := _reason(matcher):
+                after = count(len(row), "token")
+                raise ConfigError(f"{self._setting}: its parser fails after {after}{reason}.")
+            # An error leaves EOS allowed (llguidance 1.9).
             if matcher.is_error() or not allowed[i].any():
                 raise ConfigError(
-                    f"{self._setting}: after {len(row):,} tokens no token of this model leads to "
-                    f"text that fits it{_reason(matcher)}. Make it wider."
+                    f"{self._setting}: after {count(len(row), 'token')} no token of this model "
+                    "leads to text that fits it. Make it wider."
                 )
         self._matchers = matchers
         kept = scores.masked_fill(~allowed, -torch.inf)
