@@ -19,6 +19,7 @@ NEEDED = {
     "choices": {"choices": ["x", "y"]},
     "regex": {"regex": "x+"},
     "json_schema": {"json_schema": '{"type": "boolean"}'},
+    "grammar": {"grammar": 'root ::= "x"'},
     "contrastive_decoding": {"amateur_layers": 1},
     "dexperts": {"expert_model": "x"},
     "context_aware": {"context": "x"},

@@ -29,6 +29,7 @@ from gptft.decoding.strategies import (
     dry,
     dynamic_temperature,
     frequency,
+    grammar,
     greedy,
     guidance,
     json_schema,
@@ -61,8 +62,8 @@ METHODS: tuple[define.Method, ...] = tuple(
         length, repetition, tokens, greedy, temperature, stock_cuts, top_n_sigma, top_a, tail_free,
         dynamic_temperature, quadratic_smoothing, p_less, xtc, mirostat, adaptive_p, frequency, dry,
         beam, diverse_beam, constrained_beam, stochastic_beam, choices, regex, json_schema,
-        contrastive, dola, contrastive_decoding, dexperts, guidance, assisted, prompt_lookup,
-        lookahead, watermark, synthid, best_of,
+        grammar, contrastive, dola, contrastive_decoding, dexperts, guidance, assisted,
+        prompt_lookup, lookahead, watermark, synthid, best_of,
     )
 )  # fmt: skip
 

@@ -1,0 +1,72 @@
+"""Text of a grammar in llama.cpp's form, GBNF."""
+
+from collections.abc import Iterator
+
+from gptft.config.settings import Setting, Text
+from gptft.decoding.strategies import define
+from gptft.decoding.strategies.json_schema import (
+    constrain_by_grammar,
+    missing_package,
+    text_or_file,
+)
+from gptft.errors import ConfigError
+
+_LIST = 'root ::= "- " item ("\\n- " item){1,3}\nitem ::= [^-\\n]{1,40}'
+
+
+def read_grammar(value: str) -> str:
+    """The grammar that the setting holds, or that stands in the file it names, for llguidance.
+
+    Raises:
+        ConfigError: it can't be read, or isn't GBNF.
+    """
+    from llguidance import LLMatcher
+    from llguidance.gbnf_to_lark import gbnf_to_lark
+
+    inline = "::=" in value
+    where = "" if inline else f"{value}: "
+    try:
+        lark = gbnf_to_lark(text_or_file(value, setting="grammar", is_text=inline))
+    except ConfigError:
+        raise
+    except Exception as error:  # llguidance raises plain ones for rules that lack or come twice
+        raise ConfigError(f"grammar: {where}it isn't GBNF: {error}.") from None
+    return LLMatcher.grammar_from_lark(lark)
+
+
+def _build(settings: define.Values, batch: define.BatchContext) -> define.Process:
+    return constrain_by_grammar(batch, read_grammar(settings["grammar"]), setting="grammar")
+
+
+def _check(settings: define.Values) -> Iterator[str]:
+    problems = list(missing_package("grammar"))
+    if settings.is_on("grammar") and not problems:
+        try:
+            read_grammar(settings["grammar"])
+        except ConfigError as error:
+            problems += error.problems
+    yield from problems
+
+
+METHOD = define.Method(
+    group="search",
+    settings=(
+        Setting("grammar", Text, None, "The text fits this GBNF grammar, given itself or as a "
+                "file."),
+    ),
+    strategies=(
+        define.Strategy(
+            name="grammar",
+            description="Generates only what can still become text of the grammar, to its end.",
+            source="No paper: GBNF of llama.cpp (grammars/README.md), parsed by llguidance.",
+            takes=("grammar", *define.ASKED_SAMPLING),
+            needs=("grammar",),
+            draws="asked",
+            asked_by=("grammar",),
+            processors=(define.Processor("grammar", define.FORM + 30, _build),),
+            by_beginning=True,
+            check=_check,
+            stand_ins=lambda prompt, base_model: {"grammar": _LIST},
+        ),
+    ),
+)  # fmt: skip
