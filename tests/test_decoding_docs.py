@@ -17,9 +17,10 @@ from typer.testing import CliRunner
 
 from gptft.api import load_config
 from gptft.cli.app import app
+from gptft.decoding import define
 from gptft.decoding.prompts.templates import TEMPLATES
 from gptft.decoding.settings import check_strategies, resolve_settings
-from gptft.decoding.strategies import PROCESSORS, STRATEGIES, WARPERS, define
+from gptft.decoding.strategies import PROCESSORS, STRATEGIES, WARPERS
 from tests.decoding.test_settings import NEEDED
 
 ROOT = Path(__file__).resolve().parents[1]

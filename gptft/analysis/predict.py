@@ -15,13 +15,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from gptft.analysis.scored_tokens import token_reader
 from gptft.decoding.batch import batch_context
 from gptft.decoding.cached_model import CachedModel
+from gptft.decoding.define import Process
 from gptft.decoding.engine import encode_all, load_model
 from gptft.decoding.loaded_model import open_model
 from gptft.decoding.logprobs import check_logits, log_probabilities
 from gptft.decoding.processors import named_processors
 from gptft.decoding.settings import Settings, with_seed
 from gptft.decoding.special_tokens import check_ids
-from gptft.decoding.strategies.define import Process
 from gptft.errors import ConfigError
 from gptft.files import JsonFields
 from gptft.models.load import context_of

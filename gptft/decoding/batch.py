@@ -18,13 +18,13 @@ from transformers import (
 )
 from transformers.generation.streamers import BaseStreamer
 
+from gptft.decoding.define import BatchContext, Process
 from gptft.decoding.loaded_model import LoadedModel
 from gptft.decoding.logprobs import check_logits
 from gptft.decoding.processors import named_processors
 from gptft.decoding.settings import Settings
 from gptft.decoding.special_tokens import SpecialTokens
 from gptft.decoding.stopping import StopTexts
-from gptft.decoding.strategies.define import BatchContext, Process
 from gptft.errors import ConfigError, ModelError
 from gptft.models.load import context_of
 

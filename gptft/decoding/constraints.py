@@ -20,7 +20,7 @@ import regex
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from gptft.decoding.strategies.define import BatchContext
+from gptft.decoding.define import BatchContext
 from gptft.errors import ConfigError, ModelError
 from gptft.tokenization.token_bytes import byte_level_bytes, fallback_byte, whole_text
 
@@ -40,7 +40,7 @@ class Vocabulary:
     ids: Mapping[bytes, tuple[int, ...]]
 
     @cached_property
-    def spelled(self) -> dict[int, bytes]:
+    def token_bytes(self) -> dict[int, bytes]:
         """The bytes of each id."""
         return {i: data for data, ids in self.ids.items() for i in ids}
 
@@ -50,7 +50,7 @@ class Vocabulary:
         return max(map(len, self.ids), default=0)
 
     @cached_property
-    def pieces(self) -> list[bytes]:
+    def partial_tokens(self) -> list[bytes]:
         """The tokens that begin or end within a character."""
         return [data for data in self.ids if whole_text(data) is None]
 
@@ -231,8 +231,8 @@ class TextConstraint:
 
     def _written(self, new_ids: Sequence[int]) -> bytes | None:
         """The bytes of a row; None where it has ended, or holds what was never allowed."""
-        pieces = [self._vocabulary.spelled.get(i) for i in new_ids]
-        return None if None in pieces else b"".join(piece for piece in pieces if piece)
+        added = [self._vocabulary.token_bytes.get(i) for i in new_ids]
+        return None if None in added else b"".join(data for data in added if data)
 
     def _mask(self, written: bytes | None, num_ids: int) -> np.ndarray:
         """Whether each id may follow, shape (V,)."""
@@ -305,13 +305,13 @@ class _Regex:
         """As `allowed`, after whole characters and the first bytes of one more."""
         may_become = partial(self.pattern.fullmatch, partial=True, timeout=_MATCH_SECONDS)
         found = [] if begun else self._whole_tokens(text, vocabulary)
-        for piece in vocabulary.pieces:
-            split = _split(begun + piece)
+        for data in vocabulary.partial_tokens:
+            split = _split(begun + data)
             if split is None:
                 continue
             ends = _one_byte_away(split[1]) if split[1] else ("",)
             if any(may_become(text + split[0] + end) for end in ends):
-                found += vocabulary.ids[piece]
+                found += vocabulary.ids[data]
         may_end = not begun and bool(self.pattern.fullmatch(text, timeout=_MATCH_SECONDS))
         if not found and not may_end and may_become(text):
             raise ConfigError(

@@ -3,9 +3,9 @@
 All are built here and none is left to `generate`, which would put its own after ours.
 """
 
+from gptft.decoding.define import BatchContext, Process
 from gptft.decoding.settings import Settings
 from gptft.decoding.strategies import active_processors
-from gptft.decoding.strategies.define import BatchContext, Process
 
 
 def named_processors(settings: Settings, batch: BatchContext) -> list[tuple[str, Process]]:

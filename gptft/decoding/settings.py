@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from gptft.config.settings import read_settings
+from gptft.decoding.define import Strategy
 from gptft.decoding.strategies import (
     GENERATION,
     SETTINGS,
@@ -22,7 +23,6 @@ from gptft.decoding.strategies import (
     listed,
     problems_of,
 )
-from gptft.decoding.strategies.define import Strategy
 from gptft.errors import ConfigError
 from gptft.terminal.words import first_of, short_value
 

@@ -3,8 +3,8 @@
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from gptft.decoding.define import Strategy
 from gptft.decoding.strategies import SETTINGS, SHARED, STRATEGIES
-from gptft.decoding.strategies.define import Strategy
 from gptft.terminal.draw import Table
 from gptft.terminal.words import short_value
 

@@ -125,12 +125,12 @@ def test_a_pattern_outlives_settings_that_forbid_its_end(either, tokenizer):
 def test_tokens_are_spelled_as_they_add_to_a_text(tokenizer):
     vocabulary = read_vocabulary(tokenizer)
     before = tokenizer("мороз")["input_ids"]
-    assert {*vocabulary.spelled} == {*range(1, len(tokenizer))}
-    for i, data in vocabulary.spelled.items():
+    assert {*vocabulary.token_bytes} == {*range(1, len(tokenizer))}
+    for i, data in vocabulary.token_bytes.items():
         text = ("мороз".encode() + data).decode(errors="replace")
         assert tokenizer.decode([*before, i]) == text
     assert {bytes([byte]) for byte in range(256)} <= {*vocabulary.ids}
-    assert len(vocabulary.pieces) >= 128
+    assert len(vocabulary.partial_tokens) >= 128
 
 
 def sentencepiece_like():
@@ -227,7 +227,7 @@ def test_the_tree_is_walked_to_the_same_tokens_as_trying_all(pattern, text):
     ids, may_end = allowed_by_regex(pattern).allowed(text.encode(), vocabulary=WORDS)
     wanted = {
         i
-        for i, data in WORDS.spelled.items()
+        for i, data in WORDS.token_bytes.items()
         if regex.fullmatch(pattern, text + data.decode(), partial=True)
     }
     assert set(ids) == wanted

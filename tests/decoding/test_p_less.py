@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from gptft.decoding.define import cut_by
 from gptft.decoding.strategies import choose_strategy
-from gptft.decoding.strategies.define import cut_by
 from gptft.decoding.strategies.p_less import p_less_keeps
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import GenerationConfig, LogitsProcessorList
 
-from gptft.decoding.strategies.define import bend_by, cut_by
+from gptft.decoding.define import bend_by, cut_by
 from gptft.decoding.strategies.dry import dry_penalty, repeat_lengths
 from gptft.decoding.strategies.dynamic_temperature import divided_by_entropy
 from gptft.decoding.strategies.frequency import frequency_presence_penalty

@@ -10,6 +10,7 @@ from typing import Any
 from gptft.analysis.compare.results import StrategyEntry
 from gptft.config.settings import read_settings
 from gptft.config.suggest import did_you_mean
+from gptft.decoding.define import Strategy
 from gptft.decoding.settings import MODEL_SETTINGS, resolve_settings
 from gptft.decoding.strategies import (
     GENERATION,
@@ -21,7 +22,6 @@ from gptft.decoding.strategies import (
     find_strategy,
     listed,
 )
-from gptft.decoding.strategies.define import Strategy
 from gptft.errors import ConfigError
 from gptft.terminal.words import short_value
 

@@ -20,7 +20,7 @@ def heal(loaded: LoadedModel, ids: Sequence[int]) -> list[int]:
 
     Source: Lundberg 2023, The Art of Prompt Design: Prompt Boundaries and Token Healing.
     """
-    token_bytes = loaded.vocabulary.spelled
+    token_bytes = loaded.vocabulary.token_bytes
     tail = token_bytes.get(ids[-1])
     if len(ids) < 2 or not tail or whole_text(tail) is None:
         return list(ids)

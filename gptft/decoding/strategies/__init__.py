@@ -13,6 +13,7 @@ from annotated_types import MinLen
 
 from gptft.config.settings import Kind, Setting
 from gptft.config.suggest import did_you_mean
+from gptft.decoding import define
 from gptft.decoding.strategies import (
     adaptive_p,
     assisted,
@@ -22,7 +23,6 @@ from gptft.decoding.strategies import (
     constrained_beam,
     contrastive,
     contrastive_decoding,
-    define,
     dexperts,
     diverse_beam,
     dola,

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from gptft.config.settings import Setting, Text, number, one_of, whole
-from gptft.decoding.strategies import define
+from gptft.decoding import define
 from gptft.errors import ConfigError
 
 if TYPE_CHECKING:

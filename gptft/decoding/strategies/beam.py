@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from gptft.config.settings import EarlyStopping, Setting, number, whole
-from gptft.decoding.strategies import define
+from gptft.decoding import define
 
 BEAMS = ("num_beams", "length_penalty", "early_stopping", define.ALWAYS, "num_return_sequences")
 

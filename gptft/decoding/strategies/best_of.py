@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from gptft.config.settings import Setting, Text, whole
-from gptft.decoding.strategies import define
+from gptft.decoding import define
 
 
 def _check(settings: define.Values) -> Iterator[str]:

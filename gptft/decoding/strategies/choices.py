@@ -3,7 +3,7 @@
 import re
 
 from gptft.config.settings import Setting, Texts
-from gptft.decoding.strategies import define
+from gptft.decoding import define
 
 _CYRILLIC = re.compile("[\u0400-\u04ff]")
 

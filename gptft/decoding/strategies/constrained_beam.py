@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 
 from gptft.config.settings import Setting, Words
-from gptft.decoding.strategies import define
+from gptft.decoding import define
 from gptft.decoding.strategies.beam import BEAMS, beam_fields, check_beams
 
 

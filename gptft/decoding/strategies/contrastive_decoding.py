@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from gptft.config.settings import Setting, Text, number, whole
-from gptft.decoding.strategies import define
+from gptft.decoding import define
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 
 from gptft.config.settings import Layers, Setting
-from gptft.decoding.strategies import define
+from gptft.decoding import define
 
 
 def _loop(settings: define.Values, batch: define.BatchContext, streamer: Any) -> Callable[..., Any]:

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from gptft.config.settings import Setting, number
-from gptft.decoding.strategies import define
+from gptft.decoding import define
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from gptft.config.settings import Setting, Text
-from gptft.decoding.strategies import define
+from gptft.decoding import define
 from gptft.decoding.strategies.json_schema import (
     constrain_by_grammar,
     missing_package,

@@ -1,6 +1,6 @@
 """The likeliest token at each step."""
 
-from gptft.decoding.strategies import define
+from gptft.decoding import define
 
 METHOD = define.Method(
     strategies=(

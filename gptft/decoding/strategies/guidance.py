@@ -4,7 +4,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from gptft.config.settings import Setting, Text, number
-from gptft.decoding.strategies import define
+from gptft.decoding import define
 
 if TYPE_CHECKING:
     from torch import Tensor

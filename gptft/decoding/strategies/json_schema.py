@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from annotated_types import MinLen
 
 from gptft.config.settings import Kind, Setting
-from gptft.decoding.strategies import define
+from gptft.decoding import define
 from gptft.errors import ConfigError
 from gptft.terminal.words import count
 
@@ -155,7 +155,7 @@ def _byte_tokenizer(
 
     from gptft.decoding.constraints import read_vocabulary
 
-    bytes_of = read_vocabulary(tokenizer, leave_out=eos).spelled
+    bytes_of = read_vocabulary(tokenizer, leave_out=eos).token_bytes
     num_ids = max(max(tokenizer.get_vocab().values()), *eos) + 1
     tokens = [bytes_of.get(i, b"") for i in range(num_ids)]
     tokens += sorted({bytes([byte]) for byte in range(256)} - set(tokens))

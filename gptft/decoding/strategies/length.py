@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from gptft.config.settings import Decay, Setting, Texts, number, whole, whole_numbers
-from gptft.decoding.strategies import define
+from gptft.decoding import define
 
 _FORM, _stock = define.FORM, define.stock_processors
 

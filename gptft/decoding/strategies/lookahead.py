@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 
 from gptft.config.settings import Setting, whole
-from gptft.decoding.strategies import define
+from gptft.decoding import define
 
 _OWN = ("lookahead_window", "lookahead_ngram_size", "lookahead_guesses")
 

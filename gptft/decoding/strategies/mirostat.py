@@ -4,7 +4,7 @@ import math
 from typing import TYPE_CHECKING
 
 from gptft.config.settings import Setting, number, whole
-from gptft.decoding.strategies import define
+from gptft.decoding import define
 
 if TYPE_CHECKING:
     from torch import Tensor

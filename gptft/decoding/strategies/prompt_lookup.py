@@ -3,7 +3,7 @@
 from typing import Any
 
 from gptft.config.settings import Setting, whole
-from gptft.decoding.strategies import define
+from gptft.decoding import define
 
 
 def _fields(settings: define.Values) -> dict[str, Any]:

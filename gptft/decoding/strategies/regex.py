@@ -1,7 +1,7 @@
 """Text that matches a regular expression."""
 
 from gptft.config.settings import Setting, Text
-from gptft.decoding.strategies import define
+from gptft.decoding import define
 
 _SENTENCE = "[^.!?]{1,80}[.!?]"
 

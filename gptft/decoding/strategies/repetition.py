@@ -3,7 +3,7 @@
 from typing import Any
 
 from gptft.config.settings import Setting, number, whole
-from gptft.decoding.strategies import define
+from gptft.decoding import define
 
 _PENALTY, _stock = define.PENALTY, define.stock_processors
 

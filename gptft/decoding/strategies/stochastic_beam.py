@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from gptft.decoding.strategies import define
+from gptft.decoding import define
 from gptft.decoding.strategies.beam import beam_fields, check_beams
 
 

@@ -1,7 +1,7 @@
 """The cuts that transformers has: top-k, nucleus, min-p, top-h, typical, epsilon, eta."""
 
 from gptft.config.settings import Setting, number, whole
-from gptft.decoding.strategies import define
+from gptft.decoding import define
 
 _CUT, _stock = define.CUT, define.stock_processors
 _HEWITT = "Hewitt, Manning and Liang 2022 (2210.15191), section 4."

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from gptft.config.settings import Setting, whole, whole_numbers
-from gptft.decoding.strategies import define
+from gptft.decoding import define
 
 
 def _build(settings: define.Values, batch: define.BatchContext) -> define.Process:

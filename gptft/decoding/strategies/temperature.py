@@ -1,7 +1,7 @@
 """Draws from the whole distribution, and what all draws share."""
 
 from gptft.config.settings import Flag, Setting, number, whole
-from gptft.decoding.strategies import define
+from gptft.decoding import define
 
 MAX_SEED = 2**32 - 1  # what numpy takes, and so the same range as training.seed
 

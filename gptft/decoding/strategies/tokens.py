@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from gptft.config.settings import Flag, Setting, Texts, Weights, whole_numbers
-from gptft.decoding.strategies import define
+from gptft.decoding import define
 from gptft.errors import ConfigError
 from gptft.terminal.words import short_value
 

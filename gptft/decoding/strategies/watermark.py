@@ -1,7 +1,7 @@
 """A watermark: a secret share of the tokens is favoured."""
 
 from gptft.config.settings import Setting, number, one_of, whole
-from gptft.decoding.strategies import define
+from gptft.decoding import define
 
 _OWN = ("greenlist_ratio", "watermark_bias", "hashing_key", "seeding_scheme", "context_width")
 

@@ -4,7 +4,7 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from gptft.config.settings import Setting, number
-from gptft.decoding.strategies import define
+from gptft.decoding import define
 
 if TYPE_CHECKING:
     from torch import Tensor
