@@ -1,18 +1,13 @@
 """An audit of a tokenizer -> columns on a terminal, lines with tabs off one."""
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from rich.console import Console, RenderResult
+from rich.text import Text
 
 from gptft.inspection.audit import Audit
 from gptft.inspection.audit_finding import Finding
 from gptft.terminal.draw import Drawn, Table, plain_lines
 from gptft.terminal.text import escaped
 from gptft.terminal.words import count
-
-if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
-    from rich.segment import Segment
-    from rich.text import Text
 
 _STYLES = {"fault": "bold red", "warning": "bold yellow", "ok": "green"}
 
@@ -22,9 +17,7 @@ def audit_view(audit: Audit) -> Drawn:
     counts = f"{count(audit.count('fault'), 'fault')}, "
     counts += f"{count(audit.count('warning'), 'warning')}, {audit.count('ok')} ok"
 
-    def draw(console: "Console", width: int) -> "Iterable[RenderableType | Segment | Table]":
-        from rich.text import Text
-
+    def draw(console: Console, width: int) -> RenderResult:
         if not console.is_terminal:
             cells = ((f.level, f.what, f.where, f.do) for f in audit.findings)
             return [plain_lines([*("\t".join(map(escaped, row)) for row in cells), f"# {counts}"])]
@@ -34,9 +27,7 @@ def audit_view(audit: Audit) -> Drawn:
     return Drawn(draw)
 
 
-def _described(finding: Finding) -> "Text":
-    from rich.text import Text
-
+def _described(finding: Finding) -> Text:
     text = Text(escaped(finding.what))
     if finding.do:
         text.append(f"\n{escaped(finding.do)}", "italic")

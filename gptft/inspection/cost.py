@@ -41,18 +41,13 @@ class MeasuredText(JsonFields):
 
     def json_fields(self) -> dict[str, Any]:
         """Its tokens and figures, and what it would cost in other units, one token each."""
-        cost = self.cost
         return {
             "model": self.model,
             "tokens": self.tokens,
-            **cost.json_fields(),
+            **self.cost.json_fields(),
             "lossless": self.lossless,
             "num_partial": self.num_partial,
-            "one_token_each": {
-                "words": cost.num_words,
-                "characters": cost.num_characters,
-                "bytes": cost.num_bytes,
-            },
+            "one_token_each": self.cost.one_token_each,
             "context": self.context,
             "context_used": self.context_used,
         }

@@ -1,16 +1,14 @@
 """Measured texts -> what they cost in tokens, and tokenizers side by side, as a person sees it."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+
+from rich.console import Console, RenderResult
+from rich.text import Text
 
 from gptft.inspection.cost import MeasuredText
 from gptft.inspection.token_view import PARTIAL, tokens_in_rows
 from gptft.terminal.draw import Drawn, Table
 from gptft.terminal.words import count, percent
-
-if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
-    from rich.segment import Segment
 
 
 def comparison_view(measured: Sequence[MeasuredText]) -> Drawn:
@@ -19,21 +17,15 @@ def comparison_view(measured: Sequence[MeasuredText]) -> Drawn:
     Off a terminal it is a line a tokenizer, with tabs, under a heading; the tokens are last.
     """
 
-    def draw(console: "Console", width: int) -> "Iterable[RenderableType | Segment | Table]":
-        from rich.text import Text
-
+    def draw(console: Console, width: int) -> RenderResult:
         if not console.is_terminal:
             heads = ("model", "tokens", "tokens a word", "bytes a token", "text")
             yield Table([_exact_cells(one) for one in measured], "lllll", heads=heads)
             return
+        costs = [(one.model, one.cost) for one in measured]
         rows = [
-            (
-                one.model,
-                f"{one.cost.num_tokens:,}",
-                rate(one.cost.tokens_per_word),
-                rate(one.cost.bytes_per_token),
-            )
-            for one in measured
+            (model, f"{cost.num_tokens:,}", rate(cost.tokens_per_word), rate(cost.bytes_per_token))
+            for model, cost in costs
         ]
         yield Table(rows, "lrrr", heads=("", "tokens", "a word", "bytes each"))
         for one in measured:
@@ -75,12 +67,11 @@ def contexts_in_words(measured: MeasuredText) -> list[str]:
 
 def costs_instead(measured: MeasuredText) -> list[str]:
     """What the text would cost in other units, one token each, and how often its cost that is."""
-    cost = measured.cost
-    units = {"words": cost.num_words, "characters": cost.num_characters, "bytes": cost.num_bytes}
+    num_tokens = measured.cost.num_tokens
     return [
-        f"{number:,} {unit} ({number / cost.num_tokens:.2f}x)"
-        for unit, number in units.items()
-        if cost.num_tokens
+        f"{number:,} {unit} ({number / num_tokens:.2f}x)"
+        for unit, number in measured.cost.one_token_each.items()
+        if num_tokens
     ]
 
 

@@ -1,22 +1,19 @@
 """A trace of merges -> columns on a terminal, lines with tabs off one."""
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+
+from rich.console import Console, RenderResult
+from rich.text import Text
 
 from gptft.inspection.merges import MergeStep, MergeTrace, PreTokenTrace, Symbol
 from gptft.terminal.draw import Drawn, Table, plain_lines
 from gptft.terminal.text import visible
 
-if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
-    from rich.segment import Segment
-    from rich.text import Text
-
 
 def merges_view(trace: MergeTrace) -> Drawn:
     """A line a merge: its rank and the symbols after it; off a terminal the pair, too."""
 
-    def draw(console: "Console", width: int) -> "Iterable[RenderableType | Segment | Table]":
+    def draw(console: Console, width: int) -> RenderResult:
         return _columns(trace) if console.is_terminal else [plain_lines(_lines(trace))]
 
     return Drawn(draw)
@@ -45,9 +42,7 @@ def _lines(trace: MergeTrace) -> Iterator[str]:
     yield f"# {_verdict(trace)}"
 
 
-def _columns(trace: MergeTrace) -> "Iterator[RenderableType | Table]":
-    from rich.text import Text
-
+def _columns(trace: MergeTrace) -> RenderResult:
     width = len(f"{trace.num_merges:,}")  # alike in the tables of all pre-tokens
     for part in trace.pre_tokens:
         rows = [(" " * width, Text(_joined(part.symbols)))]
@@ -60,10 +55,8 @@ def _columns(trace: MergeTrace) -> "Iterator[RenderableType | Table]":
     yield Text(_verdict(trace), "" if trace.agrees else "bold red")
 
 
-def _state(step: MergeStep) -> "Text":
+def _state(step: MergeStep) -> Text:
     """The symbols after a merge, the merged one set off."""
-    from rich.text import Text
-
     state = Text()
     for at, symbol in enumerate(step.symbols):
         state.append(" " if at else "").append(symbol.shown, "reverse" if at == step.at else "")

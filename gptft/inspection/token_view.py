@@ -1,20 +1,21 @@
 """A measured text -> its tokens as a person sees them: coloured pills, or a line a token."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
+
+from rich.cells import cell_len
+from rich.console import Console, RenderResult
+from rich.segment import Segment
+from rich.style import Style
 
 from gptft.inspection.cost import MeasuredText
 from gptft.terminal.draw import GAP, Drawn, Table, has_colour, plain_lines
-from gptft.terminal.text import chopped, hexadecimal, visible
+from gptft.terminal.text import chopped, visible
 from gptft.tokenization.tokens import Token, group_by_characters
-
-if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.segment import Segment
 
 PARTIAL = "*"  # behind the id of a token that is no text alone
 # Black on one of the 256 fixed colours, light ones: readable whatever the terminal's background.
-_COLOURS = (117, 156, 222, 211, 183, 216, 80)
+_COLOURS = tuple(f"color(16) on color({light})" for light in (117, 156, 222, 211, 183, 216, 80))
 _HEADS = ("id", "byte", "char", "token", "bytes")
 _MIN_TOKEN = 24  # cells that a token and its bytes need beside offsets with their ends
 
@@ -26,7 +27,7 @@ def text_view(measured: MeasuredText) -> Drawn:
     are added up: `⟨d0⟩+⟨bf⟩=п`. Without colours it is a line a token, with tabs: id, token, bytes.
     """
 
-    def draw(console: "Console", width: int) -> "Iterable[Segment | Table]":
+    def draw(console: Console, width: int) -> RenderResult:
         if has_colour(console):
             return _pill_rows(_pills(measured.tokens, shows_ids=True), width=width)
         return [plain_lines("\t".join(cells) for cells in _plain_rows(measured.tokens))]
@@ -42,22 +43,15 @@ def byte_view(measured: MeasuredText) -> Drawn:
     """
     tokens = measured.tokens
 
-    def draw(console: "Console", width: int) -> "Iterable[Table]":
+    def draw(console: Console, width: int) -> RenderResult:
         if not console.is_terminal:
-            offsets = [
-                (token.start, token.end, token.start_character, token.end_character)
-                for token in tokens
-            ]
             rows = [
-                (*cells, *map(str, numbers))
-                for cells, numbers in zip(_plain_rows(tokens), offsets, strict=True)
+                (*cells, *map(str, (t.start, t.end, t.start_character, t.end_character)))
+                for cells, t in zip(_plain_rows(tokens), tokens, strict=True)
             ]
             return [Table(rows, "lllllll")]
-        spans = [
-            (f"{token.start}–{token.end}", f"{token.start_character}–{token.end_character}")
-            for token in tokens
-        ]
-        starts = [(str(token.start), str(token.start_character)) for token in tokens]
+        spans = [(f"{t.start}–{t.end}", f"{t.start_character}–{t.end_character}") for t in tokens]
+        starts = [(str(t.start), str(t.start_character)) for t in tokens]
         tables = [_byte_table(tokens, offsets) for offsets in (spans, starts)] if tokens else []
         room = width - _MIN_TOKEN - 4 * len(GAP)
         return [*(one for one in tables if sum(one.widths(width)[:3]) <= room), *tables[1:]][:1]
@@ -83,14 +77,12 @@ def bracketed(tokens: Sequence[Token]) -> Iterator[str]:
         yield f"└ {last} = {character}"
 
 
-def tokens_in_rows(
-    tokens: Sequence[Token], *, console: "Console", width: int
-) -> Iterator["Segment"]:
+def tokens_in_rows(tokens: Sequence[Token], *, console: Console, width: int) -> Iterator[Segment]:
     """Pills without ids; with bars between them where there are no colours."""
     pills = _pills(tokens, shows_ids=False)
     if not has_colour(console):
         pills = (
-            pill._replace(colour=None, before="│" if pill.before == " " else pill.before)
+            pill._replace(colour="", before="│" if pill.before == " " else pill.before)
             for pill in pills
         )
     return _pill_rows(pills, width=width)
@@ -98,12 +90,12 @@ def tokens_in_rows(
 
 def _plain_rows(tokens: Sequence[Token]) -> Iterator[tuple[str, str, str]]:
     for label, token in zip(bracketed(tokens), tokens, strict=True):
-        yield str(token.id), label, hexadecimal(token.bytes)
+        yield str(token.id), label, token.bytes.hex(" ")
 
 
 def _byte_table(tokens: Sequence[Token], offsets: Sequence[tuple[str, str]]) -> Table:
     rows = [
-        (_id(token), *pair, label, hexadecimal(token.bytes))
+        (_id(token), *pair, label, token.bytes.hex(" "))
         for token, pair, label in zip(tokens, offsets, bracketed(tokens), strict=True)
     ]
     return Table(rows, "rrrll", heads=_HEADS)
@@ -115,14 +107,14 @@ class _Pill(NamedTuple):
     Attributes:
         label: what is shown.
         below: the id below it, or "".
-        colour: one of the 256, or None.
+        colour: its style, "" for none.
         before: what stands between it and the pill before it in the same row.
         ends_row: it ends with a line break.
     """
 
     label: str
     below: str
-    colour: int | None
+    colour: str
     before: str = " "
     ends_row: bool = False
 
@@ -136,13 +128,11 @@ def _pills(tokens: Sequence[Token], *, shows_ids: bool) -> Iterator[_Pill]:
             before = "+" if number else " "
             yield _Pill(token.shown, below, colour, before, breaks and not character)
         if character:
-            yield _Pill(character, "", None, "=", breaks)
+            yield _Pill(character, "", "", "=", breaks)
 
 
-def _pill_rows(pills: Iterable[_Pill], *, width: int) -> Iterator["Segment"]:
+def _pill_rows(pills: Iterable[_Pill], *, width: int) -> Iterator[Segment]:
     """Rows of as many pills as fit, each over a row of ids."""
-    from rich.cells import cell_len
-
     row: list[tuple[_Pill, int]] = []
     taken = 0
     for pill in _cut(pills, width=width):
@@ -161,8 +151,6 @@ def _pill_rows(pills: Iterable[_Pill], *, width: int) -> Iterator["Segment"]:
 
 def _cut(pills: Iterable[_Pill], *, width: int) -> Iterator[_Pill]:
     """Pills that are too long for a row, in several; the id stands below the first."""
-    from rich.cells import cell_len
-
     for pill in pills:
         if cell_len(pill.label) < width:
             yield pill
@@ -174,22 +162,14 @@ def _cut(pills: Iterable[_Pill], *, width: int) -> Iterator[_Pill]:
             yield _Pill(label, "", pill.colour, "", ends_row)
 
 
-def _pill_row(row: Sequence[tuple[_Pill, int]]) -> Iterator["Segment"]:
-    from rich.cells import cell_len
-    from rich.color import Color
-    from rich.segment import Segment
-    from rich.style import Style
-
-    black, dim = Color.from_ansi(16), Style(dim=True)
-    below = ""
+def _pill_row(row: Sequence[tuple[_Pill, int]]) -> Iterator[Segment]:
+    dim, below = Style(dim=True), ""
     for number, (pill, cells) in enumerate(row):
         before = pill.before if number or pill.before != " " else ""
-        style = None
-        if pill.colour is not None:
-            style = Style(color=black, bgcolor=Color.from_ansi(pill.colour))
         if before:
             yield Segment(before, dim)
-        yield Segment(pill.label + " " * (cells - cell_len(pill.label)), style)
+        label = pill.label + " " * (cells - cell_len(pill.label))
+        yield Segment(label, Style.parse(pill.colour) if pill.colour else None)
         below += " " * len(before) + pill.below + " " * (cells - len(pill.below))
     yield Segment.line()
     if below.strip():

@@ -6,7 +6,6 @@ from gptft.inspection.cost import MeasuredText
 from gptft.inspection.cost_view import contexts_in_words, costs_instead
 from gptft.inspection.token_view import shown_groups
 from gptft.report.render import render
-from gptft.terminal.text import hexadecimal
 
 
 def tokens_html(measured: Sequence[MeasuredText]) -> str:
@@ -21,6 +20,5 @@ def tokens_html(measured: Sequence[MeasuredText]) -> str:
         shown_groups=shown_groups,
         costs_instead=costs_instead,
         contexts_in_words=contexts_in_words,
-        hexadecimal=hexadecimal,
         newline=b"\n",
     )

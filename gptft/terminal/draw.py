@@ -1,24 +1,24 @@
 """Rows, texts and probabilities -> what suits a console: columns on a terminal, tabs off one.
 
-Off a terminal nothing is cut or wrapped, so that it can be piped. rich is imported only to draw.
+Off a terminal nothing is cut or wrapped, so that it can be piped.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import Literal, TypeAlias
+
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.segment import Segment
+from rich.style import Style
+from rich.text import Text
 
 from gptft.terminal.text import fit
 
-if TYPE_CHECKING:
-    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
-    from rich.segment import Segment
-    from rich.style import Style
-    from rich.text import Text
-
-Cell: TypeAlias = "str | Text"
-Line: TypeAlias = "list[Segment]"
+Cell: TypeAlias = str | Text
+Line: TypeAlias = list[Segment]
 
 GAP = "  "  # between columns
 _EIGHTHS = " ▏▎▍▌▋▊▉"
@@ -43,9 +43,9 @@ class Drawn:
         draw: a console and its width in cells -> what is printed there.
     """
 
-    draw: "Callable[[Console, int], Iterable[RenderableType | Segment | Table]]"
+    draw: Callable[[Console, int], RenderResult]
 
-    def __rich_console__(self, console: "Console", options: "ConsoleOptions") -> "RenderResult":
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         yield from self.draw(console, max(options.max_width, _MIN_WIDTH))
 
 
@@ -68,10 +68,7 @@ class Table:
     heads: Sequence[str] = ()
     styles: Sequence[str] = ()
 
-    def __rich_console__(self, console: "Console", options: "ConsoleOptions") -> "RenderResult":
-        from rich.segment import Segment
-        from rich.text import Text
-
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         if not console.is_terminal:
             lines = ["\t".join(map(str, row)) for row in [self.heads, *self.rows]]
             if not self.heads:  # with heads a script counts on as many cells in every row
@@ -101,10 +98,8 @@ class Table:
             room -= widths[at]
         return widths
 
-    def lines(self, console: "Console", width: int) -> "Iterator[Line]":
+    def lines(self, console: Console, width: int) -> Iterator[Line]:
         """The lines of heads and rows in columns, none wider than `width`, for a terminal."""
-        from rich.segment import Segment
-
         if not self.rows and not self.heads:
             return
         widths = self.widths(width)
@@ -124,10 +119,10 @@ class Table:
                 yield Segment.adjust_line_length(line, width, pad=False) if is_wider else line
 
 
-def stacked(*parts: "RenderableType | Table") -> Drawn:
+def stacked(*parts: RenderableType) -> Drawn:
     """Renderables under one another, with an empty line between them on a terminal."""
 
-    def draw(console: "Console", width: int) -> "Iterator[RenderableType]":
+    def draw(console: Console, width: int) -> Iterator[RenderableType]:
         for number, part in enumerate(parts):
             if number and console.is_terminal:
                 yield ""
@@ -136,14 +131,12 @@ def stacked(*parts: "RenderableType | Table") -> Drawn:
     return Drawn(draw)
 
 
-def plain_lines(lines: Iterable[str]) -> "Segment":
+def plain_lines(lines: Iterable[str]) -> Segment:
     """Lines as they are, tabs among them, which a `Text` would lose."""
-    from rich.segment import Segment
-
     return Segment("".join(f"{line}\n" for line in lines))
 
 
-def has_colour(console: "Console") -> bool:
+def has_colour(console: Console) -> bool:
     """Whether a console is a terminal that shows colours."""
     return console.is_terminal and not console.is_dumb_terminal and not console.no_color
 
@@ -153,10 +146,8 @@ def probability_style(value: float) -> str:
     return next(style for least, _, style in _PROBABILITY_LEVELS if value >= least)
 
 
-def probability_legend() -> "Text":
+def probability_legend() -> Text:
     """What the colours of probabilities mean, in a line."""
-    from rich.text import Text
-
     parts = [((f" {name} ", style), " ") for _, name, style in _PROBABILITY_LEVELS]
     return Text.assemble(*(part for pair in parts for part in pair), "probability")
 
@@ -172,8 +163,6 @@ def bar(share: float, *, width: int) -> str:
 
 
 def _cell_width(cell: Cell) -> int:
-    from rich.cells import cell_len
-
     if isinstance(cell, str):
         return len(cell) if cell.isascii() else cell_len(cell)
     return max(map(cell_len, cell.plain.split("\n")))
@@ -187,13 +176,8 @@ def _filled(cell: str, width: int, align: str) -> str | None:
     return fit(cell, width) if align == "c" else None
 
 
-def _cell_lines(
-    console: "Console", cell: Cell, width: int, align: str, style: "Style"
-) -> "list[Line]":
+def _cell_lines(console: Console, cell: Cell, width: int, align: str, style: Style) -> list[Line]:
     """A cell's lines, each of `width` cells."""
-    from rich.segment import Segment
-    from rich.text import Text
-
     filled = _filled(str(cell), width, align) if isinstance(cell, str) or not cell.spans else None
     if filled is not None and "\n" not in filled:
         own = console.get_style("" if isinstance(cell, str) else cell.style)
@@ -207,10 +191,8 @@ def _cell_lines(
     return [[*line.render(console)] for line in lines]
 
 
-def _joined(cells: "Sequence[Line | None]", widths: Sequence[int]) -> Line:
+def _joined(cells: Sequence[Line | None], widths: Sequence[int]) -> Line:
     """Cells of one line beside one another, without spaces at the end."""
-    from rich.segment import Segment
-
     line: Line = []
     for cell, width in zip(cells, widths, strict=True):
         line += [*(cell or [Segment(" " * width)]), Segment(GAP)]

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 
+from rich.cells import cell_len, chop_cells, set_cell_size
+
 _BROKEN = re.compile("[\udc80-\udcff]+")  # what `surrogateescape` makes of bytes it can't decode
 _VISIBLE_SPACE = {" ": "·", "\n": "↵", "\t": "→"}
 _JOINERS = "\u200c\u200d"  # emoji and Persian are spelled with them; they do no harm
@@ -70,7 +72,11 @@ def escaped(text: str | Path, marks: Mapping[str, str] | None = None) -> str:
     """
     marks = marks or {}
     return "".join(
-        marks[mark] if mark in marks else mark if mark.isprintable() else _escape(mark)
+        marks[mark]
+        if mark in marks
+        else mark
+        if mark.isprintable()
+        else ascii(mark)[1:-1]  # in quotes
         for mark in str(text)
     )
 
@@ -82,15 +88,6 @@ def shown_path(path: str | Path) -> str:
     'poem\\xff.txt'
     """
     return os.fsencode(path).decode("utf-8", errors="backslashreplace")
-
-
-def hexadecimal(data: bytes) -> str:
-    """Bytes as pairs of hexadecimal digits with spaces between them.
-
-    >>> hexadecimal("п".encode())
-    'd0 bf'
-    """
-    return data.hex(" ")
 
 
 def quoted(text: str, *, at_most: int, keep: str = "start") -> str:
@@ -112,8 +109,6 @@ def quoted(text: str, *, at_most: int, keep: str = "start") -> str:
 
 def cut(text: str, width: int) -> str:
     """At most `width` cells, the end of what is longer left out."""
-    from rich.cells import cell_len, set_cell_size
-
     if cell_len(text) <= width:
         return text
     return f"{set_cell_size(text, width - 1)}…" if width > 1 else set_cell_size(text, width)
@@ -121,15 +116,11 @@ def cut(text: str, width: int) -> str:
 
 def fit(text: str, width: int) -> str:
     """Exactly `width` cells: filled up with spaces, or cut."""
-    from rich.cells import set_cell_size
-
     return set_cell_size(cut(text, width), width)
 
 
 def fit_end(text: str, width: int) -> str:
     """At most `width` cells of the end of a text, in one line, nothing hidden in it."""
-    from rich.cells import cell_len
-
     line = readable(text.encode(errors="surrogateescape")).replace("\n", "")
     if cell_len(line) <= width:
         return line
@@ -140,8 +131,6 @@ def fit_end(text: str, width: int) -> str:
 
 def chopped(text: str, width: int) -> list[str]:
     """A text in strings of at most `width` cells, and no less than 2."""
-    from rich.cells import chop_cells
-
     return chop_cells(text, max(width, 2))
 
 
@@ -161,12 +150,8 @@ def _visible_run(run: str) -> str:
     if run.isprintable():
         return run
     if _BROKEN.fullmatch(run):
-        return f"⟨{hexadecimal(run.encode(errors='surrogateescape'))}⟩"
+        return f"⟨{run.encode(errors='surrogateescape').hex(' ')}⟩"
     return f"⟨U+{ord(run):04X}⟩"
-
-
-def _escape(mark: str) -> str:
-    return mark.encode("unicode_escape").decode()
 
 
 def _is_harmless(character: str) -> bool:

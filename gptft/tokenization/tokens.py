@@ -96,6 +96,11 @@ class TextCost(JsonFields):
         """White space counted; None for a text without words."""
         return self.num_bytes / self.num_words if self.num_words else None
 
+    @property
+    def one_token_each(self) -> dict[str, int]:
+        """Tokens of the text, were each word, character or byte one."""
+        return {"words": self.num_words, "characters": self.num_characters, "bytes": self.num_bytes}
+
 
 def split_tokens(tokenizer: TextTokenizer, text: str) -> list[Token]:
     """Tokenize `text`, special-token strings read as text, with the bytes of every token.
@@ -120,10 +125,11 @@ def split_tokens(tokenizer: TextTokenizer, text: str) -> list[Token]:
     else:
         places = _found_places(raws, encoding.offsets, text)
     texts = {raw: whole_text(raw) for raw in {*raws}}
-    characters = _characters_of(places, data)
+    # How many characters begin before each byte. One more begins at the end of the text.
+    begun = [*accumulate((byte not in _LATER_BYTES for byte in data + b" "), initial=0)]
     return [
-        Token(i, entries[i], raw, texts[raw], *place, *counted)
-        for i, raw, place, counted in zip(ids, raws, places, characters, strict=True)
+        Token(i, entries[i], raw, texts[raw], start, end, begun[start + 1] - 1, begun[end])
+        for i, raw, (start, end) in zip(ids, raws, places, strict=True)
     ]
 
 
@@ -218,29 +224,6 @@ def _found_places(
             places += [(max(cursor, s), max(cursor, e)) for s, e in byte_spans[first:last]]
         cursor = places[-1][1]
     return places
-
-
-def _characters_of(places: Sequence[tuple[int, int]], data: bytes) -> Iterator[tuple[int, int]]:
-    """Offsets in characters for offsets in bytes; a character is in as soon as a byte of it is.
-
-    Args:
-        places: first byte and one past the last, in order of both.
-        data: the text as UTF-8.
-    """
-    starts = _begun_before([start for start, _ in places], data)
-    ends = _begun_before([end for _, end in places], data)
-    for (start, _), first, last in zip(places, starts, ends, strict=True):
-        is_inside = start < len(data) and data[start] in _LATER_BYTES
-        yield first - is_inside, last
-
-
-def _begun_before(offsets: Sequence[int], data: bytes) -> Iterator[int]:
-    """How many characters begin before each of these bytes, which are in order."""
-    counted, count = 0, 0
-    for offset in offsets:
-        count += len(data[counted:offset].translate(None, _LATER_BYTES))
-        counted = offset
-        yield count
 
 
 def _shared(spans: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:

@@ -1,7 +1,9 @@
 """A trained or an extended tokenizer -> what it is, what texts cost in it, what a model needs."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+
+from rich.console import Group, RenderableType
+from rich.text import Text
 
 from gptft.terminal.draw import Table
 from gptft.terminal.text import visible
@@ -10,17 +12,11 @@ from gptft.tokenization.evaluation import Cost
 from gptft.tokenization.extension import ExtendedTokenizer
 from gptft.tokenization.training import TrainedTokenizer
 
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-
 _MAX_SHOWN = 20  # new tokens; JSON has all
 
 
-def trained_view(trained: TrainedTokenizer) -> "RenderableType":
+def trained_view(trained: TrainedTokenizer) -> RenderableType:
     """What was trained, and its cost beside the others'."""
-    from rich.console import Group
-    from rich.text import Text
-
     own, special = trained.costs[0], ", ".join(trained.special_tokens)
     measured = (
         f"Measured on {trained.held_out:,} of {trained.passages:,} passages, held out of training "
@@ -37,11 +33,8 @@ def trained_view(trained: TrainedTokenizer) -> "RenderableType":
     return Group(*map(Text, lines), _cost_table(trained.costs), *lossy)
 
 
-def extended_view(extended: ExtendedTokenizer) -> "RenderableType":
+def extended_view(extended: ExtendedTokenizer) -> RenderableType:
     """What was added, what it saves, and what the model needs."""
-    from rich.console import Group
-    from rich.text import Text
-
     shown = first_of([*map(visible, extended.added)], _MAX_SHOWN)
     number = count(len(extended.added), "token")
     said = f"{extended.path}: {number} added to {extended.model}{': ' * bool(shown)}{shown}."

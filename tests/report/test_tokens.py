@@ -6,7 +6,6 @@ from html.parser import HTMLParser
 
 from gptft.inspection.cost import MeasuredText, measure_text
 from gptft.report.tokens import tokens_html
-from gptft.terminal.text import hexadecimal
 from gptft.tokenization.tokenizer import load_tokenizer
 from gptft.tokenization.trainers import train_bpe
 from tests.conftest import SENTENCES
@@ -62,7 +61,7 @@ def test_each_piece_says_its_id_bytes_and_place() -> None:
     assert bytes.fromhex("".join(raw[1] for raw in raws if raw)).decode() == TEXT
     for title, piece in zip(reader.titles, one.tokens, strict=True):
         assert title == (
-            f"id {piece.id}; bytes {hexadecimal(piece.bytes)}; at bytes {piece.start}–{piece.end}, "
+            f"id {piece.id}; bytes {piece.bytes.hex(' ')}; at bytes {piece.start}–{piece.end}, "
             f"characters {piece.start_character}–{piece.end_character}"
         )
 
