@@ -142,11 +142,18 @@ def write_text(path: Path, text: str, *, partial: Path | None = None) -> None:
 def write_output(path: Path, text: str) -> None:
     """Write a text that a command made, as `write_text` does; what UTF-8 can't hold becomes `?`.
 
+    A link keeps pointing at its file, and a device or a pipe is written to: a rename would replace
+    them.
+
     Raises:
         RunError: the file can't be written.
     """
+    content = text.encode(errors="replace").decode()
     try:
-        write_text(path, text.encode(errors="replace").decode())
+        if path.exists() and not path.is_file():
+            path.write_text(content, encoding="utf-8", newline="")
+        else:
+            write_text(path.resolve(), content)
     except OSError as error:
         raise RunError(
             f"{path} can't be written: {error.strerror}. What was there before is intact."

@@ -133,7 +133,7 @@ def test_a_write_that_fails_leaves_what_was_there(
     assert [found.name for found in tmp_path.iterdir()] == ["run.json"]
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a device that is full")
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="there is no /dev/full")
 def test_a_disk_that_is_full_leaves_what_was_there(tmp_path: Path):
     path = tmp_path / "a"
     write_text(path, "old")
@@ -143,6 +143,28 @@ def test_a_disk_that_is_full_leaves_what_was_there(tmp_path: Path):
     assert is_disk_full(caught.value)
     assert path.read_text(encoding="utf-8") == "old"
     assert [found.name for found in tmp_path.iterdir()] == ["a"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes and links as POSIX has them")
+def test_an_output_goes_into_a_pipe_and_through_a_link(tmp_path: Path):
+    pipe, link, target = tmp_path / "pipe", tmp_path / "link", tmp_path / "target"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write_output(pipe, "буря")
+    assert os.read(reader, 100).decode() == "буря"
+    os.close(reader)
+    assert pipe.is_fifo()
+    link.symlink_to(target)
+    write_output(link, "мгла")
+    assert link.is_symlink()
+    assert target.read_text(encoding="utf-8") == "мгла"
+
+
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="there is no /dev/full")
+def test_an_output_that_a_device_refuses_is_an_error_and_the_device_stays():
+    with pytest.raises(RunError, match="can't be written: No space left"):
+        write_output(Path("/dev/full"), "x")
+    assert Path("/dev/full").is_char_device()
 
 
 def test_an_interrupted_write_leaves_what_was_there(
