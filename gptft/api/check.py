@@ -13,7 +13,7 @@ from gptft.config.load import ConfigFile, Problem
 from gptft.config.sections import Config
 from gptft.config.source import KeyPath
 from gptft.config.training_fields import value_problems
-from gptft.config.training_needs import SLOW_BFLOAT16, unmet_needs
+from gptft.config.training_needs import SLOW_BFLOAT16, UNSCALED, unmet_needs
 from gptft.data.plan import NO_DATA, PackingPlan, plan_packing
 from gptft.decoding.settings import MODEL_SETTINGS, Settings, check_strategies, resolve_settings
 from gptft.documents.first_look import DocumentCounts, look_at_texts
@@ -115,6 +115,8 @@ def _check(config: Config, findings: _Findings) -> CheckResult | None:
     if settings is not None and config.samples.prompts:
         for name in filter(settings.values.get, MODEL_SETTINGS):
             findings.of(("generation", name), partial(find_weights, settings.values[name]))
+    if config.model.dtype == "float16" and training.get("unlikelihood_weight"):
+        findings.add((), UNSCALED)
     data = config.data
     if data is None:
         findings.add(("data",), NO_DATA)

@@ -80,6 +80,12 @@ def find_architecture(model_type: str) -> Architecture | None:
     return Architecture(fields, aliases, is_causal)
 
 
+@cache
+def activations() -> frozenset[str]:
+    """The names of activation functions that transformers has."""
+    return frozenset(re.findall(r'^    "(\w+)":', _source("activations.py"), re.MULTILINE))
+
+
 def _source(path: str) -> str:
     spec = find_spec("transformers")
     file = Path(spec.origin).parent / path if spec and spec.origin else None

@@ -4,13 +4,14 @@ Reads JSON files and transformers' source; weights are only asked whether they a
 """
 
 from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 from typing import Any
 
 from gptft.config.sections import ModelConfig
 from gptft.config.source import KeyPath
 from gptft.config.suggest import did_you_mean
 from gptft.errors import GptftError, ModelError
-from gptft.models.architectures import Architecture, find_architecture
+from gptft.models.architectures import Architecture, activations, find_architecture
 from gptft.models.hub import check_on_hub, find_model
 from gptft.models.model_files import ModelFiles
 from gptft.models.source import expand_models, resolve_model
@@ -19,6 +20,14 @@ Problem = tuple[KeyPath, str]  # a setting, and a message that names it
 
 # Architectures whose attention ignores the positions by which documents are masked (5.23).
 _CANNOT_MASK = ("bloom", "opt")
+# What attn_implementation may be (5.23), and the package it needs.
+_ATTENTION = {
+    "eager": "",
+    "sdpa": "",
+    "flex_attention": "",
+    "flash_attention_2": "flash_attn",
+    "flash_attention_3": "flash_attn_3",
+}
 # Sizes that decide shapes of weights, under names that `attribute_map` knows for all architectures.
 _SIZES = ("hidden_size", "vocab_size", "intermediate_size", "n_inner", "num_key_value_heads")
 
@@ -100,6 +109,7 @@ def _new_model_problems(sizes: Mapping[str, Any]) -> Iterator[Problem]:
         fields = {name: value for name, value in sizes.items() if name != "model_type"}
         yield from _field_problems(fields, architecture, section)
         yield from _head_problems(fields, architecture, section)
+        yield from _value_problems(fields, architecture, section)
 
 
 def _override_problems(overrides: Mapping[str, Any], files: ModelFiles) -> Iterator[Problem]:
@@ -113,8 +123,11 @@ def _override_problems(overrides: Mapping[str, Any], files: ModelFiles) -> Itera
     section = ("model", "config_overrides")
     yield from _field_problems(overrides, architecture, section)
     yield from _head_problems({**files.config, **overrides}, architecture, section)
+    yield from _value_problems(overrides, architecture, section)
     depth = architecture.aliases.get("num_hidden_layers", "num_hidden_layers")
     fixed = {architecture.aliases.get(name, name) for name in _SIZES}
+    if "rope_parameters" not in architecture.fields:  # positions are learned: a row of weights each
+        fixed.add(architecture.aliases.get("max_position_embeddings", "max_position_embeddings"))
     for name, value in overrides.items():
         own, stored = architecture.aliases.get(name, name), architecture.value(files.config, name)
         is_deeper = own == depth and isinstance(value, int) and value > (stored or 0)
@@ -134,6 +147,35 @@ def _field_problems(
             hint = did_you_mean(name, sorted(architecture.names))
             full = ".".join((*section, name))
             yield (*section, name), f"{full} is not a field of this model's config. {hint}".rstrip()
+
+
+def _value_problems(
+    fields: Mapping[str, Any], architecture: Architecture, section: tuple[str, ...]
+) -> Iterator[Problem]:
+    """Values that no architecture takes: of dropout, activations and attention."""
+    for name, value in fields.items():
+        full, own = ".".join((*section, name)), architecture.aliases.get(name, name)
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if value is None:
+            continue
+        if own.endswith(("pdrop", "dropout")) and not (is_number and 0 <= value <= 1):
+            yield (*section, name), f"{full} must be a number from 0 to 1, not {value!r}."
+        elif (
+            own in ("activation_function", "hidden_act")
+            and value not in (known := activations())
+            and known
+        ):
+            hint = did_you_mean(str(value), sorted(known))
+            yield (*section, name), f"{full} can't be {value!r}. {hint}".rstrip()
+        elif own == "attn_implementation" and value not in _ATTENTION:
+            kinds = ", ".join(_ATTENTION)
+            yield (*section, name), f"{full} can't be {value!r}. Take one of {kinds}."
+        elif (
+            own == "attn_implementation"
+            and (package := _ATTENTION[value])
+            and find_spec(package) is None
+        ):
+            yield (*section, name), f"{full}: {value} needs the package {package}. Install it."
 
 
 def _head_problems(

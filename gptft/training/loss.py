@@ -12,6 +12,7 @@ from torch.nn.functional import pad
 from transformers import PreTrainedModel
 from transformers.loss.loss_utils import ForCausalLMLoss
 
+from gptft.config.training_needs import UNSCALED
 from gptft.errors import ModelError
 from gptft.training.unlikelihood import Unlikelihood, UnwantedTokens
 
@@ -91,10 +92,7 @@ def causal_loss(
     """
     if kwargs or logits.dtype == torch.float16:
         if unlikelihood is not None:
-            raise ModelError(
-                "training.unlikelihood_weight: float16 logits need a loss that is scaled. "
-                "Use bf16, or model.dtype: float32."
-            )
+            raise ModelError(UNSCALED)
         divisor: Any = num_items_in_batch
         return ForCausalLMLoss(
             logits, labels, vocab_size, divisor, ignore_index, shift_labels, **kwargs

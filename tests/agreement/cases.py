@@ -201,6 +201,14 @@ WRONG = (
     Case({"model": {"name": "unfinished"}}, "is a run that has no finished model"),
     Case({"model": {"config_overrides": {"resid_drop": 0.1}}}, "resid_drop is not a field"),
     Case({"model": {"config_overrides": {"n_layer": 3}}}, "config_overrides.n_layer is 3"),
+    Case({"model": {"config_overrides": {"n_positions": 32}}}, "config_overrides.n_positions is"),
+    Case({"model": {"config_overrides": {"resid_pdrop": 2.0}}}, "must be a number from 0 to 1"),
+    Case({"model": {"config_overrides": {"activation_function": "gelo"}}}, "can't be 'gelo'"),
+    Case({"model": {"config_overrides": {"attn_implementation": "x"}}}, "can't be 'x'"),
+    Case(
+        {"model": {"dtype": "float16"}, "training": {"unlikelihood_weight": 0.5}},
+        "float16 logits need a loss that is scaled",
+    ),
     Case({"model": {"config_overrides": {"n_embd": 64}}}, "config_overrides.n_embd is 64"),
     Case({"model": {"average_with": ["weightless"]}}, "holds no .safetensors file"),
     Case(
