@@ -126,8 +126,9 @@ def _override_problems(overrides: Mapping[str, Any], files: ModelFiles) -> Itera
     yield from _value_problems(overrides, architecture, section)
     depth = architecture.aliases.get("num_hidden_layers", "num_hidden_layers")
     fixed = {architecture.aliases.get(name, name) for name in _SIZES}
-    if "rope_parameters" not in architecture.fields:  # positions are learned: a row of weights each
-        fixed.add(architecture.aliases.get("max_position_embeddings", "max_position_embeddings"))
+    positions = architecture.aliases.get("max_position_embeddings")
+    if positions is not None and "rotary_dim" not in architecture.fields:
+        fixed.add(positions)  # as in GPT-2, where each has a row of weights
     for name, value in overrides.items():
         own, stored = architecture.aliases.get(name, name), architecture.value(files.config, name)
         is_deeper = own == depth and isinstance(value, int) and value > (stored or 0)
