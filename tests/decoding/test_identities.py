@@ -29,6 +29,7 @@ from gptft.decoding.special_tokens import special_tokens
 from gptft.decoding.strategies import STRATEGIES
 from gptft.tokenization.tokenizer import save_tokenizer
 from gptft.tokenization.trainers import train_bpe
+from tests.decoding.test_settings import NEEDED as settings_needed
 
 PROMPTS = ("Буря мглою небо", "x", "день чудесный! Ещё ты дремлешь")
 ENGLISH = "The quick brown fox jumps over the lazy dog, and the dog sleeps on."
@@ -291,6 +292,7 @@ def overlap(texts: Sequence[Generated]) -> float:
 
 # What a strategy needs, for every one that can be had without draws.
 NEEDED: dict[str, dict[str, Any]] = {
+    **settings_needed,
     "constrained_beam": {"force_words": ["друг"], "num_beams": 4},
     "choices": {"choices": [" мороз", " мгла", " и небо"]},
     "regex": {"regex": "[а-я ,]{4,9}!"},
