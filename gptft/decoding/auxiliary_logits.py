@@ -61,10 +61,8 @@ class AuxiliaryLogits:
                 f"{name}: its prompt holds id {highest:,}, and it has {num_ids:,} embeddings. Use "
                 "one with the main model's tokenizer."
             )
-        self._read: torch.Tensor | None = None  # generated ids in the cache, (rows, n)
-        self._row_ids = self._prompt_ids  # the prompt of each row, (rows, Tp)
-        self._row_mask = self._prompt_mask
         self._cached = CachedModel.of(model)
+        self._read: torch.Tensor | None = None  # generated ids in the cache, (R, n)
 
     def next_logits(self, input_ids: torch.Tensor, *, prompt_length: int) -> torch.Tensor:
         """The model's logits after its own prompt and the tokens generated so far.
@@ -84,38 +82,29 @@ class AuxiliaryLogits:
         """
         new_ids = input_ids[:, prompt_length:].to(self._model.device)
         self._check_context(new_ids.shape[1])
-        if self._continues(new_ids):
-            unread, mask = new_ids[:, self._num_read :], None
-        else:
-            self._begin(len(new_ids))
-            unread = torch.cat([self._row_ids, new_ids], dim=1)
-            mask = torch.cat([self._row_mask, torch.ones_like(new_ids)], dim=1)
-        self._read = None  # a pass that fails halfway leaves a cache of no use
+        read, self._read = self._read, None  # a pass that fails halfway leaves a cache of no use
+        mask = None
+        num_read = 0 if read is None else read.shape[1]
+        unread = new_ids[:, num_read:]
+        if read is None or not unread.numel() or not torch.equal(new_ids[:, :num_read], read):
+            unread, mask = self._from_the_prompts(new_ids)
         # Those of a whole prompt may be gigabytes.
         only_last = {"logits_to_keep": 1} if "logits_to_keep" in self._cached.accepted else {}
         logits = self._cached.next_logits(unread, attention_mask=mask, **only_last)
         self._read = new_ids.clone()
         return logits.to(input_ids.device)
 
-    @property
-    def _num_read(self) -> int:
-        return 0 if self._read is None else self._read.shape[1]
-
-    def _continues(self, new_ids: torch.Tensor) -> bool:
-        """Whether `new_ids` are longer than what was read, and begin with it."""
-        return (
-            self._read is not None
-            and new_ids.shape[1] > self._num_read
-            and torch.equal(new_ids[:, : self._num_read], self._read)
-        )
-
-    def _begin(self, num_rows: int) -> None:
-        repeats, left = divmod(num_rows, len(self._prompt_ids))
-        if left or not repeats:
-            raise ValueError(f"{num_rows} rows are no multiple of {len(self._prompt_ids)} prompts")
-        self._row_ids = self._prompt_ids.repeat_interleave(repeats, dim=0)
-        self._row_mask = self._prompt_mask.repeat_interleave(repeats, dim=0)
+    def _from_the_prompts(self, new_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Forget what was read: ids and mask of the prompt and the text of each row."""
         self._cached = CachedModel.of(self._model)
+        repeats, left = divmod(len(new_ids), len(self._prompt_ids))
+        if left or not repeats:
+            raise ValueError(
+                f"{len(new_ids)} rows are no multiple of {len(self._prompt_ids)} prompts"
+            )
+        rows = ((self._prompt_ids, new_ids), (self._prompt_mask, torch.ones_like(new_ids)))
+        ids, mask = (torch.cat([a.repeat_interleave(repeats, dim=0), b], dim=1) for a, b in rows)
+        return ids, mask
 
     def _check_context(self, num_new: int) -> None:
         length = self._longest + num_new

@@ -1,6 +1,7 @@
 """A causal model, its cache, and the mask and positions of what it has read: tokens -> output."""
 
 import inspect
+import math
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, cast
@@ -10,6 +11,7 @@ from torch import Tensor
 from transformers import Cache, DynamicCache, PreTrainedModel
 
 from gptft.errors import ModelError
+from gptft.models.load import context_of
 
 
 @dataclass
@@ -90,6 +92,14 @@ class CachedModel:
         logits: Tensor = self.feed(token_ids, **feed_kwargs).logits[:, -1]
         return logits.to(device=token_ids.device, dtype=torch.float32)
 
+    @property
+    def positions_left(self) -> float:
+        """Tokens that still have a position in the longest text; infinite without a limit."""
+        context = context_of(self.model)
+        if context is None or self.position is None:
+            return math.inf
+        return context - 1 - int(self.position.max())
+
     def select_rows(self, rows: Tensor) -> None:
         """Make row rows[i] row i; a row may be named several times or not at all."""
         # The one way to select rows that every kind of cache has, and the fastest.
@@ -103,8 +113,7 @@ class CachedModel:
         """Forget the last tokens of each row."""
         self.cache.crop(-num_tokens)
         if self.attention_mask is not None:
-            self.attention_mask = self.attention_mask[
-                :, : self.attention_mask.shape[1] - num_tokens
-            ]
+            length = self.attention_mask.shape[1] - num_tokens
+            self.attention_mask = self.attention_mask[:, :length]
         if self.position is not None:
             self.position = self.position - num_tokens

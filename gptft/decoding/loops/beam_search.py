@@ -4,9 +4,8 @@ Shapes: B prompts, W beams a prompt, n of them in a group, K candidates, V vocab
 far, the prompt included. A beam or a candidate whose score is -inf doesn't exist.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Protocol
 
 import torch
@@ -125,8 +124,7 @@ def beam_search(
             ranking = totals - diversity_penalty * chosen[:, None] if g else totals
             candidates = policy.propose(totals, ranking, num_new=num_new)
             counts = group.improvable.to(chosen.dtype)[:, None]
-            choose = partial(policy.choose, num_beams=num_beams)
-            kept = _advance(inputs, group, candidates, choose, num_new=num_new)
+            kept = _advance(inputs, group, candidates, policy, num_new=num_new)
             parents.append(candidates.parents.gather(1, kept) + g * num_beams)
             tokens = candidates.tokens.gather(1, kept)  # (B, n)
             chosen.scatter_add_(1, tokens, (group.scores > -torch.inf) * counts)
@@ -139,29 +137,22 @@ def beam_search(
 
 
 def _advance(
-    inputs: LoopInputs,
-    group: _Group,
-    candidates: Candidates,
-    choose: Callable[[Candidates, Tensor], Tensor],
-    *,
-    num_new: int,
+    inputs: LoopInputs, group: _Group, candidates: Candidates, policy: Policy, *, num_new: int
 ) -> Tensor:
     """Let a group become the best of its candidates; their indices, shape (B, n)."""
     tokens = candidates.tokens[..., None]
     grown = torch.cat([_take(group.ids, candidates.parents), tokens], dim=-1)  # (B, K, T + 1)
     stops = inputs.stopping_criteria(grown.flatten(0, 1), None).view(grown.shape[:2])
     unfinished = ~stops & (candidates.scores > -torch.inf)
-    kept = choose(candidates, unfinished)
+    num_beams = group.scores.shape[1]
+    kept = policy.choose(candidates, unfinished, num_beams=num_beams)
     ends = stops & candidates.may_end & group.improvable[:, None]
     scores = candidates.scores / num_new**inputs.config.length_penalty
-    just_finished = Texts(
-        grown,
-        scores.masked_fill(~ends, -torch.inf),
-        torch.full_like(candidates.tokens, grown.shape[-1]),
-    )
+    lengths = torch.full_like(candidates.tokens, grown.shape[-1])
+    just_finished = Texts(grown, scores.masked_fill(~ends, -torch.inf), lengths)
     padding = torch.full_like(group.finished.ids[..., :1], inputs.pad_id)
     group.finished.ids = torch.cat([group.finished.ids, padding], dim=-1)
-    group.finished = _joined(group.finished, just_finished).best(group.scores.shape[1])
+    group.finished = _joined(group.finished, just_finished).best(num_beams)
     group.ids = _take(grown, kept)
     group.scores = candidates.scores.masked_fill(~unfinished, -torch.inf).gather(1, kept)
     group.improvable = group.improvable & _improvable(group, inputs.config, num_new=num_new)

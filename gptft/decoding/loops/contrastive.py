@@ -3,16 +3,11 @@
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
+from transformers.generation.streamers import BaseStreamer
 
 from gptft.decoding.cached_model import CachedModel
-from gptft.decoding.loops.generation_loop import (
-    LoopInputs,
-    TokenStreamer,
-    generation_loop,
-    growing_sequences,
-)
+from gptft.decoding.loops.generation_loop import LoopInputs, generation_loop, growing_sequences
 from gptft.errors import ConfigError, ModelError
-from gptft.models.load import context_of
 
 
 @generation_loop
@@ -21,7 +16,7 @@ def contrastive_search(
     *,
     top_k: int,
     penalty_alpha: float,
-    token_streamer: TokenStreamer | None = None,
+    token_streamer: BaseStreamer | None = None,
 ) -> Tensor:
     """Continue prompts; each step reads `top_k` candidates of each text at once.
 
@@ -80,7 +75,7 @@ class _CandidateReader:
         self._first = torch.arange(len(self._history), device=self._history.device) * num_candidates
         cached.select_rows((self._first // num_candidates).repeat_interleave(num_candidates))
         self._repeats = num_candidates
-        self._room = self._positions_left()
+        self._room = cached.positions_left
         self._states = self._logits = self._history  # of the candidates, once some were read
 
     def similarity(self, candidates: Tensor) -> Tensor:
@@ -116,13 +111,6 @@ class _CandidateReader:
                 "contrastive search compares. Take another strategy."
             )
         return normalize(hidden_states[-1].float(), dim=-1)
-
-    def _positions_left(self) -> int:
-        """Tokens that still have a position in the longest text; negative without a limit."""
-        context = context_of(self._cached.model)
-        if context is None or self._cached.position is None:
-            return -1
-        return context - 1 - int(self._cached.position.max())
 
     def _hold_at_last_position(self) -> Tensor | None:
         """Keep rows that are at their end at the last position; which they are, (B * k, 1)."""

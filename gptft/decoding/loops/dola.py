@@ -8,14 +8,10 @@ from typing import Any, Literal
 import torch
 from torch import nn
 from transformers import PreTrainedModel
+from transformers.generation.streamers import BaseStreamer
 
 from gptft.decoding.early_exit import decoder_layers
-from gptft.decoding.loops.generation_loop import (
-    LoopInputs,
-    TokenStreamer,
-    generation_loop,
-    growing_sequences,
-)
+from gptft.decoding.loops.generation_loop import LoopInputs, generation_loop, growing_sequences
 from gptft.errors import ConfigError, ModelError
 
 # A token stays in play from this share of the highest probability on.
@@ -34,7 +30,7 @@ def dola_decoding(
     *,
     dola_layers: Literal["low", "high"] | Sequence[int],
     do_sample: bool,
-    token_streamer: TokenStreamer | None = None,
+    token_streamer: BaseStreamer | None = None,
 ) -> torch.Tensor:
     """Continue prompts by what the last layer adds to an early one, chosen anew for each token.
 

@@ -5,11 +5,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
-from typing import Any, Concatenate, ParamSpec, Protocol
+from typing import Any, Concatenate, ParamSpec
 
 import torch
 from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel
+from transformers.generation.streamers import BaseStreamer
 
 from gptft.decoding.cached_model import CachedModel
 
@@ -94,16 +95,6 @@ def generation_loop(
     return run
 
 
-class TokenStreamer(Protocol):
-    """Takes ids as transformers feeds them to a streamer."""
-
-    def put(self, value: Tensor) -> None:
-        """Take the ids of the prompts, shape (B, T), at first, then those of a step, shape (B,)."""
-
-    def end(self) -> None:
-        """No more will come."""
-
-
 class Sequences:
     """A batch of texts that grows by one token a step; a finished text grows by padding.
 
@@ -111,7 +102,7 @@ class Sequences:
         ids: shape (B, T), prompts included.
     """
 
-    def __init__(self, inputs: LoopInputs, streamer: TokenStreamer | None) -> None:
+    def __init__(self, inputs: LoopInputs, streamer: BaseStreamer | None) -> None:
         """Begin with the prompts; `streamer` is given the tokens of each step."""
         self.ids = inputs.input_ids
         self._inputs, self._streamer = inputs, streamer
@@ -128,7 +119,7 @@ class Sequences:
 
 
 @contextmanager
-def growing_sequences(inputs: LoopInputs, streamer: TokenStreamer | None) -> Iterator[Sequences]:
+def growing_sequences(inputs: LoopInputs, streamer: BaseStreamer | None) -> Iterator[Sequences]:
     """The texts of a loop, from its prompts on.
 
     Whatever happens, the streamer is told of the end: who reads from it would wait forever.

@@ -6,17 +6,16 @@ from itertools import cycle, islice
 
 import torch
 from torch import Tensor
+from transformers.generation.streamers import BaseStreamer
 
 from gptft.decoding.cached_model import CachedModel
 from gptft.decoding.loops.generation_loop import (
     LoopInputs,
     Sequences,
-    TokenStreamer,
     generation_loop,
     growing_sequences,
 )
 from gptft.errors import ConfigError, ModelError
-from gptft.models.load import context_of
 
 
 @generation_loop
@@ -26,7 +25,7 @@ def lookahead_decoding(
     lookahead_window: int,
     lookahead_ngram_size: int,
     lookahead_guesses: int,
-    token_streamer: TokenStreamer | None = None,
+    token_streamer: BaseStreamer | None = None,
 ) -> Tensor:
     """Continue one prompt as greedy search does, several tokens a call where guesses come true.
 
@@ -55,7 +54,12 @@ def lookahead_decoding(
     _check(len(inputs.input_ids), *sizes)
     with growing_sequences(inputs, token_streamer) as texts:
         cached, output = inputs.read_prompts()
-        _make_croppable(cached)
+        if not cached.cache.is_croppable:
+            raise ModelError(
+                f"{type(cached.model).__name__} can't take back what it read, so guesses can't be "
+                "tried. Take greedy: its text is the same."
+            )
+        cached.cache.activate_past_recording()  # keeps what a window drops, until drafts are read
         guesses = _Guesses(texts.ids[0].tolist(), *sizes)
         drafts: list[list[int]] = [[]]
         logits = output.logits[:, -1:]  # (drafts, 1 + longest draft, V)
@@ -67,7 +71,9 @@ def lookahead_decoding(
             cached.crop(logits.shape[1] - len(new))
             guesses.add_text(new)
             num_wanted = inputs.config.max_length - texts.ids.shape[1]
-            drafts = guesses.drafts(longest=_longest_draft(cached, num_wanted))
+            # Before the last token there must be room for a draft, and a position.
+            longest = max(int(min(num_wanted, cached.positions_left)) - 1, 0)
+            drafts = guesses.drafts(longest=longest)
             logits = _read_drafts(cached, new[-1], drafts)
             next_tokens = logits[0, : len(drafts[0]) + 1].argmax(dim=-1).tolist()
             guesses.add_guess(drafts[0], next_tokens)
@@ -127,24 +133,6 @@ def _check(num_rows: int, window: int, ngram_size: int, guesses: int) -> None:
         problems.append(f"Lookahead decoding continues one prompt once, not {num_rows} rows.")
     if problems:
         raise ConfigError(*problems)
-
-
-def _make_croppable(cached: CachedModel) -> None:
-    """Have the cache keep what a window would drop, until drafts are verified."""
-    if not cached.cache.is_croppable:
-        raise ModelError(
-            f"{type(cached.model).__name__} can't take back what it read, so guesses can't be "
-            "tried. Take greedy: its text is the same."
-        )
-    cached.cache.activate_past_recording()
-
-
-def _longest_draft(cached: CachedModel, num_wanted: int) -> int:
-    """Tokens that the text may still get before its last, and that have a position."""
-    context = context_of(cached.model)
-    if context is not None and cached.position is not None:
-        num_wanted = min(num_wanted, context - 1 - int(cached.position.max()))
-    return max(num_wanted - 1, 0)
 
 
 def _read_drafts(cached: CachedModel, last: int, drafts: Sequence[Sequence[int]]) -> Tensor:
