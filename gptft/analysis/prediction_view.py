@@ -3,17 +3,17 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from rich.console import Console, RenderableType
+from rich.segment import Segment
+from rich.text import Text
+
 from gptft.analysis.text_view import exact
-from gptft.terminal.draw import GAP, Drawn, Table, bar, plain_lines
+from gptft.terminal.draw import GAP, Cell, Drawn, Table, bar, plain_lines
 from gptft.terminal.text import cut, fit_end
 from gptft.terminal.words import probability, short_value
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
-    from rich.segment import Segment
-
     from gptft.analysis.predict import PredictedStep, PredictedToken, Prediction
-    from gptft.terminal.draw import Cell
 
 _BAR = "color(31)"
 _MAX_TOKEN = 24  # cells
@@ -27,9 +27,7 @@ def prediction_view(prediction: "Prediction") -> Drawn:
     Off a terminal it is lines with tabs a step, each under a heading, after what is said of it.
     """
 
-    def draw(console: "Console", width: int) -> "Iterator[RenderableType | Segment | Table]":
-        from rich.text import Text
-
+    def draw(console: Console, width: int) -> Iterator[RenderableType | Segment | Table]:
         for number, step in enumerate(prediction.steps):
             about = _about(prediction, step, number=number)
             if console.is_terminal:
@@ -111,8 +109,6 @@ def _bars(step: "PredictedStep", *, width: int, names: tuple[str, str | None]) -
 
 
 def _bars_table(step: "PredictedStep", *, width: int, models: list[str], bar_width: int) -> Table:
-    from rich.text import Text
-
     shows_ids, compared = width >= _WIDE, len(models) > 1
     scale = max(max(row.probability, row.other_probability or 0.0) for row in step.rows) or 1.0
     rows: list[list[Cell]] = []

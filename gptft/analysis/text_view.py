@@ -4,10 +4,16 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from rich.cells import cell_len
+from rich.console import Console, RenderableType
+from rich.segment import Segment
+from rich.text import Text
+
 from gptft.analysis.scored_tokens import ScoredToken, TokenScore
 from gptft.inspection.token_view import bracketed
 from gptft.terminal.draw import (
     GAP,
+    Cell,
     Drawn,
     Table,
     has_colour,
@@ -20,12 +26,7 @@ from gptft.terminal.words import count, probability
 from gptft.tokenization.tokens import group_by_characters
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
-    from rich.segment import Segment
-    from rich.text import Text
-
     from gptft.analysis.score import TextScore
-    from gptft.terminal.draw import Cell
 
 _MAX_TOKEN = 24  # cells
 _MIN_OTHERS = 36  # cells that runners-up need to stand beside the numbers
@@ -38,7 +39,7 @@ def text_view(tokens: Sequence[ScoredToken]) -> Drawn:
     colours it is `token_table` instead.
     """
 
-    def draw(console: "Console", width: int) -> "Iterator[RenderableType]":
+    def draw(console: Console, width: int) -> Iterator[RenderableType]:
         if not has_colour(console):
             yield token_table(tokens)
             return
@@ -65,7 +66,7 @@ def token_table(tokens: Sequence[ScoredToken]) -> Drawn:
         if token.score is not None
     ]
 
-    def draw(console: "Console", width: int) -> "Iterable[Table | Segment]":
+    def draw(console: Console, width: int) -> Iterable[Table | Segment]:
         if console.is_terminal:
             return _fitted(rows, console=console, width=width)
         return [_exact_table(rows)]
@@ -79,7 +80,7 @@ def why_view(tokens: Sequence[ScoredToken]) -> Drawn:
     Without colours the text is plain.
     """
 
-    def draw(console: "Console", width: int) -> "Iterator[RenderableType | Segment]":
+    def draw(console: Console, width: int) -> Iterator[RenderableType | Segment]:
         if has_colour(console):
             yield text_view(tokens)
             yield ""
@@ -119,10 +120,8 @@ def _rounded(number: float) -> str:
     return f"{number:,.2f}" if number < 1e6 else f"{number:.3g}"
 
 
-def _coloured_lines(tokens: Sequence[ScoredToken]) -> Iterator["Text"]:
+def _coloured_lines(tokens: Sequence[ScoredToken]) -> Iterator[Text]:
     """The text, a `Text` for each of its lines: one long `Text` is slow to draw."""
-    from rich.text import Text
-
     line = Text()
     for raw, likely in _spots(tokens):
         style = "dim" if likely is None else probability_style(likely)
@@ -193,11 +192,8 @@ def exact(value: float | None) -> str:
     return "" if value is None else f"{value:.4g}"
 
 
-def _fitted(rows: Sequence[_Row], *, console: "Console", width: int) -> Iterator["Table | Segment"]:
+def _fitted(rows: Sequence[_Row], *, console: Console, width: int) -> Iterator[Table | Segment]:
     """Columns within `width` cells; the likeliest others at the end, or below where it's narrow."""
-    from rich.segment import Segment
-    from rich.text import Text
-
     after = ["after"] * _has_processed(rows)
     cells: list[list[Cell]] = [
         [
@@ -225,8 +221,6 @@ def _fitted(rows: Sequence[_Row], *, console: "Console", width: int) -> Iterator
 
 
 def _as_many_as_fit(others: Sequence[tuple[str, float]], *, width: int) -> str:
-    from rich.cells import cell_len
-
     line = ""
     for label, likely in others:
         longer = f"{line}{GAP if line else ''}{label} {probability(likely)}"

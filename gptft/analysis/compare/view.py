@@ -1,19 +1,16 @@
 """A comparison of strategies -> what a person sees of it: a table, or lines for each strategy."""
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from rich.console import Console, RenderableType
+from rich.segment import Segment
+from rich.text import Text
 
 from gptft.analysis.compare.results import Metric, StrategyResult, known_metrics
-from gptft.terminal.draw import Drawn, Table
+from gptft.terminal.draw import Cell, Drawn, Table
 from gptft.terminal.text import cut, escaped
 from gptft.terminal.words import count, percent, short_value
-
-if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
-    from rich.segment import Segment
-    from rich.text import Text
-
-    from gptft.terminal.draw import Cell
 
 _LABEL_WIDTH = 24
 _TABLE_WIDTH = 100  # columns: in a narrower window each strategy has lines of its own
@@ -72,9 +69,7 @@ def comparison_table(rows: Sequence[StrategyResult]) -> Drawn:
     """
     metrics = known_metrics(rows)
 
-    def draw(console: "Console", width: int) -> "Iterable[RenderableType | Segment]":
-        from rich.text import Text
-
+    def draw(console: Console, width: int) -> Iterable[RenderableType | Segment]:
         if console.is_terminal and width >= _TABLE_WIDTH:
             return _table_lines(rows, metrics, console=console, width=width)
         return [Text("\n\n").join(_block(row, metrics) for row in rows)]
@@ -83,12 +78,9 @@ def comparison_table(rows: Sequence[StrategyResult]) -> Drawn:
 
 
 def _table_lines(
-    rows: Sequence[StrategyResult], metrics: Sequence[Metric], *, console: "Console", width: int
-) -> "Iterable[RenderableType | Segment]":
+    rows: Sequence[StrategyResult], metrics: Sequence[Metric], *, console: Console, width: int
+) -> Iterable[RenderableType | Segment]:
     """A line a strategy, and below it what it was given; then why some are left out, a legend."""
-    from rich.segment import Segment
-    from rich.text import Text
-
     cells: list[list[Cell]] = []
     for row in rows:
         label: Cell = cut(escaped(row.label, _MARKS), _LABEL_WIDTH)
@@ -114,10 +106,8 @@ def _table_lines(
     yield Text(f"{legend}.", "dim")
 
 
-def _block(row: StrategyResult, metrics: Sequence[Metric]) -> "Text":
+def _block(row: StrategyResult, metrics: Sequence[Metric]) -> Text:
     """A row as lines: its name and settings, the complete text, the measures."""
-    from rich.text import Text
-
     said = "; ".join(filter(None, [settings_in_words(row), stand_ins_in_words(row)]))
     name = escaped(row.label, _MARKS)
     block = Text.assemble((name, "bold"), f": {said}" if said else "", "\n")
