@@ -13,6 +13,8 @@ and arrays", for the numbering.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
+from itertools import accumulate
 
 import numpy as np
 import numpy.typing as npt
@@ -29,7 +31,6 @@ _SPREAD = np.uint64(0x9E3779B97F4A7C15)  # 2**64 over the golden ratio: Knuth 19
 Numbers = npt.NDArray[np.int32]  # of n-grams; 0 is one that no sequence has
 Places = npt.NDArray[np.int64]
 _NOWHERE: Places = np.zeros(0, dtype=np.int64)
-_NONE: Numbers = np.zeros(0, dtype=np.int32)
 
 
 @dataclass(frozen=True)
@@ -127,44 +128,27 @@ def find_copies(
     copies: list[Copied] = []
     for first in range(0, len(sequences), _SEQUENCES):
         arrays = [np.array(ids, dtype=np.int64) for ids in sequences[first : first + _SEQUENCES]]
-        copies += _find(
-            arrays, read=read, num_tokens=num_tokens, eos_token_id=eos_token_id, at_once=at_once
-        )
+        longest = max(map(len, arrays))
+        gap = np.array([-1])  # no n-gram runs over it
+        joined = np.concatenate([part for array in arrays for part in (array, gap)])
+        table, levels = _number(np.where(joined == eos_token_id, -1, joined), longest=longest)
+        ends = accumulate(len(array) + 1 for array in arrays)
+        searches = [
+            _Search(array, levels, slice(end - len(array) - 1, end - 1))
+            for array, end in zip(arrays, ends, strict=True)
+        ]
+        seen = [np.zeros(len(level.keys) + 1, dtype=bool) for level in levels]
+        # A span may begin in one chunk and end in the next, and is never longer than its sequence.
+        own, overlap = max(at_once, longest), longest - 1
+        for start in range(0, num_tokens if levels else 0, own):
+            ids = read(start, min(own + overlap, num_tokens - start))
+            chunk = _number_chunk(ids, table, levels, start=start, own=min(own, len(ids)))
+            for marks, numbers, hits in zip(seen, chunk.numbers, chunk.hits, strict=False):
+                marks[numbers[hits]] = True
+            for search in searches:
+                search.look_into(chunk)
+        copies += [search.copied(seen) for search in searches]
     return copies
-
-
-def _find(
-    arrays: Sequence[Places],
-    *,
-    read: Callable[[int, int], TokenIds],
-    num_tokens: int,
-    eos_token_id: int,
-    at_once: int,
-) -> list[Copied]:
-    """`find_copies` for a few sequences, in one pass over the stream."""
-    longest = max(map(len, arrays), default=0)
-    starts = np.cumsum([0, *(len(array) + 1 for array in arrays)])
-    joined = np.full(int(starts[-1]), -1, dtype=np.int64)
-    for array, start in zip(arrays, starts, strict=False):
-        joined[start : start + len(array)] = np.where(array == eos_token_id, -1, array)
-    table, levels = _number(joined, longest=longest)
-    searches = [
-        _Search(levels, slice(start, start + len(array)))
-        for array, start in zip(arrays, starts.tolist(), strict=False)
-    ]
-    seen = [np.zeros(len(level.keys) + 1, dtype=bool) for level in levels]
-    # A span may begin in one chunk and end in the next, and is never longer than its sequence.
-    own, overlap = max(at_once, longest), longest - 1
-    for start in range(0, num_tokens if levels else 0, own):
-        ids = read(start, min(own + overlap, num_tokens - start))
-        chunk = _number_chunk(ids, table, levels, start=start, own=min(own, len(ids)))
-        for marks, numbers, hits in zip(seen, chunk.numbers, chunk.hits, strict=False):
-            marks[numbers[hits]] = True
-        for search in searches:
-            search.look_into(chunk)
-    return [
-        _copied(search, array, levels, seen) for search, array in zip(searches, arrays, strict=True)
-    ]
 
 
 def _number(joined: Places, *, longest: int) -> tuple[Numbers, list[_Level]]:
@@ -247,8 +231,9 @@ class _Search:
         count: at how many places it stands.
     """
 
-    def __init__(self, levels: Sequence[_Level], part: slice) -> None:
-        """Search for the sequence that is `part` of the joined ones."""
+    def __init__(self, ids: Places, levels: Sequence[_Level], part: slice) -> None:
+        """Search for the sequence of `ids` that is `part` of the joined ones."""
+        self._ids = ids
         self._numbers = [level.numbers[part] for level in levels]
         self._is_mine = []
         for level, numbers in zip(levels, self._numbers, strict=True):
@@ -256,7 +241,7 @@ class _Search:
             is_mine[numbers] = True
             is_mine[0] = False
             self._is_mine.append(is_mine)
-        self._num_tokens = part.stop - part.start
+        self._num_tokens = len(ids)
         self._start_over(0)
 
     def _start_over(self, length: int) -> None:
@@ -264,28 +249,29 @@ class _Search:
         self.first = np.full(self._num_tokens, np.iinfo(np.int64).max)
         self.count = np.zeros(self._num_tokens, dtype=np.int64)
 
-    def numbers_at(self, level: int) -> Numbers:
-        """The numbers of its n-grams, n being 2**level."""
-        if level >= len(self._numbers):
-            return _NONE
-        return self._numbers[level][self._numbers[level] > 0]
-
     def look_into(self, chunk: _Chunk) -> None:
         """Take account of the spans that begin in a chunk."""
-        hits = _OwnHits(chunk, self._is_mine)
+
+        @cache
+        def own_hits(level: int) -> Places:
+            hits = chunk.hits[level]
+            hits = hits[: np.searchsorted(hits, chunk.own)]
+            mine: Places = hits[self._is_mine[level][chunk.numbers[level][hits]]]
+            return mine
+
         longest = max(self.length, 1)
         for level in range(len(chunk.hits) - 1, longest.bit_length() - 1, -1):
-            if len(hits[level]):
+            if len(own_hits(level)):
                 longest = 2**level
                 break
-        spans = self._spans(chunk, longest, hits)
+        spans = self._spans(chunk, longest, own_hits)
         if not len(spans[0]):
             return
         step = 1  # where a span stands, all shorter ones do
-        while len((longer := self._spans(chunk, longest + step, hits))[0]):
+        while len((longer := self._spans(chunk, longest + step, own_hits))[0]):
             longest, spans, step = longest + step, longer, 2 * step
         while step := step // 2:
-            if len((longer := self._spans(chunk, longest + step, hits))[0]):
+            if len((longer := self._spans(chunk, longest + step, own_hits))[0]):
                 longest, spans = longest + step, longer
         if longest > self.length:
             self._start_over(longest)
@@ -293,7 +279,23 @@ class _Search:
         np.minimum.at(self.first, starts, places + chunk.start)
         self.count += np.bincount(starts, minlength=self._num_tokens)
 
-    def _spans(self, chunk: _Chunk, length: int, own_hits: "_OwnHits") -> tuple[Places, Places]:
+    def copied(self, seen: Sequence[npt.NDArray[np.bool_]]) -> Copied:
+        """What was found; `seen` are by level the numbers that the stream has."""
+        found, ngrams = dict.fromkeys(SIZES, 0), dict.fromkeys(SIZES, 0)
+        for level, (numbers, marks) in enumerate(zip(self._numbers, seen, strict=True)):
+            if (n := 2**level) in SIZES:
+                ngrams[n] = int((numbers > 0).sum())
+                found[n] = int(marks[numbers].sum())  # number 0 is never marked
+        if not self.length:
+            return Copied(0, 0, (), None, 0, found, ngrams)
+        start = int(np.flatnonzero(self.count)[0])
+        span = tuple(self._ids[start : start + self.length].tolist())
+        place, count = int(self.first[start]), int(self.count[start])
+        return Copied(self.length, start, span, place, count, found, ngrams)
+
+    def _spans(
+        self, chunk: _Chunk, length: int, own_hits: Callable[[int], Places]
+    ) -> tuple[Places, Places]:
         """Where spans of one length begin in the chunk, and where, first, in the sequence."""
         level = length.bit_length() - 1
         if length > self._num_tokens or level >= len(chunk.hits):
@@ -305,41 +307,10 @@ class _Search:
         starts = np.flatnonzero((left > 0) & (right > 0))
         if not len(starts):
             return _NOWHERE, _NOWHERE
-        hits = own_hits[level]
+        hits = own_hits(level)
         hits = hits[: np.searchsorted(hits, len(theirs) - shift)]
         wanted, which = np.unique(_pair(left, right)[starts], return_index=True)
         pairs = _pair(theirs[hits], theirs[hits + shift])
         found = np.minimum(np.searchsorted(wanted, pairs), len(wanted) - 1)
         is_one = wanted[found] == pairs
         return hits[is_one], starts[which[found[is_one]]]
-
-
-class _OwnHits(dict[int, Places]):
-    """By level, where n-grams of one sequence begin that are the chunk's own; found when asked."""
-
-    def __init__(self, chunk: _Chunk, is_mine: Sequence[npt.NDArray[np.bool_]]) -> None:
-        super().__init__()
-        self._chunk, self._is_mine = chunk, is_mine
-
-    def __missing__(self, level: int) -> Places:
-        hits = self._chunk.hits[level]
-        hits = hits[: np.searchsorted(hits, self._chunk.own)]
-        self[level] = hits[self._is_mine[level][self._chunk.numbers[level][hits]]]
-        return self[level]
-
-
-def _copied(
-    search: _Search, ids: Places, levels: Sequence[_Level], seen: Sequence[npt.NDArray[np.bool_]]
-) -> Copied:
-    found, ngrams = {}, {}
-    for n in SIZES:
-        level = n.bit_length() - 1
-        numbers = search.numbers_at(level)
-        ngrams[n] = len(numbers)
-        found[n] = int(seen[level][numbers].sum()) if level < len(levels) else 0
-    if not search.length:
-        return Copied(0, 0, (), None, 0, found, ngrams)
-    start = int(np.flatnonzero(search.count)[0])
-    span = tuple(ids[start : start + search.length].tolist())
-    place, count = int(search.first[start]), int(search.count[start])
-    return Copied(search.length, start, span, place, count, found, ngrams)

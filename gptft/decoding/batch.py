@@ -6,9 +6,11 @@ changed by our list of processors alone, and loops that transformers doesn't hav
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 from transformers import (
     GenerationConfig,
     LogitsProcessor,
@@ -33,14 +35,15 @@ def batch_context(
     loaded: LoadedModel, encoded: Sequence[Sequence[int]], *, rows: int
 ) -> BatchContext:
     """A batch of prompts as processors see it."""
-    input_ids, attention_mask = left_padded(encoded, pad=loaded.special.pad)
-    device = loaded.model.device
+    # On the left, because a decoder continues on the right: (B, T), T that of the longest.
+    left_padded = partial(pad_sequence, batch_first=True, padding_side="left")
+    ids = [torch.tensor(list(one), device=loaded.model.device) for one in encoded]
     return BatchContext(
         model=loaded.model,
         tokenizer=loaded.tokenizer,
         eos=loaded.special.eos,
-        input_ids=input_ids.to(device),
-        attention_mask=attention_mask.to(device),
+        input_ids=left_padded(ids, padding_value=loaded.special.pad),
+        attention_mask=left_padded([torch.ones_like(one) for one in ids]),
         auxiliary_models=loaded.auxiliary.models,
         rows=rows,
     )
@@ -188,14 +191,6 @@ def _only(config: GenerationConfig, model: PreTrainedModel) -> Iterator[None]:
         yield
     finally:
         model.generation_config = own
-
-
-def left_padded(encoded: Sequence[Sequence[int]], *, pad: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ids and mask, both of shape (B, T) with T the longest; a decoder continues on the right."""
-    longest = max(map(len, encoded))
-    input_ids = torch.tensor([[pad] * (longest - len(ids)) + list(ids) for ids in encoded])
-    mask = torch.tensor([[0] * (longest - len(ids)) + [1] * len(ids) for ids in encoded])
-    return input_ids, mask
 
 
 class _InOneCall(LogitsProcessor):

@@ -43,15 +43,13 @@ def sequence_logprobs(
     for ids, start in zip(sequences, starts, strict=True):
         check_start(ids, start)
     sums = [0.0] * len(sequences)
-    order = sorted(range(len(sequences)), key=lambda i: len(sequences[i]))
+    counted = (i for i in range(len(sequences)) if len(sequences[i]) > starts[i])
+    order = sorted(counted, key=lambda i: len(sequences[i]))
     for at in range(0, len(order), batch_size):
-        batch = [i for i in order[at : at + batch_size] if len(sequences[i]) > starts[i]]
-        if batch:
-            totals = _batch_logprobs(
-                model, [sequences[i] for i in batch], starts=[starts[i] for i in batch]
-            )
-            for i, total in zip(batch, totals, strict=True):
-                sums[i] = total
+        batch = order[at : at + batch_size]
+        ids, begins = [sequences[i] for i in batch], [starts[i] for i in batch]
+        for i, total in zip(batch, _batch_logprobs(model, ids, starts=begins), strict=True):
+            sums[i] = total
     return sums
 
 
