@@ -178,26 +178,19 @@ def predict(
     model, tokenizer = loaded.model, loaded.tokenizer
     (ids,) = encode_all(loaded, [prompt], settings)
     check_ids(model, [ids])
+    _check_room(model, ids, prompt=prompt, steps=steps)
     processors = named_processors(settings, batch_context(loaded, [ids], rows=1))
     other = None
     if other_model_name is not None:
         other, other_tokenizer = open_model(other_model_name, dtype=dtype, use_cpu=use_cpu)
-        _check_vocabularies(tokenizer, other_tokenizer, names=(model_name, other_model_name))
+        _check_vocabularies((model_name, tokenizer), (other_model_name, other_tokenizer))
         check_ids(other, [ids])
-    for each in (model, other):
-        if each is not None:
-            _check_room(each, ids, prompt=prompt, steps=steps)
+        _check_room(other, ids, prompt=prompt, steps=steps)
     torch.manual_seed(settings.seed or 0)  # a processor may draw
     found = predict_steps(
-        model,
-        tokenizer,
-        ids,
-        processors=processors,
-        steps=steps,
-        top=top,
-        eos=loaded.special.eos,
-        other=other,
-    )
+        model, tokenizer, ids, processors=processors, steps=steps, top=top,
+        eos=loaded.special.eos, other=other,
+    )  # fmt: skip
     return Prediction(model_name, other_model_name, prompt, settings, tuple(found))
 
 
@@ -374,19 +367,14 @@ def _check_room(model: PreTrainedModel, ids: Sequence[int], *, prompt: str, step
         )
 
 
-def _check_vocabularies(
-    tokenizer: PreTrainedTokenizerBase,
-    other: PreTrainedTokenizerBase,
-    *,
-    names: tuple[str, str],
-) -> None:
-    ours, theirs = tokenizer.get_vocab(), other.get_vocab()
+def _check_vocabularies(*named: tuple[str, PreTrainedTokenizerBase]) -> None:
+    (name, ours), (other, theirs) = ((n, tokenizer.get_vocab()) for n, tokenizer in named)
     if ours == theirs:
         return
     if len(ours) != len(theirs):
-        what = f"{names[0]} has {len(ours):,} tokens and {names[1]} {len(theirs):,}"
+        what = f"{name} has {len(ours):,} tokens and {other} {len(theirs):,}"
     else:
-        what = f"{names[0]} and {names[1]} have {len(ours):,} tokens each, but not the same ones"
+        what = f"{name} and {other} have {len(ours):,} tokens each, but not the same ones"
     raise ConfigError(
         f"{what}: their probabilities can't be compared token by token. Take two models of one "
         "family."

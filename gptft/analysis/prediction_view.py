@@ -101,11 +101,9 @@ def _bars(step: "PredictedStep", *, width: int, names: tuple[str, str | None]) -
     bare = _bars_table(step, width=width, models=models, bar_width=0)
     gaps = len(GAP) * (len(bare.align) - 1 + len(models))
     bar_width = (width - sum(bare.widths(width)) - gaps) // len(models)
-    return (
-        bare
-        if bar_width < 1
-        else _bars_table(step, width=width, models=models, bar_width=bar_width)
-    )
+    if bar_width < 1:
+        return bare
+    return _bars_table(step, width=width, models=models, bar_width=bar_width)
 
 
 def _bars_table(step: "PredictedStep", *, width: int, models: list[str], bar_width: int) -> Table:

@@ -12,7 +12,7 @@ import torch
 from transformers import LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase
 
 from gptft.analysis.scored_tokens import RunnerUp, ScoredToken, TokenScore, scored_tokens
-from gptft.decoding.encoding import encode_prompt
+from gptft.decoding.encoding import encode_bare, encode_prompt
 from gptft.decoding.loaded_model import open_model
 from gptft.decoding.logprobs import check_start, chunked_logits, log_probabilities
 from gptft.decoding.special_tokens import check_ids, special_tokens
@@ -20,6 +20,7 @@ from gptft.errors import ConfigError
 from gptft.files import JsonFields
 from gptft.models.load import context_of
 from gptft.models.precision import DtypeName
+from gptft.tokenization.tokens import utf8_bytes
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ def text_score(
         ConfigError: there is nothing to score, or the text is no Unicode.
         ModelError: the model can't be found or read, or its logits are not numbers.
     """
-    num_bytes = len(_encoded(text))
+    num_bytes = len(utf8_bytes(text))
     if not text:
         raise ConfigError("The text is empty. Give one of at least a character.")
     model, tokenizer = open_model(model_name, dtype=dtype, revision=revision, use_cpu=use_cpu)
@@ -120,9 +121,8 @@ def text_score(
             "The text is one token, and this model has neither BOS nor EOS to begin a text with. "
             "Give it a longer one."
         )
-    scores = score_tokens(
-        model, everything, start=max(len(before), 1), num_runners_up=num_runners_up
-    )
+    start = max(len(before), 1)
+    scores = score_tokens(model, everything, start=start, num_runners_up=num_runners_up)
     tokens = scored_tokens(tokenizer, ids, scores)
     unscored = b"".join(token.token.bytes for token in tokens if token.score is None)
     context = context_of(model)
@@ -171,26 +171,11 @@ def score_tokens(
     check_start(ids, start)
     row = torch.tensor([list(ids)], device=model.device)
     scores: list[TokenScore] = []
-    for first, logits in chunked_logits(
-        model, row[:, :-1], row.new_ones(row.shape), first=start - 1
-    ):
+    for first, logits in chunked_logits(model, row[:, :-1], torch.ones_like(row), first=start - 1):
         targets = row[0, first + 1 : first + 1 + logits.shape[1]]
-        processed = None
-        if processors:
-            processed = _processed(processors, row, logits, first=first)
+        processed = _processed(processors, row, logits, first=first) if processors else None
         scores += _token_scores(logits[0], processed, targets, num_runners_up=num_runners_up)
     return scores
-
-
-def _encoded(text: str) -> bytes:
-    try:
-        return text.encode()
-    except UnicodeEncodeError as error:
-        raise ConfigError(
-            f"Character {error.start + 1:,} of the text is U+{ord(text[error.start]):04X}, half of "
-            "a surrogate pair: the text was not UTF-8 to begin with. Convert it, or give it with "
-            "--file."
-        ) from None
 
 
 def split_start(
@@ -200,8 +185,7 @@ def split_start(
 
     Before it stands what its tokenizer puts there, else BOS or EOS, else nothing.
     """
-    encoding = tokenizer(text, split_special_tokens=True, add_special_tokens=False, verbose=False)
-    ids = list(encoding["input_ids"])
+    ids = encode_bare(tokenizer, text)
     whole = encode_prompt(tokenizer, text)
     before = whole[: len(whole) - len(ids)]
     start = special_tokens(model, tokenizer).start

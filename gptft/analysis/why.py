@@ -37,13 +37,9 @@ def explain(
         processors = LogitsProcessorList(made for _, made in named_processors(text.settings, batch))
         torch.manual_seed(text.settings.seed or 0)  # a processor may draw
         ids = [*text.prompt_ids, *text.new_ids]
-        start = len(text.prompt_ids)
         scores = score_tokens(
-            loaded.model,
-            ids,
-            start=start,
-            processors=processors or None,
+            loaded.model, ids, start=len(text.prompt_ids), processors=processors,
             num_runners_up=num_runners_up,
-        )
+        )  # fmt: skip
         explained.append(scored_tokens(loaded.tokenizer, ids, scores))
     return explained

@@ -6,6 +6,7 @@ generation_config.json only the special tokens count.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import groupby, islice
 from typing import Any, Literal
 
@@ -228,14 +229,11 @@ def encode_chat(loaded: LoadedModel, prompts: Sequence[str]) -> list[list[int]]:
             "This model's tokenizer has no chat template: it was never tuned to hold a "
             "conversation. Leave --chat out; --template dialogue frames a prompt for any model."
         )
-    encoded = []
-    for prompt in prompts:
-        turns = [{"role": "user", "content": prompt}]
-        said: Any = tokenizer.apply_chat_template(
-            turns, add_generation_prompt=True, return_dict=True
-        )
-        encoded.append(list(said["input_ids"]))
-    return encoded
+    chats = ([{"role": "user", "content": prompt}] for prompt in prompts)
+    encode: Any = partial(
+        tokenizer.apply_chat_template, add_generation_prompt=True, return_dict=True
+    )
+    return [list(encode(chat)["input_ids"]) for chat in chats]
 
 
 def unused_suggestions(loaded: LoadedModel) -> str | None:
@@ -246,13 +244,12 @@ def unused_suggestions(loaded: LoadedModel) -> str | None:
     """
     own = loaded.model.generation_config
     values = own.to_diff_dict() if own is not None else {}
-    known = {name: value for name, value in values.items() if name in SETTINGS}
-    if not known:
+    words = [f"{name} {short_value(value)}" for name, value in values.items() if name in SETTINGS]
+    if not words:
         return None
-    words = ", ".join(f"{name} {short_value(value)}" for name, value in known.items())
     return (
-        f"The model's own generation_config.json suggests {words}. It is not in force; give these "
-        "settings to have them."
+        f"The model's own generation_config.json suggests {', '.join(words)}. It is not in force; "
+        "give these settings to have them."
     )
 
 

@@ -113,7 +113,7 @@ def split_tokens(tokenizer: TextTokenizer, text: str) -> list[Token]:
     Raises:
         ConfigError: the text holds a lone surrogate, so it has no bytes in UTF-8.
     """
-    data = _encode(text)
+    data = utf8_bytes(text)
     backend = tokenizer.backend
     encoding = backend.encode(text, add_special_tokens=False)
     ids = encoding.ids
@@ -176,7 +176,12 @@ def group_by_characters(tokens: Sequence[Token]) -> Iterator[list[Token]]:
     yield from ([lone] for lone in pending)
 
 
-def _encode(text: str) -> bytes:
+def utf8_bytes(text: str) -> bytes:
+    """A text as UTF-8.
+
+    Raises:
+        ConfigError: it holds half of a surrogate pair.
+    """
     try:
         return text.encode()
     except UnicodeEncodeError as error:

@@ -5,6 +5,7 @@ text, and the entry says so.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from gptft.analysis.compare.results import StrategyEntry
@@ -69,6 +70,11 @@ def comparison_entries(
     Raises:
         ConfigError: an unknown strategy, or shared settings that are wrong or that none of the
             strategies uses; all of them at once.
+
+    >>> nothing = dict(own={}, shared={}, base_model=None)
+    >>> entries = comparison_entries(["choices", "context_aware"], prompt="one two 3 4", **nothing)
+    >>> [entry.stand_ins for entry in entries]
+    [{'choices': [' yes', ' no']}, {'context': 'one two'}]
     """
     given = _read_shared(shared)
     if names is None:
@@ -81,19 +87,14 @@ def comparison_entries(
         strategy = find_strategy(values.get("strategy") or choose_strategy(_read(values)))
         fitting = _fitting(strategy, given, values=values)
         used |= fitting.keys()
-        entries.append(
-            _entry(name, strategy, {**values, **fitting}, base_model=base_model, prompt=prompt)
-        )
+        entries.append(_entry(name, strategy, {**values, **fitting}, base_model, prompt))
     _check_used(given, used=used)
     return entries
 
 
 def _read(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        n: v
-        for n, v in read_settings(values, table=GENERATION)[0].items()
-        if n not in ("strategy", "seed")
-    }
+    meant, _ = read_settings(values, table=GENERATION)
+    return {name: value for name, value in meant.items() if name not in ("strategy", "seed")}
 
 
 def _read_shared(shared: Mapping[str, Any]) -> dict[str, Any]:
@@ -158,44 +159,27 @@ def _fitting(
 
 
 def _entry(
-    label: str,
-    strategy: Strategy,
-    values: Mapping[str, Any],
-    *,
-    base_model: str | None,
-    prompt: str,
+    label: str, strategy: Strategy, values: Mapping[str, Any], base_model: str | None, prompt: str
 ) -> StrategyEntry:
     """A strategy with what it needs, or why it can't be run."""
+    entry = partial(StrategyEntry, label, strategy.name)
     stand_ins: Mapping[str, Any] = {}
     if strategy.needs and not any(values.get(name) for name in strategy.needs):
-        stand_ins = _stand_ins(strategy, base_model=base_model, prompt=prompt)
+        made = strategy.stand_ins(prompt, base_model)
+        stand_ins = {name: value for name, value in made.items() if value}
         if not stand_ins:
-            return StrategyEntry(label, strategy.name, None, left_out=_wanting(strategy))
+            return entry(None, left_out=_wanting(strategy))
     try:
         settings = resolve_settings({**values, **stand_ins, "strategy": strategy.name})
     except ConfigError as error:
-        return StrategyEntry(
-            label, strategy.name, None, stand_ins, left_out=" ".join(error.problems)
-        )
+        return entry(None, stand_ins, left_out=" ".join(error.problems))
     if _ONE_TEXT in settings.values:
         settings = settings.changed(**{_ONE_TEXT: 1})
     own_prompt = None
     if context := stand_ins.get("context"):
         # Where the whole prompt is the context, it is also what is continued.
         own_prompt = prompt.removeprefix(context) if prompt.startswith(context) else prompt
-    return StrategyEntry(label, strategy.name, settings, stand_ins, own_prompt)
-
-
-def _stand_ins(strategy: Strategy, *, base_model: str | None, prompt: str) -> dict[str, Any]:
-    """What a strategy needs, made for a prompt and a model; nothing where it can't be.
-
-    >>> _stand_ins(STRATEGIES["choices"], base_model=None, prompt="Мороз и солнце?")
-    {'choices': [' да', ' нет']}
-    >>> _stand_ins(STRATEGIES["context_aware"], base_model=None, prompt="one two three four")
-    {'context': 'one two'}
-    """
-    found = strategy.stand_ins(prompt, base_model)
-    return {name: value for name, value in found.items() if value}
+    return entry(settings, stand_ins, own_prompt)
 
 
 def _wanting(strategy: Strategy) -> str:

@@ -67,6 +67,7 @@ def compare(
         ModelError: the model can't be found or read.
     """
     _raise_where_none(entries)
+    from gptft.decoding.auxiliary_models import load_auxiliary_models
     from gptft.decoding.engine import generate, load_model
 
     greedy = resolve_settings({"strategy": "greedy", "max_new_tokens": 1})
@@ -74,7 +75,14 @@ def compare(
         model_name, settings=greedy, dtype=dtype, revision=revision, use_cpu=use_cpu
     )
     generate(loaded, [prompt], settings=greedy, window=window)
-    load_for = _loader(loaded, dtype=dtype)
+    load_others = partial(
+        load_auxiliary_models, tokenizer=loaded.tokenizer, device=loaded.model.device, dtype=dtype,
+        loaded={},
+    )  # fmt: skip
+
+    def load_for(settings: Settings) -> "LoadedModel":
+        return replace(loaded, auxiliary=load_others(settings))
+
     results = []
     for number, entry in enumerate(_with_one_seed(entries), start=1):
         if entry.settings is not None:
@@ -100,17 +108,6 @@ def _with_one_seed(entries: Sequence[StrategyEntry]) -> Iterator[StrategyEntry]:
             yield replace(entry, settings=replace(settings, seed=seed))
         else:
             yield entry
-
-
-def _loader(main: "LoadedModel", *, dtype: "DtypeName") -> Callable[[Settings], "LoadedModel"]:
-    """A function that adds what settings name to the main model, each model loaded once."""
-    from gptft.decoding.auxiliary_models import load_auxiliary_models
-
-    load = partial(
-        load_auxiliary_models, tokenizer=main.tokenizer, device=main.model.device, dtype=dtype,
-        loaded={},
-    )  # fmt: skip
-    return lambda settings: replace(main, auxiliary=load(settings))
 
 
 def _result(
@@ -152,13 +149,8 @@ def _measured(
     if training_text is not None:
         (copied,) = training_text.copies([ids])
         longest_copy = copied.longest
+    distinct = {n: distinct_n(ids, n=n) for n in (1, 2, 3)}
     return MeasuredText(
-        continuation=text.continuation,
-        num_new_tokens=text.num_new_tokens,
-        stopped=text.stopped,
-        speed=speed,
-        mean_logprob=mean_logprob,
-        distinct={n: distinct_n(ids, n=n) for n in (1, 2, 3)},
-        repetition=seq_rep_n(ids),
-        longest_copy=longest_copy,
-    )
+        text.continuation, text.num_new_tokens, text.stopped, speed, mean_logprob, distinct,
+        repetition=seq_rep_n(ids), longest_copy=longest_copy,
+    )  # fmt: skip

@@ -10,6 +10,8 @@ from gptft.decoding.loops.beam_search import Candidates, beam_search
 from gptft.decoding.loops.generation_loop import LoopInputs, generation_loop
 from gptft.decoding.loops.required_words import RequiredWords, State, read_required_words
 
+_Candidate = tuple[float, int, int, State]  # score, parent, token, state
+
 
 @generation_loop
 def constrained_beam_search(
@@ -105,15 +107,10 @@ class _Banks:
         )
 
     def _viable(
-        self,
-        states: Sequence[State],
-        tokens: Sequence[Sequence[int]],
-        scores: Sequence[Sequence[float]],
-        *,
-        left: int,
-    ) -> list[tuple[float, int, int, State]]:
-        """(score, parent, token, state) of what leaves room for the missing words, best first."""
-        found: dict[tuple[int, int], tuple[float, int, int, State]] = {}
+        self, states: list[State], tokens: list[list[int]], scores: list[list[float]], *, left: int
+    ) -> list[_Candidate]:
+        """What leaves room for the missing words, best first."""
+        found: dict[tuple[int, int], _Candidate] = {}
         for parent, (ids, values) in enumerate(zip(tokens, scores, strict=True)):
             for token, score in zip(ids, values, strict=True):
                 if score == -torch.inf or (parent, token) in found:
@@ -124,11 +121,7 @@ class _Banks:
         return sorted(found.values(), key=lambda row: -row[0])
 
     def _padded(
-        self,
-        rows: Sequence[list[tuple[float, int, int, State]]],
-        *,
-        num_beams: int,
-        device: torch.device,
+        self, rows: list[list[_Candidate]], *, num_beams: int, device: torch.device
     ) -> Candidates:
         """Rows of one length; the last of each is none, for `choose` to fall back on."""
         none = (-torch.inf, 0, 0, self.words.start)
@@ -140,10 +133,5 @@ class _Banks:
             torch.tensor([[candidate[column] for candidate in row] for row in full]).to(device)
             for column in range(3)
         )
-        return Candidates(
-            parents=parents,
-            tokens=tokens,
-            scores=scores,
-            ranking=scores,
-            may_end=(met & (met.cumsum(dim=1) <= num_beams)).to(device),
-        )
+        may_end = (met & (met.cumsum(dim=1) <= num_beams)).to(device)
+        return Candidates(parents, tokens, scores, ranking=scores, may_end=may_end)
