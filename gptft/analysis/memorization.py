@@ -143,9 +143,8 @@ def measure_memorization(
         TextMemorization(text, len(one.ids), copied, one.quote(copied.start, copied.longest), place)
         for text, one, copied, place in zip(texts, encoded, ours, places, strict=True)
     ]
-    held_out = (
-        MemorizationSummary.of(theirs, num_tokens=sum(map(len, excerpts))) if theirs else None
-    )
+    num_held_out = sum(map(len, excerpts))
+    held_out = MemorizationSummary.of(theirs, num_tokens=num_held_out) if theirs else None
     return Memorization(
         run_dir=run_dir,
         num_training_tokens=training.num_tokens,

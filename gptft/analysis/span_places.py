@@ -1,10 +1,9 @@
 """The text of spans -> the file, and the line or document, where each stands first."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from gptft.config.sections import DataConfig
-from gptft.documents.formats.plain_text import Chunk
 from gptft.documents.formats.registry import format_of
 from gptft.documents.held_out import Mask
 from gptft.documents.read import read_as_they_stand
@@ -65,8 +64,10 @@ def find_spans(
         if text.source.number == VALIDATION or len(found) == len(wanted):
             continue
         line, document, unread, is_blank = 1, 1, "", True
-        chunks, separator = _chunks(text, data)
-        for chunk, ends in chunks:
+        path = text.source.path
+        is_records = path is None or format_of(path).read_records is not None
+        separator = "" if is_records else data.document_separator or ""
+        for chunk, ends in read_as_they_stand(text, data):  # blank documents, too
             left = {number: span for number, span in wanted.items() if number not in found}
             longest = max((len(span.text) for span in left.values()), default=1)
             window = unread + chunk
@@ -75,26 +76,16 @@ def find_spans(
                 for number, span in left.items():
                     if (at := window.find(span.text)) < 0:
                         continue
-                    place = Place(span.block, text.source.name)
-                    found[number] = (
-                        replace(place, document=document)
-                        if separator is None
-                        else replace(place, line=line + window.count("\n", 0, at + span.offset))
-                    )
+                    own_line = line + window.count("\n", 0, at + span.offset)
+                    where = (None, document) if is_records else (own_line, None)
+                    found[number] = Place(span.block, text.source.name, *where)
             # A span may begin at the end of this chunk.
             cut = len(window) if ends else max(len(window) - longest + 1, 0)
             line += window.count("\n", 0, cut)
             unread = window[cut:]
             if ends:
-                line += (separator or "").count("\n")
+                line += separator.count("\n")
                 document += not is_blank
                 num_documents += not is_blank
                 is_blank = True
     return found
-
-
-def _chunks(text: ScannedText, data: DataConfig) -> tuple[Iterator[Chunk], str | None]:
-    """The documents of a text, blank ones too; and what stands between them, None in records."""
-    path = text.source.path
-    is_records = path is None or format_of(path).read_records is not None
-    return read_as_they_stand(text, data), None if is_records else data.document_separator or ""

@@ -47,8 +47,8 @@ def sequence_logprobs(
     order = sorted(counted, key=lambda i: len(sequences[i]))
     for at in range(0, len(order), batch_size):
         batch = order[at : at + batch_size]
-        ids, begins = [sequences[i] for i in batch], [starts[i] for i in batch]
-        for i, total in zip(batch, _batch_logprobs(model, ids, starts=begins), strict=True):
+        texts, begins = [sequences[i] for i in batch], [starts[i] for i in batch]
+        for i, total in zip(batch, _batch_logprobs(model, texts, starts=begins), strict=True):
             sums[i] = total
     return sums
 

@@ -193,11 +193,8 @@ def best_texts(inputs: LoopInputs, texts: Texts, *, unmet: str) -> Tensor:
 
 def _joined(*parts: Texts) -> Texts:
     """All texts of each prompt."""
-    return Texts(
-        torch.cat([part.ids for part in parts], dim=1),
-        torch.cat([part.scores for part in parts], dim=1),
-        torch.cat([part.lengths for part in parts], dim=1),
-    )
+    columns = zip(*((part.ids, part.scores, part.lengths) for part in parts), strict=True)
+    return Texts(*(torch.cat(column, dim=1) for column in columns))
 
 
 def first_beams(num_prompts: int, num_beams: int, *, device: torch.device) -> Tensor:

@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -168,28 +169,23 @@ def _early_exits(model: PreTrainedModel, layers: Sequence[int]) -> Iterator[None
     def keep_input(block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         states[0] = (args[0] if args else kwargs["hidden_states"])[:, -1:]
 
-    def keep_output(layer: int) -> Any:
-        def keep(block: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-            states[layer] = (output[0] if isinstance(output, tuple) else output)[:, -1:]
-
-        return keep
+    def keep_output(layer: int, block: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        states[layer] = (output[0] if isinstance(output, tuple) else output)[:, -1:]
 
     def join(head: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
         early = norm(torch.cat([states[layer] for layer in layers], dim=1))
         return (torch.cat([args[0][:, -1:], early], dim=1), *args[1:])
 
-    hooks = [head.register_forward_pre_hook(join)]
-    hooks += [
-        blocks[layer - 1].register_forward_hook(keep_output(layer))
-        if layer
-        else blocks[0].register_forward_pre_hook(keep_input, with_kwargs=True)
-        for layer in layers
-    ]
-    try:
+    with ExitStack() as hooks:  # each removes itself at its exit
+        hooks.enter_context(head.register_forward_pre_hook(join))
+        for layer in layers:
+            keep = partial(keep_output, layer)
+            hooks.enter_context(
+                blocks[layer - 1].register_forward_hook(keep)
+                if layer
+                else blocks[0].register_forward_pre_hook(keep_input, with_kwargs=True)
+            )
         yield
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def _final_norm(model: PreTrainedModel, decoder: nn.Module) -> nn.Module:

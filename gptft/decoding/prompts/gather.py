@@ -34,28 +34,22 @@ def gather_prompts(prompts: Sequence[str], path: Path | None) -> list[str]:
 def _read_file(path: Path) -> list[str]:
     lines = [line.removesuffix("\r") for line in read_text(path).split("\n")]
     if path.suffix == ".jsonl":
-        return _json_prompts(lines, name=str(path))
-    if not any(lines):
-        raise ConfigError(f"{path} holds no prompt: every line of it is empty.")
-    return [line for line in lines if line]
-
-
-def _json_prompts(lines: Sequence[str], *, name: str) -> list[str]:
-    """The `prompt` of each line, or the line's text where it is no object."""
-    prompts = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            value = json.loads(line)
-        except ValueError as error:
-            raise ConfigError(f"{name}:{number}: this line is no JSON: {error}.") from None
-        prompt = value.get("prompt") if isinstance(value, dict) else value
-        if not isinstance(prompt, str):
-            raise ConfigError(
-                f'{name}:{number}: a line is {{"prompt": "..."}} or a text in quotes, not {line!r}.'
-            )
-        prompts.append(prompt)
+        numbered = enumerate(lines, start=1)
+        prompts = [_json_prompt(line, f"{path}:{n}") for n, line in numbered if line.strip()]
+    else:
+        prompts = [line for line in lines if line]
     if not prompts:
-        raise ConfigError(f"{name} holds no prompt: every line of it is empty.")
+        raise ConfigError(f"{path} holds no prompt: every line of it is empty.")
     return prompts
+
+
+def _json_prompt(line: str, place: str) -> str:
+    """The `prompt` of a line, or the line's text where it is no object."""
+    try:
+        value = json.loads(line)
+    except ValueError as error:
+        raise ConfigError(f"{place}: this line is no JSON: {error}.") from None
+    prompt = value.get("prompt") if isinstance(value, dict) else value
+    if isinstance(prompt, str):
+        return prompt
+    raise ConfigError(f'{place}: a line is {{"prompt": "..."}} or a text in quotes, not {line!r}.')
