@@ -151,6 +151,21 @@ def test_no_room_holds_more_than_a_quarter_of_the_lines():
     assert max(lines.values()) <= sum(lines.values()) / 4
 
 
+def functions(path: Path) -> Iterator[tuple[str, int]]:
+    """Every function of a file and its lines; a command's options aren't counted."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            begin = node.body[0].lineno if path.parent.name == "cli" else node.lineno
+            yield node.name, (node.end_lineno or begin) - begin + 1
+
+
+@pytest.mark.parametrize("name", sorted(NAMES))
+def test_no_module_is_over_400_lines_and_no_function_over_60(name: str):
+    path = NAMES[name]
+    assert path.read_text(encoding="utf-8").count("\n") <= 400
+    assert {function: lines for function, lines in functions(path) if lines > 60} == {}
+
+
 @pytest.mark.parametrize("name", sorted(NAMES))
 def test_torch_is_imported_only_where_it_may(name: str):
     top = {module.split(".")[0] for module, _ in imports(NAMES[name], top_level=True)}
