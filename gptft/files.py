@@ -28,8 +28,7 @@ def default_cache_dir() -> Path:
     """Where block stores live: $GPTFT_CACHE, else gptft in $XDG_CACHE_HOME, else ~/.cache/gptft."""
     if named := os.environ.get("GPTFT_CACHE"):
         return Path(named).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path("~/.cache").expanduser()) / "gptft"
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "gptft"
 
 
 class JsonFields:
@@ -222,12 +221,8 @@ def keep_json_lines(path: Path, *, until_step: int) -> None:
     """
     if not path.is_file():
         return
-    rows = [(line, _object(line)) for line in path.read_bytes().split(b"\n")]
-    kept = [
-        line + b"\n"
-        for line, row in rows
-        if row is not None and isinstance(row.get("step"), int) and row["step"] <= until_step
-    ]
+    rows = [(line, (_object(line) or {}).get("step")) for line in path.read_bytes().split(b"\n")]
+    kept = [line + b"\n" for line, step in rows if isinstance(step, int) and step <= until_step]
     _write_bytes(path, b"".join(kept), path.with_name(f".{path.name}.partial"))
 
 
@@ -301,10 +296,8 @@ def json_checksum(
     >>> json_checksum({"a": 1, "b": 2}) == json_checksum({"b": 2, "a": 1})
     True
     """
-    hasher = _hasher(checksum)()
-    hasher.update(json.dumps(value, sort_keys=True, default=default).encode())
-    digest: str = hasher.hexdigest()
-    return digest
+    content = json.dumps(value, sort_keys=True, default=default).encode()
+    return str(_hasher(checksum)(content).hexdigest())
 
 
 def _hasher(checksum: Checksum) -> Any:
@@ -332,11 +325,8 @@ def seal_files(folder: Path, checksum: Checksum = "sha256") -> dict[str, dict[st
     """
     from concurrent.futures import ThreadPoolExecutor  # here: every command imports this module
 
-    def seal(path: Path) -> dict[str, int | str]:
-        entry: dict[str, int | str] = {
-            "size": path.stat().st_size,
-            checksum: file_checksum(path, checksum),
-        }
+    def seal(path: Path) -> dict[str, Any]:
+        entry = {"size": path.stat().st_size, checksum: file_checksum(path, checksum)}
         _sync(path)  # after its bytes were read, so that the disk is at work meanwhile
         return entry
 

@@ -1,15 +1,15 @@
 """A packing plan -> its block store: scan, encode, split, pack. What `gptft prepare` does."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from gptft.config.sections import Config, DataConfig
+from gptft.config.sections import Config
 from gptft.data.encoded_documents import EncodedDocuments, encode_documents
 from gptft.data.pack import Notify, Prepared, explained_disk, find_or_pack
 from gptft.data.plan import PackingPlan, plan_packing, store_path
 from gptft.documents.held_out import draw_validation
-from gptft.documents.read import read_documents
+from gptft.documents.read import whole_documents
 from gptft.documents.scan import Progress, ScannedText, recall_scan, scan_texts
 from gptft.documents.sources import VALIDATION, find_texts
 from gptft.errors import ConfigError
@@ -91,9 +91,9 @@ def _train_tokenizer(
     if settings is None:
         raise ConfigError("Name a model with a tokenizer, or set tokenizer.train.")
     ours = [text for text in texts if text.source.number != VALIDATION]
-    documents = (document for text in ours for document in _whole_documents(text, data))
+    documents = (document for text in ours for document in whole_documents(text, data))
     if isinstance(data.validation, float):
-        number = sum(1 for text in ours for _ in _whole_documents(text, data))
+        number = sum(1 for text in ours for _ in whole_documents(text, data))
         held_out = draw_validation(number, data, fraction=data.validation).tolist()
         documents = (text for text, is_held in zip(documents, held_out, strict=True) if not is_held)
     tokenizer = train_bpe(
@@ -103,14 +103,3 @@ def _train_tokenizer(
         tokenizer, folder / "tokenizer", model_max_length=plan.context or plan.block_size
     )
     return tokenizer
-
-
-def _whole_documents(text: ScannedText, data: DataConfig) -> Iterator[str]:
-    """The documents of a text that aren't empty, each as one string."""
-    chunks: list[str] = []
-    for chunk, ends in read_documents(text, data):
-        chunks.append(chunk)
-        if ends:
-            if document := "".join(chunks):
-                yield document
-            chunks = []

@@ -20,11 +20,9 @@ from gptft.documents.scan import (
     Progress,
     ScannedText,
     Stamp,
-    from_row,
     recall_scan,
     remember_scan,
     scan_texts,
-    to_row,
 )
 from gptft.documents.sources import FoundTexts, TextInput, find_texts
 from gptft.errors import ConfigError, DataError
@@ -68,11 +66,6 @@ class Shard:
 
     def __str__(self) -> str:
         return f"{self.number}/{self.of}"
-
-    @property
-    def folder(self) -> str:
-        """The name of its folder."""
-        return f"{self.number}-of-{self.of}"
 
 
 @dataclass(frozen=True)
@@ -124,14 +117,10 @@ def shard_texts(texts: Sequence[TextInput], shard: Shard) -> list[TextInput]:
         shard: which stretch; with more shards than texts some are empty.
     """
     sizes = [Stamp.of(t.path).size if t.path is not None else 0 for t in texts]
-    sizes = [size + 1 for size in sizes]  # so that empty files are spread, too
-    starts = [0, *accumulate(sizes)]
-    total = starts.pop()
-    return [
-        text
-        for text, start in zip(texts, starts, strict=True)
-        if start * shard.of // total == shard.number - 1
-    ]
+    # One more each, so that empty files are spread, too.
+    *starts, total = accumulate((size + 1 for size in sizes), initial=0)
+    places = [start * shard.of // total for start in starts]
+    return [text for text, place in zip(texts, places, strict=True) if place == shard.number - 1]
 
 
 def prepare_shard(
@@ -157,26 +146,23 @@ def prepare_shard(
             "tokenizer.name."
         )
     found = find_texts(plan.data)
-    final = _folder(plan, found) / shard.folder
+    final = _folder(plan, found) / f"{shard.number}-of-{shard.of}"
     with explained_disk(plan.cache_dir):
-        texts = scan_texts(
-            shard_texts(found.texts, shard),
-            plan.data,
-            cache_dir=plan.cache_dir,
-            progress=progress,
-        )
-        rows = [to_row(text) for text in texts]
+        ours = shard_texts(found.texts, shard)
+        texts = scan_texts(ours, plan.data, cache_dir=plan.cache_dir, progress=progress)
+        rows = [text.as_row() for text in texts]
         kept = read_ledger(final)
         cached = kept is not None and kept["texts"] == rows and find_damage(final) is None
         if not cached:
             shutil.rmtree(final, ignore_errors=True)
             with staging_folder(final.parent) as staging:
+                engine = choose_engine(tokenizer, notify)
                 encode_documents(
                     texts,
                     plan.data,
                     tokenizer,
                     staging,
-                    engine=choose_engine(tokenizer, notify),
+                    engine=engine,
                     progress=progress,
                     notify=notify,
                 )
@@ -243,15 +229,11 @@ def _folder(plan: PackingPlan, found: FoundTexts) -> Path:
     """Where the shards of these texts are: named by what is known without reading them."""
     content = {
         "format": _FORMAT,
-        "texts": [
-            [text.name, text.number, Stamp.of(text.path).size if text.path else None]
-            for text in found.texts
-        ],
+        "texts": [[t.name, t.number, t.num_bytes if t.path else None] for t in found.texts],
         "reading": [*how_read(plan.data), plan.data.encoding],
         "tokenizer": plan.tokenizer_key,
     }
-    digest = json_checksum(content)[:32]
-    return plan.cache_dir / "shards" / digest
+    return plan.cache_dir / "shards" / json_checksum(content)[:32]
 
 
 def _complete_set(folder: Path) -> list[Path]:
@@ -297,7 +279,7 @@ def _texts_of(folders: Sequence[Path], found: FoundTexts) -> list[ScannedText]:
             f"The shards hold {len(rows)} texts, the config names {len(found.texts)}. "
             "Make them again."
         )
-    texts = [from_row(source, row) for source, row in zip(found.texts, rows, strict=True)]
+    texts = [ScannedText.from_row(*pair) for pair in zip(found.texts, rows, strict=True)]
     for text in texts:
         if text.source.path is None or text.stamp is None:
             continue

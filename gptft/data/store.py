@@ -16,18 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gptft import files
 from gptft.data.packing import pack_stream
 from gptft.errors import DataError
-from gptft.files import (
-    Checksum,
-    byte_problem,
-    json_checksum,
-    read_json,
-    seal_files,
-    size_problem,
-    sync_folder,
-    write_json,
-)
 from gptft.tokenization.token_ids import TokenIds
 
 if TYPE_CHECKING:
@@ -35,7 +26,7 @@ if TYPE_CHECKING:
 
 LEDGER = "ledger.json"
 _ON_DISK = "files_on_disk"
-_CHECKSUM: Checksum = "xxh3_128"
+_CHECKSUM: files.Checksum = "xxh3_128"
 _OWN_CHECKSUM = "ledger_xxh3_128"
 _STAGING = ".staging-"
 _LOCK = "lock"
@@ -240,9 +231,9 @@ def commit_store(staging: Path, final: Path, *, ledger: dict[str, Any]) -> None:
     When another process has committed the same store meanwhile, its copy stays and ours goes; what
     is damaged, or has another version's ledger, makes way.
     """
-    content = {**ledger, _ON_DISK: seal_files(staging, _CHECKSUM)}
+    content = {**ledger, _ON_DISK: files.seal_files(staging, _CHECKSUM)}
     content[_OWN_CHECKSUM] = _checksum_of_ledger(content)
-    write_json(staging / LEDGER, content)
+    files.write_json(staging / LEDGER, content)
     try:
         staging.rename(final)
     except OSError:
@@ -252,15 +243,15 @@ def commit_store(staging: Path, final: Path, *, ledger: dict[str, Any]) -> None:
             return
         shutil.rmtree(final)  # in the way, and damaged or of another version
         staging.rename(final)
-    sync_folder(final.parent)
+    files.sync_folder(final.parent)
 
 
 def read_ledger(folder: Path) -> dict[str, Any] | None:
     """The ledger of a store; None where there is none, or a file of it is missing or cut."""
     try:
-        ledger = read_json(folder / LEDGER)
+        ledger = files.read_json(folder / LEDGER)
         entries = ledger[_ON_DISK].items()
-        is_damaged = any(size_problem(folder / name, entry) for name, entry in entries)
+        is_damaged = any(files.size_problem(folder / name, entry) for name, entry in entries)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     return None if is_damaged else ledger
@@ -277,7 +268,7 @@ def find_damage(folder: Path) -> str | None:
     if _checksum_of_ledger(ledger) != ledger.get(_OWN_CHECKSUM):
         return f"{LEDGER} isn't what was written"
     for name, entry in ledger[_ON_DISK].items():
-        if problem := byte_problem(folder / name, entry, _CHECKSUM):
+        if problem := files.byte_problem(folder / name, entry, _CHECKSUM):
             return f"{name} {problem}"
     return None
 
@@ -285,4 +276,4 @@ def find_damage(folder: Path) -> str | None:
 def _checksum_of_ledger(ledger: Mapping[str, Any]) -> str:
     """Of all a ledger says, this checksum aside."""
     content = {name: value for name, value in ledger.items() if name != _OWN_CHECKSUM}
-    return json_checksum(content, _CHECKSUM)
+    return files.json_checksum(content, _CHECKSUM)

@@ -21,29 +21,21 @@ def check_table(schema: Any, *, name: str, record_text: RecordText) -> None:
     """
     import pyarrow as pa
 
+    of = pa.types
+    passing = (of.is_string, of.is_large_string, of.is_string_view, of.is_null)
     for field in record_text.fields:
         if field not in schema.names:
             raise record_text.missing(field, schema.names, name)
-        if schema.names.count(field) > 1:
-            raise DataError(
-                f"{name} has {schema.names.count(field)} columns named {field!r}. "
-                f"Rename all but one."
-            )
+        if (number := schema.names.count(field)) > 1:
+            raise DataError(f"{name} has {number} columns named {field!r}. Rename all but one.")
         kind = schema.field(field).type
-        if pa.types.is_dictionary(kind):
+        if of.is_dictionary(kind):
             kind = kind.value_type
-        if not _is_text(kind) and not pa.types.is_null(kind):
+        if not any(is_kind(kind) for is_kind in passing):
             raise DataError(
                 f"{name}: the column {field!r} is of type {kind}, not string. Write it as strings, "
                 f"or name another column in data.text_field or data.template."
             )
-
-
-def _is_text(kind: Any) -> bool:
-    import pyarrow as pa
-
-    is_view = getattr(pa.types, "is_string_view", lambda _: False)
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or is_view(kind))
 
 
 def read_table(table: Any, *, name: str, first_row: int, record_text: RecordText) -> Iterator[str]:

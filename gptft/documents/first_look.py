@@ -4,15 +4,13 @@ A corpus of some megabytes is read through, so that what is said is what prepari
 larger one only the first record of each file is looked at.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from gptft.config.sections import DataConfig
 from gptft.documents.formats.format import OpenedFile
-from gptft.documents.formats.plain_text import Chunk
 from gptft.documents.formats.registry import format_of
-from gptft.documents.read import read_documents
+from gptft.documents.read import whole_documents
 from gptft.documents.records import RecordText
 from gptft.documents.scan import scan_texts
 from gptft.documents.sources import VALIDATION, FoundTexts, TextInput, no_text_in, share_size
@@ -56,7 +54,7 @@ def look_at_texts(found: FoundTexts, data: DataConfig, *, cache_dir: Path) -> Do
 def _count(found: FoundTexts, data: DataConfig, *, cache_dir: Path) -> DocumentCounts:
     counts = {True: 0, False: 0}  # by whether they are held out by name
     for text in scan_texts(found.texts, data, cache_dir=cache_dir):
-        counts[text.source.number == VALIDATION] += _num_documents(read_documents(text, data))
+        counts[text.source.number == VALIDATION] += sum(1 for _ in whole_documents(text, data))
     train, validation = counts[False], counts[True]
     if not train:
         raise no_text_in(data, num_files=found.num_train)
@@ -66,16 +64,6 @@ def _count(found: FoundTexts, data: DataConfig, *, cache_dir: Path) -> DocumentC
     elif data.validation is not None and not validation:
         raise DataError("data.validation: no text in any of its files.")
     return DocumentCounts(train, validation)
-
-
-def _num_documents(chunks: Iterable[Chunk]) -> int:
-    """Documents that aren't empty."""
-    number, has_text = 0, False
-    for text, ends in chunks:
-        has_text = has_text or bool(text)
-        if ends:
-            number, has_text = number + has_text, False
-    return number
 
 
 def _look_at_first_record(text: TextInput, data: DataConfig) -> None:

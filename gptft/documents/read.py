@@ -33,6 +33,21 @@ def read_as_they_stand(text: ScannedText, data: DataConfig) -> Iterator[Chunk]:
     text.check_unchanged()
 
 
+def whole_documents(text: ScannedText, data: DataConfig) -> Iterator[str]:
+    """Read the documents of one source that aren't empty, each as one string.
+
+    Raises:
+        DataError: as `read_documents`.
+    """
+    chunks: list[str] = []
+    for chunk, ends in read_documents(text, data):
+        chunks.append(chunk)
+        if ends:
+            if document := "".join(chunks):
+                yield document
+            chunks = []
+
+
 def _documents(text: ScannedText, data: DataConfig) -> Iterator[Chunk]:
     path, record_text = text.source.path, RecordText.from_config(data)
     if path is None:

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from string import Formatter
-from typing import Any, NoReturn
+from typing import Any
 
 from gptft.config.sections import DataConfig
 from gptft.errors import DataError
@@ -42,16 +42,14 @@ class RecordText:
     @property
     def fields(self) -> tuple[str, ...]:
         """The fields a record must have, each once, in the order they are first named."""
-        if self.template is None:
-            return (self.text_field,)
         return tuple(dict.fromkeys(name for _, name in self._fragments if name is not None))
 
     @cached_property
     def _fragments(self) -> tuple[tuple[str, str | None], ...]:
         """The template as literal texts, each with the field after it."""
-        return tuple(
-            (literal, name) for literal, name, *_ in Formatter().parse(self.template or "")
-        )
+        if self.template is None:
+            return (("", self.text_field),)
+        return tuple((literal, name) for literal, name, *_ in Formatter().parse(self.template))
 
     @classmethod
     def from_config(cls, data: DataConfig) -> "RecordText":
@@ -68,8 +66,6 @@ class RecordText:
         Raises:
             DataError: a field is missing, null, not text, or not Unicode.
         """
-        if self.template is None:
-            return self._field(record, self.text_field, where)
         return "".join(
             literal + (self._field(record, name, where) if name is not None else "")
             for literal, name in self._fragments
@@ -83,32 +79,25 @@ class RecordText:
         )
 
     def _field(self, record: Mapping[str, Any], name: str, where: str) -> str:
-        value = record.get(name)
-        if type(value) is not str:
-            self._refuse(record, name, where)
-        try:
-            value.encode()
-        except UnicodeEncodeError as error:
-            raise DataError(
-                f"{where}: the field {name!r} holds half a character, "
-                f"\\u{ord(value[error.start]):04x} at character {error.start + 1:,}, which can't "
-                f"be written as UTF-8. Mend that record or leave it out."
-            ) from None
-        return value
-
-    def _refuse(self, record: Mapping[str, Any], name: str, where: str) -> NoReturn:
         if name not in record:
             raise self.missing(name, record, where)
-        if record[name] is None:
-            raise DataError(
-                f"{where}: the field {name!r} is null. Leave that record out, or name another "
-                f"field in data.text_field or data.template."
-            )
-        value = record[name]
-        raise DataError(
-            f"{where}: the field {name!r} is {type_name(value)} ({reprlib.repr(value)}), not text. "
-            f"Write it as a string, or name another field in data.text_field or data.template."
-        )
+        value, another = record[name], "name another field in data.text_field or data.template"
+        if value is None:
+            problem, way_out = "is null", f"Leave that record out, or {another}"
+        elif type(value) is not str:
+            problem = f"is {type_name(value)} ({reprlib.repr(value)}), not text"
+            way_out = f"Write it as a string, or {another}"
+        else:
+            try:
+                value.encode()
+                return value
+            except UnicodeEncodeError as error:
+                problem = (
+                    f"holds half a character, \\u{ord(value[error.start]):04x} at character "
+                    f"{error.start + 1:,}, which can't be written as UTF-8"
+                )
+                way_out = "Mend that record or leave it out"
+        raise DataError(f"{where}: the field {name!r} {problem}. {way_out}.")
 
 
 def type_name(value: object) -> str:

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from gptft.documents.sources import TextInput
 from gptft.errors import DataError
 from gptft.files import read_json_value, write_text
 from gptft.text.encoding import Advance, FileFacts, examine_binary, examine_text
+from gptft.text.streams import unreadable
 
 Progress = Callable[[str, int, int], None]  # what is being done, bytes done, bytes in all
 
@@ -46,7 +47,7 @@ class Stamp:
         try:
             status = path.stat()
         except OSError as error:
-            raise DataError(f"{path} can't be read: {error.strerror}.") from None
+            raise unreadable(path, error) from None
         return cls(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
 
     @classmethod
@@ -71,6 +72,17 @@ class ScannedText:
     source: TextInput
     facts: FileFacts
     stamp: Stamp | None
+
+    @classmethod
+    def from_row(cls, source: TextInput, row: Mapping[str, Any]) -> "ScannedText":
+        """What `as_row` gave."""
+        stamp = Stamp(*row["stamp"]) if row["stamp"] else None
+        return cls(source, FileFacts(**row["facts"]), stamp)
+
+    def as_row(self) -> dict[str, Any]:
+        """What a scan found, as plain values."""
+        stamp = [*astuple(self.stamp)] if self.stamp else None  # a list, as JSON gives it back
+        return {"stamp": stamp, "facts": asdict(self.facts)}
 
     def check_unchanged(self) -> None:
         """Refuse a file that isn't what was scanned any more.
@@ -104,7 +116,7 @@ def scan_texts(
         DataError: some can't be read; five are named, the rest are counted.
     """
     known = _remembered(texts, data, cache_dir)
-    total = sum(_size(text) for text in texts) if progress else 0
+    total = sum(text.num_bytes for text in texts) if progress else 0
     scanned: list[ScannedText] = []
     problems: list[str] = []
     done = within = 0
@@ -123,7 +135,7 @@ def scan_texts(
         except DataError as error:
             problems.append(str(error))
         if progress:
-            done, within = done + _size(text), 0
+            done, within = done + text.num_bytes, 0
             progress("reading", min(done, total), total)
     if problems:
         raise DataError(_problems_in_short(problems))
@@ -141,13 +153,10 @@ def recall_scan(
         DataError: a file is gone.
     """
     known = _remembered(texts, data, cache_dir)
-    recalled = []
-    for text in texts:
-        stamp = Stamp.of_input(text)
-        if (facts := known.get((text, stamp))) is None:
-            return None
-        recalled.append(ScannedText(text, facts, stamp))
-    return recalled
+    stamped = [(text, Stamp.of_input(text)) for text in texts]
+    if any(one not in known for one in stamped):
+        return None
+    return [ScannedText(text, known[text, stamp], stamp) for text, stamp in stamped]
 
 
 def _examine(text: TextInput, data: DataConfig, advance: Advance) -> FileFacts:
@@ -161,17 +170,10 @@ def _examine(text: TextInput, data: DataConfig, advance: Advance) -> FileFacts:
     return examine_text(text.path, encoding=data.encoding, advance=advance)
 
 
-def _size(text: TextInput) -> int:
-    try:
-        return text.path.stat().st_size if text.path is not None else 0
-    except OSError:
-        return 0  # said when it is examined
-
-
 def _problems_in_short(problems: Sequence[str]) -> str:
-    named = list(problems[:_MAX_NAMED])
-    if len(problems) > _MAX_NAMED:
-        named.append(f"... and {len(problems) - _MAX_NAMED} more files that can't be read.")
+    named = [*problems[:_MAX_NAMED]]
+    if (more := len(problems) - _MAX_NAMED) > 0:
+        named.append(f"... and {more} more files that can't be read.")
     if len(problems) > 1:
         named.append("data.exclude leaves files out by name.")
     return "\n".join(named)
@@ -188,11 +190,9 @@ def _remembered(texts: Sequence[TextInput], data: DataConfig, cache_dir: Path) -
     """The facts of an earlier scan; one that can't be read is none."""
     try:
         rows: list[dict[str, Any] | None] = read_json_value(_memory(texts, data, cache_dir))
-        return {
-            (text, Stamp(*row["stamp"])): FileFacts(**row["facts"])
-            for text, row in zip(texts, rows, strict=True)
-            if row is not None
-        }
+        pairs = zip(texts, rows, strict=True)
+        known = [ScannedText.from_row(text, row) for text, row in pairs if row is not None]
+        return {(text.source, text.stamp): text.facts for text in known}
     except (OSError, ValueError, TypeError, KeyError):
         return {}
 
@@ -204,26 +204,13 @@ def remember_scan(scanned: Sequence[ScannedText], data: DataConfig, *, cache_dir
     the same tick of its clock.
     """
     settled = time.time_ns() - _SETTLED_NS
+    stamps = [text.stamp for text in scanned]
+    is_settled = [s is not None and max(s.mtime_ns, s.ctime_ns) < settled for s in stamps]
     rows = [
-        to_row(text)
-        if text.stamp and max(text.stamp.mtime_ns, text.stamp.ctime_ns) < settled
-        else None
-        for text in scanned
+        text.as_row() if is_old else None for text, is_old in zip(scanned, is_settled, strict=True)
     ]
     memory = _memory([text.source for text in scanned], data, cache_dir)
     partial = memory.with_name(f"{memory.name}.{os.getpid()}.partial")
     with suppress(OSError):
         memory.parent.mkdir(parents=True, exist_ok=True)
         write_text(memory, json.dumps(rows), partial=partial)
-
-
-def to_row(text: ScannedText) -> dict[str, Any]:
-    """What a scan found of one text, as plain values."""
-    stamp = [*astuple(text.stamp)] if text.stamp else None  # a list, as JSON gives it back
-    return {"stamp": stamp, "facts": asdict(text.facts)}
-
-
-def from_row(source: TextInput, row: dict[str, Any]) -> ScannedText:
-    """What `to_row` wrote."""
-    stamp = Stamp(*row["stamp"]) if row["stamp"] else None
-    return ScannedText(source, FileFacts(**row["facts"]), stamp)

@@ -38,6 +38,14 @@ class TextInput:
     path: Path | None
     number: int
 
+    @property
+    def num_bytes(self) -> int:
+        """The size of the file; 0 where it is gone, which is said when it is examined."""
+        try:
+            return self.path.stat().st_size if self.path is not None else 0
+        except OSError:
+            return 0
+
 
 @dataclass(frozen=True)
 class FoundTexts:
@@ -54,8 +62,7 @@ class FoundTexts:
     @property
     def num_bytes(self) -> int:
         """The size of all files together; what is gone counts nothing."""
-        paths = (text.path for text in self.texts if text.path is not None)
-        return sum(path.stat().st_size for path in paths if path.exists())
+        return sum(text.num_bytes for text in self.texts)
 
     @property
     def num_train(self) -> int:

@@ -12,16 +12,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from gptft.files import (
-    byte_problem,
-    json_checksum,
-    list_files,
-    read_json,
-    seal_files,
-    size_problem,
-    sync_folder,
-    write_text,
-)
+from gptft import files
 
 MANIFEST = "MANIFEST.json"
 STAGING = ".staging"
@@ -45,7 +36,7 @@ class Checkpoint:
     @property
     def notes(self) -> dict[str, Any]:
         """What the run keeps beside the Trainer's own state."""
-        notes: dict[str, Any] = read_json(self.path / MANIFEST)["notes"]
+        notes: dict[str, Any] = files.read_json(self.path / MANIFEST)["notes"]
         return notes
 
 
@@ -74,16 +65,17 @@ def commit_checkpoint(
     Raises:
         OSError: the disk is full, or fails; nothing of the name is there then.
     """
-    entries = seal_files(staging)
-    manifest = {"format": _FORMAT, "step": step, "notes": notes, "files": entries}
-    write_text(staging / MANIFEST, _as_text({**manifest, "sha256": json_checksum(manifest)}))
+    sealed = files.seal_files(staging)
+    manifest = {"format": _FORMAT, "step": step, "notes": notes, "files": sealed}
+    manifest["sha256"] = files.json_checksum(manifest)
+    files.write_text(staging / MANIFEST, _as_text(manifest))
     final = folder / f"checkpoint-{step}"
     if (final / MANIFEST).is_file():  # of a run that was stopped after this very step, or damaged
         _discard(final)
     elif final.exists():
         final.rename(_free_name(final))
     staging.rename(final)
-    sync_folder(folder)
+    files.sync_folder(folder)
     return Checkpoint(final, step)
 
 
@@ -95,7 +87,7 @@ def find_damage(path: Path) -> str | None:
 def find_size_damage(path: Path) -> str | None:
     """What is wrong with a checkpoint as far as names and sizes tell, which takes no time."""
     manifest, problem = _open_manifest(path)
-    return problem or next(_differences(path, manifest, size_problem), None)
+    return problem or next(_differences(path, manifest, files.size_problem), None)
 
 
 def all_damage(path: Path) -> Iterator[str]:
@@ -106,15 +98,15 @@ def all_damage(path: Path) -> Iterator[str]:
     if problem is not None:
         yield problem
     if manifest:
-        yield from _differences(path, manifest, byte_problem)
-        others = list_files(path).keys() - {MANIFEST, *manifest["files"]}
+        yield from _differences(path, manifest, files.byte_problem)
+        others = files.list_files(path).keys() - {MANIFEST, *manifest["files"]}
         yield from (f"{name} was put there by something else" for name in sorted(others))
 
 
 def _open_manifest(path: Path) -> tuple[dict[str, Any], str | None]:
     """A manifest, and what is wrong with it; empty where it can't be used."""
     try:
-        manifest = read_json(path / MANIFEST)
+        manifest = files.read_json(path / MANIFEST)
         is_manifest = isinstance(manifest["files"], dict)
     except FileNotFoundError:
         return {}, f"it has no {MANIFEST}"
@@ -126,7 +118,7 @@ def _open_manifest(path: Path) -> tuple[dict[str, Any], str | None]:
 def _is_sealed(path: Path, manifest: dict[str, Any]) -> bool:
     content = {name: value for name, value in manifest.items() if name != "sha256"}
     is_same = (path / MANIFEST).read_text(encoding="utf-8") == _as_text(manifest)
-    return is_same and manifest.get("sha256") == json_checksum(content)
+    return is_same and manifest.get("sha256") == files.json_checksum(content)
 
 
 def _differences(

@@ -19,9 +19,8 @@ def check_room(folder: Path, *, needed: int, kept: str) -> None:
     Raises:
         RunError: less is free.
     """
-    free = free_bytes(folder)
-    if free < needed:
-        raise RunError(_full(folder, needed=needed, free=free, kept=kept))
+    if free_bytes(folder) < needed:
+        raise _full(folder, needed=needed, kept=kept)
 
 
 def explain(error: Exception, folder: Path, *, needed: int, kept: str) -> Exception:
@@ -32,7 +31,7 @@ def explain(error: Exception, folder: Path, *, needed: int, kept: str) -> Except
     # torch knows no more than that a file is shorter than it should be.
     is_unknown = not isinstance(error, OSError)
     if is_disk_full(error) or (is_unknown and not _has_room(folder, needed)):
-        return RunError(_full(folder, needed=needed, free=free_bytes(folder), kept=kept))
+        return _full(folder, needed=needed, kept=kept)
     return RunError(f"{folder} could not be written to: {said}. {kept}")
 
 
@@ -50,11 +49,11 @@ def _has_room(folder: Path, needed: int) -> bool:
     return True
 
 
-def _full(folder: Path, *, needed: int, free: int, kept: str) -> str:
-    left = (
-        f"has {free / 1e6:,.1f} MB left" if free < needed else "takes no more: a quota or a limit"
-    )
-    return (
+def _full(folder: Path, *, needed: int, kept: str) -> RunError:
+    free = free_bytes(folder)
+    is_limit = free >= needed
+    left = "takes no more: a quota or a limit" if is_limit else f"has {free / 1e6:,.1f} MB left"
+    return RunError(
         f"Disk full: {folder} needs {needed / 1e6:,.1f} MB and {left}. "
         f"{kept} Make room, or set training.output_dir to a larger disk."
     )

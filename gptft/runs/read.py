@@ -15,18 +15,10 @@ Point = tuple[int, float]  # a step and what was logged there
 
 # The counts of a ledger that its sums are made of.
 _ACCOUNT = (
-    "documents",
-    "tokens",
-    "num_eos",
-    "block_size",
-    "num_blocks",
-    "tail_tokens",
-    "dropped_tokens",
-    "validation_documents",
-    "validation_blocks",
-    "validation_tail_tokens",
+    "documents", "tokens", "num_eos", "block_size", "num_blocks", "tail_tokens", "dropped_tokens",
+    "validation_documents", "validation_blocks", "validation_tail_tokens",
     "validation_dropped_tokens",
-)
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -21,19 +21,9 @@ LOCK = ".lock"
 _FAILED = ".failed"
 # All that a run folder ever holds; anything else there is not ours.
 _OURS = (
-    "run.json",
-    "config.yaml",
-    "metrics.jsonl",
-    "samples.jsonl",
-    "checkpoints",
-    "model",
-    ".model.partial",
-    ".model.old",
-    "report.html",
-    EARLIER,
-    LOCK,
-    _FAILED,
-)
+    "run.json", "config.yaml", "metrics.jsonl", "samples.jsonl", "checkpoints", "model",
+    ".model.partial", ".model.old", "report.html", EARLIER, LOCK, _FAILED,
+)  # fmt: skip
 _PACKAGES = ("transformers", "torch", "tokenizers", "accelerate", "datasets", "safetensors")
 
 
@@ -50,9 +40,8 @@ def hold(run_dir: Path) -> Iterator[None]:
         return
     if run_dir.exists() and not run_dir.is_dir():
         raise ConfigError(f"{run_dir} is a file. Name another training.output_dir.")
-    absent = [
-        path for path in (run_dir / "checkpoints", run_dir, *run_dir.parents) if not path.exists()
-    ]
+    folders = (run_dir / "checkpoints", run_dir, *run_dir.parents)
+    absent = [folder for folder in folders if not folder.exists()]
     lock = FileLock(run_dir / LOCK, timeout=0)
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
@@ -110,11 +99,8 @@ def check_free(run_dir: Path, *, overwrite: bool) -> None:
             f"{run_dir} isn't empty and isn't a run of gptft; nothing in it was touched. "
             "Name another training.output_dir."
         )
-    others = sorted(
-        path.name
-        for path in run_dir.iterdir()
-        if path.name not in _OURS and not _is_scrap(path.name)
-    )
+    names = {path.name for path in run_dir.iterdir()} - {*_OURS}
+    others = sorted(name for name in names if not _is_scrap(name))
     if overwrite and others:
         raise ConfigError(
             f"{run_dir} holds a run and something else ({', '.join(others[:3])}); nothing in it "
@@ -190,10 +176,8 @@ def versions() -> dict[str, str]:
     """The installed versions of the libraries a run rests on."""
     found = {}
     for package in _PACKAGES:
-        try:
+        with suppress(PackageNotFoundError):  # a library may be installed under another name
             found[package] = version(package)
-        except PackageNotFoundError:  # a library may be installed under another name
-            continue
     return found
 
 

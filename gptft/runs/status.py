@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -118,10 +119,8 @@ def status_of(run_dir: Path) -> RunStatus:
 def _last_sign(run_dir: Path) -> float:
     times = []
     for path in (run_dir / "metrics.jsonl", run_dir / "run.json"):
-        try:
+        with suppress(OSError):
             times.append(path.stat().st_mtime)
-        except OSError:
-            continue
     return max(times) if times else run_dir.stat().st_mtime
 
 

@@ -539,7 +539,7 @@ TokenizersEngine.batch_characters = 20
 if where == "encoding":  # the second batch; the first is on disk
     TokenizersEngine.encode = waits(TokenizersEngine.encode, 2)
 else:  # all is on disk, but for the rename
-    store.seal_files = waits(store.seal_files, 1)
+    store.files.seal_files = waits(store.files.seal_files, 1)
 config = {"data": {"train": texts, "block_size": int(block_size)}, "model": {"name": model}}
 print(prepare.prepare_config(Config.model_validate(config)).path)
 """

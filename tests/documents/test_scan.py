@@ -9,7 +9,7 @@ import pytest
 
 from gptft.config.sections import DataConfig
 from gptft.documents import scan as module
-from gptft.documents.scan import ScannedText, from_row, scan_texts, to_row
+from gptft.documents.scan import ScannedText, scan_texts
 from gptft.documents.sources import find_texts
 from gptft.errors import DataError
 from gptft.text.encoding import Advance, FileFacts, examine_text
@@ -209,9 +209,9 @@ def test_a_file_that_goes_before_it_is_scanned_is_named(
 
 def test_rows_are_what_json_gives_back(again: Callable[..., list[ScannedText]]):
     for scanned in again():
-        row = to_row(scanned)
+        row = scanned.as_row()
         assert json.loads(json.dumps(row)) == row
-        assert from_row(scanned.source, row) == scanned
+        assert ScannedText.from_row(scanned.source, row) == scanned
 
 
 def test_progress_counts_bytes(tmp_path: Path):

@@ -42,10 +42,9 @@ def _columns(header: Sequence[str], where: str, record_text: RecordText) -> dict
     for field in record_text.fields:
         if field not in header:
             raise record_text.missing(field, header, f"{where}: the header")
-        if header.count(field) > 1:
+        if (times := header.count(field)) > 1:
             raise DataError(
-                f"{where}: the header names {field!r} {header.count(field)} times. "
-                f"Rename all but one."
+                f"{where}: the header names {field!r} {times} times. Rename all but one."
             )
     return {field: header.index(field) for field in record_text.fields}
 

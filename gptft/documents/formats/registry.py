@@ -6,16 +6,10 @@ from gptft.documents.formats import delimited, json_lines, json_values, parquet,
 from gptft.documents.formats.format import Format
 from gptft.text.streams import content_suffix
 
-FORMATS = (
-    plain_text.FORMAT,
-    json_lines.FORMAT,
-    json_values.FORMAT,
-    delimited.FORMAT,
-    parquet.FORMAT,
-)
-SUFFIXES = tuple(suffix for format in FORMATS for suffix in format.suffixes)
-
+_MODULES = (plain_text, json_lines, json_values, delimited, parquet)
+FORMATS: tuple[Format, ...] = tuple(module.FORMAT for module in _MODULES)
 _BY_SUFFIX = {suffix: format for format in FORMATS for suffix in format.suffixes}
+SUFFIXES = tuple(_BY_SUFFIX)
 
 
 def format_of(path: Path) -> Format:
