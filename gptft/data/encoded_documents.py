@@ -4,7 +4,6 @@ What is held out, repeated or dropped is decided when they are packed; so a corp
 gives the very blocks of the corpus encoded in one.
 """
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -18,7 +17,7 @@ import xxhash
 from gptft.config.sections import DataConfig
 from gptft.documents.formats.plain_text import Chunk
 from gptft.documents.scan import Progress, ScannedText
-from gptft.files import as_json, read_json, write_text
+from gptft.files import read_json, write_json
 from gptft.tokenization.batches import Batch, encodable_chunks, encode_batches
 from gptft.tokenization.encoder import Engine, with_engine
 from gptft.tokenization.token_ids import TokenIds, token_dtype
@@ -116,7 +115,7 @@ def _encode(
                 done = max(read_before[batch.file], counter.num_bytes)
                 progress("tokenizing", min(done, read_before[-1]), read_before[-1])
     stats = EncodedStats(engine.name, np.dtype(dtype).name, tuple(documents), tuple(empty))
-    write_text(folder / _STATS, json.dumps(as_json(stats)))
+    write_json(folder / _STATS, stats)
     return stats
 
 

@@ -164,16 +164,13 @@ class Ledger(JsonFields):
 
     def _peculiarities(self) -> list[str]:
         """What a user should know of the texts, where there is anything."""
-        crlf = "with Windows line ends (CR LF), kept as they are"
+        equal, crlf = (
+            "equal to an earlier one, kept",
+            "with Windows line ends (CR LF), kept as they are",
+        )
         kinds = (
             ("empty", self.empty_documents, "empty document", "left out", ""),
-            (
-                "duplicate",
-                self.duplicate_documents,
-                "document",
-                "equal to an earlier one, kept",
-                "",
-            ),
+            ("duplicate", self.duplicate_documents, "document", equal, ""),
             ("decoded", self.decoded_files, "file", "not in UTF-8, decoded", ""),
             ("crlf", self.crlf_files, "file", crlf, "; data.line_ends: lf makes them LF"),
         )

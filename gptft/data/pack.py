@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -102,14 +102,15 @@ def find_or_pack(
     ledger = find_ledger(store_dir, texts, skipped=skipped, notify=notify)
     cached = ledger is not None
     if ledger is None:
-        with (
-            staging_folder(store_dir.parent) as staging,
-            staging_folder(store_dir.parent) as scratch,
-        ):
+        parent = store_dir.parent
+        with staging_folder(parent) as staging, staging_folder(parent) as scratch:
             tokenizer, encoded = encode(staging, scratch)
             stored = _pack(plan, tokenizer, texts, encoded, staging)
             commit_store(staging, store_dir, ledger=stored)
-        ledger = _require_ledger(store_dir, texts, skipped=skipped)
+        if (ledger := _named_ledger(store_dir, texts, skipped=skipped)) is None:
+            raise RunError(
+                f"The block store {store_dir} is gone, or another version of gptft made it."
+            )
     plan.check_id(ledger.max_token_id)
     return Prepared(store_dir, ledger, cached, time.perf_counter() - started)
 
@@ -121,27 +122,11 @@ def find_ledger(
     if not store_dir.exists():
         return None
     if (damage := find_damage(store_dir)) is None:
-        try:
-            return _require_ledger(store_dir, texts, skipped=skipped)
-        except RunError:
-            damage = "its ledger is another version's"
+        if (ledger := _named_ledger(store_dir, texts, skipped=skipped)) is not None:
+            return ledger
+        damage = "its ledger is another version's"
     notify(f"The block store {store_dir} is damaged ({damage}); it is made again.")
     return None
-
-
-def _require_ledger(
-    store_dir: Path, texts: Sequence[ScannedText], *, skipped: Mapping[str, int]
-) -> Ledger:
-    """The ledger of an intact store, with the names that its texts have today.
-
-    Raises:
-        RunError: there is no store.
-    """
-    stored = read_ledger(store_dir)
-    named = None if stored is None else _with_names(stored, texts, skipped=skipped)
-    if named is None or (ledger := Ledger.from_dict(named)) is None:
-        raise RunError(f"The block store {store_dir} is gone, or another version of gptft made it.")
-    return ledger
 
 
 def _pack(
@@ -154,24 +139,19 @@ def _pack(
     """Write the blocks of both splits, and give what the ledger says of them."""
     split = Split(encoded, [text.source.number for text in texts], plan.data)
     names: list[SplitName] = ["train", "validation"] if split.num_validation else ["train"]
+    size, dtype, keep = plan.block_size, token_dtype(tokenizer.vocab_size), plan.data.tail == "keep"
     sizes = {
         name: write_split(
-            split.token_ids(name),
-            folder,
-            split=name,
-            block_size=plan.block_size,
-            dtype=token_dtype(tokenizer.vocab_size),
-            keep_tail=plan.data.tail == "keep",
+            split.token_ids(name), folder, split=name, block_size=size, dtype=dtype, keep_tail=keep
         )
         for name in names
     }
     shown = {"train": plan.data.train_names, "validation": "The validation split"}
     empty = [
-        f"{shown[name]} holds {size.dropped_tokens:,} tokens, fewer than one block of "
-        f"{plan.block_size:,}, and data.tail is 'drop'. Use data.tail: keep, or lower "
-        "data.block_size."
-        for name, size in sizes.items()
-        if not size.num_blocks and not size.tail_tokens
+        f"{shown[name]} holds {one.dropped_tokens:,} tokens, fewer than one block of {size:,}, and "
+        "data.tail is 'drop'. Use data.tail: keep, or lower data.block_size."
+        for name, one in sizes.items()
+        if not one.num_blocks and not one.tail_tokens
     ]
     if empty:
         raise DataError("\n".join(empty))
@@ -179,7 +159,7 @@ def _pack(
         "files": len(texts),
         **_counts(split, sizes),
         **_peculiarities(split, encoded),
-        "block_size": plan.block_size,
+        "block_size": size,
         "vocab_size": tokenizer.vocab_size,
         "eos_token_id": tokenizer.require_eos(),
         "tail": plan.data.tail,
@@ -190,16 +170,13 @@ def _pack(
 def _counts(split: Split, sizes: Mapping[SplitName, SplitSize]) -> dict[str, int]:
     """How much went in and came out, of both splits together and of the validation split."""
     train, held_out = split.counts["train"], split.counts["validation"]
-    size, validation = sizes["train"], sizes.get("validation", SplitSize(0, 0, 0))
+    validation = sizes.get("validation", SplitSize(0, 0, 0))
+    added = ("documents", "bytes", "characters", "tokens")
+    both = {name: getattr(train, name) + getattr(held_out, name) for name in added}
     return {
-        "documents": train.documents + held_out.documents,
-        "bytes": train.bytes + held_out.bytes,
-        "characters": train.characters + held_out.characters,
-        "tokens": train.tokens + held_out.tokens,
-        "num_eos": train.documents + held_out.documents,
-        "num_blocks": size.num_blocks,
-        "tail_tokens": size.tail_tokens,
-        "dropped_tokens": size.dropped_tokens,
+        **both,
+        "num_eos": both["documents"],
+        **asdict(sizes["train"]),
         "validation_documents": split.num_validation,
         "validation_blocks": validation.num_blocks,
         "validation_tail_tokens": validation.tail_tokens,
@@ -231,9 +208,12 @@ def _peculiarities(split: Split, encoded: Sequence[EncodedDocuments]) -> dict[st
     }
 
 
-def _with_names(
-    stored: dict[str, Any], texts: Sequence[ScannedText], *, skipped: Mapping[str, int]
-) -> dict[str, Any]:
+def _named_ledger(
+    store_dir: Path, texts: Sequence[ScannedText], *, skipped: Mapping[str, int]
+) -> Ledger | None:
+    """The ledger of an intact store, with the names that its texts have today."""
+    if (stored := read_ledger(store_dir)) is None:
+        return None
     places, names = stored["places"], [text.source.name for text in texts]
     decoded = [t for t in texts if t.facts.encoding not in ("utf-8", "utf-8-sig", "binary", "hub")]
     crlf = [text for text in texts if text.facts.crlf]
@@ -250,14 +230,14 @@ def _with_names(
         "decoded": [f"{t.source.name} from {t.facts.encoding}" for t in decoded[:NAMED]],
         "crlf": [text.source.name for text in crlf[:NAMED]],
     }
-    return {
-        **stored,
+    found_today = {
         "skipped_files": sum(skipped.values()),
         "skipped": dict(skipped),
         "decoded_files": len(decoded),
         "crlf_files": len(crlf),
         "named": {kind: found for kind, found in named.items() if found},
     }
+    return Ledger.from_dict({**stored, **found_today})
 
 
 @contextmanager

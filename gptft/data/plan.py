@@ -98,7 +98,7 @@ def choose_block_size(asked: int | None, *, context: int | None) -> int:
     return asked
 
 
-def plan_packing(config: Config, *, cache_dir: Path | None = None) -> PackingPlan:
+def plan_packing(config: Config) -> PackingPlan:
     """The packing plan of a whole config: its tokenizer, or the one it says to train.
 
     Raises:
@@ -107,26 +107,18 @@ def plan_packing(config: Config, *, cache_dir: Path | None = None) -> PackingPla
     """
     if config.data is None:
         raise ConfigError(NO_DATA)
-    sizes, tokenizer, num_embeddings = config.model.from_scratch, None, None
-    if sizes is None:
+    model, tokenizer, num_embeddings = config.model, None, None
+    if model.from_scratch is None:
         tokenizer = load_tokenizer(
-            config.model.name,
-            revision=config.model.revision,
-            config_overrides=config.model.config_overrides,
+            model.name, revision=model.revision, config_overrides=model.config_overrides
         )
         context, num_embeddings = tokenizer.context, tokenizer.num_embeddings
     else:
-        context = context_length(sizes)
+        context = context_length(model.from_scratch)
         if config.tokenizer.name is not None:
             tokenizer = load_tokenizer(config.tokenizer.name)
-    plan = PackingPlan(
-        config.data,
-        tokenizer,
-        config.tokenizer.train,
-        context,
-        cache_dir or default_cache_dir(),
-        num_embeddings,
-    )
+    to_train, cache_dir = config.tokenizer.train, default_cache_dir()
+    plan = PackingPlan(config.data, tokenizer, to_train, context, cache_dir, num_embeddings)
     plan.check()
     return plan
 
@@ -139,10 +131,7 @@ def store_path(plan: PackingPlan, texts: Sequence[ScannedText]) -> Path:
     numbers = [text.source.number for text in texts]
     content = {
         "format": _FORMAT,
-        "texts": [
-            [text.source.number == VALIDATION, text.facts.digest, *reading_of(text)]
-            for text in texts
-        ],
+        "texts": [[t.source.number == VALIDATION, t.facts.digest, *reading_of(t)] for t in texts],
         "reading": how_read(data),
         "tokenizer": plan.tokenizer_key,
         "block_size": plan.block_size,
@@ -151,8 +140,7 @@ def store_path(plan: PackingPlan, texts: Sequence[ScannedText]) -> Path:
         "weights": [[n, weights[n]] for n in numbers] if set(weights) != {1.0} else None,
         "seed": data.seed if drawn or set(weights) != {1.0} else None,
     }
-    digest = json_checksum(content)[:32]
-    return plan.cache_dir / "blocks" / digest
+    return plan.cache_dir / "blocks" / json_checksum(content)[:32]
 
 
 def reading_of(text: ScannedText) -> tuple[str, str]:

@@ -4,32 +4,17 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from gptft.config.sections import Config
 from gptft.data.encoded_documents import EncodedDocuments, encode_documents
 from gptft.data.pack import Notify, Prepared, explained_disk, find_or_pack
-from gptft.data.plan import PackingPlan, plan_packing, store_path
+from gptft.data.plan import PackingPlan, store_path
 from gptft.documents.held_out import draw_validation
 from gptft.documents.read import whole_documents
 from gptft.documents.scan import Progress, ScannedText, recall_scan, scan_texts
 from gptft.documents.sources import VALIDATION, find_texts
 from gptft.errors import ConfigError
-from gptft.models.average import check_average
 from gptft.tokenization.encoder import choose_engine
 from gptft.tokenization.tokenizer import TextTokenizer, save_tokenizer
 from gptft.tokenization.trainers import train_bpe
-
-
-def prepare_config(
-    config: Config,
-    *,
-    cache_dir: Path | None = None,
-    progress: Progress | None = None,
-    notify: Notify = lambda sentence: None,
-) -> Prepared:
-    """Prepare the blocks of a whole config; see `prepare_blocks` and `check_average`."""
-    plan = plan_packing(config, cache_dir=cache_dir)
-    check_average(config.model)
-    return prepare_blocks(plan, progress=progress, notify=notify)
 
 
 def prepare_blocks(
@@ -67,14 +52,9 @@ def prepare_blocks(
             tokenizer = plan.tokenizer or _train_tokenizer(plan, scanned, staging)
             for sentence in said:
                 notify(sentence)
+            ours = engine or choose_engine(tokenizer, notify)
             encode_documents(
-                scanned,
-                plan.data,
-                tokenizer,
-                folder,
-                engine=engine or choose_engine(tokenizer, notify),
-                progress=progress,
-                notify=notify,
+                scanned, plan.data, tokenizer, folder, engine=ours, progress=progress, notify=notify
             )
             return tokenizer, [EncodedDocuments(folder)]
 

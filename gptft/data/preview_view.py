@@ -42,14 +42,10 @@ def _plain(preview: BlockPreview) -> str:
     legend = [_counts(preview)]
     if any(document.ends for document in preview.documents):
         more = sum(text.count(preview.eos) for text in texts)
-        legend.append(
-            f"{preview.eos} and a line break stand where a document ends"
-            + (
-                f"; {more:,} more {'stand' if more > 1 else 'stands'} in the text itself"
-                * bool(more)
-            )
-            + "."
+        also = f"; {more:,} more {'stand' if more > 1 else 'stands'} in the text itself" * (
+            more > 0
         )
+        legend.append(f"{preview.eos} and a line break stand where a document ends{also}.")
     legend += [f"Never predicted: {_untrained(preview)}.", *_remarks(preview, "".join(texts))]
     bodies = [
         text + (f"{preview.eos}\n" if document.ends else "")

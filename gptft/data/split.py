@@ -38,11 +38,11 @@ class SplitCounts:
 
 
 class _Pass(NamedTuple):
-    """Documents `start` to `stop` once; of them those that `keep` marks, or all."""
+    """Documents `start` to `stop` once; of them those that `keep` marks."""
 
     start: int
     stop: int
-    keep: Mask | None
+    keep: Mask
 
 
 class _Stretch(NamedTuple):
@@ -139,18 +139,14 @@ class Split:
                 if begin >= end:
                     continue
                 keep = np.zeros(len(rows), dtype=bool)
-                keep[begin:end] = (
-                    True if marked is None else marked[begin + first - start : end + first - start]
-                )
+                keep[begin:end] = marked[begin + first - start : end + first - start]
                 kept = rows[keep]
                 counts.documents += len(kept)
                 counts.bytes += int(kept["bytes"].sum())
                 counts.characters += int(kept["characters"].sum())
                 counts.tokens += int(kept["tokens"].sum())
-                for from_, to in _runs(rows, keep):
-                    for ids in encoded.token_ids(
-                        token + from_, token + to, at_once=_TOKENS_AT_ONCE
-                    ):
+                for from_, to in _runs(rows, keep, token):
+                    for ids in encoded.token_ids(from_, to, at_once=_TOKENS_AT_ONCE):
                         counts.max_token_id = max(counts.max_token_id, int(ids.max()))
                         yield ids
 
@@ -240,9 +236,9 @@ def _ranges(counts: Sequence[int], numbers: Sequence[int]) -> dict[int, tuple[in
     return ranges
 
 
-def _runs(rows: DocumentRows, keep: Mask) -> Iterator[tuple[int, int]]:
-    """The stretches of ids that belong to the rows to keep: from where, and up to where."""
-    starts = np.concatenate([[0], np.cumsum(rows["tokens"].astype(np.int64) + 1)])
+def _runs(rows: DocumentRows, keep: Mask, token: int) -> Iterator[tuple[int, int]]:
+    """The stretches of ids of the rows to keep, from where up to where; the first is at `token`."""
+    starts = token + np.concatenate([[0], np.cumsum(rows["tokens"].astype(np.int64) + 1)])
     edges = np.flatnonzero(np.diff(np.concatenate([[False], keep, [False]])))
     for begin, end in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
         yield int(starts[begin]), int(starts[end])

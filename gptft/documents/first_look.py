@@ -87,6 +87,6 @@ def _look_at_first_record(text: TextInput, data: DataConfig) -> None:
     except UnicodeDecodeError:  # another encoding, which scanning recognises
         return
     records = kind.read_records(
-        OpenedFile(text.name, text.path, chunks), RecordText.from_config(data)
+        OpenedFile(text.name, text.path, chunks), RecordText(data.text_field, data.template)
     )
     next(records, None)

@@ -49,7 +49,7 @@ def whole_documents(text: ScannedText, data: DataConfig) -> Iterator[str]:
 
 
 def _documents(text: ScannedText, data: DataConfig) -> Iterator[Chunk]:
-    path, record_text = text.source.path, RecordText.from_config(data)
+    path, record_text = text.source.path, RecordText(data.text_field, data.template)
     if path is None:
         from gptft.documents.hub import HubSource, read_hub
 

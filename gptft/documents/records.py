@@ -7,7 +7,6 @@ from functools import cached_property
 from string import Formatter
 from typing import Any
 
-from gptft.config.sections import DataConfig
 from gptft.errors import DataError
 from gptft.terminal.words import first_of
 
@@ -50,11 +49,6 @@ class RecordText:
         if self.template is None:
             return (("", self.text_field),)
         return tuple((literal, name) for literal, name, *_ in Formatter().parse(self.template))
-
-    @classmethod
-    def from_config(cls, data: DataConfig) -> "RecordText":
-        """As the config's data section says."""
-        return cls(data.text_field, data.template)
 
     def of(self, record: Mapping[str, Any], where: str) -> str:
         """The text of one record.

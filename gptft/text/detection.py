@@ -104,7 +104,7 @@ def _score(raw: bytes, codec: str) -> float:
             total -= 1
         elif char in _PUNCTUATION:
             total += 0.8
-        elif _is_east_asian(char):
+        elif "\u3040" <= char <= "\ud7a3":  # East Asian
             total += _commonness(char)
         else:
             lower = char if char == "İ" else char.lower()
@@ -140,10 +140,6 @@ def _may_touch(char: str, near: str) -> bool:
     """Whether two letters may stand side by side in a word, by their scripts."""
     scripts = {script_of(char), script_of(near)}
     return len(scripts) == 1 or "Common" in scripts or scripts <= _JAPANESE
-
-
-def _is_east_asian(char: str) -> bool:
-    return "\u3040" <= char <= "\ud7a3"
 
 
 def _commonness(char: str) -> float:

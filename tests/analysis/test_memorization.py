@@ -17,7 +17,8 @@ from gptft.analysis.span_places import Place
 from gptft.analysis.training_text import TrainingText, WrittenText
 from gptft.config.sections import Config
 from gptft.data.pack import Prepared
-from gptft.data.prepare import prepare_config
+from gptft.data.plan import plan_packing
+from gptft.data.prepare import prepare_blocks
 from gptft.data.store import BlockStore
 from gptft.errors import RunError
 from gptft.files import as_json
@@ -181,7 +182,7 @@ class MadeRun:
     def make(self, samples: Sequence[dict[str, Any]] = (), **data: Any) -> Path:
         values = {"train": [str(self.texts)], "block_size": 16, **data}
         config = Config.model_validate({"model": {"name": str(self._model_dir)}, "data": values})
-        self.prepared: Prepared = prepare_config(config)
+        self.prepared: Prepared = prepare_blocks(plan_packing(config))
         (self.run_dir / "model").mkdir(parents=True)
         for name in ("tokenizer.json", "tokenizer_config.json", "config.json"):
             shutil.copy(self._model_dir / name, self.run_dir / "model" / name)

@@ -16,7 +16,8 @@ from typer.testing import CliRunner, Result
 from gptft import console
 from gptft.cli.novelty import novelty
 from gptft.config.sections import Config
-from gptft.data.prepare import prepare_config
+from gptft.data.plan import plan_packing
+from gptft.data.prepare import prepare_blocks
 from gptft.errors import ConfigError, DataError, RunError
 from gptft.training.train import train_model
 from tests.analysis.test_memorization import PLANTED, verse
@@ -55,7 +56,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, tiny_model_dir: Path) -> P
         )
         train_model(
             config,
-            store_dir=prepare_config(config).path,
+            store_dir=prepare_blocks(plan_packing(config)).path,
             run_dir=folder / "run",
             sampler=speak,
             console=Console(quiet=True),

@@ -14,8 +14,8 @@ from tokenizers import Tokenizer
 from gptft.config.sections import Config
 from gptft.data import store
 from gptft.data.pack import Prepared
-from gptft.data.plan import choose_block_size
-from gptft.data.prepare import prepare_blocks, prepare_config
+from gptft.data.plan import choose_block_size, plan_packing
+from gptft.data.prepare import prepare_blocks
 from gptft.data.store import commit_store, find_damage
 from gptft.errors import ConfigError, DataError, RunError
 from gptft.tokenization import encoder
@@ -46,7 +46,7 @@ def prepare_new(*sources: Path, **settings: object) -> Prepared:
         "model": {"from_scratch": {"model_type": "gpt2", "n_positions": 64}},
         "tokenizer": {"train": {"vocab_size": 300, "min_frequency": 1}},
     }
-    return prepare_config(Config.model_validate(config))
+    return prepare_blocks(plan_packing(Config.model_validate(config)))
 
 
 def test_the_stream_is_every_document_then_eos_and_nothing_else(
@@ -198,14 +198,16 @@ def test_a_tokenizer_is_trained_on_the_training_part_alone(corpus_dir: Path):
 
 def test_a_config_without_texts_says_so():
     with pytest.raises(ConfigError, match="no data section"):
-        prepare_config(Config())
+        prepare_blocks(plan_packing(Config()))
 
 
 @pytest.mark.skipif(not SHARED_CORPUS.is_dir(), reason="needs the corpus ru-classics")
 def test_chekhov_comes_back_byte_for_byte():
     """Every token of 77 real files is in a block or the tail, and decodes to the files."""
     chekhov = SHARED_CORPUS / "prose" / "Chekhov"
-    prepared = prepare_config(Config.model_validate({"data": {"train": str(chekhov)}}))
+    prepared = prepare_blocks(
+        plan_packing(Config.model_validate({"data": {"train": str(chekhov)}}))
+    )
     ledger = prepared.ledger
     assert ledger.tokens + ledger.num_eos == (
         ledger.num_blocks * ledger.block_size + ledger.tail_tokens
@@ -519,6 +521,7 @@ import sys
 from gptft.config.sections import Config
 from gptft.data import prepare
 from gptft.data import store
+from gptft.data.plan import plan_packing
 from gptft.tokenization.encoder import TokenizersEngine
 
 where, texts, model, block_size = sys.argv[1:]
@@ -541,7 +544,7 @@ if where == "encoding":  # the second batch; the first is on disk
 else:  # all is on disk, but for the rename
     store.files.seal_files = waits(store.files.seal_files, 1)
 config = {"data": {"train": texts, "block_size": int(block_size)}, "model": {"name": model}}
-print(prepare.prepare_config(Config.model_validate(config)).path)
+print(prepare.prepare_blocks(plan_packing(Config.model_validate(config))).path)
 """
 
 

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from gptft.cli.app import app
 from gptft.config.sections import Config
 from gptft.data.plan import plan_packing
-from gptft.data.prepare import prepare_config
+from gptft.data.prepare import prepare_blocks
 from gptft.data.preview import BlockPreview, preview_block
 from gptft.data.preview_view import preview_view
 from gptft.data.store import BlockStore
@@ -49,7 +49,7 @@ def write_texts(folder: Path, *texts: str) -> Path:
 
 def preview(model_dir: Path, number: int, **settings: object) -> BlockPreview:
     config = Config.model_validate({"data": settings, "model": {"name": str(model_dir)}})
-    return preview_block(plan_packing(config), prepare_config(config), number)
+    return preview_block(plan_packing(config), prepare_blocks(plan_packing(config)), number)
 
 
 def documents(block: BlockPreview) -> list[tuple[str, int, bool, bool]]:
@@ -112,7 +112,7 @@ def test_what_is_predicted_is_what_training_predicts(
 
     settings = {"train": str(letters), "block_size": block_size, "isolate_documents": isolated}
     config = Config.model_validate({"data": settings, "model": {"name": str(tiny_model_dir)}})
-    prepared = prepare_config(config)
+    prepared = prepare_blocks(plan_packing(config))
     for number, ids in enumerate(BlockStore(prepared.path), start=1):
         block = preview_block(plan_packing(config), prepared, number)
         row = [torch.from_numpy(ids.astype(np.int64))]
@@ -155,7 +155,7 @@ def test_all_blocks_give_back_the_texts(tiny_model_dir: Path, corpus_dir: Path):
             "model": {"name": str(tiny_model_dir)},
         }
     )
-    prepared = prepare_config(config)
+    prepared = prepare_blocks(plan_packing(config))
     for number in range(1, len(BlockStore(prepared.path)) + 1):
         for document in preview_block(plan_packing(config), prepared, number).documents:
             spelled += document.data + b"\n" * document.ends
@@ -259,7 +259,7 @@ def test_a_tokenizer_that_was_trained(letters: Path):
             "tokenizer": {"train": {"vocab_size": 300, "min_frequency": 9}},
         }
     )
-    block = preview_block(plan_packing(config), prepare_config(config), 1)
+    block = preview_block(plan_packing(config), prepare_blocks(plan_packing(config)), 1)
     assert [d[0] for d in documents(block)] == list(LETTERS)
 
 

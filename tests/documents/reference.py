@@ -13,8 +13,8 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from gptft.config.sections import Config, DataConfig
 from gptft.data.encoded_documents import EncodedDocuments, EncodedStats, encode_documents
 from gptft.data.pack import Prepared
-from gptft.data.plan import PackingPlan
-from gptft.data.prepare import prepare_config
+from gptft.data.plan import PackingPlan, plan_packing
+from gptft.data.prepare import prepare_blocks
 from gptft.data.store import BlockStore
 from gptft.documents.scan import ScannedText, scan_texts
 from gptft.documents.sources import find_texts
@@ -141,7 +141,7 @@ def prepare(
     model_dir: Path, *, notify: Callable[[str], None] = lambda sentence: None, **settings: object
 ) -> Prepared:
     config = {"data": settings, "model": {"name": str(model_dir)}}
-    return prepare_config(Config.model_validate(config), notify=notify)
+    return prepare_blocks(plan_packing(Config.model_validate(config)), notify=notify)
 
 
 def plan(

@@ -243,10 +243,11 @@ def test_it_fits_a_terminal_and_shows_nothing_raw(
 @pytest.mark.skipif(not SHARED_CORPUS.is_dir(), reason="the corpus of classics isn't here")
 def test_a_real_corpus_as_prepare_counts_it(tmp_path: Path) -> None:
     from gptft.api import default_config
-    from gptft.data.prepare import prepare_config
+    from gptft.data.plan import plan_packing
+    from gptft.data.prepare import prepare_blocks
 
     folder = SHARED_CORPUS / "poems"
-    ledger = prepare_config(default_config(overrides=[], text=folder), cache_dir=tmp_path).ledger
+    ledger = prepare_blocks(plan_packing(default_config(overrides=[], text=folder))).ledger
     counts = count_tokens([str(folder)], load_tokenizer("pico"), cache_dir=tmp_path)
     assert (counts.files, counts.documents) == (ledger.files, ledger.documents)
     assert (counts.bytes, counts.characters) == (ledger.bytes, ledger.characters)

@@ -6,7 +6,8 @@ import pytest
 from rich.console import Console
 
 from gptft.config.sections import Config
-from gptft.data.prepare import prepare_config
+from gptft.data.plan import plan_packing
+from gptft.data.prepare import prepare_blocks
 from gptft.training.result import TrainResult
 from gptft.training.run import Resume
 from gptft.training.train import train_model
@@ -49,7 +50,7 @@ def run(tmp_path: Path, tiny_model_dir: Path, corpus_dir: Path) -> Run:
         )
         return train_model(
             config,
-            store_dir=prepare_config(config).path,
+            store_dir=prepare_blocks(plan_packing(config)).path,
             run_dir=tmp_path / name,
             sampler=fixed_sampler,
             console=Console(quiet=True),

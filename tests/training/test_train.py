@@ -11,7 +11,8 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingArguments, set_seed
 
 from gptft.api import load_config
-from gptft.data.prepare import prepare_config
+from gptft.data.plan import plan_packing
+from gptft.data.prepare import prepare_blocks
 from gptft.data.store import BlockStore
 from gptft.errors import ConfigError, ModelError
 from gptft.files import default_cache_dir
@@ -180,7 +181,7 @@ def test_measured_loss_is_the_mean_over_every_predicted_token(run: Run, tiny_mod
     """Checked in float64 against log-softmax by hand, block by block, with a short last block."""
     result = run(data={"validation": 0.5})
     config = load_config(result.run_dir / "config.yaml")
-    store_dir = prepare_config(config).path
+    store_dir = prepare_blocks(plan_packing(config)).path
     model = AutoModelForCausalLM.from_pretrained(tiny_model_dir, dtype=torch.float32).eval()
     for part, figure in (("train", result.train), ("validation", result.validation)):
         assert figure is not None
