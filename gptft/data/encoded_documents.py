@@ -19,7 +19,7 @@ from gptft.documents.formats.plain_text import Chunk
 from gptft.documents.scan import Progress, ScannedText
 from gptft.files import read_json, write_json
 from gptft.tokenization.batches import Batch, encodable_chunks, encode_batches
-from gptft.tokenization.encoder import Engine, with_engine
+from gptft.tokenization.encoder import Engine, choose_engine, with_engine
 from gptft.tokenization.token_ids import TokenIds, token_dtype
 from gptft.tokenization.tokenizer import TextTokenizer
 
@@ -56,7 +56,7 @@ def encode_documents(
     tokenizer: TextTokenizer,
     folder: Path,
     *,
-    engine: Engine,
+    engine: Engine | None = None,
     progress: Progress | None = None,
     notify: Callable[[str], None],
 ) -> EncodedStats:
@@ -67,7 +67,7 @@ def encode_documents(
         data: the config's data section.
         tokenizer: what encodes them.
         folder: an existing folder.
-        engine: what encodes, as long as it agrees with `tokenizers`.
+        engine: what encodes, as long as it agrees with `tokenizers`; None for the fastest.
         progress: told ("tokenizing", bytes done, bytes in all).
         notify: told in a sentence why the fast engine is given up, where it is.
 
@@ -79,7 +79,7 @@ def encode_documents(
     def encode(engine: Engine) -> EncodedStats:
         return _encode(texts, data, tokenizer, folder, engine=engine, progress=progress)
 
-    return with_engine(engine, tokenizer, encode, notify)
+    return with_engine(engine or choose_engine(tokenizer, notify), tokenizer, encode, notify)
 
 
 def _encode(

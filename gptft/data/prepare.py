@@ -37,24 +37,22 @@ def prepare_blocks(
         RunError: the disk is full.
     """
     plan.check()
-    found = find_texts(plan.data)
-    texts = recall_scan(found.texts, plan.data, cache_dir=plan.cache_dir)
+    data, cache_dir = plan.data, plan.cache_dir
+    found = find_texts(data)
+    texts = recall_scan(found.texts, data, cache_dir=cache_dir)
     is_new = texts is None or not store_path(plan, texts).exists()
     said: list[str] = []  # of the engine, told only where something is encoded
     engine = choose_engine(plan.tokenizer, said.append) if plan.tokenizer and is_new else None
     started = time.perf_counter()
-    with explained_disk(plan.cache_dir):
-        scanned = texts or scan_texts(
-            found.texts, plan.data, cache_dir=plan.cache_dir, progress=progress
-        )
+    with explained_disk(cache_dir):
+        scanned = texts or scan_texts(found.texts, data, cache_dir=cache_dir, progress=progress)
 
         def encode(staging: Path, folder: Path) -> tuple[TextTokenizer, list[EncodedDocuments]]:
             tokenizer = plan.tokenizer or _train_tokenizer(plan, scanned, staging)
             for sentence in said:
                 notify(sentence)
-            ours = engine or choose_engine(tokenizer, notify)
             encode_documents(
-                scanned, plan.data, tokenizer, folder, engine=ours, progress=progress, notify=notify
+                scanned, data, tokenizer, folder, engine=engine, progress=progress, notify=notify
             )
             return tokenizer, [EncodedDocuments(folder)]
 
@@ -79,7 +77,6 @@ def _train_tokenizer(
     tokenizer = train_bpe(
         documents, vocab_size=settings.vocab_size, min_frequency=settings.min_frequency
     )
-    save_tokenizer(
-        tokenizer, folder / "tokenizer", model_max_length=plan.context or plan.block_size
-    )
+    context = plan.context or plan.block_size
+    save_tokenizer(tokenizer, folder / "tokenizer", model_max_length=context)
     return tokenizer

@@ -28,7 +28,6 @@ from gptft.documents.sources import FoundTexts, TextInput, find_texts
 from gptft.errors import ConfigError, DataError
 from gptft.files import JsonFields, json_checksum
 from gptft.terminal.words import first_of
-from gptft.tokenization.encoder import choose_engine
 from gptft.tokenization.tokenizer import TextTokenizer
 
 _FORMAT = 2  # of a shard; part of its address, so that an older gptft's shard is never misread
@@ -156,15 +155,8 @@ def prepare_shard(
         if not cached:
             shutil.rmtree(final, ignore_errors=True)
             with staging_folder(final.parent) as staging:
-                engine = choose_engine(tokenizer, notify)
                 encode_documents(
-                    texts,
-                    plan.data,
-                    tokenizer,
-                    staging,
-                    engine=engine,
-                    progress=progress,
-                    notify=notify,
+                    texts, plan.data, tokenizer, staging, progress=progress, notify=notify
                 )
                 counts = _counts(EncodedDocuments(staging), texts)
                 commit_store(staging, final, ledger={"counts": counts, "texts": rows})

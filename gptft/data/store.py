@@ -9,7 +9,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -211,16 +211,14 @@ def staging_folder(parent: Path) -> Iterator[Path]:
 
 
 def _remove_abandoned(parent: Path) -> None:
-    from filelock import FileLock, Timeout
+    from filelock import FileLock
 
     for root in parent.glob(f"{_STAGING}*"):
-        try:
+        with suppress(OSError):  # a lock that is held is one, too
             if time.time() - root.stat().st_mtime < _GRACE_SECONDS:
                 continue  # perhaps not locked yet
             with FileLock(root / _LOCK, timeout=0):
                 shutil.rmtree(root, ignore_errors=True)
-        except (Timeout, OSError):
-            continue
 
 
 def commit_store(staging: Path, final: Path, *, ledger: dict[str, Any]) -> None:

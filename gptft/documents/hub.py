@@ -22,9 +22,8 @@ from gptft.files import file_checksum
 _PREFIX = "hub:"
 _ROWS_A_BATCH = 1000
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
-_ONE_SPLIT = (
-    r"\w[\w.-]*(\[[\w%:+-]*\](\(\w+\))?)?"  # train, train[:10%], train[:10%](pct1_dropremainder)
-)
+# train, train[:10%], train[:10%](pct1_dropremainder)
+_ONE_SPLIT = r"\w[\w.-]*(\[[\w%:+-]*\](\(\w+\))?)?"
 _SPLIT = re.compile(rf"{_ONE_SPLIT}(\+{_ONE_SPLIT})*")
 _SLICE = re.compile(r"\[[^\]]*\](\(\w+\))?")
 _GUESSED = ("csv", "json")  # builders of datasets that guess types

@@ -12,14 +12,9 @@ from gptft.terminal.words import first_of
 
 _MAX_NAMED = 5  # so many fields are named in a message, the rest are counted
 _KINDS: Mapping[type, str] = {
-    str: "a string",
-    bool: "true or false",
-    int: "a number",
-    float: "a number",
-    list: "a list",
-    dict: "an object",
-    type(None): "null",
-}
+    str: "a string", bool: "true or false", int: "a number", float: "a number", list: "a list",
+    dict: "an object", type(None): "null",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from functools import cache
 from pathlib import Path
 
 from gptft.config.sections import DataConfig
@@ -146,7 +147,7 @@ class _Finder:
 
     def __init__(self, exclude: Sequence[str]) -> None:
         self._exclude = exclude
-        self._folders: dict[str, str] = {}
+        self._real_folder = cache(os.path.realpath)
         self.skipped: dict[str, str] = {}
         self.unused_excludes = set(exclude)
         self.problems: list[str] = []
@@ -173,19 +174,11 @@ class _Finder:
                 if matching:
                     self.skipped[os.path.abspath(path)] = "excluded"
                 else:
-                    key = _real_path(path, self._folders)
+                    # Folders from memory: `realpath` asks about every folder above.
+                    is_link, folder = path.is_symlink(), self._real_folder(path.parent)
+                    key = os.path.realpath(path) if is_link else os.path.join(folder, path.name)
                     collected.setdefault(key, TextInput(shown_path(path), path, number))
         return collected
-
-
-def _real_path(path: Path, folders: dict[str, str]) -> str:
-    """`os.path.realpath`, which asks about every folder above; `folders` keeps what it was told."""
-    if path.is_symlink():
-        return os.path.realpath(path)
-    folder = str(path.parent)
-    if folder not in folders:
-        folders[folder] = os.path.realpath(folder)
-    return os.path.join(folders[folder], path.name)
 
 
 def _candidates(name: str, skipped: dict[str, str]) -> Iterator[Path]:

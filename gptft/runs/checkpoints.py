@@ -180,9 +180,8 @@ def rotate_checkpoints(folder: Path, *, keep: int, best: Path | None = None) -> 
 def clear_leftovers(folder: Path) -> None:
     """Remove what a killed process left: a half-filled staging folder, and trash."""
     shutil.rmtree(folder / STAGING, ignore_errors=True)
-    if folder.is_dir():
-        for path in folder.glob(f"{_TRASH}*"):
-            shutil.rmtree(path, ignore_errors=True)
+    for path in folder.glob(f"{_TRASH}*"):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _discard(path: Path) -> None:

@@ -170,7 +170,7 @@ def reference_engine() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("gptft.data.prepare.choose_engine", choose)
-        patch.setattr("gptft.data.shards.choose_engine", choose)
+        patch.setattr("gptft.data.encoded_documents.choose_engine", choose)
         yield
 
 

@@ -23,9 +23,7 @@ def read_parquet(file: OpenedFile, record_text: RecordText) -> Iterator[str]:
 
     path, row = file.path, 1
     try:
-        with pq.ParquetFile(
-            path, memory_map=False, buffer_size=_BUFFER_BYTES, pre_buffer=False
-        ) as table:
+        with pq.ParquetFile(path, buffer_size=_BUFFER_BYTES, pre_buffer=False) as table:
             check_table(table.schema_arrow, name=str(path), record_text=record_text)
             columns = list(record_text.fields)
             for batch in table.iter_batches(columns=columns, batch_size=_ROWS_A_BATCH):
