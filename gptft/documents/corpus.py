@@ -7,16 +7,17 @@ from gptft.config.sections import DataConfig
 from gptft.documents.scan import Progress, ScannedText, scan_texts
 from gptft.documents.sources import find_texts
 from gptft.errors import ConfigError
+from gptft.files import default_cache_dir
 
 
 def find_corpus(
-    names: Sequence[str], *, cache_dir: Path, progress: Progress | None = None
+    names: Sequence[str], *, cache_dir: Path | None = None, progress: Progress | None = None
 ) -> tuple[DataConfig, list[ScannedText], Mapping[str, int]]:
     """Find and scan the texts that names stand for.
 
     Args:
         names: at least one.
-        cache_dir: where scans are remembered.
+        cache_dir: where scans are remembered; the user's own cache by default.
         progress: told ("reading", bytes done, bytes in all).
 
     Returns:
@@ -30,5 +31,6 @@ def find_corpus(
         raise ConfigError("There is no text. Name a file, a folder or a glob.")
     data = DataConfig.model_validate({"train": list(names)})
     found = find_texts(data)
+    cache_dir = cache_dir or default_cache_dir()
     texts = scan_texts(found.texts, data, cache_dir=cache_dir, progress=progress)
     return data, texts, found.skipped

@@ -1,32 +1,23 @@
 """A model's name -> the files of its tokenizer as they stand, and why some can't be read."""
 
 import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tokenizers import Tokenizer
 
 from gptft.errors import ModelError
 from gptft.models.hub import find_model
 from gptft.models.model_files import ModelFiles
-from gptft.tokenization.tokenizer import (
-    TextTokenizer,
-    breaks_library,
-    load_tokenizer,
-    names_gguf,
-)
+from gptft.tokenization.tokenizer import TextTokenizer, breaks_library, load_tokenizer, names_gguf
 
 Json = Mapping[str, Any]
+T = TypeVar("T")
 
-_JSON_FILES = (
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "config.json",
-    "generation_config.json",
-    "chat_template.json",
-)
+_FILES = ("tokenizer_config", "special_tokens_map", "config", "generation_config", "chat_template")
 
 
 @dataclass(frozen=True)
@@ -82,13 +73,15 @@ def read_tokenizer_files(name: str, *, revision: str | None = None) -> Tokenizer
     unreadable: dict[str, str] = {}
     repeated: list[str] = []
     document = _document(source, unreadable, repeated) if source.is_file() else {}
-    read = {file: _read(files, file, unreadable) for file in _JSON_FILES}
+    read = {file: _read(files, f"{file}.json", unreadable) for file in _FILES}
     tokenizer, default = None, None
-    if breaks_library(document):
-        key = f"{source.name}:model.continuing_subword_prefix"
-        unreadable[key] = "A merge's second token lacks the prefix of tokens that continue a word."
     try:
-        if not breaks_library(document):
+        if breaks_library(document):
+            key = f"{source.name}:model.continuing_subword_prefix"
+            unreadable[key] = (
+                "A merge's second token lacks the prefix of tokens that continue a word."
+            )
+        else:
             tokenizer = load_tokenizer(files)
     except (ModelError, UnicodeEncodeError) as error:
         if not (document or unreadable):
@@ -100,14 +93,14 @@ def read_tokenizer_files(name: str, *, revision: str | None = None) -> Tokenizer
             source = files.folder / "vocab.json"
             document = json.loads(tokenizer.backend.to_str())
         default = Tokenizer.from_str(json.dumps(document))
-    config = read["config.json"]
+    config = read["config"]
     return TokenizerFiles(
         source=source.name,
         document=document,
-        tokenizer_config=read["tokenizer_config.json"],
-        special_tokens_map=read["special_tokens_map.json"],
+        tokenizer_config=read["tokenizer_config"],
+        special_tokens_map=read["special_tokens_map"],
         config={**_object(config.get("text_config")), **config},
-        generation_config=read["generation_config.json"],
+        generation_config=read["generation_config"],
         templates=_templates(files.folder, read, unreadable),
         repeated=tuple(dict.fromkeys(repeated)),
         tokenizer=tokenizer,
@@ -134,11 +127,8 @@ def _of_gguf(name: str) -> TokenizerFiles:
 
 def _document(path: Path, unreadable: dict[str, str], repeated: list[str]) -> Json:
     def note_repeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        values = dict(pairs)
-        if len(values) != len(pairs):
-            keys = [key for key, _ in pairs]
-            repeated.extend(key for key in values if keys.count(key) > 1)
-        return values
+        repeated.extend(more_than_once(key for key, _ in pairs))
+        return dict(pairs)
 
     try:
         text = path.read_text(encoding="utf-8")
@@ -165,13 +155,13 @@ def _read(files: ModelFiles, file: str, unreadable: dict[str, str]) -> Json:
 def _templates(folder: Path, read: Mapping[str, Json], unreadable: dict[str, str]) -> Json:
     """Chat templates from every place that transformers looks in."""
     found: dict[str, str] = {}
-    for file in ("tokenizer_config.json", "chat_template.json"):
-        value = read[file].get("chat_template")
+    for file in ("tokenizer_config", "chat_template"):
+        value, key = read[file].get("chat_template"), f"{file}.json:chat_template"
         if isinstance(value, str):
-            found[f"{file}:chat_template"] = value
+            found[key] = value
         for one in value if isinstance(value, list) else []:
             if isinstance(one, dict) and isinstance(one.get("template"), str):
-                found[f"{file}:chat_template[{one.get('name')}]"] = one["template"]
+                found[f"{key}[{one.get('name')}]"] = one["template"]
     for path in [folder / "chat_template.jinja", *folder.glob("additional_chat_templates/*.jinja")]:
         if path.is_file():
             try:
@@ -179,6 +169,11 @@ def _templates(folder: Path, read: Mapping[str, Json], unreadable: dict[str, str
             except (OSError, UnicodeDecodeError) as error:
                 unreadable[path.name] = f"{path.name} is not readable: {error}."
     return found
+
+
+def more_than_once(values: Iterable[T]) -> list[T]:
+    """The values that occur more than once, each once, in order."""
+    return [value for value, number in Counter(values).items() if number > 1]
 
 
 def _object(value: Any) -> dict[str, Any]:

@@ -1,20 +1,13 @@
 """Tokenizer files -> findings on special tokens: named, in the vocabulary, alike in every file."""
 
 from collections.abc import Iterator, Mapping
+from itertools import product
 from typing import Any
 
 from gptft.inspection.audit_files import TokenizerFiles
 from gptft.inspection.audit_finding import Finding, fault, ok, shown, warning
 
-_NAMES = (
-    "eos_token",
-    "bos_token",
-    "pad_token",
-    "unk_token",
-    "sep_token",
-    "cls_token",
-    "mask_token",
-)
+_NAMES = [f"{kind}_token" for kind in ("eos", "bos", "pad", "unk", "sep", "cls", "mask")]
 _WITH_IDS = ("eos_token", "bos_token", "pad_token")
 
 
@@ -88,12 +81,9 @@ def check_pad(files: TokenizerFiles) -> Iterator[Finding]:
 
 def check_ids(files: TokenizerFiles) -> Iterator[Finding]:
     """Whether the files of the model mean the tokens that the tokenizer means."""
-    for name in _WITH_IDS:
-        for file, config in (
-            ("config.json", files.config),
-            ("generation_config.json", files.generation_config),
-        ):
-            yield from _check_ids(files, name, file, config)
+    configs = {"config.json": files.config, "generation_config.json": files.generation_config}
+    for name, (file, config) in product(_WITH_IDS, configs.items()):
+        yield from _check_ids(files, name, file, config)
 
 
 def _check_ids(
@@ -101,7 +91,7 @@ def _check_ids(
 ) -> Iterator[Finding]:
     if files.default is None:
         return
-    content = named_tokens(files).get(name, (None, ""))[0]
+    content, _ = named_tokens(files).get(name, (None, ""))
     token_id = None if content is None else files.default.token_to_id(content)
     where, ids = f"{file}:{name}_id", _ids(config, name)
     missing = [i for i in ids if files.default.id_to_token(i) is None]

@@ -1,10 +1,9 @@
 """Tokenizer files -> findings on whether they can be read and the vocabulary is sound in itself."""
 
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from gptft.inspection.audit_files import TokenizerFiles
+from gptft.inspection.audit_files import TokenizerFiles, more_than_once
 from gptft.inspection.audit_finding import Finding, fault, ok, shown, some, warning
 
 
@@ -38,13 +37,12 @@ def check_options(files: TokenizerFiles) -> Iterator[Finding]:
 
 def _repeated(files: TokenizerFiles) -> Iterator[Finding]:
     vocab, where = files.model.get("vocab"), f"{files.source}:model.vocab"
-    names = Counter(_unigrams(vocab) if isinstance(vocab, list) else [])
-    repeated = [*files.repeated, *(token for token, number in names.items() if number > 1)]
+    names = _unigrams(vocab) if isinstance(vocab, list) else []
+    repeated = [*files.repeated, *more_than_once(names)]
     if repeated:
         what = f"The same entry stands twice: {some(repeated)}. Only the last one counts."
         yield fault(what, where, "Leave one of each, with the id its embedding has.")
-    ids = Counter(_vocab(files.model).values())
-    twice = [str(i) for i, number in ids.items() if number > 1]
+    twice = [*map(str, more_than_once(_vocab(files.model).values()))]
     if twice:
         what = f"Several tokens have one id: {some(twice)}."
         do = "Give each token an id of its own: decoding can give only one of them back."
@@ -70,19 +68,19 @@ def _check_merges(files: TokenizerFiles) -> Iterator[Finding]:
     where = f"{files.source}:model.merges"
     prefix = len(str(files.model.get("continuing_subword_prefix") or ""))
     missing: dict[str, None] = {}
-    seen: Counter[tuple[str, str]] = Counter()
+    pairs: list[tuple[str, str]] = []
     for merge in merges if isinstance(merges, list) else []:
         pair = merge.split(" ") if isinstance(merge, str) else merge
         if not isinstance(pair, list) or len(pair) != 2:
             continue  # the library refuses the file, which is found by `check_readable`
         left, right = map(str, pair)
-        seen[left, right] += 1
+        pairs.append((left, right))
         missing |= {t: None for t in (left, right, left + right[prefix:]) if t not in vocab}
     if missing:
         what = f"Merges name {len(missing):,} tokens that aren't there: {some([*missing])}."
         do = "Add them to model.vocab, or take the merges out: the library refuses such a file."
         yield fault(what, where, do)
-    again = ["".join(pair) for pair, number in seen.items() if number > 1]
+    again = [*map("".join, more_than_once(pairs))]
     if again:
         what = f"Merges stand twice: {some(again)}. Only the last place of each counts."
         yield warning(what, where, "Leave the first of each: its rank is the one that was learned.")
@@ -93,8 +91,7 @@ def _check_added(files: TokenizerFiles) -> Iterator[Finding]:
     added = files.document.get("added_tokens")
     entries = [e for e in added if isinstance(e, dict)] if isinstance(added, list) else []
     where = f"{files.source}:added_tokens"
-    numbers = Counter(str(entry.get("content")) for entry in entries)
-    twice = [content for content, number in numbers.items() if number > 1]
+    twice = more_than_once(str(entry.get("content")) for entry in entries)
     if twice:
         do = "Leave one of each, with the id its embedding has."
         yield fault(f"Tokens are added twice: {some(twice)}.", where, do)

@@ -9,25 +9,20 @@ from dataclasses import dataclass, field
 from functools import cache
 from heapq import nsmallest
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from tokenizers import Tokenizer
 
+from gptft.config.sections import DataConfig
 from gptft.documents.corpus import find_corpus
 from gptft.documents.scan import HUB_ENCODING, Progress, ScannedText
-from gptft.files import JsonFields, default_cache_dir
+from gptft.files import JsonFields
 from gptft.inspection.word_sample import SAMPLE_CHARACTERS, SampledWord, WordSample, script_counts
 from gptft.tokenization.batches import Batch, measure_batches
-from gptft.tokenization.encoder import Engine, choose_engine, with_engine
-from gptft.tokenization.token_bytes import TokenBytes, whole_text
+from gptft.tokenization.encoder import Engine, Notify, choose_engine, with_engine
+from gptft.tokenization.token_bytes import TokenBytes, fallback_byte, whole_text
 from gptft.tokenization.tokenizer import TextTokenizer
 
-if TYPE_CHECKING:
-    from gptft.config.sections import DataConfig
-
-Notify = Callable[[str], None]
 Tally = npt.NDArray[np.int64]
 
 _NAMED = 20  # of a kind of token or word that are named one by one
@@ -183,9 +178,7 @@ def count_tokens(
     """
     engine = choose_engine(tokenizer, notify)
     started = time.perf_counter()
-    data, texts, skipped = find_corpus(
-        names, cache_dir=cache_dir or default_cache_dir(), progress=progress
-    )
+    data, texts, skipped = find_corpus(names, cache_dir=cache_dir, progress=progress)
 
     def measure(engine: Engine) -> tuple[str, int, _Figures]:
         return engine.name, *_count(texts, data, tokenizer, engine, progress)
@@ -193,7 +186,9 @@ def count_tokens(
     engine_name, documents, figures = with_engine(engine, tokenizer, measure, notify)
     seconds = time.perf_counter() - started
     used = _name_tokens(tokenizer, figures.tokens)
-    fallback = [token for token in used if _is_fallback(token, tokenizer.backend)]
+    # Parts of characters, and bytes as `<0x0A>`.
+    entry_of = tokenizer.backend.id_to_token
+    fallback = [t for t in used if t.text is None or t.bytes == fallback_byte(entry_of(t.id) or "")]
     whole = [token for token in used if token.text is not None]
     unknown = _unknown_id(tokenizer)
     num_entries = tokenizer.backend.get_vocab_size(with_added_tokens=True)
@@ -224,7 +219,7 @@ def count_tokens(
 
 def _count(
     texts: Sequence[ScannedText],
-    data: "DataConfig",
+    data: DataConfig,
     tokenizer: TextTokenizer,
     engine: Engine,
     progress: Progress | None,
@@ -294,13 +289,6 @@ def _first(
     tokens: Iterable[CountedToken], size: Callable[[CountedToken], int]
 ) -> tuple[CountedToken, ...]:
     return tuple(nsmallest(_NAMED, tokens, key=lambda token: (-size(token), token.id)))
-
-
-def _is_fallback(token: CountedToken, backend: Tokenizer) -> bool:
-    """Whether a token stands for bytes: a part of a character, or one as `<0x0A>`."""
-    if token.text is None:
-        return True
-    return len(token.bytes) == 1 and backend.id_to_token(token.id) == f"<0x{token.bytes[0]:02X}>"
 
 
 def _unknown_id(tokenizer: TextTokenizer) -> int | None:

@@ -235,21 +235,20 @@ def _initial_ids(bpe: _Bpe, text: str) -> list[int]:
     suffix = bpe.options["end_of_word_suffix"] or ""
     unknown = bpe.vocab.get(bpe.options["unk_token"] or "")
     ids: list[int] = []
-    waits = False  # an unknown token, which only the next known character puts in its place
+    waiting: list[int] = []  # an unknown token, put in its place by the next known character
     for at, character in enumerate(text):
         entry = (prefix if at else "") + character + (suffix if at == len(text) - 1 else "")
         if (known := bpe.vocab.get(entry)) is not None:
-            ids += [unknown] if waits and unknown is not None else []
-            ids.append(known)
-            waits = False
+            ids += [*waiting, known]
+            waiting = []
             continue
         raw = [bpe.vocab.get(f"<0x{byte:02X}>") for byte in entry.encode()]
         if bpe.options["byte_fallback"] and None not in raw:
             ids += [i for i in raw if i is not None]
         elif unknown is not None:
-            ids += [unknown] if waits and not bpe.options["fuse_unk"] else []
-            waits = True
-    return ids + ([unknown] if waits and unknown is not None else [])
+            ids += [] if bpe.options["fuse_unk"] else waiting
+            waiting = [unknown]
+    return ids + waiting
 
 
 def _merge(bpe: _Bpe, ids: Sequence[int]) -> Iterator[MergeStep]:

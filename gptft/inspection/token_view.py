@@ -137,14 +137,11 @@ def _pill_rows(pills: Iterable[_Pill], *, width: int) -> Iterator[Segment]:
     taken = 0
     for pill in _cut(pills, width=width):
         cells = max(cell_len(pill.label), len(pill.below))
-        if row and taken + 1 + cells > width:
+        if row and (row[-1][0].ends_row or taken + 1 + cells > width):
             yield from _pill_row(row)
             row, taken = [], 0
         taken += cells + (1 if row or pill.before != " " else 0)
         row.append((pill, cells))
-        if pill.ends_row:
-            yield from _pill_row(row)
-            row, taken = [], 0
     if row:
         yield from _pill_row(row)
 

@@ -15,9 +15,7 @@ from gptft.text.scripts import script_of
 from gptft.tokenization.token_bytes import TokenBytes, whole_text
 from gptft.tokenization.tokenizer import TextTokenizer
 
-SEVERAL_SCRIPTS = "several scripts"
 OTHER_SCRIPT = "other script"
-PART_OF_A_CHARACTER = "part of a character"
 _NUM_LONGEST = 10
 _REGEX_SECONDS = 1.0  # for one token: a pattern that takes longer never ends
 
@@ -198,7 +196,7 @@ def _entries(tokenizer: TextTokenizer, token_bytes: TokenBytes) -> list[Vocabula
         special = i in added and added[i].special
         raw = token.encode() if special else token_bytes.of_entry(token, i)
         text = whole_text(raw)
-        kind = PART_OF_A_CHARACTER if text is None else kind_of(text)
+        kind = "part of a character" if text is None else kind_of(text)
         entries.append(VocabularyEntry(i, token, text, raw, kind, special, i in added))
     return entries
 
@@ -212,7 +210,7 @@ def kind_of(text: str) -> str:
     """
     found = {script for character in text if (script := _own_script(character))}
     if found:
-        return found.pop() if len(found) == 1 else SEVERAL_SCRIPTS
+        return found.pop() if len(found) == 1 else "several scripts"
     if not text.strip():
         return "white space" if text else "nothing"
     kinds = {_kind_of(character) for character in text if not character.isspace()}

@@ -45,10 +45,7 @@ def summary_view(summary: VocabularySummary) -> Drawn:
         Table(facts, "lrl", summary.name),
         Table(scripts, "lrr", "By script"),
         Table(
-            [*lengths, (f"≥ {_LONG}", *longer)],
-            "rrr",
-            "By length in",
-            ("", "characters", "bytes"),
+            [*lengths, (f"≥ {_LONG}", *longer)], "rrr", "By length in", ("", "characters", "bytes")
         ),
         *_token_rows("Longest", summary.longest),
         *_token_rows("Unreachable", summary.unreachable),

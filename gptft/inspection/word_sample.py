@@ -105,7 +105,8 @@ def _stretches(texts: Sequence[str], *, start: int, every: int) -> Iterator[str]
         while every > 1 and window < len(text):
             begin, end = max(window, 0), min(max(window + _STRETCH, 0), len(text))
             if begin:
-                begin = _next_space(text, begin, end)
+                places = [p for mark in " \n" if (p := text.find(mark, begin, end)) >= 0]
+                begin = min(places, default=end)
             if end < len(text):
                 end = max(text.rfind(mark, begin + 1, end) for mark in " \n")
             if end > begin:
@@ -114,11 +115,6 @@ def _stretches(texts: Sequence[str], *, start: int, every: int) -> Iterator[str]
         if every == 1:
             yield text
         start += len(text)
-
-
-def _next_space(text: str, start: int, stop: int) -> int:
-    places = [place for mark in " \n" if (place := text.find(mark, start, stop)) >= 0]
-    return min(places, default=stop)
 
 
 def _costs(words: npt.NDArray[np.int64], spans: Sequence[tuple[int, int]]) -> npt.NDArray[np.int64]:
@@ -142,9 +138,6 @@ def script_counts(characters: npt.NDArray[np.int64]) -> Mapping[str, int]:
         characters: how often each code point occurs.
     """
     there = "".join(map(chr, np.flatnonzero(characters).tolist()))
-    found = {script: _sum(characters, own) for script, own in by_script(there).items()}
+    groups = by_script(there).items()
+    found = {script: int(characters[[*map(ord, own)]].sum()) for script, own in groups}
     return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
-
-
-def _sum(characters: npt.NDArray[np.int64], points: str) -> int:
-    return int(characters[[ord(point) for point in points]].sum())

@@ -117,11 +117,7 @@ def encode_batches(
 
 
 def measure_batches(
-    texts: Sequence[ScannedText],
-    data: DataConfig,
-    *,
-    engine: Engine,
-    measure: Callable[[Batch], T],
+    texts: Sequence[ScannedText], data: DataConfig, *, engine: Engine, measure: Callable[[Batch], T]
 ) -> Iterator[tuple[Batch, T]]:
     """Give every batch of some texts to `measure`, which `engine.workers` threads call at a time.
 
@@ -145,7 +141,9 @@ def read_passages(texts: Sequence[ScannedText], data: DataConfig) -> Iterator[tu
             held += chunk
             start = 0
             while len(held) - start > _PASSAGE_CHARACTERS:
-                stop = _before_space(held, start, start + _PASSAGE_CHARACTERS)
+                stop = start + _PASSAGE_CHARACTERS
+                space = max(held.rfind(mark, start + 1, stop) for mark in " \n")
+                stop = space if space > start else stop
                 yield number, held[start:stop]
                 start = stop
             held = held[start:]
@@ -153,9 +151,3 @@ def read_passages(texts: Sequence[ScannedText], data: DataConfig) -> Iterator[tu
                 if held:
                     yield number, held
                 held = ""
-
-
-def _before_space(text: str, start: int, stop: int) -> int:
-    """The last place up to `stop` that has white space after it; `stop` where there is none."""
-    place = max(text.rfind(mark, start + 1, stop) for mark in " \n")
-    return place if place > start else stop

@@ -16,7 +16,7 @@ from gptft.documents.formats.plain_text import Chunk
 from gptft.documents.held_out import Mask, draw_validation
 from gptft.documents.scan import Progress, ScannedText
 from gptft.errors import DataError
-from gptft.files import JsonFields, default_cache_dir
+from gptft.files import JsonFields
 from gptft.tokenization.batches import encode_batches, read_passages
 from gptft.tokenization.encoder import Engine, choose_engine, with_engine
 from gptft.tokenization.tokenizer import TextTokenizer
@@ -124,9 +124,7 @@ def split_corpus(
     Raises:
         DataError: texts are missing, can't be read, or hold nothing.
     """
-    data, texts, _ = find_corpus(
-        names, cache_dir=cache_dir or default_cache_dir(), progress=progress
-    )
+    data, texts, _ = find_corpus(names, cache_dir=cache_dir, progress=progress)
     number = sum(1 for _ in read_passages(texts, data))
     if not number:
         raise DataError(f"{', '.join(names)}: there is no text in it, only empty documents.")

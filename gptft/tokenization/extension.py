@@ -155,9 +155,14 @@ def add_tokens(tokenizer: TextTokenizer, tokens: Sequence[str]) -> TextTokenizer
             f"The tokenizer of {tokenizer.name} has gaps in its ids, so new tokens would get the "
             "ids of others. It can't be extended."
         )
-    lost = [token for token in tokens if not _survives(token, backend)]
+    lost = [
+        f"{token!r} can't be added: this tokenizer would take its letters for bytes and decode "
+        f"it to something else. With a space in front it can: {f' {token.strip()}'!r}."
+        for token in tokens
+        if not _survives(token, backend)
+    ]
     if lost:
-        raise ConfigError(*(_why_lost(token) for token in lost))
+        raise ConfigError(*lost)
     return replace(tokenizer, backend=backend)
 
 
@@ -186,10 +191,3 @@ def _survives(token: str, backend: Tokenizer) -> bool:
     """Whether decoding gives the token back where it stands in a text."""
     ids = backend.encode(f"a{token}a", add_special_tokens=False).ids
     return token.strip() in backend.decode(ids, skip_special_tokens=False)
-
-
-def _why_lost(token: str) -> str:
-    return (
-        f"{token!r} can't be added: this tokenizer would take its letters for bytes and decode "
-        f"it to something else. With a space in front it can: {f' {token.strip()}'!r}."
-    )

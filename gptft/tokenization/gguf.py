@@ -196,20 +196,15 @@ def _byte_level(pairs: Mapping[str, Any], tokens: Sequence[str], kinds: Sequence
     merges = [merge.split(" ") for merge in _merges(pairs)]
     if any(len(pair) != 2 for pair in merges):
         raise _DamagedError("is damaged: a merge isn't two tokens with a space between them")
-    backend = Tokenizer(
-        models.BPE(
-            vocab={token: i for i, token in enumerate(tokens)},
-            merges=[(left, right) for left, right in merges],
-            ignore_merges=split == "llama-bpe",
-        )
-    )
+    vocab = {token: i for i, token in enumerate(tokens)}
+    joined = [(left, right) for left, right in merges]
+    backend = Tokenizer(models.BPE(vocab, joined, ignore_merges=split == "llama-bpe"))
     pattern = _SPLITS[split]
     prefix = bool(pairs.get("tokenizer.ggml.add_space_prefix", False))
-    if pattern is None:
-        backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefix)
-    else:
+    letters = pre_tokenizers.ByteLevel(add_prefix_space=prefix, use_regex=pattern is None)
+    backend.pre_tokenizer = letters
+    if pattern is not None:
         words = pre_tokenizers.Split(Regex(pattern), "isolated")
-        letters = pre_tokenizers.ByteLevel(add_prefix_space=prefix, use_regex=False)
         backend.pre_tokenizer = pre_tokenizers.Sequence([words, letters])
     if split == "qwen2":
         backend.normalizer = normalizers.NFC()
@@ -257,15 +252,9 @@ def _sentencepiece(
             )
         ranked += [(-score, -len(left), left, right) for left, right in splits]
     unknown = _token_at(pairs, tokens, "unknown_token_id")
-    backend = Tokenizer(
-        models.BPE(
-            vocab=vocab,
-            merges=[(left, right) for *_, left, right in sorted(ranked)],
-            unk_token=unknown,
-            fuse_unk=True,
-            byte_fallback=True,
-        )
-    )
+    merges = [(left, right) for *_, left, right in sorted(ranked)]
+    model = models.BPE(vocab, merges, unk_token=unknown, fuse_unk=True, byte_fallback=True)
+    backend = Tokenizer(model)
     spaces = normalizers.Replace(" ", _SPACE)
     steps = [decoders.Replace(_SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
     if pairs.get("tokenizer.ggml.add_space_prefix", True):
@@ -279,14 +268,9 @@ def _sentencepiece(
 
 def _named(pairs: Mapping[str, Any], tokens: Sequence[str]) -> dict[str, str]:
     """Special tokens by their names in transformers."""
-    keys = {
-        "eos_token": "eos_token_id",
-        "bos_token": "bos_token_id",
-        "pad_token": "padding_token_id",
-        "unk_token": "unknown_token_id",
-    }
-    found = {name: _token_at(pairs, tokens, key) for name, key in keys.items()}
-    return {name: token for name, token in found.items() if token}
+    keys = {"eos": "eos", "bos": "bos", "pad": "padding", "unk": "unknown"}
+    found = {name: _token_at(pairs, tokens, f"{key}_token_id") for name, key in keys.items()}
+    return {f"{name}_token": token for name, token in found.items() if token}
 
 
 def _token_at(pairs: Mapping[str, Any], tokens: Sequence[str], key: str) -> str | None:

@@ -62,13 +62,12 @@ def _cost_table(costs: Sequence[Cost]) -> Table:
 
 
 def _why_lossy(cost: Cost, kind: str) -> str:
-    said = f"{cost.checked - cost.returned:,} of {cost.checked:,} passages don't decode to the text"
-    if kind == "wordpiece":
-        return (
-            f"{said} they were: WordPiece forgets white space, and characters it hasn't seen. Use "
-            "--kind bpe for a model that generates text."
-        )
-    return f"{said} they were."
+    lost = f"{cost.checked - cost.returned:,} of {cost.checked:,} passages don't decode to the text"
+    why = (
+        ": WordPiece forgets white space, and characters it hasn't seen. Use --kind bpe for a "
+        "model that generates text."
+    )
+    return f"{lost} they were{why if kind == 'wordpiece' else '.'}"
 
 
 def _needs(extended: ExtendedTokenizer) -> str:
