@@ -279,9 +279,8 @@ def _spaces() -> npt.NDArray[np.bool_]:
 
 def _name_tokens(tokenizer: TextTokenizer, tally: Tally) -> list[CountedToken]:
     """The tokens that occurred, by id."""
-    token_bytes, backend = TokenBytes.of(tokenizer.backend), tokenizer.backend
     used = np.flatnonzero(tally).tolist()
-    raws = (token_bytes.of_entry(backend.id_to_token(i) or "", i) for i in used)
+    raws = TokenBytes.of(tokenizer.backend).of_ids(used, at_start=False)
     return [CountedToken(i, raw, int(tally[i])) for i, raw in zip(used, raws, strict=True)]
 
 

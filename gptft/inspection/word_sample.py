@@ -1,5 +1,6 @@
 """Texts and a tokenizer -> words of a sample with what they cost, and characters by script."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -8,7 +9,7 @@ import numpy.typing as npt
 import regex
 from tokenizers import Tokenizer
 
-from gptft.text.scripts import by_script
+from gptft.text.scripts import script_of
 
 SAMPLE_CHARACTERS = 100_000  # of a corpus: a few hundredths of a second, 10,000 distinct words
 _MOST_CHARACTERS = 4 * SAMPLE_CHARACTERS  # where the size of a corpus isn't known beforehand
@@ -137,7 +138,7 @@ def script_counts(characters: npt.NDArray[np.int64]) -> Mapping[str, int]:
     Args:
         characters: how often each code point occurs.
     """
-    there = "".join(map(chr, np.flatnonzero(characters).tolist()))
-    groups = by_script(there).items()
-    found = {script: int(characters[[*map(ord, own)]].sum()) for script, own in groups}
+    found: Counter[str] = Counter()
+    for point in np.flatnonzero(characters).tolist():
+        found[script_of(chr(point))] += int(characters[point])
     return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))

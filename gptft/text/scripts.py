@@ -17,18 +17,6 @@ _SCRIPTS = """
 """
 
 
-def by_script(characters: str) -> dict[str, str]:
-    """The characters of each script that occurs, scripts by name as Unicode has them.
-
-    >>> by_script("aжb1")
-    {'Latin': 'ab', 'Cyrillic': 'ж', 'Common': '1'}
-    """
-    found: dict[str, list[str]] = {}
-    for character in characters:
-        found.setdefault(script_of(character), []).append(character)
-    return {script: "".join(own) for script, own in found.items()}
-
-
 @cache
 def script_of(character: str) -> str:
     """The script of one character; "Common" for what several share.

@@ -187,7 +187,9 @@ def _strings(pairs: Mapping[str, Any], name: str) -> list[str]:
 
 def _byte_level(pairs: Mapping[str, Any], tokens: Sequence[str], kinds: Sequence[int]) -> Tokenizer:
     """GPT-2's kind, with the merges as they stand in the file."""
-    split = _pre_tokenizer_name(pairs)
+    # Files older than the field are GPT-2's own where they say so.
+    default = "gpt-2" if pairs.get("general.architecture") == "gpt2" else None
+    split = pairs.get("tokenizer.ggml.pre", default)
     if split not in _SPLITS:
         raise _DamagedError(
             f"holds a tokenizer that splits words in the way {split!r}, which can't be rebuilt "
@@ -210,13 +212,6 @@ def _byte_level(pairs: Mapping[str, Any], tokens: Sequence[str], kinds: Sequence
         backend.normalizer = normalizers.NFC()
     backend.decoder = decoders.ByteLevel()
     return backend
-
-
-def _pre_tokenizer_name(pairs: Mapping[str, Any]) -> Any:
-    """How words are split; files older than the field are GPT-2's own where they say so."""
-    if (name := pairs.get("tokenizer.ggml.pre")) is not None:
-        return name
-    return "gpt-2" if pairs.get("general.architecture") == "gpt2" else None
 
 
 def _merges(pairs: Mapping[str, Any]) -> list[str]:

@@ -154,26 +154,30 @@ def group_by_characters(tokens: Sequence[Token]) -> Iterator[list[Token]]:
     character but the last. A token whose character is never completed is a group of its own.
     """
     pending: list[Token] = []
-    decoder = codecs.getincrementaldecoder("utf-8")()
     for token in tokens:
         if token.text is not None and not pending:
             yield [token]
             continue
-        try:
-            decoder.decode(token.bytes)
-        except UnicodeDecodeError:
+        if _begun_character([*pending, token]) is None:
             yield from ([lone] for lone in pending)
             pending = []
-            decoder.reset()
-            try:
-                decoder.decode(token.bytes)
-            except UnicodeDecodeError:
-                decoder.reset()
         pending.append(token)
-        if not decoder.getstate()[0]:
+        if not _begun_character(pending):
             yield pending
             pending = []
     yield from ([lone] for lone in pending)
+
+
+def _begun_character(tokens: Sequence[Token]) -> bytes | None:
+    """The bytes that tokens end with of a character to be completed; None where they aren't UTF-8.
+
+    No bytes where the last character is complete.
+    """
+    raw = b"".join(token.bytes for token in tokens)
+    try:
+        return raw[codecs.utf_8_decode(raw, "strict", False)[1] :]
+    except UnicodeDecodeError:
+        return None
 
 
 def utf8_bytes(text: str) -> bytes:
@@ -214,13 +218,14 @@ def _found_places(
     data = text.encode()
     offsets = [0, *accumulate(len(character.encode()) for character in text)]
     byte_spans = [(offsets[start], offsets[end]) for start, end in spans]
-    groups = [*_shared(byte_spans), (len(spans), len(spans))]
+    furthest = [*accumulate((end for _, end in byte_spans), max, initial=0)]  # of those before
+    firsts = [n for n, (start, _) in enumerate(byte_spans) if start >= furthest[n]]
     places: list[tuple[int, int]] = []
     cursor = 0
-    for (first, last), (following, _) in pairwise(groups):
+    for first, last in pairwise([*firsts, len(spans)]):  # those that overlap one another
         raw = b"".join(raws[first:last])
         start, end = byte_spans[first][0], max(end for _, end in byte_spans[first:last])
-        limit = byte_spans[following][0] if following < len(spans) else len(data)
+        limit = byte_spans[last][0] if last < len(spans) else len(data)
         for at in (cursor, max(cursor, start)):
             if end <= at + len(raw) <= limit and data.startswith(raw, at):
                 places += _joined_places(raws[first:last], start=at)
@@ -229,15 +234,3 @@ def _found_places(
             places += [(max(cursor, s), max(cursor, e)) for s, e in byte_spans[first:last]]
         cursor = places[-1][1]
     return places
-
-
-def _shared(spans: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """Runs of spans that overlap one another, as (first, one past the last)."""
-    first, furthest = 0, 0
-    for number, (start, end) in enumerate(spans):
-        if start >= furthest and number > first:
-            yield first, number
-            first = number
-        furthest = max(furthest, end)
-    if spans:
-        yield first, len(spans)
