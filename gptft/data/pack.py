@@ -7,18 +7,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from gptft.data import store
 from gptft.data.encoded_documents import EncodedDocuments
 from gptft.data.ledger import NAMED, Ledger
 from gptft.data.plan import PackingPlan, store_path
 from gptft.data.split import Split, SplitName
-from gptft.data.store import (
-    SplitSize,
-    commit_store,
-    find_damage,
-    read_ledger,
-    staging_folder,
-    write_split,
-)
 from gptft.documents.scan import ScannedText
 from gptft.errors import DataError, RunError
 from gptft.files import JsonFields, is_disk_full
@@ -103,10 +96,10 @@ def find_or_pack(
     cached = ledger is not None
     if ledger is None:
         parent = store_dir.parent
-        with staging_folder(parent) as staging, staging_folder(parent) as scratch:
+        with store.staging_folder(parent) as staging, store.staging_folder(parent) as scratch:
             tokenizer, encoded = encode(staging, scratch)
             stored = _pack(plan, tokenizer, texts, encoded, staging)
-            commit_store(staging, store_dir, ledger=stored)
+            store.commit_store(staging, store_dir, ledger=stored)
         if (ledger := _named_ledger(store_dir, texts, skipped=skipped)) is None:
             raise RunError(
                 f"The block store {store_dir} is gone, or another version of gptft made it."
@@ -121,7 +114,7 @@ def find_ledger(
     """The ledger of a store that is there and intact; None where it has to be made."""
     if not store_dir.exists():
         return None
-    if (damage := find_damage(store_dir)) is None:
+    if (damage := store.find_damage(store_dir)) is None:
         if (ledger := _named_ledger(store_dir, texts, skipped=skipped)) is not None:
             return ledger
         damage = "its ledger is another version's"
@@ -141,7 +134,7 @@ def _pack(
     names: list[SplitName] = ["train", "validation"] if split.num_validation else ["train"]
     size, dtype, keep = plan.block_size, token_dtype(tokenizer.vocab_size), plan.data.tail == "keep"
     sizes = {
-        name: write_split(
+        name: store.write_split(
             split.token_ids(name), folder, split=name, block_size=size, dtype=dtype, keep_tail=keep
         )
         for name in names
@@ -167,10 +160,10 @@ def _pack(
     }
 
 
-def _counts(split: Split, sizes: Mapping[SplitName, SplitSize]) -> dict[str, int]:
+def _counts(split: Split, sizes: Mapping[SplitName, store.SplitSize]) -> dict[str, int]:
     """How much went in and came out, of both splits together and of the validation split."""
     train, held_out = split.counts["train"], split.counts["validation"]
-    validation = sizes.get("validation", SplitSize(0, 0, 0))
+    validation = sizes.get("validation", store.SplitSize(0, 0, 0))
     added = ("documents", "bytes", "characters", "tokens")
     both = {name: getattr(train, name) + getattr(held_out, name) for name in added}
     return {
@@ -212,7 +205,7 @@ def _named_ledger(
     store_dir: Path, texts: Sequence[ScannedText], *, skipped: Mapping[str, int]
 ) -> Ledger | None:
     """The ledger of an intact store, with the names that its texts have today."""
-    if (stored := read_ledger(store_dir)) is None:
+    if (stored := store.read_ledger(store_dir)) is None:
         return None
     places, names = stored["places"], [text.source.name for text in texts]
     decoded = [t for t in texts if t.facts.encoding not in ("utf-8", "utf-8-sig", "binary", "hub")]

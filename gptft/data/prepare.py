@@ -18,10 +18,7 @@ from gptft.tokenization.trainers import train_bpe
 
 
 def prepare_blocks(
-    plan: PackingPlan,
-    *,
-    progress: Progress | None = None,
-    notify: Notify = lambda sentence: None,
+    plan: PackingPlan, *, progress: Progress | None = None, notify: Notify = lambda sentence: None
 ) -> Prepared:
     """Read, tokenize and pack texts into a block store, or find the one that is there.
 

@@ -73,7 +73,8 @@ def commit_checkpoint(
     if (final / MANIFEST).is_file():  # of a run that was stopped after this very step, or damaged
         _discard(final)
     elif final.exists():
-        final.rename(_free_name(final))
+        names = (final.with_name(f"{final.name}-old-{number}") for number in count(1))
+        final.rename(next(name for name in names if not name.exists()))
     staging.rename(final)
     files.sync_folder(folder)
     return Checkpoint(final, step)
@@ -190,9 +191,3 @@ def _discard(path: Path) -> None:
     shutil.rmtree(trash, ignore_errors=True)
     path.rename(trash)
     shutil.rmtree(trash, ignore_errors=True)
-
-
-def _free_name(path: Path) -> Path:
-    """A free name beside `path` that no checkpoint has."""
-    names = (path.with_name(f"{path.name}-old-{number}") for number in count(1))
-    return next(name for name in names if not name.exists())

@@ -15,14 +15,8 @@ from typing import Literal
 
 from gptft.errors import DataError
 from gptft.files import file_checksum
-from gptft.text.not_text import (
-    Flaw,
-    find_codec,
-    refuse_nul,
-    refuse_nul_character,
-    refuse_undecodable,
-)
-from gptft.text.streams import READ_BYTES, ByteSource, NotTextError, unreadable
+from gptft.text.not_text import Flaw, find_codec, refuse_nul, refuse_undecodable
+from gptft.text.streams import LEAVE_OUT, READ_BYTES, ByteSource, NotTextError, unreadable
 
 LineEnds = Literal["keep", "lf"]
 Advance = Callable[[int], None]
@@ -184,7 +178,11 @@ def _scan_codec(source: ByteSource, codec: str, advance: Advance) -> FileFacts:
         num_bytes += len(raw)
         advance(len(raw))
         if (nul := text.find("\0")) >= 0:
-            refuse_nul_character(source, codec, place=num_chars + nul)
+            raise NotTextError(
+                f"{source.name} is not text in {codec}: NUL at character {num_chars + nul:,}",
+                "name another data.encoding",
+                LEAVE_OUT,
+            )
         num_chars += len(text)
     return FileFacts(digest.hexdigest(), num_bytes, codec, 0)
 

@@ -117,19 +117,6 @@ def refuse_undecodable(source: ByteSource, codec: str, error: UnicodeError, end:
     )
 
 
-def refuse_nul_character(source: ByteSource, codec: str, *, place: int) -> NoReturn:
-    """Refuse text in `codec` for a NUL at character `place`.
-
-    Raises:
-        NotTextError: always.
-    """
-    raise NotTextError(
-        f"{source.name} is not text in {codec}: NUL at character {place:,}",
-        "name another data.encoding",
-        LEAVE_OUT,
-    )
-
-
 def _sample(source: ByteSource, *, around: int) -> bytes:
     """The head of a file and what is around its first bad byte, whole lines where it can be."""
     near = range(around // _HALF_SAMPLE, around // _HALF_SAMPLE + 2)

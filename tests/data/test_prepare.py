@@ -104,7 +104,7 @@ def test_nothing_half_written_stays_after_a_failure(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("gptft.data.pack.commit_store", fail)
+        patch.setattr("gptft.data.store.commit_store", fail)
         with pytest.raises(RunError, match=r"The disk is full: .* \(No space left on device\)"):
             prepare(tiny_model_dir, train=str(corpus_dir))
     again = prepare(tiny_model_dir, train=str(corpus_dir))
@@ -631,7 +631,7 @@ def test_a_text_that_changes_while_it_is_read_is_refused(
         if moment == "before":
             write = store.staging_folder
             monkeypatch.setattr(
-                "gptft.data.pack.staging_folder",
+                "gptft.data.store.staging_folder",
                 lambda parent: change() or write(parent),
             )
         else:

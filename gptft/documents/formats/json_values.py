@@ -146,7 +146,5 @@ def _object(text: _JsonText) -> tuple[Mapping[str, Any], str]:
 
 
 FORMAT = Format(
-    (".json",),
-    "an object, as in `.jsonl`; they stand in one array or one after another",
-    read_json,
+    (".json",), "an object, as in `.jsonl`; they stand in one array or one after another", read_json
 )
