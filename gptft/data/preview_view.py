@@ -106,9 +106,8 @@ def _counts(preview: BlockPreview) -> str:
 
 
 def _untrained(preview: BlockPreview) -> str:
-    if preview.isolated:
-        return "the first token of the block and of each document (data.isolate_documents)"
-    return "the first token of the block"
+    others = " and of each document (data.isolate_documents)" if preview.isolated else ""
+    return f"the first token of the block{others}"
 
 
 def _remarks(preview: BlockPreview, text: str) -> list[str]:

@@ -16,10 +16,10 @@ from typing import Any
 
 from gptft.documents.arrow_tables import check_table, read_table
 from gptft.documents.records import RecordText
+from gptft.documents.sources import HUB_PREFIX
 from gptft.errors import DataError
 from gptft.files import file_checksum
 
-_PREFIX = "hub:"
 _ROWS_A_BATCH = 1000
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 # train, train[:10%], train[:10%](pct1_dropremainder)
@@ -56,12 +56,12 @@ class HubSource:
         >>> HubSource.parse(r"hub:C:\poems").name
         'C:\\poems'
         """
-        rest = source.removeprefix(_PREFIX)
+        rest = source.removeprefix(HUB_PREFIX)
         drive = rest[:2] if _DRIVE.match(rest) else ""
         # A split may hold a colon of its own: train[:10%].
         name, config, split = (*rest[len(drive) :].split(":", 2), "", "")[:3]
         name, config, split = drive + name.strip(), config.strip(), split.strip() or "train"
-        if not source.startswith(_PREFIX) or not name:
+        if not source.startswith(HUB_PREFIX) or not name:
             raise DataError(f"{source!r} names no dataset. Write hub:NAME, hub:NAME:config:split.")
         if not _SPLIT.fullmatch(split):
             raise DataError(
@@ -71,7 +71,7 @@ class HubSource:
         return cls(name, config or None, split)
 
     def __str__(self) -> str:
-        return f"{_PREFIX}{self.name}:{self.config or ''}:{self.split}"
+        return f"{HUB_PREFIX}{self.name}:{self.config or ''}:{self.split}"
 
 
 def hub_fingerprint(source: HubSource, *, streaming: bool) -> str:
@@ -80,8 +80,8 @@ def hub_fingerprint(source: HubSource, *, streaming: bool) -> str:
     For a dataset of the hub: its name and the commit that is read. For a folder: the names and
     bytes of its data files and of the files that say how to read them, so that the same folder
     elsewhere has the same fingerprint, and a file changed within one tick of the clock another.
-    Both with the configuration, the
-    split, `streaming` and the version of datasets, which guesses types.
+    Both with the configuration, the split, `streaming` and the version of datasets, which guesses
+    types.
 
     Raises:
         DataError: the dataset or its configuration can't be found.
@@ -140,11 +140,11 @@ def _folder(source: HubSource) -> Path | None:
         if (path / "state.json").exists():
             raise DataError(
                 f"{source}: {path} was written by save_to_disk, which can't be read here. Write it "
-                f"with to_parquet, and name the .parquet file without {_PREFIX}"
+                f"with to_parquet, and name the .parquet file without {HUB_PREFIX}"
             )
         return path.resolve()
     if path.is_file():
-        raise DataError(f"{source}: {path} is a file. Name it without {_PREFIX}")
+        raise DataError(f"{source}: {path} is a file. Name it without {HUB_PREFIX}")
     if path.is_absolute() or source.name.startswith((".", "~")) or source.name.count("/") > 1:
         raise DataError(f"{source}: no such folder (looked from {Path.cwd()}).")
     return None
@@ -171,8 +171,8 @@ def _find_on_hub(name: str, config: str | None) -> Any:
 
     if name in getattr(packaged_modules, "_PACKAGED_DATASETS_MODULES", ()):
         raise DataError(
-            f"{_PREFIX}{name}: {name!r} is a file format to datasets, and no dataset. Name files "
-            f"without {_PREFIX}"
+            f"{HUB_PREFIX}{name}: {name!r} is a file format to datasets, and no dataset. Name "
+            f"files without {HUB_PREFIX}"
         )
     return datasets.load_dataset_builder(name, name=config)
 
@@ -286,5 +286,5 @@ def _said_strictly(builder: Any) -> Iterator[None]:
             raise
         raise DataError(
             f"{error} datasets guesses types (NA becomes null, 007 becomes 7): a .csv or .jsonl "
-            f"file named without {_PREFIX} is read as it stands."
+            f"file named without {HUB_PREFIX} is read as it stands."
         ) from None
