@@ -169,7 +169,9 @@ def _number(joined: Places, *, longest: int) -> tuple[Numbers, list[_Level]]:
     levels: list[_Level] = []
     keys, half = ids, 1
     while len(keys) and half <= longest:
-        levels.append(_Level(numbers, keys, _filter(keys)))
+        slots = np.zeros(2**_SLOT_BITS, dtype=bool)
+        slots[_slots_of(keys)] = True
+        levels.append(_Level(numbers, keys, slots))
         left, right = numbers[: len(numbers) - half], numbers[half:]
         pairs = _pair(left, right)
         is_gram = (left > 0) & (right > 0)
@@ -188,12 +190,6 @@ def _pair(left: Numbers, right: Numbers) -> Places:
 def _slots_of(keys: Places) -> npt.NDArray[np.uint64]:
     """Where keys fall in the filter; two may fall on the same place."""
     return (keys.view(np.uint64) * _SPREAD) >> np.uint64(64 - _SLOT_BITS)
-
-
-def _filter(keys: Places) -> npt.NDArray[np.bool_]:
-    slots = np.zeros(2**_SLOT_BITS, dtype=bool)
-    slots[_slots_of(keys)] = True
-    return slots
 
 
 def _number_chunk(

@@ -257,27 +257,15 @@ def _step(
     chosen = int(final.argmax())
     own, *others = [torch.softmax(each[0], dim=-1).cpu() for each in logits]  # (V,) each
     after = final[0].exp().cpu()
-    rows = tuple(
-        PredictedToken(
-            token_id=i,
-            text=read(i).shown,
-            probability=_at(own, i),
-            final_probability=_at(after, i),
-            cut_by=processors[int(cut[i])][0] if i < len(cut) and cut[i] >= 0 else None,
-            other_probability=_at(others[0], i) if others else None,
-        )
-        for i in _shown_ids([own, *others], chosen=chosen, top=top)
-    )
+    rows = []
+    for i in _shown_ids([own, *others], chosen=chosen, top=top):
+        cut_by = processors[int(cut[i])][0] if i < len(cut) and cut[i] >= 0 else None
+        other = _at(others[0], i) if others else None
+        rows.append(PredictedToken(i, read(i).shown, _at(own, i), _at(after, i), cut_by, other))
     raws = [read(i).bytes for i in [*ids, chosen]]
-    return PredictedStep(
-        text=_as_text(raws[:-1]),
-        entropy_bits=_entropy_bits(own),
-        rows=rows,
-        kept=kept,
-        chosen=chosen,
-        text_after=_as_text(raws),
-        other_entropy_bits=_entropy_bits(others[0]) if others else None,
-    )
+    text, text_after = _as_text(raws[:-1]), _as_text(raws)
+    bits, *other_bits = map(_entropy_bits, [own, *others])
+    return PredictedStep(text, bits, tuple(rows), kept, chosen, text_after, *other_bits)
 
 
 def _process(

@@ -5,8 +5,9 @@ float32 and in chunks, so that memory doesn't grow with the length of a text.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice, repeat
 
 import torch
 from transformers import LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase
@@ -216,22 +217,14 @@ def _token_scores(
     own = logprobs.gather(-1, targets[:, None])  # (t, 1)
     ranks = (logprobs > own).sum(-1) + 1  # (t,)
     best = logprobs.topk(min(num_runners_up + 1, logprobs.shape[-1]), dim=-1)
-    after = after_best = None
+    after: Iterable[float | None] = repeat(None)
+    best_after: Iterable[Iterable[float | None]] = repeat(repeat(None))
     if processed is not None:
         after = processed.gather(-1, targets[:, None])[:, 0].tolist()
-        after_best = processed.gather(-1, best.indices).exp().tolist()
-    columns = (targets.tolist(), own[:, 0].tolist(), ranks.tolist())
-    for i, (token, logprob, rank) in enumerate(zip(*columns, strict=True)):
-        others = map(
-            RunnerUp,
-            best.indices[i].tolist(),
-            best.values[i].exp().tolist(),
-            after_best[i] if after_best is not None else [None] * best.indices.shape[-1],
-        )
-        yield TokenScore(
-            token_id=token,
-            logprob=logprob,
-            processed_logprob=after[i] if after is not None else None,
-            rank=rank,
-            runners_up=tuple(one for one in others if one.token_id != token)[:num_runners_up],
-        )
+        best_after = processed.gather(-1, best.indices).exp().tolist()
+    scores = zip(targets.tolist(), own[:, 0].tolist(), after, ranks.tolist(), strict=False)
+    others = zip(best.indices.tolist(), best.values.exp().tolist(), best_after, strict=False)
+    for (token, logprob, logprob_after, rank), columns in zip(scores, others, strict=True):
+        found = (other for other in map(RunnerUp, *columns) if other.token_id != token)
+        runners_up = tuple(islice(found, num_runners_up))
+        yield TokenScore(token, logprob, logprob_after, rank, runners_up)

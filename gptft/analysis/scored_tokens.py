@@ -134,14 +134,11 @@ def scored_tokens(
     unscored = len(tokens) - len(scores)
     if unscored < 0:
         raise ValueError(f"{len(scores)} scores for {len(tokens)} tokens")
-    return tuple(
-        ScoredToken(
-            token,
-            score,
-            tuple(read(other.token_id).shown for other in score.runners_up) if score else (),
-        )
-        for token, score in zip(tokens, [*[None] * unscored, *scores], strict=True)
-    )
+    scored = [ScoredToken(token, None) for token in tokens[:unscored]]
+    for token, score in zip(tokens[unscored:], scores, strict=True):
+        runners_up = tuple(read(other.token_id).shown for other in score.runners_up)
+        scored.append(ScoredToken(token, score, runners_up))
+    return tuple(scored)
 
 
 def _token(token_id: int, entry: str, raw: bytes) -> Token:

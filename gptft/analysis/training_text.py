@@ -123,20 +123,13 @@ class TrainingText:
             if token.start >= border
             or (token.end > border and data[token.start : border].isspace())
         ]
-        return EncodedText(
-            data,
-            ids=tuple(token.id for token in kept),
-            spans=tuple((token.start, token.end) for token in kept),
-        )
+        spans = tuple((token.start, token.end) for token in kept)
+        return EncodedText(data, tuple(token.id for token in kept), spans)
 
     def copies(self, token_id_lists: Sequence[Sequence[int]]) -> list[Copied]:
         """What of each sequence of ids stands in the training text, word for word."""
-        return find_copies(
-            token_id_lists,
-            read=self._store.span,
-            num_tokens=self.num_tokens,
-            eos_token_id=int(self.ledger["eos_token_id"]),
-        )
+        eos, read = int(self.ledger["eos_token_id"]), self._store.span
+        return find_copies(token_id_lists, read=read, num_tokens=self.num_tokens, eos_token_id=eos)
 
     def held_out_excerpts(self, *, length: int) -> list[list[int]]:
         """Excerpts of the validation split, evenly spread, 4,096 tokens in all at most.

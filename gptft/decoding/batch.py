@@ -140,24 +140,18 @@ def generation_config(settings: Settings, special: SpecialTokens) -> GenerationC
         ConfigError: transformers refuses them.
     """
     values: dict[str, Any] = {
-        "max_new_tokens": settings["max_new_tokens"],
+        **settings.named("max_new_tokens", "num_beams", "max_time"),
         "num_return_sequences": settings.num_drawn,
-        "num_beams": settings["num_beams"],
         "do_sample": settings.do_sample,
+        "eos_token_id": list(special.eos) or None,
+        "pad_token_id": special.pad,
+        "bos_token_id": special.start,
         **settings.row.generation(settings),
     }
-    if settings.is_on("max_time"):
-        values["max_time"] = settings["max_time"]
     if values["do_sample"]:
         values["top_k"] = 0  # unset it would be 50
     try:
-        config = GenerationConfig(
-            **values,
-            eos_token_id=list(special.eos) or None,
-            pad_token_id=special.pad,
-            bos_token_id=special.start,
-            use_cache=True,
-        )
+        config = GenerationConfig(**values, use_cache=True)
         config.validate(strict=True)
     except ValueError as error:
         raise ConfigError(f"transformers refuses these settings: {error}") from None

@@ -85,12 +85,8 @@ def self_consistency(texts: Sequence[str], *, answer_pattern: str | None, num_re
     counts = dict(Counter(voters).most_common())  # stable: of equals the one that came first
     rank = {answer: place for place, answer in enumerate(counts)}
     order = sorted(range(len(texts)), key=lambda i: rank.get(answers[i], len(rank)))
-    return Vote(
-        indices=tuple(order[:num_return]),
-        answer=next(iter(counts), ""),
-        counts=MappingProxyType(counts),
-        whole_texts=whole_texts,
-    )
+    answer = next(iter(counts), "")
+    return Vote(tuple(order[:num_return]), answer, MappingProxyType(counts), whole_texts)
 
 
 def minimum_bayes_risk(texts: Sequence[str], *, num_return: int) -> list[int]:

@@ -308,30 +308,22 @@ def _generated(
     end = next((i for i, token in enumerate(ids) if token in loaded.special.eos), None)
     new_ids = ids[:end]
     text = read(new_ids)
+    stopped: Literal["eos", "length", "stop_string"] = "length" if end is None else "eos"
     cut = cut_at(text, stops := settings["stop_strings"])
     if len(cut) < len(text):  # other texts of the batch were longer
         starts = (new_ids[:length] for length in range(len(new_ids) + 1))
         new_ids = next(one for one in starts if any(stop in read(one) for stop in stops))
-    stopped: Literal["eos", "length", "stop_string"] = "length" if end is None else "eos"
-    return Generated(
-        prompt=prompt,
-        continuation=cut,
-        prompt_ids=tuple(prompt_ids),
-        new_ids=tuple(new_ids),
-        stopped="stop_string" if len(cut) < len(text) else stopped,
-        settings=settings,
-    )
+        stopped = "stop_string"
+    return Generated(prompt, cut, tuple(prompt_ids), tuple(new_ids), stopped, settings)
 
 
 def _pick(loaded: LoadedModel, drawn: list[Generated], settings: Settings) -> list[Generated]:
     """The texts to return of those drawn for a prompt."""
     number, texts = settings["num_return_sequences"], [text.continuation for text in drawn]
     if settings.row.pick == "best_of_n":
-        sums = sequence_logprobs(
-            loaded.model,
-            [[*text.prompt_ids, *text.new_ids] for text in drawn],
-            starts=[len(text.prompt_ids) for text in drawn],
-        )
+        ids = [[*text.prompt_ids, *text.new_ids] for text in drawn]
+        starts = [len(text.prompt_ids) for text in drawn]
+        sums = sequence_logprobs(loaded.model, ids, starts=starts)
         means = [s / max(text.num_new_tokens, 1) for s, text in zip(sums, drawn, strict=True)]
         chosen = candidates.best_of_n(means, num_return=number)
         return [replace(drawn[i], details={"mean_logprob": means[i]}) for i in chosen]

@@ -120,13 +120,9 @@ class SpeedMeter:
     def speed(self, texts: Sequence[Generated]) -> Speed:
         """How fast `texts`, all that was generated while the model was watched, were generated."""
         num_tokens = sum(map(_num_generated, texts))
-        return Speed(
-            num_tokens=num_tokens,
-            seconds=self._end - self._start,
-            seconds_to_first_token=max(self._first - self._start, 0.0),
-            model_calls=self.num_calls,
-            draft_acceptance=self._acceptance(texts, num_tokens),
-        )
+        to_first = max(self._first - self._start, 0.0)
+        acceptance = self._acceptance(texts, num_tokens)
+        return Speed(num_tokens, self._end - self._start, to_first, self.num_calls, acceptance)
 
     def _acceptance(self, texts: Sequence[Generated], num_tokens: int) -> float | None:
         """The share of drafted tokens that were kept.

@@ -195,6 +195,4 @@ _SPEED_NAMES = (
 
 def known_metrics(results: Sequence[StrategyResult]) -> list[Metric]:
     """The metrics that at least one result has."""
-    return [
-        metric for metric in METRICS if any(metric.of(result) is not None for result in results)
-    ]
+    return [one for one in METRICS if any(one.of(result) is not None for result in results)]
