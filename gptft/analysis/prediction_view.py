@@ -55,7 +55,8 @@ def _headline(prediction: "Prediction", number: int, *, width: int) -> str:
 def _about(prediction: "Prediction", step: "PredictedStep", *, number: int) -> Iterator[str]:
     """What there is to say of a step besides its tokens."""
     bits = step.entropy_bits
-    words = f"entropy {bits:.2f} bits, like {_evenly(bits)} equally likely tokens"
+    number_alike = f"{2**bits:,.1f}" if bits < 6 else f"{2**bits:,.0f}"
+    words = f"entropy {bits:.2f} bits, like {number_alike} equally likely tokens"
     if step.other_entropy_bits is not None:
         words += f"; {_tail(str(prediction.other_model))}: {step.other_entropy_bits:.2f} bits"
     yield words
@@ -69,10 +70,6 @@ def _about(prediction: "Prediction", step: "PredictedStep", *, number: int) -> I
                 f"{name} keeps {kept.num_after:,} of {kept.num_before:,} tokens, "
                 f"{probability(kept.probability)} of the probability"
             )
-
-
-def _evenly(bits: float) -> str:
-    return f"{2**bits:,.1f}" if bits < 6 else f"{2**bits:,.0f}"
 
 
 def _exact_table(step: "PredictedStep", *, other_model: str | None) -> Table:

@@ -200,14 +200,11 @@ class TrainingText:
         ids = self._store.span(start, stop - start).tolist()
         at = place - start
         before, span, after = ids[:at], ids[at : at + length], ids[at + length :]
-        begins = start == 0
-        if eos in before:
-            before = before[len(before) - before[::-1].index(eos) :]
-            begins = True
+        at_start = start == 0 or eos in before
+        before = before[len(before) - before[::-1].index(eos) :] if eos in before else before
         after = after[: after.index(eos)] if eos in after else after
-        raws = TokenBytes.of(self.tokenizer.backend).of_ids(
-            [*before, *span, *after], at_start=begins
-        )
+        token_bytes = TokenBytes.of(self.tokenizer.backend)
+        raws = token_bytes.of_ids([*before, *span, *after], at_start=at_start)
         text = b"".join(raws).decode("utf-8", errors="ignore")
         head = b"".join(raws[: len(before)]).decode("utf-8", errors="ignore")
         tail = text[len(head) :]

@@ -11,6 +11,7 @@ import torch
 from transformers import PreTrainedModel
 
 from gptft.decoding.cached_model import CachedModel
+from gptft.decoding.special_tokens import num_embeddings
 from gptft.errors import ConfigError, ModelError
 from gptft.models.load import context_of
 
@@ -54,8 +55,7 @@ class AuxiliaryLogits:
                 "pad on the left."
             )
         self._longest = int(self._prompt_mask.sum(dim=1).max())
-        highest = int(self._prompt_ids.max())
-        num_ids = int(model.get_input_embeddings().num_embeddings)  # type: ignore[arg-type]
+        highest, num_ids = int(self._prompt_ids.max()), num_embeddings(model)
         if highest >= num_ids:
             raise ModelError(
                 f"{name}: its prompt holds id {highest:,}, and it has {num_ids:,} embeddings. Use "

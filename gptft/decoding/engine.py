@@ -4,6 +4,7 @@ Every field of transformers' GenerationConfig is set by the settings; of a model
 generation_config.json only the special tokens count.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -148,12 +149,15 @@ def generate(
     given = encode_chat(loaded, prompts) if chat else encode_all(loaded, prompts, settings)
     check_ids(loaded.model, given)
     encoded = [heal(loaded, ids) for ids in given] if settings["token_healing"] else given
-    slides = [window and _is_too_long(loaded.model, ids, settings) for ids in encoded]
+    # The last new token needs no position.
+    room = (context_of(loaded.model) or math.inf) - settings["max_new_tokens"] + 1
+    slides = [window and len(ids) > room for ids in encoded]
     if not window:
-        check_context(
-            loaded.model, encoded, prompts=prompts, max_new_tokens=settings["max_new_tokens"]
-        )
-    streamer = _streamer(loaded, prompts, settings, slides=any(slides), on_text=on_text)
+        num_new = settings["max_new_tokens"]
+        check_context(loaded.model, encoded, prompts=prompts, max_new_tokens=num_new)
+    streamer = None
+    if on_text is not None:
+        streamer = _streamer(loaded, prompts, settings, on_text, slides=any(slides))
     texts: list[list[Generated]] = [[] for _ in prompts]
     for batch in _batches([len(ids) for ids in encoded], settings, slides=slides):
         chosen = [encoded[i] for i in batch]
@@ -177,12 +181,10 @@ def _streamer(
     loaded: LoadedModel,
     prompts: Sequence[str],
     settings: Settings,
+    on_text: Callable[[str], None],
     *,
     slides: bool,
-    on_text: Callable[[str], None] | None,
-) -> TextStreamer | None:
-    if on_text is None:
-        return None
+) -> TextStreamer:
     reason = why_not_streamed(settings, num_prompts=len(prompts))
     if slides:
         reason = "a window slides over it"
@@ -260,11 +262,6 @@ def encode_all(loaded: LoadedModel, prompts: Sequence[str], settings: Settings) 
         head = encode_prompt(tokenizer, context)
         return [[*head, *encode_bare(tokenizer, prompt)] for prompt in prompts]
     return [encode_prompt(tokenizer, prompt) or loaded.special.first() for prompt in prompts]
-
-
-def _is_too_long(model: PreTrainedModel, ids: Sequence[int], settings: Settings) -> bool:
-    context = context_of(model)
-    return context is not None and len(ids) + settings["max_new_tokens"] - 1 > context
 
 
 def _batches(

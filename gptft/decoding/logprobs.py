@@ -8,6 +8,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
 from gptft.decoding.cached_model import CachedModel
+from gptft.decoding.special_tokens import num_embeddings
 from gptft.errors import ModelError
 from gptft.models.load import context_of
 
@@ -138,8 +139,7 @@ def chunked_logits(
         the number of an input, and float32 logits of shape (B, t, V) from that input on.
     """
     num_rows, num_inputs = inputs.shape
-    vocab = int(model.get_input_embeddings().num_embeddings)  # type: ignore[arg-type]
-    at_once = max(_LOGITS_AT_ONCE // (vocab * num_rows), 1)
+    at_once = max(_LOGITS_AT_ONCE // (num_embeddings(model) * num_rows), 1)
     for begin, end, new in _windows(num_inputs, context=context_of(model), first=first):
         cached = CachedModel.of(model)
         for at in range(begin, end, at_once):

@@ -46,7 +46,7 @@ class SpecialTokens:
 
 def special_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> SpecialTokens:
     """The special ids of a model and its tokenizer; ids the model has no embedding for are not."""
-    num_ids = _num_ids(model)
+    num_ids = num_embeddings(model)
     own = model.generation_config
 
     def known(*candidates: Any) -> list[int]:
@@ -65,7 +65,7 @@ def check_ids(model: PreTrainedModel, encoded: Sequence[Sequence[int]]) -> None:
     Raises:
         ModelError: there are some.
     """
-    highest, num_ids = max((i for ids in encoded for i in ids), default=0), _num_ids(model)
+    highest, num_ids = max((i for ids in encoded for i in ids), default=0), num_embeddings(model)
     if highest >= num_ids:
         raise ModelError(
             f"The tokenizer gives id {highest:,}, and the model has {num_ids:,} embeddings. "
@@ -105,5 +105,6 @@ def check_context(
         raise ConfigError(*problems)
 
 
-def _num_ids(model: PreTrainedModel) -> int:
+def num_embeddings(model: PreTrainedModel) -> int:
+    """How many ids a model knows: V of its logits, maybe more than its tokenizer has."""
     return int(model.get_input_embeddings().num_embeddings)  # type: ignore[arg-type]
