@@ -149,15 +149,12 @@ def generate(
     given = encode_chat(loaded, prompts) if chat else encode_all(loaded, prompts, settings)
     check_ids(loaded.model, given)
     encoded = [heal(loaded, ids) for ids in given] if settings["token_healing"] else given
-    # The last new token needs no position.
-    room = (context_of(loaded.model) or math.inf) - settings["max_new_tokens"] + 1
+    num_new = settings["max_new_tokens"]
+    room = (context_of(loaded.model) or math.inf) - num_new + 1  # the last new token needs none
     slides = [window and len(ids) > room for ids in encoded]
     if not window:
-        num_new = settings["max_new_tokens"]
         check_context(loaded.model, encoded, prompts=prompts, max_new_tokens=num_new)
-    streamer = None
-    if on_text is not None:
-        streamer = _streamer(loaded, prompts, settings, on_text, slides=any(slides))
+    streamer = _streamer(loaded, prompts, settings, slides=any(slides), on_text=on_text)
     texts: list[list[Generated]] = [[] for _ in prompts]
     for batch in _batches([len(ids) for ids in encoded], settings, slides=slides):
         chosen = [encoded[i] for i in batch]
@@ -181,10 +178,12 @@ def _streamer(
     loaded: LoadedModel,
     prompts: Sequence[str],
     settings: Settings,
-    on_text: Callable[[str], None],
     *,
     slides: bool,
-) -> TextStreamer:
+    on_text: Callable[[str], None] | None,
+) -> TextStreamer | None:
+    if on_text is None:
+        return None
     reason = why_not_streamed(settings, num_prompts=len(prompts))
     if slides:
         reason = "a window slides over it"
