@@ -43,11 +43,13 @@ class WordSample:
 
     Attributes:
         num_characters: characters of the stretches.
-        found: how often each word occurs, and how many tokens it cost, all times taken together.
+        counts: how often each word occurs.
+        tokens: how many tokens each word cost, all times taken together.
     """
 
     num_characters: int = 0
-    found: dict[str, tuple[int, int]] = field(default_factory=dict)
+    counts: Counter[str] = field(default_factory=Counter)
+    tokens: Counter[str] = field(default_factory=Counter)
 
     @classmethod
     def of(
@@ -68,7 +70,8 @@ class WordSample:
             words = [match.span() for match in _WORD.finditer(stretch)]
             costs = _costs(np.array(words).reshape(-1, 2), encoding.offsets)
             for (begin, end), cost in zip(words, costs.tolist(), strict=True):
-                sample._put(stretch[begin:end], 1, cost)
+                sample.counts[stretch[begin:end]] += 1
+                sample.tokens[stretch[begin:end]] += cost
         return sample
 
     def add(self, other: "WordSample") -> None:
@@ -76,26 +79,22 @@ class WordSample:
         if self.num_characters >= _MOST_CHARACTERS:
             return
         self.num_characters += other.num_characters
-        for word, (count, tokens) in other.found.items():
-            self._put(word, count, tokens)
+        self.counts.update(other.counts)
+        self.tokens.update(other.tokens)
 
     @property
     def num_words(self) -> int:
         """Distinct words."""
-        return len(self.found)
+        return len(self.counts)
 
     def worst(self, at_most: int) -> tuple[SampledWord, ...]:
         """The most frequent of those that are split most: of one distinct word in twenty."""
-        words = [SampledWord(w, count, tokens / count) for w, (count, tokens) in self.found.items()]
+        words = [SampledWord(w, count, self.tokens[w] / count) for w, count in self.counts.items()]
         words.sort(key=lambda word: (-word.tokens_per_word, -word.count, word.text))
         worst = words[: max(len(words) // _WORST_SHARE, at_most)]
         split = [word for word in worst if word.tokens_per_word > 1]
         split.sort(key=lambda word: (-word.count, -word.tokens_per_word, word.text))
         return tuple(split[:at_most])
-
-    def _put(self, word: str, count: int, tokens: int) -> None:
-        before, tokens_before = self.found.get(word, (0, 0))
-        self.found[word] = before + count, tokens_before + tokens
 
 
 def _stretches(texts: Sequence[str], *, start: int, every: int) -> Iterator[str]:

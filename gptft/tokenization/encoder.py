@@ -9,7 +9,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
-from itertools import accumulate
+from itertools import accumulate, chain
 from threading import Lock
 from typing import Any, Protocol, TypeVar
 
@@ -86,12 +86,8 @@ class TokenizersEngine:
         """The ids of all texts in one array, and how many each has."""
         encodings = self._backend.encode_batch_fast(list(texts), add_special_tokens=False)
         lengths = np.array([len(encoding) for encoding in encodings], dtype=np.int64)
-        ids = np.empty(int(lengths.sum()), dtype=self._dtype)
-        start = 0
-        for encoding, length in zip(encodings, lengths.tolist(), strict=True):
-            ids[start : start + length] = encoding.ids
-            start += length
-        return ids, lengths
+        ids = chain.from_iterable(encoding.ids for encoding in encodings)
+        return np.fromiter(ids, self._dtype, count=int(lengths.sum())), lengths
 
     def probe(self, text: str) -> TokenIds:
         """The ids of one short text."""
