@@ -150,7 +150,7 @@ def generate(
     check_ids(loaded.model, given)
     encoded = [heal(loaded, ids) for ids in given] if settings["token_healing"] else given
     num_new = settings["max_new_tokens"]
-    room = (context_of(loaded.model) or math.inf) - num_new + 1  # the last new token needs none
+    room = (context_of(loaded.model) or math.inf) - num_new + 1  # the last one needs no position
     slides = [window and len(ids) > room for ids in encoded]
     if not window:
         check_context(loaded.model, encoded, prompts=prompts, max_new_tokens=num_new)
