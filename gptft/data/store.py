@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gptft import files
+import gptft.files as files
 from gptft.data.packing import pack_stream
 from gptft.errors import DataError
 from gptft.tokenization.token_ids import TokenIds

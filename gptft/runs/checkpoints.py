@@ -12,7 +12,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from gptft import files
+import gptft.files as files
 
 MANIFEST = "MANIFEST.json"
 STAGING = ".staging"
