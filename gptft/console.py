@@ -42,9 +42,10 @@ def _console(*, stderr: bool) -> Console:
     )
 
 
-def result(renderable: RenderableType) -> None:
-    """Print one result to stdout; a plain string is printed as it is, without markup."""
-    _print(stdout(), renderable)
+def result(*renderables: RenderableType) -> None:
+    """Print results to stdout; a plain string is printed as it is, without markup."""
+    for renderable in renderables:
+        _print(stdout(), renderable)
 
 
 def notice(message: RenderableType) -> None:

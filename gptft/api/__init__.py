@@ -31,32 +31,12 @@ if TYPE_CHECKING:
     from gptft.tokenization.training import train_on_corpus as train_tokenizer
 
 __all__ = [
-    "audit_tokenizer",
-    "check_config",
-    "compare",
-    "config_schema",
-    "count_tokens",
-    "default_config",
-    "extend_tokenizer",
-    "generate",
-    "generation_config",
-    "list_runs",
-    "load_config",
-    "load_tokenizer",
-    "novelty",
-    "predict",
-    "prepare",
-    "prepare_shard",
-    "read_config",
-    "score",
-    "search_vocabulary",
-    "summarize_vocabulary",
-    "tokenize",
-    "trace_merges",
-    "train",
-    "train_tokenizer",
-    "verify_runs",
-]
+    "audit_tokenizer", "check_config", "compare", "config_schema", "count_tokens",
+    "default_config", "extend_tokenizer", "generate", "generation_config", "list_runs",
+    "load_config", "load_tokenizer", "novelty", "predict", "prepare", "prepare_shard",
+    "read_config", "score", "search_vocabulary", "summarize_vocabulary", "tokenize",
+    "trace_merges", "train", "train_tokenizer", "verify_runs",
+]  # fmt: skip
 
 # Where each function is, under which name if it is another there.
 _HOMES = {

@@ -47,6 +47,18 @@ class CheckResult:
     texts: FoundTexts
     documents: DocumentCounts | None
 
+    def found(self) -> str:
+        """How much there is to train and to validate on, in a sentence."""
+        num_train, documents = self.texts.num_train, self.documents
+        share = self.plan.data.validation
+        if not isinstance(share, float):
+            num_held_out = len(self.texts.texts) - num_train
+            return f"Files to train on: {num_train:,}, to validate on: {num_held_out:,}."
+        if documents is None:
+            return f"Files to train on: {num_train:,}, of whose documents {share:.0%} are held out."
+        train, held_out = documents.train, documents.validation
+        return f"Documents to train on: {train:,}, to validate on: {held_out:,}."
+
 
 def check_config(path: Path, *, overrides: Sequence[str] = ()) -> CheckResult:
     """Check all that `gptft train` needs of a config, without torch.

@@ -9,10 +9,7 @@ from gptft.errors import ConfigError
 
 
 def novelty(
-    run: Path,
-    files: Sequence[str] = (),
-    *,
-    notify: Callable[[str], None] = lambda sentence: None,
+    run: Path, files: Sequence[str] = (), *, notify: Callable[[str], None] = lambda sentence: None
 ) -> Memorization:
     """How much of what a run's model wrote is copied from its training text, and from where.
 

@@ -5,6 +5,7 @@ from importlib import import_module
 from typing import Annotated, Any
 
 import typer
+from typer import Option
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command, get_group
 
@@ -85,8 +86,7 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def _gptft(
     version: Annotated[
-        bool,
-        typer.Option("--version", callback=_print_version, is_eager=True, help="Print and exit."),
+        bool, Option("--version", callback=_print_version, is_eager=True, help="Print and exit.")
     ] = False,
 ) -> None:
     """Fine-tune a GPT on your own text and see what it learned."""

@@ -2,7 +2,9 @@
 
 import typer
 
-from gptft.cli.options import AsJson, ConfigFile, Overrides, read_config
+from gptft import api
+from gptft.cli.options import AsJson, ConfigFile, Overrides
+from gptft.console import result, result_json
 
 app = typer.Typer(no_args_is_help=True, help="Check a config, or show what it resolves to.")
 
@@ -13,28 +15,16 @@ def check(config_file: ConfigFile, overrides: Overrides = []) -> None:
 
     All problems are named at once.
     """
-    from gptft import api
-    from gptft.console import result
-
     checked = api.check_config(config_file, overrides=overrides)
-    num_train, documents = checked.texts.num_train, checked.documents
-    num_held_out = len(checked.texts.texts) - num_train
-    found = f"Files to train on: {num_train:,}, to validate on: {num_held_out:,}."
-    if isinstance(share := checked.plan.data.validation, float):
-        found = f"Files to train on: {num_train:,}, of whose documents {share:.0%} are held out."
-        if documents is not None:
-            train, held_out = documents.train, documents.validation
-            found = f"Documents to train on: {train:,}, to validate on: {held_out:,}."
-    result(f"{config_file}: every setting is right. {found}")
+    result(f"{config_file}: every setting is right. {checked.found()}")
 
 
 @app.command()
 def show(config_file: ConfigFile, overrides: Overrides = [], as_json: AsJson = False) -> None:
     """Print CONFIG as it is in force, defaults and --set included."""
     from gptft.config.source import dump_yaml
-    from gptft.console import result, result_json
 
-    values = read_config(config_file, overrides).resolved()
+    values = api.read_config(config_file, overrides=overrides).checked().resolved()
     if as_json:
         result_json(values)
     else:
@@ -44,7 +34,4 @@ def show(config_file: ConfigFile, overrides: Overrides = [], as_json: AsJson = F
 @app.command()
 def schema() -> None:
     """Print the JSON Schema of a config, for an editor to complete and check with."""
-    from gptft import api
-    from gptft.console import result_json
-
     result_json(api.config_schema())

@@ -3,16 +3,18 @@
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
+from gptft import api
 from gptft.cli.options import AsJson, print_result
+from gptft.console import notice
 
 
 def novelty(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    run: Annotated[Path, Argument(metavar="RUN", help="A run folder.")],
     files: Annotated[
         list[str],
-        typer.Option(
+        Option(
             "--file",
             "-f",
             metavar="FILE",
@@ -28,9 +30,7 @@ def novelty(
     share of its runs of 4, 8 and 16 tokens that are there. Short runs occur in any text: compare
     with what held-out text shares with the training text, if the run has some (data.validation).
     """
-    from gptft import api
     from gptft.analysis.memorization_view import memorization_view, what_it_means
-    from gptft.console import notice
 
     measured = api.novelty(run, files, notify=notice)
     print_result(measured, memorization_view, as_json=as_json)

@@ -6,41 +6,44 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
-import typer
+from typer import Argument, Option
+
+from gptft.console import is_first_process, result, result_json, stderr
+from gptft.errors import ConfigError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.progress import TaskID
 
-    from gptft.config.sections import Config
     from gptft.documents.scan import Progress
 
 ConfigFile = Annotated[
-    Path, typer.Argument(metavar="CONFIG", help="A YAML config, or a text file or folder.")
+    Path, Argument(metavar="CONFIG", help="A YAML config, or a text file or folder.")
 ]
 Overrides = Annotated[
-    list[str],
-    typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override a setting; repeatable."),
+    list[str], Option("--set", metavar="SECTION.KEY=VALUE", help="Override a setting; repeatable.")
 ]
 StrategyName = Annotated[
     str | None,
-    typer.Option(
+    Option(
         help="A strategy by name (gptft strategies lists them), or one of the config's own; "
         "without it the settings decide."
     ),
 ]
 GenerationFile = Annotated[
     Path | None,
-    typer.Option("--config", "-c", help="A YAML config: its generation, strategies, model.name."),
+    Option("--config", "-c", help="A YAML config: its generation, strategies, model.name."),
 ]
-Dtype = Annotated[
-    Literal["auto", "float32", "bfloat16", "float16"] | None,
-    typer.Option(help="Of the weights; auto is what the device is fast in."),
+MODEL = Argument(metavar="MODEL", help="A run folder, a model folder, a hub id, or pico.")
+DTYPE = Option(help="Of the weights; auto is what the device is fast in.")
+DtypeName = Literal["auto", "float32", "bfloat16", "float16"]
+Words = Annotated[
+    list[str], Argument(metavar="TEXT", help="Words, joined with a space.", show_default=False)
 ]
 UseCpu = Annotated[
-    bool, typer.Option("--cpu", help="Run on the CPU even if an accelerator is available.")
+    bool, Option("--cpu", help="Run on the CPU even if an accelerator is available.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+AsJson = Annotated[bool, Option("--json", help="Print the result as JSON.")]
 
 
 T = TypeVar("T")
@@ -48,19 +51,10 @@ T = TypeVar("T")
 
 def print_result(value: T, view: "Callable[[T], RenderableType]", *, as_json: bool) -> None:
     """Print a result as JSON, or as `view` draws it."""
-    from gptft.console import result, result_json
-
     if as_json:
         result_json(value)
     else:
         result(view(value))
-
-
-def read_config(path: Path, overrides: Sequence[str]) -> "Config":
-    """The config in a YAML file, or the default one for a text file or folder."""
-    from gptft import api
-
-    return api.read_config(path, overrides=overrides).checked()
 
 
 def text_argument(words: Sequence[str], file: Path | None, *, example: str) -> str:
@@ -75,7 +69,6 @@ def text_argument(words: Sequence[str], file: Path | None, *, example: str) -> s
         ConfigError: it is given twice, or not at all.
         DataError: it isn't text.
     """
-    from gptft.errors import ConfigError
     from gptft.text.encoding import read_stdin, read_text
 
     if words and file:
@@ -95,29 +88,17 @@ def text_argument(words: Sequence[str], file: Path | None, *, example: str) -> s
 @contextmanager
 def progress_bar() -> "Iterator[Progress | None]":
     """What shows bytes, MB/s and the time left on a terminal's stderr; None off a terminal."""
-    from gptft.console import is_first_process, stderr
-
     console = stderr()
     if not (console.is_terminal and is_first_process()):
         yield None
         return
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
+    from rich import progress
 
-    columns = (DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=None),
-        *columns,
-        console=console,
-        transient=True,
-    ) as bar:
+    columns = (
+        progress.TextColumn("{task.description}"), progress.BarColumn(bar_width=None),
+        progress.DownloadColumn(), progress.TransferSpeedColumn(), progress.TimeRemainingColumn(),
+    )  # fmt: skip
+    with progress.Progress(*columns, console=console, transient=True) as bar:
         tasks: dict[str, TaskID] = {}
 
         def show(stage: str, done: int, total: int) -> None:

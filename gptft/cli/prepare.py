@@ -2,43 +2,40 @@
 
 from typing import Annotated
 
-import typer
+from typer import Option
 
-from gptft.cli.options import AsJson, ConfigFile, Overrides, progress_bar, read_config
+from gptft import api
+from gptft.cli.options import AsJson, ConfigFile, Overrides, progress_bar
+from gptft.console import notice, result, result_json
+from gptft.errors import ConfigError
 
 
 def prepare(
     config_file: ConfigFile,
     overrides: Overrides = [],
     preview: Annotated[
-        int | None,
-        typer.Option("--preview", metavar="N", help="Show block N, decoded; -1 is the last."),
+        int | None, Option("--preview", metavar="N", help="Show block N, decoded; -1 is the last.")
     ] = None,
     shard: Annotated[
         str | None,
-        typer.Option("--shard", metavar="I/N", help="Encode the Ith of N shards of the corpus."),
+        Option("--shard", metavar="I/N", help="Encode the Ith of N shards of the corpus."),
     ] = None,
     merge: Annotated[
-        bool, typer.Option("--merge", help="Pack the blocks out of the shards that are there.")
+        bool, Option("--merge", help="Pack the blocks out of the shards that are there.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Read, tokenize and pack the texts of CONFIG, and print where every token went."""
-    from gptft import api
-    from gptft.console import notice, result, result_json
-    from gptft.errors import ConfigError
-
     if shard is not None and (merge or preview is not None):
         raise ConfigError("--shard goes with neither --merge nor --preview. Give it alone.")
-    config = read_config(config_file, overrides)
+    config = api.read_config(config_file, overrides=overrides).checked()
     if shard is not None:
         with progress_bar() as progress:
             encoded = api.prepare_shard(config, shard, progress=progress, notify=notice)
         if as_json:
             result_json(encoded)
             return
-        for sentence in encoded.sentences():
-            result(sentence)
+        result(*encoded.sentences())
         notice(f"When all are there: gptft prepare {config_file} --merge")
         return
     with progress_bar() as progress:
@@ -46,10 +43,8 @@ def prepare(
     if as_json:
         result_json(blocks)
         return
-    for sentence in blocks.prepared.sentences():
-        result(sentence)
+    result(*blocks.prepared.sentences())
     if blocks.preview is not None:
         from gptft.data.preview_view import preview_view
 
-        result("")
-        result(preview_view(blocks.preview))
+        result("", preview_view(blocks.preview))

@@ -5,9 +5,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer import Argument
 from typer.core import TyperGroup
 
+from gptft import api
 from gptft.cli.options import AsJson
+from gptft.console import notice, result, result_json
 from gptft.terminal.draw import Drawn, Table
 from gptft.terminal.text import escaped
 from gptft.terminal.words import count
@@ -48,18 +51,15 @@ app = typer.Typer(
 
 @app.command(name="list")
 def list_(
-    folder: Annotated[
-        Path, typer.Argument(metavar="DIR", help="A folder of runs, or one run.")
-    ] = Path("runs"),
+    folder: Annotated[Path, Argument(metavar="DIR", help="A folder of runs, or one run.")] = Path(
+        "runs"
+    ),
     as_json: AsJson = False,
 ) -> None:
     """List the runs below DIR, newest first; `gptft runs DIR` does the same.
 
     A run is running, done, stopped, failed, or damaged as far as its files' sizes tell.
     """
-    from gptft import api
-    from gptft.console import notice, result, result_json
-
     listing = api.list_runs(folder)
     if as_json:
         result_json(listing)
@@ -74,13 +74,10 @@ def list_(
 
 @app.command()
 def verify(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Runs, or folders of runs.")],
+    runs: Annotated[list[Path], Argument(metavar="RUN", help="Runs, or folders of runs.")],
     as_json: AsJson = False,
 ) -> None:
     """Read every byte of every checkpoint of RUN; exit 1 if any file isn't what was written."""
-    from gptft import api
-    from gptft.console import notice, result, result_json
-
     looked_at: list[Verified] = []
     for verified in api.verify_runs(runs):
         looked_at.append(verified)

@@ -6,6 +6,7 @@ from copy import copy
 from typing import Annotated, Any, TypeVar, get_args
 
 import typer
+from typer import Option
 
 from gptft.config.settings import Setting
 from gptft.decoding.strategies import SETTINGS
@@ -56,7 +57,7 @@ def _show_all(context: typer.Context, wanted: bool | None) -> None:
 
 _HelpAll = Annotated[
     bool | None,
-    typer.Option(
+    Option(
         "--help-all",
         help="Show every option, those of rare settings too, and exit.",
         is_eager=True,
@@ -98,11 +99,8 @@ def _option(row: Setting) -> inspect.Parameter:
     bounds = f" ({row.range})" if row.range else ""
     many = row.kind.name in ("texts", "words", "ints")
     help_text = f"{row.description.removesuffix('.')}{bounds}{'; repeatable' * many}."
-    option = typer.Option(
-        *names,
-        help=help_text,
-        rich_help_panel=_PANELS[row.group],
-        hidden=row.name not in _EVERYDAY,
+    option = Option(
+        *names, help=help_text, rich_help_panel=_PANELS[row.group], hidden=row.name not in _EVERYDAY
     )
     return inspect.Parameter(
         row.name,

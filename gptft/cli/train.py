@@ -3,14 +3,11 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Option
 
-from gptft.cli.options import (
-    AsJson,
-    ConfigFile,
-    Overrides,
-    progress_bar,
-)
+from gptft import api
+from gptft.cli.options import AsJson, ConfigFile, Overrides, progress_bar
+from gptft.console import notice, result, result_json
 from gptft.terminal.draw import Table
 from gptft.terminal.words import count
 
@@ -22,39 +19,30 @@ def train(
     config_file: ConfigFile,
     overrides: Overrides = [],
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace an earlier run in the same folder.")
+        bool, Option("--overwrite", help="Replace an earlier run in the same folder.")
     ] = False,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Resume from the newest intact checkpoint, if any.")
+        bool, Option("--resume", help="Resume from the newest intact checkpoint, if any.")
     ] = False,
     allow_change: Annotated[
         list[str],
-        typer.Option(
-            "--allow-change",
-            metavar="FIELD",
-            help="With --resume: allow this setting to have changed; repeatable.",
+        Option(
+            metavar="FIELD", help="With --resume: allow this setting to have changed; repeatable."
         ),
     ] = [],
     extend: Annotated[
-        bool, typer.Option("--extend", help="With --resume: train further than was planned.")
+        bool, Option("--extend", help="With --resume: train further than was planned.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Fine-tune a model on the texts of CONFIG, or train a new one."""
-    from gptft import api
     from gptft.api.training import CompleteRun
-    from gptft.console import notice, result, result_json
 
+    file = api.read_config(config_file, overrides=overrides)
     outcome = api.train(
-        api.read_config(config_file, overrides=overrides),
-        run_dir=Path("runs") / config_file.resolve().stem,
-        overwrite=overwrite,
-        resume=resume,
-        allow_change=tuple(allow_change),
-        extend=extend,
-        progress=progress_bar,
-        notify=notice,
-    )
+        file, run_dir=Path("runs") / config_file.resolve().stem, overwrite=overwrite, resume=resume,
+        allow_change=tuple(allow_change), extend=extend, progress=progress_bar, notify=notice,
+    )  # fmt: skip
     if as_json:
         result_json(outcome)
     elif isinstance(outcome, CompleteRun):
@@ -65,26 +53,26 @@ def train(
 
 
 def _print_result(outcome: "TrainResult") -> None:
-    from gptft.console import notice, result
-
     measured = {"training text": outcome.train, "held out": outcome.validation}
     rows = [
         (
             name,
-            f"{figures.loss_before:.3f}",
-            f"{figures.loss_after:.3f}",
-            f"{figures.perplexity_before:,.2f}",
-            f"{figures.perplexity_after:,.2f}",
+            f"{one.loss_before:.3f}",
+            f"{one.loss_after:.3f}",
+            f"{one.perplexity_before:,.2f}",
+            f"{one.perplexity_after:,.2f}",
         )
-        for name, figures in measured.items()
-        if figures is not None
+        for name, one in measured.items()
+        if one is not None
     ]
     heads = ("", "loss before", "after", "perplexity before", "after")
     result(Table(rows, "lrrrr", heads=heads))
     for sample in outcome.samples:
-        result(f"prompt: {sample.prompt}")
-        result(f"--- before:\n{sample.prompt}{sample.before}")
-        result(f"--- after:\n{sample.prompt}{sample.after}\n")
+        result(
+            f"prompt: {sample.prompt}",
+            f"--- before:\n{sample.prompt}{sample.before}",
+            f"--- after:\n{sample.prompt}{sample.after}\n",
+        )
     notice(
         f"{count(outcome.steps, 'step')}, {count(outcome.num_tokens, 'token')} in "
         f"{outcome.seconds:.1f} s. Report: {outcome.run_dir / 'report.html'}. "

@@ -122,10 +122,7 @@ def _read_file(
 
 
 def default_config(
-    *,
-    overrides: Sequence[str] = (),
-    text: Path | None = None,
-    generation: Mapping[str, Setting],
+    *, overrides: Sequence[str] = (), text: Path | None = None, generation: Mapping[str, Setting]
 ) -> Config:
     """The config of someone who wrote none.
 

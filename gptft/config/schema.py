@@ -8,14 +8,9 @@ from gptft.config.settings import Setting, settings_schema
 from gptft.config.training_fields import OWN_FIELDS, all_fields
 
 _JSON_TYPES = {
-    "bool": "boolean",
-    "int": "integer",
-    "float": "number",
-    "str": "string",
-    "list": "array",
-    "dict": "object",
-    "null": "null",
-}
+    "bool": "boolean", "int": "integer", "float": "number", "str": "string", "list": "array",
+    "dict": "object", "null": "null",
+}  # fmt: skip
 
 
 def config_schema(generation: Mapping[str, Setting]) -> dict[str, Any]:

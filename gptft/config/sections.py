@@ -24,6 +24,13 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
+def _setting(default: Any, description: str) -> Any:
+    """A field with a default; a list or a mapping is copied for each section."""
+    if isinstance(default, list | dict):
+        return Field(default_factory=default.copy, description=description)
+    return Field(default, description=description)
+
+
 def _as_list(value: Any) -> Any:
     """A single string stands for a list of one."""
     return [value] if isinstance(value, str) else value
@@ -96,6 +103,7 @@ def _regular_expression(value: str) -> str:
     return value
 
 
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 Name = Annotated[str, Field(min_length=1)]
 Texts = Annotated[list[Name], BeforeValidator(_as_list), Field(min_length=1)]
 Fraction = Annotated[float, BeforeValidator(_as_float), Field(gt=0.0, lt=1.0)]
@@ -110,9 +118,8 @@ class AveragedModel(Section):
     name: Name = Field(
         description="pico, a model folder, a run folder, a hub id, or a glob of folders."
     )
-    weight: Weight = Field(
-        default=1.0,
-        description="How much each of them counts beside model.name, which counts as 1.",
+    weight: Weight = _setting(
+        1.0, "How much each of them counts beside model.name, which counts as 1."
     )
 
     _short = model_serializer(mode="wrap")(_bare_with_weight_1)
@@ -128,34 +135,24 @@ AveragedModels = Annotated[
 class ModelConfig(Section):
     """The base model: one to start from, or the sizes of a new one."""
 
-    name: str = Field(
-        default="pico",
-        min_length=1,
-        description="pico (bundled), a model folder, a run folder, or a hub id.",
+    name: Name = _setting("pico", "pico (bundled), a model folder, a run folder, or a hub id.")
+    revision: str | None = _setting(None, "A branch, tag or commit of a model on the hub.")
+    from_scratch: dict[str, Any] | None = _setting(
+        None, "A new model: model_type (gpt2, llama, ...) and any field of its config class."
     )
-    revision: str | None = Field(
-        default=None, description="A branch, tag or commit of a model on the hub."
+    config_overrides: dict[str, Any] = _setting(
+        {}, "Fields of the loaded model's config to change, resid_pdrop: 0.0 for one."
     )
-    from_scratch: dict[str, Any] | None = Field(
-        default=None,
-        description="A new model: model_type (gpt2, llama, ...) and any field of its config class.",
-    )
-    config_overrides: dict[str, Any] = Field(
-        default_factory=dict,
-        description="Fields of the loaded model's config to change, resid_pdrop: 0.0 for one.",
-    )
-    average_with: AveragedModels = Field(
-        default_factory=list,
-        description="Models of the same shape, or globs of their folders (runs/my/checkpoints/*), "
+    average_with: AveragedModels = _setting(
+        [],
+        "Models of the same shape, or globs of their folders (runs/my/checkpoints/*), "
         "each perhaps with a weight: training begins at the mean of all weights.",
     )
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        default="auto",
-        description="What weights are held in; auto is what the device computes well in.",
+    dtype: Dtype = _setting(
+        "auto", "What weights are held in; auto is what the device computes well in."
     )
-    save_dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        default="auto",
-        description="What the trained model is written in; auto is what it was trained in.",
+    save_dtype: Dtype = _setting(
+        "auto", "What the trained model is written in; auto is what it was trained in."
     )
 
     @model_validator(mode="after")
@@ -178,20 +175,14 @@ class TokenizerTrainConfig(Section):
     vocab_size: Annotated[int, Field(ge=257)] = Field(
         description="Ids in all: 256 bytes, one EOS, and the merges."
     )
-    min_frequency: Positive = Field(
-        default=2, description="A pair of tokens seen fewer times is not merged."
-    )
+    min_frequency: Positive = _setting(2, "A pair of tokens seen fewer times is not merged.")
 
 
 class TokenizerConfig(Section):
     """The tokenizer, where it isn't the base model's own."""
 
-    name: str | None = Field(
-        default=None, description="A model whose tokenizer a model.from_scratch is to use."
-    )
-    train: TokenizerTrainConfig | None = Field(
-        default=None, description="Train one for a model.from_scratch."
-    )
+    name: str | None = _setting(None, "A model whose tokenizer a model.from_scratch is to use.")
+    train: TokenizerTrainConfig | None = _setting(None, "Train one for a model.from_scratch.")
 
     @model_validator(mode="after")
     def _one_origin(self) -> "TokenizerConfig":
@@ -206,9 +197,9 @@ class TextSource(Section):
     path: Name = Field(
         description="A file, a folder, a glob, or hub:NAME[:config][:split] for a dataset."
     )
-    weight: Weight = Field(
-        default=1.0,
-        description="How often its training documents stand in the blocks: 2 for twice, 0.5 for "
+    weight: Weight = _setting(
+        1.0,
+        "How often its training documents stand in the blocks: 2 for twice, 0.5 for "
         "half of them, drawn by data.seed.",
     )
 
@@ -230,62 +221,53 @@ class DataConfig(Section):
         description="A text file, a folder, a glob, hub:NAME, or a list of them, each perhaps with "
         "a weight."
     )
-    validation: Annotated[Fraction | Texts | None, Field(union_mode="left_to_right")] = Field(
-        default=None,
-        description="Held out: a share of the documents (0.1), or files of their own.",
+    validation: Annotated[Fraction | Texts | None, Field(union_mode="left_to_right")] = _setting(
+        None, "Held out: a share of the documents (0.1), or files of their own."
     )
-    exclude: Annotated[list[str], BeforeValidator(_as_list)] = Field(
-        default_factory=list, description="Globs of file names or paths to leave out."
+    exclude: Annotated[list[str], BeforeValidator(_as_list)] = _setting(
+        [], "Globs of file names or paths to leave out."
     )
-    encoding: Annotated[str, AfterValidator(_known_encoding)] = Field(
-        default="auto",
-        description="auto takes UTF-8, UTF-16 and what it can recognise, and says which; utf-8 "
+    encoding: Annotated[str, AfterValidator(_known_encoding)] = _setting(
+        "auto",
+        "auto takes UTF-8, UTF-16 and what it can recognise, and says which; utf-8 "
         "refuses anything else; a codec's name (windows-1251) reads every file as that.",
     )
-    line_ends: Literal["keep", "lf"] = Field(
-        default="keep", description="lf turns CR LF and CR into LF; keep leaves them."
+    line_ends: Literal["keep", "lf"] = _setting(
+        "keep", "lf turns CR LF and CR into LF; keep leaves them."
     )
-    text_field: Name = Field(
-        default="text",
-        description="The field or column of JSON, CSV and Parquet records that holds the text.",
+    text_field: Name = _setting(
+        "text", "The field or column of JSON, CSV and Parquet records that holds the text."
     )
-    template: Annotated[str, AfterValidator(_known_template)] | None = Field(
-        default=None,
-        description="Fields of a record put together, such as '{title}\\n{body}', instead of "
-        "text_field.",
+    template: Annotated[str, AfterValidator(_known_template)] | None = _setting(
+        None, "Fields of a record put together, such as '{title}\\n{body}', instead of text_field."
     )
-    streaming: bool = Field(
-        default=False, description="Read hub: datasets as a stream, without downloading them first."
+    streaming: bool = _setting(
+        False, "Read hub: datasets as a stream, without downloading them first."
     )
-    document_separator: str | None = Field(
-        default=None,
-        min_length=1,
-        description="The text between two documents of one file; without it a file is a document.",
+    document_separator: Name | None = _setting(
+        None, "The text between two documents of one file; without it a file is a document."
     )
-    document_heading: Annotated[str, AfterValidator(_regular_expression)] | None = Field(
-        default=None,
-        min_length=1,
-        description="A regular expression: in a text file, a line that it matches whole, below a "
+    document_heading: Annotated[Name, AfterValidator(_regular_expression)] | None = _setting(
+        None,
+        "A regular expression: in a text file, a line that it matches whole, below a "
         "blank line, begins a document, and stays in it.",
     )
-    block_size: Annotated[int, Field(ge=2)] | None = Field(
-        default=None,
-        description="Tokens a block; 1,024, or the model's context where that is shorter.",
+    block_size: Annotated[int, Field(ge=2)] | None = _setting(
+        None, "Tokens a block; 1,024, or the model's context where that is shorter."
     )
-    tail: Literal["keep", "drop"] = Field(
-        default="keep", description="The last, shorter block: trained on, or left out."
+    tail: Literal["keep", "drop"] = _setting(
+        "keep", "The last, shorter block: trained on, or left out."
     )
-    isolate_documents: bool = Field(
-        default=False,
-        description="Keep the documents of a block from seeing each other, where the model can.",
+    isolate_documents: bool = _setting(
+        False, "Keep the documents of a block from seeing each other, where the model can."
     )
-    shift_blocks: bool = Field(
-        default=True,
-        description="Cut the training text elsewhere in each epoch, so that it isn't learned by "
+    shift_blocks: bool = _setting(
+        True,
+        "Cut the training text elsewhere in each epoch, so that it isn't learned by "
         "its place in a block; the first epoch's blocks are those of the store.",
     )
-    seed: Annotated[int, Field(ge=0)] = Field(
-        default=42, description="Draws the documents of a validation share and of weights."
+    seed: Annotated[int, Field(ge=0)] = _setting(
+        42, "Draws the documents of a validation share and of weights."
     )
 
     @model_validator(mode="after")
@@ -307,12 +289,10 @@ class DataConfig(Section):
 class SamplesConfig(Section):
     """Prompts continued by the model before, during and after training."""
 
-    prompts: Annotated[list[str], BeforeValidator(_as_list)] = Field(
-        default_factory=list, description="The same prompts each time."
+    prompts: Annotated[list[str], BeforeValidator(_as_list)] = _setting(
+        [], "The same prompts each time."
     )
-    steps: Positive | None = Field(
-        default=None, description="Also every so many steps, not only before and after."
-    )
+    steps: Positive | None = _setting(None, "Also every so many steps, not only before and after.")
 
 
 class Config(Section):
@@ -321,16 +301,11 @@ class Config(Section):
     model: ModelConfig = Field(default_factory=ModelConfig)
     tokenizer: TokenizerConfig = Field(default_factory=TokenizerConfig)
     data: DataConfig | None = None
-    training: dict[str, Any] = Field(
-        default_factory=dict, description="Any field of transformers.TrainingArguments."
-    )
+    training: dict[str, Any] = _setting({}, "Any field of transformers.TrainingArguments.")
     samples: SamplesConfig = Field(default_factory=SamplesConfig)
-    generation: dict[str, Any] = Field(
-        default_factory=dict, description="How text is written: a strategy and its settings."
-    )
-    strategies: dict[Name, dict[str, Any]] = Field(
-        default_factory=dict,
-        description="Strategies of your own, by name: what generation holds, for each.",
+    generation: dict[str, Any] = _setting({}, "How text is written: a strategy and its settings.")
+    strategies: dict[Name, dict[str, Any]] = _setting(
+        {}, "Strategies of your own, by name: what generation holds, for each."
     )
 
     @model_validator(mode="after")

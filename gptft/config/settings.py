@@ -139,8 +139,7 @@ _TextItem = Annotated[str, MinLen(1)]
 Flag = Annotated[bool, Kind("bool", "true or false", "true or false", before=_flag)]
 Text = Annotated[_TextItem, Kind("text", "text", "text")]
 Texts = Annotated[
-    _TextItem | list[_TextItem],
-    Kind("texts", "text or a list of texts", "texts", after=_as_list),
+    _TextItem | list[_TextItem], Kind("texts", "text or a list of texts", "texts", after=_as_list)
 ]
 Weights = Annotated[
     dict[str, float],

@@ -73,10 +73,7 @@ def load_for_training(
 
 
 def load_for_inference(
-    model: str | ModelFiles,
-    *,
-    device: torch.device,
-    dtype: DtypeName = "auto",
+    model: str | ModelFiles, *, device: torch.device, dtype: DtypeName = "auto"
 ) -> PreTrainedModel:
     """Load a model to generate with, in eval mode, in a dtype that its device is fast in.
 
