@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from gptft.api.configs import read_config
-from gptft.config.load import ConfigFile, Problem
+from gptft.config.load import ConfigFile
 from gptft.config.sections import Config
-from gptft.config.source import KeyPath
+from gptft.config.source import KeyPath, Problem
 from gptft.config.training_fields import value_problems
 from gptft.config.training_needs import SLOW_BFLOAT16, UNSCALED, unmet_needs
 from gptft.data.plan import NO_DATA, PackingPlan, plan_packing
@@ -101,7 +101,7 @@ class _Findings:
         path = tuple(named[0].split(".")) if named else default
         if within in self._file.source.marks:
             path = within
-        self.problems.append(self._file.place(path, message))
+        self.problems.append(self._file.source.problem(path, message))
 
     def of(self, default: KeyPath, work: Callable[[], T]) -> T | None:
         """What `work` gives; None, and its error added, where it fails."""

@@ -6,14 +6,15 @@ Precedence is default < YAML < override.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from gptft.config.sections import Config, Section
 from gptft.config.settings import Setting, read_settings
-from gptft.config.source import KeyPath, Source, parse_value, read_yaml
+from gptft.config.source import KeyPath, Problem, Source, parse_value, read_yaml
 from gptft.config.suggest import did_you_mean
 from gptft.config.training_conflicts import training_problems
 from gptft.config.training_fields import known_fields
@@ -32,8 +33,7 @@ TEXT_RECIPE: dict[str, Any] = {
     "save_strategy": "no",
 }
 
-Problem = tuple[tuple[int, int], str]  # line and column, message
-_LAST = (10**9, 0)  # where a problem without a line is sorted
+_Fields = dict[str, FieldInfo]
 # Sections that may be written as one field alone: where, and which.
 _WEIGHTED: dict[KeyPath, str] = {("data", "train"): "path", ("model", "average_with"): "name"}
 
@@ -51,11 +51,6 @@ class ConfigFile:
     source: Source
     config: Config | None
     problems: tuple[Problem, ...]
-
-    def place(self, path: KeyPath, message: str) -> Problem:
-        """A problem whose message names the setting itself, with its place before it."""
-        where = "--set" if self.source.is_overridden(path) else self.source.where(path)
-        return (self.source.mark(path) or _LAST, f"{where}  {message}")
 
     def checked(self, problems: Iterable[Problem] = ()) -> Config:
         """The config, where nothing is wrong with it.
@@ -159,8 +154,10 @@ def _build(
         ]
     problems += _read_strategies(source, generation)
     config = None
+    # A section with nothing under it, which YAML reads as null, is as good as absent.
+    given = {name: section for name, section in source.values.items() if section is not None}
     try:
-        config = Config.model_validate(_without_empty_sections(source.values))
+        config = Config.model_validate(given)
     except ValidationError as error:
         details = _one_a_setting(error.errors(include_url=False))
         problems += [_problem(source, detail, generation) for detail in details]
@@ -200,15 +197,8 @@ def _apply(override: str, source: Source) -> None:
         if not isinstance(target, dict):
             raise ConfigError(f"--set {override}: {'.'.join(keys[:end])} is not a section.")
     target[keys[-1]] = parse_value(text)
-    stale = [path for path in source.marks if path[: len(keys)] == keys]
-    for path in stale:
-        del source.marks[path]
+    source.marks = {p: mark for p, mark in source.marks.items() if p[: len(keys)] != keys}
     source.overridden.add(keys)
-
-
-def _without_empty_sections(values: dict[str, Any]) -> dict[str, Any]:
-    """A section with nothing under it, which YAML reads as null, is as good as absent."""
-    return {key: value for key, value in values.items() if value is not None}
 
 
 def _one_a_setting(errors: list[ErrorDetails]) -> list[ErrorDetails]:
@@ -225,29 +215,40 @@ def _one_a_setting(errors: list[ErrorDetails]) -> list[ErrorDetails]:
 def _setting_path(loc: tuple[int | str, ...]) -> KeyPath:
     """An error's place without the names pydantic adds for the branches of a union."""
     path: list[int | str] = []
-    section: type[Section] | None = Config
+    fields = Config.model_fields
     for part in loc:
-        fields = section.model_fields if section is not None else {}
-        if isinstance(part, str) and section is not None:
+        if isinstance(part, int):
             path.append(part)
-            section = _section_type(fields[part].annotation) if part in fields else None
-        elif isinstance(part, int):
+        elif fields:
             path.append(part)
+            fields = _fields_in(fields, part)
     return tuple(path)
 
 
-def _section_type(annotation: Any) -> type[Section] | None:
-    """The section a field holds, whether or not it may be absent, or holds a list of."""
+def _fields_in(fields: _Fields, name: str) -> _Fields:
+    """The fields of the section that one of `fields` holds; none where it holds no section."""
+    return _fields_of(fields[name].annotation) if name in fields else {}
+
+
+def _fields_of(annotation: Any) -> _Fields:
+    """The fields of the section that a type is, may be, or is a list of."""
     if isinstance(annotation, type) and issubclass(annotation, Section):
-        return annotation
-    found = (_section_type(inner) for inner in getattr(annotation, "__args__", ()))
-    return next((section for section in found if section is not None), None)
+        return annotation.model_fields
+    return next(filter(None, map(_fields_of, get_args(annotation))), {})
+
+
+def _fields_beside(path: KeyPath) -> _Fields:
+    """The fields of the section that the setting `path` is written in."""
+    fields = Config.model_fields
+    for part in path[:-1]:
+        fields = _fields_in(fields, part) if isinstance(part, str) else fields
+    return fields
 
 
 def _problem(source: Source, error: ErrorDetails, generation: Mapping[str, Setting]) -> Problem:
     path = _setting_path(error["loc"])
     if error["type"] == "extra_forbidden":
-        known = _siblings(path)
+        known = list(_fields_beside(path))
         prefix = "".join(f"{part}." for part in path[:-1])
         hint = did_you_mean(str(path[-1]), known, prefix=prefix)
         hint = hint or _elsewhere(str(path[-1]), generation) or f"Known here: {', '.join(known)}."
@@ -260,46 +261,35 @@ def _problem(source: Source, error: ErrorDetails, generation: Mapping[str, Setti
     return _located(source, path, _wanted(error, path))
 
 
+# What a value must be, by the type of pydantic's error, filled with the error's context.
+_WANTED = {
+    "string_type": "must be text",
+    "int_type": "must be a whole number",
+    "float_type": "must be a number",
+    "bool_type": "must be true or false",
+    "list_type": "must be text or a list",
+    "dict_type": "must be a mapping",
+    "model_type": "must be a section of `key: value` lines",
+    "literal_error": "must be {expected}",
+    "greater_than_equal": "must be at least {ge:g}",
+    "greater_than": "must be above {gt:g}",
+    "less_than_equal": "must be at most {le:g}",
+    "less_than": "must be below {lt:g}",
+    "too_short": "must name something",
+    "string_too_short": "must not be empty",
+    "finite_number": "must be finite",
+}
+
+
 def _wanted(error: ErrorDetails, path: KeyPath) -> str:
     """What a value must be, in the words of its type, and what it is."""
-    value = error["input"]
-    context = error.get("ctx", {})
-    words = {
-        "string_type": "must be text",
-        "int_type": "must be a whole number",
-        "float_type": "must be a number",
-        "bool_type": "must be true or false",
-        "list_type": "must be text or a list",
-        "dict_type": "must be a mapping",
-        "model_type": "must be a section of `key: value` lines",
-        "literal_error": f"must be {context.get('expected')}",
-        "greater_than_equal": f"must be at least {context.get('ge', 0):g}",
-        "greater_than": f"must be above {context.get('gt', 0):g}",
-        "less_than_equal": f"must be at most {context.get('le', 0):g}",
-        "less_than": f"must be below {context.get('lt', 0):g}",
-        "too_short": "must name something",
-        "string_too_short": "must not be empty",
-        "finite_number": "must be finite",
-    }
-    wanted = words.get(error["type"], error["msg"])
+    words = _WANTED.get(error["type"])
+    wanted = words.format(**error.get("ctx", {})) if words else error["msg"]
     if field := _WEIGHTED.get(path[:-1]):
         wanted = f"must be a {field}, or a {field} with a weight"
     if path == ("data", "validation"):
         wanted = "must be a share between 0 and 1, a path, or a list of paths"
-    return f"{wanted}, not {wrong_value(value)}. {_meaning(path)}".rstrip()
-
-
-def _siblings(path: KeyPath) -> list[str]:
-    section: type[Section] = Config
-    for part in path[:-1]:
-        if isinstance(part, int):
-            continue
-        field = section.model_fields.get(part)
-        inner = _section_type(field.annotation) if field else None
-        if inner is None:
-            return []
-        section = inner
-    return list(section.model_fields)
+    return f"{wanted}, not {wrong_value(error['input'])}. {_meaning(path)}".rstrip()
 
 
 def _elsewhere(name: str, generation: Mapping[str, Setting]) -> str:
@@ -307,7 +297,7 @@ def _elsewhere(name: str, generation: Mapping[str, Setting]) -> str:
     homes = [
         f"{section}.{name}"
         for section, field in Config.model_fields.items()
-        if (inner := _section_type(field.annotation)) and name in inner.model_fields
+        if name in _fields_of(field.annotation)
     ]
     if name in known_fields()[1]:
         homes.append(f"training.{name}")
@@ -317,22 +307,11 @@ def _elsewhere(name: str, generation: Mapping[str, Setting]) -> str:
 
 
 def _meaning(path: KeyPath) -> str:
-    section: type[Section] = Config
-    meaning = ""
-    for part in path:
-        if isinstance(part, int):
-            continue
-        field = section.model_fields.get(part)
-        if field is None:
-            return ""
-        meaning = field.description or ""
-        section = _section_type(field.annotation) or Section
-    return meaning
+    names = [part for part in path if isinstance(part, str)]
+    field = _fields_beside((*names,)).get(names[-1])
+    return (field.description if field else None) or ""
 
 
 def _located(source: Source, path: KeyPath, message: str) -> Problem:
-    """A message with its place before it, and the line and column to sort it by."""
-    name = ".".join(str(part) for part in path)
-    if source.is_overridden(path):
-        return (_LAST, f"--set  {name} {message}")
-    return (source.mark(path) or _LAST, f"{source.where(path)}  {name} {message}")
+    """A problem whose message goes on from the setting's name."""
+    return source.problem(path, f"{'.'.join(map(str, path))} {message}")

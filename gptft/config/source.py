@@ -12,6 +12,8 @@ from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 from gptft.errors import ConfigError
 
 KeyPath = tuple[str | int, ...]
+Problem = tuple[tuple[int, int], str]  # line and column, message
+_LAST = (10**9, 0)  # where a problem without a line is sorted
 _MAX_DEPTH = 32  # a config has four levels; more means an alias that holds itself
 
 
@@ -30,24 +32,20 @@ class Source:
     name: str
     values: dict[str, Any] = field(default_factory=dict)
     marks: dict[KeyPath, tuple[int, int]] = field(default_factory=dict)
-    problems: list[tuple[tuple[int, int], str]] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
     overridden: set[KeyPath] = field(default_factory=set)
 
-    def is_overridden(self, path: KeyPath) -> bool:
-        """Whether the setting `path` came from --set."""
-        return any(path[: len(keys)] == keys for keys in self.overridden)
+    def problem(self, path: KeyPath, message: str) -> Problem:
+        """What is wrong with the setting `path`, with its place before it.
 
-    def mark(self, path: KeyPath) -> tuple[int, int] | None:
-        """Line and column of the setting `path`, or of the nearest section above it."""
-        for end in range(len(path), 0, -1):
-            if (mark := self.marks.get(path[:end])) is not None:
-                return mark
-        return None
-
-    def where(self, path: KeyPath) -> str:
-        """`file:line:column` of the setting `path`, or of the nearest section above it."""
-        mark = self.mark(path)
-        return f"{self.name}:{mark[0]}:{mark[1]}" if mark else self.name
+        The place is `file:line:column` of the setting or of the nearest section above it, or --set.
+        """
+        if any(path[: len(keys)] == keys for keys in self.overridden):
+            return _LAST, f"--set  {message}"
+        above = (self.marks.get(path[:end]) for end in range(len(path), 0, -1))
+        if (mark := next(filter(None, above), None)) is None:
+            return _LAST, f"{self.name}  {message}"
+        return mark, f"{self.name}:{mark[0]}:{mark[1]}  {message}"
 
 
 def read_yaml(path: Path) -> Source:
@@ -134,7 +132,7 @@ def _syntax_problem(name: str, error: MarkedYAMLError) -> str:
 
 def _plain(node: Node, path: KeyPath, source: Source) -> Any:
     if len(path) > _MAX_DEPTH:
-        raise ConfigError(f"{source.where(path)}  nested more than {_MAX_DEPTH} deep.")
+        raise ConfigError(source.problem(path, f"nested more than {_MAX_DEPTH} deep.")[1])
     if isinstance(node, MappingNode):
         return _mapping(node, path, source)
     if isinstance(node, SequenceNode):

@@ -34,9 +34,9 @@ def test_values_are_read_as_yaml_1_2_reads_them(text: str, value: object):
 
 def test_every_key_has_its_line_and_column():
     source = parse_yaml("a:\n  b: 1\n  c:\n    - x\n    - y\n", name="c.yaml")
-    assert source.where(("a", "b")) == "c.yaml:2:3"
-    assert source.where(("a", "c", 1)) == "c.yaml:5:7"
-    assert source.where(("a", "not there")) == "c.yaml:1:1"
+    assert source.problem(("a", "b"), "is wrong") == ((2, 3), "c.yaml:2:3  is wrong")
+    assert source.problem(("a", "c", 1), "is wrong") == ((5, 7), "c.yaml:5:7  is wrong")
+    assert source.problem(("a", "not there"), "is wrong") == ((1, 1), "c.yaml:1:1  is wrong")
 
 
 def test_a_duplicate_key_is_a_problem_with_both_lines():
