@@ -8,12 +8,15 @@ import json
 import os
 import re
 import sys
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
 from rich.console import Console, RenderableType
 
 from gptft.files import as_json
+
+Notify = Callable[[str], None]  # is told in a sentence what a person should know, as `notice` is
 
 _CONTROL = re.compile("[\x7f-\x9f]")
 _PLAIN_WIDTH = 100_000  # off a terminal: never wrap
@@ -51,6 +54,10 @@ def result(*renderables: RenderableType) -> None:
 def notice(message: RenderableType) -> None:
     """Print one notice to stderr; a plain string is printed as it is, without markup."""
     _print(stderr(), message)
+
+
+def silent(sentence: str) -> None:
+    """Tell nobody: the `Notify` of one who doesn't want to know."""
 
 
 def error(message: str) -> None:

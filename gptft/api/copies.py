@@ -1,16 +1,15 @@
 """A run and texts its model wrote -> how much of them is copied from its training text."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from gptft.analysis.memorization import Memorization, measure_memorization
 from gptft.analysis.written_texts import last_samples, read_texts
+from gptft.console import Notify, silent
 from gptft.errors import ConfigError
 
 
-def novelty(
-    run: Path, files: Sequence[str] = (), *, notify: Callable[[str], None] = lambda sentence: None
-) -> Memorization:
+def novelty(run: Path, files: Sequence[str] = (), *, notify: Notify = silent) -> Memorization:
     """How much of what a run's model wrote is copied from its training text, and from where.
 
     Args:

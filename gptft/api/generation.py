@@ -1,6 +1,7 @@
 """A model and prompts -> texts, comparisons of strategies, and next tokens."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
 from gptft.api.configs import default_config
 from gptft.config.sections import Config
+from gptft.console import Notify, silent
 from gptft.decoding.prompts.templates import in_template
 from gptft.decoding.settings import Settings, choose_settings, why_not_streamed, with_seed
 from gptft.errors import ConfigError
@@ -19,17 +21,11 @@ if TYPE_CHECKING:
     from gptft.analysis.predict import Prediction
     from gptft.analysis.scored_tokens import ScoredToken
     from gptft.decoding.engine import Generated
-    from gptft.decoding.loaded_model import LoadedModel
     from gptft.decoding.speed import Speed
     from gptft.models.precision import DtypeName
 
-Notify = Callable[[str], None]
 Extra = Literal["why", "speed"]
 Stream = Literal["never", "possible", "always"]
-
-
-def _ignore(sentence: str) -> None:
-    """Tell nobody."""
 
 
 @dataclass(frozen=True)
@@ -138,8 +134,8 @@ def generate(
     chat: bool = False,
     extras: Collection[Extra] = (),
     stream: Stream = "never",
-    on_text: Callable[[str], None] = _ignore,
-    notify: Notify = _ignore,
+    on_text: Callable[[str], None] = silent,
+    notify: Notify = silent,
     **options: Unpack[Options],
 ) -> Generation:
     """Continue prompts.
@@ -161,9 +157,8 @@ def generate(
     """
     request = _Request.of(model, prompts, options)
     settings = request.settings()
-    streamed = stream != "never" and _can_stream(
-        settings, request, is_explained="why" in extras, must=stream == "always"
-    )
+    is_explained, must = "why" in extras, stream == "always"
+    streamed = stream != "never" and _can_stream(settings, request, is_explained, must=must)
     notify(f"{request.name}, {settings.sentence()}")
 
     from gptft.decoding import engine
@@ -177,22 +172,13 @@ def generate(
     )  # fmt: skip
     if streamed:
         return Generation(_run_streamed(run, on_text), streamed=True)
-    generated, measured = _timed(run, loaded) if "speed" in extras else (run(), None)
-    if "why" not in extras:
-        return Generation(generated, speed=measured)
     from gptft.analysis.why import explain
-
-    return Generation(generated, explain(loaded, generated), measured)
-
-
-def _timed(
-    run: Callable[[], list["Generated"]], loaded: "LoadedModel"
-) -> tuple[list["Generated"], "Speed"]:
     from gptft.decoding.speed import SpeedMeter
 
-    with SpeedMeter(loaded.model) as meter:
+    with SpeedMeter(loaded.model) if "speed" in extras else nullcontext() as meter:
         generated = run()
-    return generated, meter.speed(generated)
+    speed = meter.speed(generated) if meter else None
+    return Generation(generated, explain(loaded, generated) if "why" in extras else (), speed)
 
 
 def _run_streamed(
@@ -213,7 +199,7 @@ def _run_streamed(
             on_text("\n")
 
 
-def _can_stream(settings: Settings, request: _Request, *, is_explained: bool, must: bool) -> bool:
+def _can_stream(settings: Settings, request: _Request, is_explained: bool, *, must: bool) -> bool:
     whole = {"--why shows": is_explained, "--window writes": request.window}
     reason = next((f"{flag} whole texts" for flag, is_on in whole.items() if is_on), None)
     reason = reason or why_not_streamed(settings, num_prompts=len(request.prompts))
@@ -228,7 +214,7 @@ def compare(
     names: Sequence[str] | None,
     *,
     html: Path | None = None,
-    notify: Notify = _ignore,
+    notify: Notify = silent,
     **options: Unpack[Options],
 ) -> "list[StrategyResult]":
     """Continue one prompt by many strategies, side by side.

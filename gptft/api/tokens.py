@@ -1,8 +1,9 @@
 """A text and tokenizers -> its tokens by each, and a page of them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
+from gptft.console import Notify, silent
 from gptft.inspection.cost import MeasuredText, measure_text
 from gptft.tokenization.tokenizer import TextTokenizer
 
@@ -12,7 +13,7 @@ def tokenize(
     tokenizers: Sequence[TextTokenizer],
     *,
     html: Path | None = None,
-    notify: Callable[[str], None] = lambda sentence: None,
+    notify: Notify = silent,
 ) -> list[MeasuredText]:
     """The tokens of a text by each tokenizer, and what the text costs in it.
 

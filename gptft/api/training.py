@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from gptft.api.check import check_file
 from gptft.config.load import ConfigFile, is_yaml
 from gptft.config.sections import Config
-from gptft.console import is_first_process, stderr
+from gptft.console import Notify, is_first_process, silent, stderr
 from gptft.data import shards
 from gptft.data.pack import Prepared
 from gptft.data.plan import plan_packing
@@ -25,12 +25,6 @@ from gptft.runs.run_folder import check_free
 
 if TYPE_CHECKING:
     from gptft.training.result import TrainResult
-
-Notify = Callable[[str], None]
-
-
-def _ignore(sentence: str) -> None:
-    """Tell nobody."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +68,7 @@ def prepare(
     merge: bool = False,
     preview: int | None = None,
     progress: Progress | None = None,
-    notify: Notify = _ignore,
+    notify: Notify = silent,
 ) -> PreparedBlocks:
     """Make the blocks of a config's texts, or find them made.
 
@@ -102,7 +96,7 @@ def prepare(
 
 
 def prepare_shard(
-    config: Config, shard: str, *, progress: Progress | None = None, notify: Notify = _ignore
+    config: Config, shard: str, *, progress: Progress | None = None, notify: Notify = silent
 ) -> PreparedShard:
     """Encode one of several shards of a config's texts, for `prepare(merge=True)`.
 
@@ -131,7 +125,7 @@ def train(
     allow_change: tuple[str, ...] = (),
     extend: bool = False,
     progress: Callable[[], AbstractContextManager[Progress | None]] = nullcontext,
-    notify: Notify = _ignore,
+    notify: Notify = silent,
 ) -> "TrainResult | CompleteRun":
     """Fine-tune a model on a config's texts, or train a new one, and write what became of it.
 
@@ -150,7 +144,10 @@ def train(
         GptftError: as `prepare_blocks` and `train_model` say.
         Interrupted: a signal ended it; what was trained is saved.
     """
-    _check_flags(overwrite=overwrite, resume=resume, changes=bool(allow_change or extend))
+    if (allow_change or extend) and not resume:
+        raise ConfigError("--allow-change and --extend go with --resume. Add it.")
+    if resume and overwrite:
+        raise ConfigError("--resume continues a run, --overwrite replaces it. Give one of them.")
     if file.problems:
         check_file(file)  # which names these and all others
     run_dir = Path(file.checked().training.get("output_dir") or run_dir).expanduser()
@@ -182,13 +179,6 @@ def train(
     if is_first_process():
         _write_reports(run_dir)
     return outcome
-
-
-def _check_flags(*, overwrite: bool, resume: bool, changes: bool) -> None:
-    if changes and not resume:
-        raise ConfigError("--allow-change and --extend go with --resume. Add it.")
-    if resume and overwrite:
-        raise ConfigError("--resume continues a run, --overwrite replaces it. Give one of them.")
 
 
 def _complete(run_dir: Path, facts: Mapping[str, Any]) -> CompleteRun:

@@ -2,7 +2,6 @@
 
 import typer
 
-from gptft import api
 from gptft.cli.options import AsJson, ConfigFile, Overrides
 from gptft.console import result, result_json
 
@@ -15,6 +14,8 @@ def check(config_file: ConfigFile, overrides: Overrides = []) -> None:
 
     All problems are named at once.
     """
+    from gptft import api
+
     checked = api.check_config(config_file, overrides=overrides)
     result(f"{config_file}: every setting is right. {checked.found()}")
 
@@ -22,6 +23,7 @@ def check(config_file: ConfigFile, overrides: Overrides = []) -> None:
 @app.command()
 def show(config_file: ConfigFile, overrides: Overrides = [], as_json: AsJson = False) -> None:
     """Print CONFIG as it is in force, defaults and --set included."""
+    from gptft import api
     from gptft.config.source import dump_yaml
 
     values = api.read_config(config_file, overrides=overrides).checked().resolved()
@@ -34,4 +36,6 @@ def show(config_file: ConfigFile, overrides: Overrides = [], as_json: AsJson = F
 @app.command()
 def schema() -> None:
     """Print the JSON Schema of a config, for an editor to complete and check with."""
+    from gptft import api
+
     result_json(api.config_schema())

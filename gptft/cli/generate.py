@@ -6,7 +6,6 @@ from typing import Annotated, Any
 
 from typer import Option
 
-from gptft import api
 from gptft.cli import options
 from gptft.cli.settings_options import given_settings, with_settings
 from gptft.console import notice, result, result_json
@@ -62,6 +61,7 @@ def generate(
 
     The texts go to stdout; the strategy and settings in force, the seed included, to stderr.
     """
+    from gptft import api
     from gptft.api.generation import Extra, Options
     from gptft.decoding.prompts.gather import gather_prompts
 

@@ -5,7 +5,6 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from gptft import api
 from gptft.cli.options import AsJson, print_result
 from gptft.console import notice
 
@@ -30,6 +29,7 @@ def novelty(
     share of its runs of 4, 8 and 16 tokens that are there. Short runs occur in any text: compare
     with what held-out text shares with the training text, if the run has some (data.validation).
     """
+    from gptft import api
     from gptft.analysis.memorization_view import memorization_view, what_it_means
 
     measured = api.novelty(run, files, notify=notice)

@@ -4,7 +4,6 @@ from typing import Annotated, Any
 
 from typer import Option
 
-from gptft import api
 from gptft.cli import options
 from gptft.cli.settings_options import given_settings, with_settings
 from gptft.errors import ConfigError
@@ -35,6 +34,7 @@ def predict(
     Settings are those of gptft generate: each is shown with how many tokens it keeps, and a token
     that it removes with its name.
     """
+    from gptft import api
     from gptft.analysis.prediction_view import prediction_view
 
     if prompt is None:

@@ -4,7 +4,6 @@ from typing import Annotated
 
 from typer import Option
 
-from gptft import api
 from gptft.cli.options import AsJson, ConfigFile, Overrides, progress_bar
 from gptft.console import notice, result, result_json
 from gptft.errors import ConfigError
@@ -26,6 +25,8 @@ def prepare(
     as_json: AsJson = False,
 ) -> None:
     """Read, tokenize and pack the texts of CONFIG, and print where every token went."""
+    from gptft import api
+
     if shard is not None and (merge or preview is not None):
         raise ConfigError("--shard goes with neither --merge nor --preview. Give it alone.")
     config = api.read_config(config_file, overrides=overrides).checked()

@@ -8,7 +8,6 @@ import typer
 from typer import Argument
 from typer.core import TyperGroup
 
-from gptft import api
 from gptft.cli.options import AsJson
 from gptft.console import notice, result, result_json
 from gptft.terminal.draw import Drawn, Table
@@ -60,6 +59,8 @@ def list_(
 
     A run is running, done, stopped, failed, or damaged as far as its files' sizes tell.
     """
+    from gptft import api
+
     listing = api.list_runs(folder)
     if as_json:
         result_json(listing)
@@ -78,6 +79,8 @@ def verify(
     as_json: AsJson = False,
 ) -> None:
     """Read every byte of every checkpoint of RUN; exit 1 if any file isn't what was written."""
+    from gptft import api
+
     looked_at: list[Verified] = []
     for verified in api.verify_runs(runs):
         looked_at.append(verified)

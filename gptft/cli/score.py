@@ -5,7 +5,6 @@ from typing import Annotated
 
 from typer import Option
 
-from gptft import api
 from gptft.cli.options import DTYPE, MODEL, AsJson, DtypeName, UseCpu, Words, text_argument
 from gptft.console import notice, result, result_json
 
@@ -24,6 +23,7 @@ def score(
 
     Without TEXT and --file the text comes from standard input.
     """
+    from gptft import api
     from gptft.analysis.text_view import text_score_summary, text_view
     from gptft.models.source import resolve_model
 

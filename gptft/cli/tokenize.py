@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer import Option
 
-from gptft import api
 from gptft.cli.options import AsJson, Words, print_result, progress_bar, text_argument
 from gptft.console import error, notice, result, result_json
 from gptft.errors import ConfigError, Interrupted
@@ -149,6 +148,7 @@ def _is_packed(path: Path) -> bool:
 
 
 def _audit(model: str, *, as_json: bool) -> None:
+    from gptft import api
     from gptft.inspection.audit_view import audit_view
 
     found = api.audit_tokenizer(model)
@@ -158,6 +158,7 @@ def _audit(model: str, *, as_json: bool) -> None:
 
 
 def _search(model: str, search_for: dict[str, Any], *, as_json: bool) -> None:
+    from gptft import api
     from gptft.inspection.vocabulary_view import search_view
 
     found = api.search_vocabulary(api.load_tokenizer(model), **search_for)
@@ -165,6 +166,7 @@ def _search(model: str, search_for: dict[str, Any], *, as_json: bool) -> None:
 
 
 def _summary(model: str, *, as_json: bool) -> None:
+    from gptft import api
     from gptft.inspection.vocabulary_view import summary_view
 
     summary = api.summarize_vocabulary(api.load_tokenizer(model))
@@ -173,6 +175,8 @@ def _summary(model: str, *, as_json: bool) -> None:
 
 def _count(files: Sequence[Path], models: Sequence[str], *, as_json: bool) -> None:
     """Count the tokens of files, by each tokenizer."""
+    from gptft import api
+
     gc.enable()  # this takes long
     from gptft.inspection.counts_view import render_counts
 
@@ -198,6 +202,8 @@ def _texts(
     is_page: bool,
 ) -> None:
     """Show the one text that is given, or each line a person types."""
+    from gptft import api
+
     is_typed = not (words or files) and sys.stdin is not None and sys.stdin.isatty()
     if is_typed and is_page:
         raise ConfigError("--html needs the text at once: give TEXT or --file.")
@@ -250,6 +256,7 @@ def _show_tokens(
     html: Path | None,
     as_json: bool,
 ) -> None:
+    from gptft import api
     from gptft.inspection.cost_view import comparison_view, cost_view
     from gptft.inspection.token_view import byte_view, text_view
 
@@ -269,6 +276,7 @@ def _print_json(by_tokenizer: Sequence[Any]) -> None:
 
 
 def _show_merges(tokenizers: Sequence["TextTokenizer"], text: str, *, as_json: bool) -> None:
+    from gptft import api
     from gptft.inspection.merges_view import merges_view
 
     print_result(api.trace_merges(tokenizers[0], text), merges_view, as_json=as_json)

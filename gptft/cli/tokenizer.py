@@ -6,7 +6,6 @@ from typing import Annotated, Literal
 import typer
 from typer import Argument, Option
 
-from gptft import api
 from gptft.cli.options import AsJson, print_result, progress_bar
 
 app = typer.Typer(
@@ -50,6 +49,7 @@ def train(
     The draw of what is held out is the same every time. The first special token is EOS,
     <|endoftext|>.
     """
+    from gptft import api
     from gptft.tokenization.training_view import trained_view
 
     with progress_bar() as progress:
@@ -88,6 +88,7 @@ def extend(
     --learn adds the words that save the most tokens, and says what text it hasn't learned from
     costs before and after.
     """
+    from gptft import api
     from gptft.tokenization.extension import read_tokens
     from gptft.tokenization.training_view import extended_view
 

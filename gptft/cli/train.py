@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Option
 
-from gptft import api
 from gptft.cli.options import AsJson, ConfigFile, Overrides, progress_bar
 from gptft.console import notice, result, result_json
 from gptft.terminal.draw import Table
@@ -36,6 +35,7 @@ def train(
     as_json: AsJson = False,
 ) -> None:
     """Fine-tune a model on the texts of CONFIG, or train a new one."""
+    from gptft import api
     from gptft.api.training import CompleteRun
 
     file = api.read_config(config_file, overrides=overrides)

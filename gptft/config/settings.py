@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
-from annotated_types import BaseMetadata, Ge, Gt, Le, Len, Lt, MinLen
+from annotated_types import BaseMetadata, Interval, Len, MinLen
 
 from gptft.config.suggest import did_you_mean
 from gptft.terminal.words import short_value, wrong_value
@@ -101,20 +101,19 @@ def _decay(value: list[float]) -> list[float]:
     return [_whole(value[0]), value[1]]
 
 
-_METADATA: dict[str, Callable[[Any], BaseMetadata]] = {"ge": Ge, "gt": Gt, "le": Le, "lt": Lt}
-
-
 # A Kind is the last in a type: pydantic must see the bounds on the number itself, or its JSON
 # Schema (2.14) has `ge` in place of `minimum`.
 def number(**bounds: float) -> Any:
     """The type of a number within bounds, by pydantic's names: ge, gt, le, lt."""
-    return Annotated[float, *_metadata(bounds), Kind("float", "a number", "number", before=_number)]
+    return Annotated[
+        float, *Interval(**bounds), Kind("float", "a number", "number", before=_number)
+    ]
 
 
 def whole(**bounds: int) -> Any:
     """The type of a whole number within bounds."""
     return Annotated[
-        int, *_metadata(bounds), Kind("int", "a whole number", "whole number", before=_whole)
+        int, *Interval(**bounds), Kind("int", "a whole number", "whole number", before=_whole)
     ]
 
 
@@ -123,10 +122,6 @@ def whole_numbers(**bounds: int) -> Any:
     kind = Kind("ints", "a list of whole numbers", "whole numbers", after=_as_list)
     item: Any = whole(**bounds)
     return Annotated[item | list[item], kind]
-
-
-def _metadata(bounds: Mapping[str, float]) -> list[BaseMetadata]:
-    return [_METADATA[name](bound) for name, bound in bounds.items()]
 
 
 def one_of(*choices: str) -> Any:
