@@ -144,10 +144,7 @@ def train(
         GptftError: as `prepare_blocks` and `train_model` say.
         Interrupted: a signal ended it; what was trained is saved.
     """
-    if (allow_change or extend) and not resume:
-        raise ConfigError("--allow-change and --extend go with --resume. Add it.")
-    if resume and overwrite:
-        raise ConfigError("--resume continues a run, --overwrite replaces it. Give one of them.")
+    _check_flags(overwrite=overwrite, resume=resume, changes=bool(allow_change or extend))
     if file.problems:
         check_file(file)  # which names these and all others
     run_dir = Path(file.checked().training.get("output_dir") or run_dir).expanduser()
@@ -179,6 +176,13 @@ def train(
     if is_first_process():
         _write_reports(run_dir)
     return outcome
+
+
+def _check_flags(*, overwrite: bool, resume: bool, changes: bool) -> None:
+    if changes and not resume:
+        raise ConfigError("--allow-change and --extend go with --resume. Add it.")
+    if resume and overwrite:
+        raise ConfigError("--resume continues a run, --overwrite replaces it. Give one of them.")
 
 
 def _complete(run_dir: Path, facts: Mapping[str, Any]) -> CompleteRun:

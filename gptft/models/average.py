@@ -20,12 +20,8 @@ if TYPE_CHECKING:
 
 # Fields that don't decide what the weights compute; dropout doesn't either.
 _IGNORED = VOLATILE_FIELDS | {
-    "architectures",
-    "bos_token_id",
-    "eos_token_id",
-    "initializer_range",
-    "pad_token_id",
-}
+    "architectures", "bos_token_id", "eos_token_id", "initializer_range", "pad_token_id",
+}  # fmt: skip
 _IGNORED_WORDS = ("drop", "summary_")
 
 
@@ -45,12 +41,10 @@ def check_average(model: ModelConfig) -> None:
     for name in names:
         files = find_model(name, with_weights=False)
         both = base.config.keys() & files.config.keys()  # a field that is left out has its default
-        check_alike(
-            {field: base.config[field] for field in both},
-            {field: files.config[field] for field in both},
-            name=name,
-            of=model.name,
+        own, other = (
+            {field: config[field] for field in both} for config in (base.config, files.config)
         )
+        check_alike(own, other, name=name, of=model.name)
         there = files.vocabulary
         if there and there != here:
             _, token = min((place, text) for text, place in there.items() ^ here.items())

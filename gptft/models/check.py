@@ -5,6 +5,7 @@ Reads JSON files and transformers' source; weights are only asked whether they a
 
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from gptft.config.sections import ModelConfig
@@ -22,12 +23,9 @@ Problem = tuple[KeyPath, str]  # a setting, and a message that names it
 _CANNOT_MASK = ("bloom", "opt")
 # What attn_implementation may be (5.23), and the package it needs.
 _ATTENTION = {
-    "eager": "",
-    "sdpa": "",
-    "flex_attention": "",
-    "flash_attention_2": "flash_attn",
-    "flash_attention_3": "flash_attn_3",
-}
+    "eager": "", "sdpa": "", "flex_attention": "",
+    "flash_attention_2": "flash_attn", "flash_attention_3": "flash_attn_3",
+}  # fmt: skip
 # Sizes that decide shapes of weights, under names that `attribute_map` knows for all architectures.
 _SIZES = ("hidden_size", "vocab_size", "intermediate_size", "n_inner", "num_key_value_heads")
 
@@ -74,14 +72,31 @@ def find_weights(name: str, *, revision: str | None = None) -> ModelFiles | None
     if resolve_model(name) is None and not check_on_hub(name, revision=revision):
         return None
     files = find_model(name, revision=revision)
-    if not any(files.folder.glob("*.safetensors")):
-        raise ModelError(
-            f"{files.folder} holds no .safetensors file, and gptft reads no other weights. "
-            "Save the model again with save_pretrained of a current transformers."
-        )
+    require_safetensors(files.folder)
     if not files.has_weights:
         raise ModelError(f"{files.folder} lacks a .safetensors file that its index names.")
     return files
+
+
+def require_safetensors(folder: Path) -> None:
+    """Refuse a model folder without any.
+
+    Raises:
+        ModelError: as said.
+    """
+    if not any(folder.glob("*.safetensors")):
+        raise ModelError(
+            f"{folder} holds no .safetensors file, and gptft reads no other weights. "
+            "Save the model again with save_pretrained of a current transformers."
+        )
+
+
+def unknown_model_type(model_type: str) -> str:
+    """What to say of a new model whose kind transformers doesn't have."""
+    return (
+        f"model.from_scratch.model_type: transformers knows no {model_type!r}. "
+        "Take gpt2, llama, gpt_neox or another causal one."
+    )
 
 
 def too_small_vocabulary(asked: int, ids: int) -> str:
@@ -100,16 +115,10 @@ def _new_model_problems(sizes: Mapping[str, Any]) -> Iterator[Problem]:
     except LookupError:
         architecture, is_causal = None, False
     if not is_causal:
-        yield (
-            (*section, "model_type"),
-            f"model.from_scratch.model_type: transformers knows no {model_type!r}. "
-            "Take gpt2, llama, gpt_neox or another causal one.",
-        )
+        yield (*section, "model_type"), unknown_model_type(model_type)
     elif architecture is not None:
         fields = {name: value for name, value in sizes.items() if name != "model_type"}
-        yield from _field_problems(fields, architecture, section)
-        yield from _head_problems(fields, architecture, section)
-        yield from _value_problems(fields, architecture, section)
+        yield from _config_problems(section, fields, architecture, in_force=fields)
 
 
 def _override_problems(overrides: Mapping[str, Any], files: ModelFiles) -> Iterator[Problem]:
@@ -120,10 +129,8 @@ def _override_problems(overrides: Mapping[str, Any], files: ModelFiles) -> Itera
         architecture = None
     if architecture is None:
         return
-    section = ("model", "config_overrides")
-    yield from _field_problems(overrides, architecture, section)
-    yield from _head_problems({**files.config, **overrides}, architecture, section)
-    yield from _value_problems(overrides, architecture, section)
+    section, in_force = ("model", "config_overrides"), {**files.config, **overrides}
+    yield from _config_problems(section, overrides, architecture, in_force=in_force)
     depth = architecture.aliases.get("num_hidden_layers", "num_hidden_layers")
     fixed = {architecture.aliases.get(name, name) for name in _SIZES}
     positions = architecture.aliases.get("max_position_embeddings")
@@ -140,48 +147,65 @@ def _override_problems(overrides: Mapping[str, Any], files: ModelFiles) -> Itera
             )
 
 
-def _field_problems(
-    fields: Mapping[str, Any], architecture: Architecture, section: tuple[str, ...]
+def _config_problems(
+    section: tuple[str, ...],
+    fields: Mapping[str, Any],
+    architecture: Architecture,
+    *,
+    in_force: Mapping[str, Any],
 ) -> Iterator[Problem]:
+    """What a config class would refuse.
+
+    Args:
+        section: where `fields` are written.
+        fields: as they are written.
+        architecture: whose fields they are to be.
+        in_force: all fields of the config with them.
+    """
+    for name, message in (
+        *_unknown_fields(fields, architecture),
+        *_wrong_heads(in_force, architecture),
+        *_wrong_values(fields, architecture),
+    ):
+        yield (*section, name), f"{'.'.join(section)}.{name}{message}".rstrip()
+
+
+# Each of these gives a field, and a message that goes on from its name.
+
+
+def _unknown_fields(
+    fields: Mapping[str, Any], architecture: Architecture
+) -> Iterator[tuple[str, str]]:
     for name in fields:
         if name not in architecture.names:
             hint = did_you_mean(name, sorted(architecture.names))
-            full = ".".join((*section, name))
-            yield (*section, name), f"{full} is not a field of this model's config. {hint}".rstrip()
+            yield name, f" is not a field of this model's config. {hint}"
 
 
-def _value_problems(
-    fields: Mapping[str, Any], architecture: Architecture, section: tuple[str, ...]
-) -> Iterator[Problem]:
+def _wrong_values(
+    fields: Mapping[str, Any], architecture: Architecture
+) -> Iterator[tuple[str, str]]:
     """Values that no architecture takes: of dropout, activations and attention."""
     for name, value in fields.items():
-        full, own = ".".join((*section, name)), architecture.aliases.get(name, name)
+        own = architecture.aliases.get(name, name)
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         if value is None:
             continue
         if own.endswith(("pdrop", "dropout")) and not (is_number and 0 <= value <= 1):
-            yield (*section, name), f"{full} must be a number from 0 to 1, not {value!r}."
-        elif (
-            own in ("activation_function", "hidden_act")
-            and value not in (known := activations())
-            and known
-        ):
-            hint = did_you_mean(str(value), sorted(known))
-            yield (*section, name), f"{full} can't be {value!r}. {hint}".rstrip()
-        elif own == "attn_implementation" and value not in _ATTENTION:
-            kinds = ", ".join(_ATTENTION)
-            yield (*section, name), f"{full} can't be {value!r}. Take one of {kinds}."
-        elif (
-            own == "attn_implementation"
-            and (package := _ATTENTION[value])
-            and find_spec(package) is None
-        ):
-            yield (*section, name), f"{full}: {value} needs the package {package}. Install it."
+            yield name, f" must be a number from 0 to 1, not {value!r}."
+        elif own in ("activation_function", "hidden_act"):
+            if (known := activations()) and value not in known:
+                yield name, f" can't be {value!r}. {did_you_mean(str(value), sorted(known))}"
+        elif own == "attn_implementation":
+            if value not in _ATTENTION:
+                yield name, f" can't be {value!r}. Take one of {', '.join(_ATTENTION)}."
+            elif (package := _ATTENTION[value]) and find_spec(package) is None:
+                yield name, f": {value} needs the package {package}. Install it."
 
 
-def _head_problems(
-    fields: Mapping[str, Any], architecture: Architecture, section: tuple[str, ...]
-) -> Iterator[Problem]:
+def _wrong_heads(
+    fields: Mapping[str, Any], architecture: Architecture
+) -> Iterator[tuple[str, str]]:
     """Widths and heads must be whole numbers, and heads must divide the width."""
     sizes = {}
     for name in ("hidden_size", "num_attention_heads", "num_hidden_layers"):
@@ -190,11 +214,9 @@ def _head_problems(
         value = sizes[name] = architecture.value(fields, name)
         is_whole = isinstance(value, int) and not isinstance(value, bool)
         if given in fields and (not is_whole or value < 1):
-            full = ".".join((*section, given))
-            yield (*section, given), f"{full} must be a whole number from 1, not {value!r}."
+            yield given, f" must be a whole number from 1, not {value!r}."
             return
     width, heads, _ = sizes.values()
     if width and heads and not architecture.value(fields, "head_dim") and width % heads:
         name = architecture.aliases.get("num_attention_heads", "num_attention_heads")
-        full = ".".join((*section, name))
-        yield (*section, name), f"{full}: {heads} heads don't divide a width of {width}."
+        yield name, f": {heads} heads don't divide a width of {width}."

@@ -32,19 +32,13 @@ def find_model(
         return model
     if (path := resolve_model(model)) is not None:
         return ModelFiles(model, path)
-    from huggingface_hub import snapshot_download
-
     patterns = [*_TEXT_FILES, *(_WEIGHTS if with_weights else ())]
-    problem: Exception | None = None
     for only_cached in (True, False):
         try:
-            folder = snapshot_download(
-                model, revision=revision, allow_patterns=patterns, local_files_only=only_cached
-            )
+            files = _download(model, revision, patterns, only_cached=only_cached)
         except Exception as error:  # the hub's client raises a dozen unrelated types
             problem = error
             continue
-        files = ModelFiles(model, Path(folder))
         if files.has_weights if with_weights else files.has_tokenizer:
             return files
         missing = "safetensors files, or not all of them" if with_weights else "tokenizer"
@@ -61,14 +55,10 @@ def check_on_hub(model: str, *, revision: str | None = None) -> bool:
     Raises:
         ModelError: they aren't, and the hub can't be asked or has none that gptft reads.
     """
-    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub import HfApi
 
-    patterns = [*_TEXT_FILES, *_WEIGHTS]
     with suppress(Exception):  # the hub's client raises a dozen unrelated types
-        folder = snapshot_download(
-            model, revision=revision, allow_patterns=patterns, local_files_only=True
-        )
-        if ModelFiles(model, Path(folder)).has_weights:
+        if _download(model, revision, [*_TEXT_FILES, *_WEIGHTS], only_cached=True).has_weights:
             return True
     try:
         names = HfApi().list_repo_files(model, revision=revision)
@@ -80,13 +70,21 @@ def check_on_hub(model: str, *, revision: str | None = None) -> bool:
     raise _unavailable(model, problem)
 
 
-def _unavailable(model: str, problem: Exception | None) -> ModelError:
+def _download(
+    model: str, revision: str | None, patterns: list[str], *, only_cached: bool
+) -> ModelFiles:
+    from huggingface_hub import snapshot_download
+
+    folder = snapshot_download(
+        model, revision=revision, allow_patterns=patterns, local_files_only=only_cached
+    )
+    return ModelFiles(model, Path(folder))
+
+
+def _unavailable(model: str, problem: Exception) -> ModelError:
+    lines = str(problem).strip().splitlines()
+    reason = lines[0].rstrip(". ") if lines else type(problem).__name__
     return ModelError(
         f"{model}: no such folder here, and it can't be had from the model hub "
-        f"({_first_line(problem)}). Check the name, or give a local model folder."
+        f"({reason}). Check the name, or give a local model folder."
     )
-
-
-def _first_line(error: Exception | None) -> str:
-    lines = str(error or "").strip().splitlines()
-    return lines[0].rstrip(". ") if lines else type(error).__name__

@@ -24,7 +24,7 @@ from transformers import (
 from gptft.config.suggest import did_you_mean
 from gptft.errors import ConfigError, ModelError
 from gptft.models.average import average_weights, check_alike
-from gptft.models.check import too_small_vocabulary
+from gptft.models.check import require_safetensors, too_small_vocabulary, unknown_model_type
 from gptft.models.hub import find_model
 from gptft.models.model_files import ModelFiles, context_length
 from gptft.models.precision import DtypeName, inference_dtype, training_dtype
@@ -108,9 +108,8 @@ def load_auto_tokenizer(model: str | ModelFiles) -> PreTrainedTokenizerBase:
     files = find_model(model, with_weights=False)
     folder = str(files.folder)
     with _reading(files.folder, "tokenizer"):
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            folder, trust_remote_code=False
-        )
+        tokenizer: PreTrainedTokenizerBase
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         if not _keeps_its_file(tokenizer, files):
             tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
     return tokenizer
@@ -146,10 +145,7 @@ def new_model(
     try:
         config = AutoConfig.for_model(model_type)
     except ValueError:
-        raise ConfigError(
-            f"model.from_scratch.model_type: transformers knows no {model_type!r}. "
-            "Take gpt2, llama, gpt_neox or another causal one."
-        ) from None
+        raise ConfigError(unknown_model_type(model_type)) from None
     _check_fields(config, fields, section="model.from_scratch")
     asked = int(fields.get("vocab_size", vocab_size))
     if asked < vocab_size:
@@ -164,8 +160,9 @@ def new_model(
     except Exception as error:  # each architecture checks its sizes in its own way
         reason = " ".join(str(error).split())
         raise ConfigError(f"model.from_scratch: {model_type} refuses it: {reason}") from None
-    place = _let_padding_learn(model)
-    if place is not None:  # it starts at zero; the mean of all tokens is a better start
+    if (
+        place := _let_padding_learn(model)
+    ) is not None:  # it starts at zero; the mean of all tokens is a better start
         weight: torch.Tensor = model.get_input_embeddings().weight.data  # type: ignore[assignment]
         weight[place] = weight.mean(dim=0)
     return model
@@ -209,21 +206,12 @@ def _config_like(stored: Mapping[str, Any], *, name: str, of: str) -> tuple[Path
 
 
 def _load(folder: Path, *, config: PreTrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
-    if not any(folder.glob("*.safetensors")):
-        raise ModelError(
-            f"{folder} holds no .safetensors file, and gptft reads no other weights. "
-            "Save the model again with save_pretrained of a current transformers."
-        )
+    require_safetensors(folder)
     with _reading(folder, "weights"):
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            str(folder),
-            config=config,
-            dtype=dtype,
-            use_safetensors=True,
-            trust_remote_code=False,
-            local_files_only=True,
-            output_loading_info=True,
-        )
+            str(folder), config=config, dtype=dtype, use_safetensors=True, trust_remote_code=False,
+            local_files_only=True, output_loading_info=True,
+        )  # fmt: skip
     model: PreTrainedModel = loaded[0]
     if missing := sorted(loaded[1]["missing_keys"]):
         raise ModelError(

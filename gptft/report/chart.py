@@ -179,17 +179,13 @@ def _is_drawn(point: Point) -> bool:
     return abs(point[1]) < _HUGE  # false for NaN as well
 
 
-def _segments(points: Sequence[Point]) -> list[list[Point]]:
-    """The stretches between values that aren't finite."""
-    return [list(group) for is_drawn, group in groupby(points, _is_drawn) if is_drawn]
-
-
 def _path(line: Line, scale: _Scale) -> str:
-    """A line as an SVG path; a point that stands alone as a dot."""
+    """A line as an SVG path, broken where values aren't finite; a lone point as a dot."""
     segments = []
-    for segment in _segments(line.points):
-        spots = [scale.spot(point) for point in thin(segment, at_most=_MAX_POINTS)]
-        segments.append("M" + " L".join(spots) + " h.01" * (len(spots) == 1))
+    for is_drawn, segment in groupby(line.points, _is_drawn):
+        if is_drawn:
+            spots = [scale.spot(point) for point in thin([*segment], at_most=_MAX_POINTS)]
+            segments.append("M" + " L".join(spots) + " h.01" * (len(spots) == 1))
     return " ".join(segments)
 
 

@@ -2,13 +2,8 @@
 
 from collections.abc import Sequence
 
+from gptft.analysis.compare import view
 from gptft.analysis.compare.results import StrategyResult, known_metrics
-from gptft.analysis.compare.view import (
-    drafts_in_words,
-    settings_in_words,
-    stand_ins_in_words,
-    without_line_ends,
-)
 from gptft.decoding.strategies import STRATEGIES
 from gptft.report.render import render
 
@@ -28,17 +23,8 @@ def comparison_html(rows: Sequence[StrategyResult], *, model: str, prompt: str) 
         prompt: that was continued.
     """
     metrics = known_metrics(rows)
+    best = {metric.name: metric.best_of(rows) for metric in metrics}
     return render(
-        "comparison.html.j2",
-        rows=rows,
-        model=model,
-        prompt=prompt,
-        metrics=metrics,
-        best={metric.name: metric.best_of(rows) for metric in metrics},
-        strategies=STRATEGIES,
-        stopped=_STOPPED,
-        settings_in_words=settings_in_words,
-        stand_ins_in_words=stand_ins_in_words,
-        drafts_in_words=drafts_in_words,
-        without_line_ends=without_line_ends,
-    )
+        "comparison.html.j2", rows=rows, model=model, prompt=prompt, metrics=metrics, best=best,
+        strategies=STRATEGIES, stopped=_STOPPED, view=view,
+    )  # fmt: skip

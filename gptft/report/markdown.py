@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Iterable, Sequence
 
 from gptft.report.values import one_line, visible
 
@@ -37,17 +36,6 @@ def code_block(text: str, *, language: str = "text") -> str:
     """Text as a fenced code block, as it is; no line of it can close the fence."""
     fence = "`" * max(3, _longest_run(text) + 1)
     return f"{fence}{language}\n{visible(text)}\n{fence}"
-
-
-def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table whose first column is words and whose others are figures.
-
-    Args:
-        header: Markdown, one cell a column.
-        rows: Markdown without a bare pipe: `escaped` text, not code spans.
-    """
-    rule = ["---"] + ["---:"] * (len(header) - 1)
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, rule, *rows))
 
 
 def yaml_string(text: str) -> str:

@@ -50,14 +50,9 @@ def _markup_of(function: Callable[..., str]) -> Callable[..., Markup]:
 
 def _environment(finalize: Any) -> Environment:
     environment = Environment(
-        loader=PackageLoader("gptft.report"),
-        autoescape=True,
-        finalize=finalize,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+        loader=PackageLoader("gptft.report"), autoescape=True, finalize=finalize,
+        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
+    )  # fmt: skip
     environment.filters["one_line"] = one_line
     environment.globals |= {"facts": facts, "count": count, "number": number}
     return environment
