@@ -34,7 +34,7 @@ def load_config(path: Path, *, overrides: Sequence[str] = ()) -> Config:
     Raises:
         ConfigError: every problem found, each with where it is and what to change.
     """
-    return load.load_config(path, overrides=overrides, generation=GENERATION)
+    return load.read_file(path, overrides=overrides, generation=GENERATION).checked()
 
 
 def default_config(*, overrides: Sequence[str] = (), text: Path | None = None) -> Config:
@@ -43,7 +43,7 @@ def default_config(*, overrides: Sequence[str] = (), text: Path | None = None) -
     Raises:
         ConfigError: an override is wrong.
     """
-    return load.default_config(overrides=overrides, text=text, generation=GENERATION)
+    return load.default_file(text, overrides=overrides, generation=GENERATION).checked()
 
 
 def config_schema() -> dict[str, Any]:

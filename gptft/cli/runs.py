@@ -30,6 +30,8 @@ _COLOURS = {
     "damaged": "bold red",
 }
 
+Folder = Annotated[Path, Argument(metavar="DIR", help="A folder of runs, or one run.")]
+
 
 class _ListByDefault(TyperGroup):
     """A group whose first word is a folder to list, unless it is a command."""
@@ -49,12 +51,7 @@ app = typer.Typer(
 
 
 @app.command(name="list")
-def list_(
-    folder: Annotated[Path, Argument(metavar="DIR", help="A folder of runs, or one run.")] = Path(
-        "runs"
-    ),
-    as_json: AsJson = False,
-) -> None:
+def list_(folder: Folder = Path("runs"), as_json: AsJson = False) -> None:
     """List the runs below DIR, newest first; `gptft runs DIR` does the same.
 
     A run is running, done, stopped, failed, or damaged as far as its files' sizes tell.

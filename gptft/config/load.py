@@ -68,7 +68,7 @@ class ConfigFile:
 
 
 def read_config(
-    path: Path, *, overrides: Sequence[str] = (), generation: Mapping[str, Setting]
+    path: Path, *, overrides: Sequence[str], generation: Mapping[str, Setting]
 ) -> ConfigFile:
     """Read a YAML file, or make the config of a text file or folder to train on.
 
@@ -80,9 +80,8 @@ def read_config(
     Raises:
         ConfigError: the file can't be read or isn't YAML, or an override has no key.
     """
-    if is_yaml(path):
-        return _read_file(path, overrides=overrides, generation=generation)
-    return _build(_default_source(path), overrides=overrides, generation=generation)
+    read = read_file if is_yaml(path) else default_file
+    return read(path, overrides=overrides, generation=generation)
 
 
 def is_yaml(path: Path) -> bool:
@@ -90,25 +89,10 @@ def is_yaml(path: Path) -> bool:
     return path.suffix.lower() in (".yaml", ".yml") or not path.exists()
 
 
-def load_config(
-    path: Path, *, overrides: Sequence[str] = (), generation: Mapping[str, Setting]
-) -> Config:
-    """Read a config file and check every setting in it.
-
-    Args:
-        path: a YAML file.
-        overrides: `section.key=value` each, the value as YAML reads it; the last one wins.
-        generation: the settings of the section of that name and of each of `strategies`.
-
-    Raises:
-        ConfigError: every problem found, each with where it is and what to change.
-    """
-    return _read_file(path, overrides=overrides, generation=generation).checked()
-
-
-def _read_file(
+def read_file(
     path: Path, *, overrides: Sequence[str], generation: Mapping[str, Setting]
 ) -> ConfigFile:
+    """Read a YAML file, whatever its name; see `read_config`."""
     if path.is_dir():
         raise ConfigError(f"{path} is a folder. Name a YAML config file.")
     if not path.exists():
@@ -116,27 +100,15 @@ def _read_file(
     return _build(read_yaml(path), overrides=overrides, generation=generation)
 
 
-def default_config(
-    *, overrides: Sequence[str] = (), text: Path | None = None, generation: Mapping[str, Setting]
-) -> Config:
-    """The config of someone who wrote none.
-
-    Args:
-        overrides: as in `load_config`.
-        text: a file or folder to train on.
-        generation: as in `load_config`.
-
-    Raises:
-        ConfigError: an override is wrong.
-    """
-    return _build(_default_source(text), overrides=overrides, generation=generation).checked()
-
-
-def _default_source(text: Path | None) -> Source:
-    if text is None:
-        return Source("--set")
-    values = {"data": {"train": str(text)}, "training": dict(TEXT_RECIPE)}
-    return Source(str(text), values)
+def default_file(
+    text: Path | None, *, overrides: Sequence[str], generation: Mapping[str, Setting]
+) -> ConfigFile:
+    """Make the config of someone who wrote none; `text` is a file or folder to train on."""
+    source = Source("--set")
+    if text is not None:
+        values = {"data": {"train": str(text)}, "training": dict(TEXT_RECIPE)}
+        source = Source(str(text), values)
+    return _build(source, overrides=overrides, generation=generation)
 
 
 def _build(
