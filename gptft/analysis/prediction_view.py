@@ -8,8 +8,8 @@ from rich.segment import Segment
 from rich.text import Text
 
 from gptft.analysis.text_view import exact
+from gptft.terminal.cells import cut, fit_end
 from gptft.terminal.draw import GAP, Cell, Drawn, Table, bar, plain_lines
-from gptft.terminal.text import cut, fit_end
 from gptft.terminal.words import probability, short_value
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from gptft.analysis.scored_tokens import ScoredToken, TokenScore
 from gptft.inspection.token_view import bracketed
+from gptft.terminal.cells import cut
 from gptft.terminal.draw import (
     GAP,
     Cell,
@@ -21,7 +22,7 @@ from gptft.terminal.draw import (
     probability_legend,
     probability_style,
 )
-from gptft.terminal.text import cut, readable, visible
+from gptft.terminal.text import readable, visible
 from gptft.terminal.words import count, probability
 from gptft.tokenization.tokens import group_by_characters
 

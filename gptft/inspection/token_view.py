@@ -9,8 +9,9 @@ from rich.segment import Segment
 from rich.style import Style
 
 from gptft.inspection.cost import MeasuredText
+from gptft.terminal.cells import chopped
 from gptft.terminal.draw import GAP, Drawn, Table, has_colour, plain_lines
-from gptft.terminal.text import chopped, visible
+from gptft.terminal.text import visible
 from gptft.tokenization.tokens import Token, group_by_characters
 
 PARTIAL = "*"  # behind the id of a token that is no text alone

@@ -15,7 +15,7 @@ from rich.segment import Segment
 from rich.style import Style
 from rich.text import Text
 
-from gptft.terminal.text import fit
+from gptft.terminal.cells import fit
 
 Cell: TypeAlias = str | Text
 Line: TypeAlias = list[Segment]

@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 
-from rich.cells import cell_len, chop_cells, set_cell_size
-
 _BROKEN = re.compile("[\udc80-\udcff]+")  # what `surrogateescape` makes of bytes it can't decode
 _VISIBLE_SPACE = {" ": "·", "\n": "↵", "\t": "→"}
 _JOINERS = "\u200c\u200d"  # emoji and Persian are spelled with them; they do no harm
@@ -105,33 +103,6 @@ def quoted(text: str, *, at_most: int, keep: str = "start") -> str:
         half = at_most // 2
         text = f"{text[:half]}…{text[-half:]}" if keep == "ends" else f"{text[:at_most]}…"
     return f"«{escaped(text, {chr(10): '↵'})}»"
-
-
-def cut(text: str, width: int) -> str:
-    """At most `width` cells, the end of what is longer left out."""
-    if cell_len(text) <= width:
-        return text
-    return f"{set_cell_size(text, width - 1)}…" if width > 1 else set_cell_size(text, width)
-
-
-def fit(text: str, width: int) -> str:
-    """Exactly `width` cells: filled up with spaces, or cut."""
-    return set_cell_size(cut(text, width), width)
-
-
-def fit_end(text: str, width: int) -> str:
-    """At most `width` cells of the end of a text, in one line, nothing hidden in it."""
-    line = readable(text.encode(errors="surrogateescape")).replace("\n", "")
-    if cell_len(line) <= width:
-        return line
-    while line and cell_len(line) > width - 1:
-        line = line[1:]
-    return f"…{line}"
-
-
-def chopped(text: str, width: int) -> list[str]:
-    """A text in strings of at most `width` cells, and no less than 2."""
-    return chop_cells(text, max(width, 2))
 
 
 def _runs(text: str) -> Iterator[str]:

@@ -5,17 +5,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from gptft.terminal.text import (
-    chopped,
-    escaped,
-    fit,
-    fit_end,
-    harmless,
-    quoted,
-    readable,
-    shown_path,
-    visible,
-)
+from gptft.terminal.cells import chopped, fit, fit_end
+from gptft.terminal.text import escaped, harmless, quoted, readable, shown_path, visible
 
 # A busy machine is no fault of the code.
 patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -8,8 +8,9 @@ from rich.segment import Segment
 from rich.text import Text
 
 from gptft.analysis.compare.results import Metric, StrategyResult, known_metrics
+from gptft.terminal.cells import cut
 from gptft.terminal.draw import Cell, Drawn, Table
-from gptft.terminal.text import cut, escaped
+from gptft.terminal.text import escaped
 from gptft.terminal.words import count, percent, short_value
 
 _LABEL_WIDTH = 24
