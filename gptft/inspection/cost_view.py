@@ -69,7 +69,7 @@ def costs_instead(measured: MeasuredText) -> list[str]:
     """What the text would cost in other units, one token each, and how often its cost that is."""
     num_tokens = measured.cost.num_tokens
     return [
-        f"{number:,} {unit} ({number / num_tokens:.2f}x)"
+        f"{count(number, unit.removesuffix('s'))} ({number / num_tokens:.2f}x)"
         for unit, number in measured.cost.one_token_each.items()
         if num_tokens
     ]

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from gptft.files import as_json
 from gptft.inspection.cost import MeasuredText, measure_text
-from gptft.inspection.cost_view import comparison_view, cost_view
+from gptft.inspection.cost_view import comparison_view, cost_view, costs_instead
 from gptft.inspection.token_view import byte_view, text_view
 from gptft.terminal.draw import Drawn
 from gptft.tokenization.tokenizer import load_tokenizer
@@ -236,3 +236,8 @@ def test_no_text_is_no_rows() -> None:
         assert drawn(view, terminal=False) == []
     assert [line.split()[1] for line in drawn(cost_view(nothing))] == ["0"] * 4
     assert drawn(comparison_view([nothing]), terminal=False)[1] == "pico\t0\t\t\t"
+
+
+def test_one_of_a_unit_is_said_in_the_singular():
+    measured = measure_text(PICO, "d")
+    assert costs_instead(measured) == ["1 word (1.00x)", "1 character (1.00x)", "1 byte (1.00x)"]
