@@ -15,6 +15,7 @@ from gptft.config.source import KeyPath, Problem
 from gptft.config.training_fields import value_problems
 from gptft.config.training_needs import SLOW_BFLOAT16, UNSCALED, unmet_needs
 from gptft.data.plan import NO_DATA, PackingPlan, plan_packing
+from gptft.decoding.prompts.room import too_long
 from gptft.decoding.settings import MODEL_SETTINGS, Settings, check_strategies, resolve_settings
 from gptft.documents.first_look import DocumentCounts, look_at_texts
 from gptft.documents.sources import FoundTexts, find_texts
@@ -22,6 +23,7 @@ from gptft.errors import ConfigError, GptftError
 from gptft.models import machine
 from gptft.models.average import check_average
 from gptft.models.check import find_weights, model_problems, too_small_vocabulary
+from gptft.runs.run_folder import is_foreign
 
 T = TypeVar("T")
 
@@ -121,7 +123,8 @@ def _check(config: Config, findings: _Findings) -> CheckResult | None:
     training = {name: value for name, value in config.training.items() if name not in wrong}
     for name, message in (*unmet_needs(training), *_machine_problems(training)):
         findings.add(("training", name), f"training.{name} {message}")
-    findings.of(("training", "output_dir"), lambda: _check_output_dir(training))
+    if problem := output_dir_problem(training):
+        findings.add(("training", "output_dir"), problem)
     settings = findings.of(("generation", "strategy"), lambda: resolve_settings(config.generation))
     findings.of(("strategies",), lambda: check_strategies(config.strategies))
     if settings is not None and config.samples.prompts:
@@ -146,6 +149,9 @@ def _check(config: Config, findings: _Findings) -> CheckResult | None:
     if config.model.from_scratch is not None:
         findings.of(("model", "from_scratch"), lambda: _check_vocabulary(config, plan))
     findings.of(("model", "average_with"), lambda: check_average(config.model))
+    if settings is not None:
+        for problem in _prompt_problems(config.samples.prompts, plan, settings):
+            findings.add(("samples", "prompts"), problem)
     if texts is None or settings is None:
         return None
     documents = findings.of(("data", "train"), lambda: _look(texts, plan))
@@ -161,6 +167,22 @@ def _look(texts: FoundTexts, plan: PackingPlan) -> DocumentCounts | None:
 
         prepare_blocks(plan)
     return documents
+
+
+def _prompt_problems(prompts: Sequence[str], plan: PackingPlan, settings: Settings) -> list[str]:
+    """Prompts that with their continuation don't fit the model, where its tokenizer is there."""
+    if plan.tokenizer is None:  # it is trained first
+        return []
+    encode = plan.tokenizer.backend.encode
+    before = len(encode(settings["context"]).ids) if settings["context"] else 0
+    lengths = []
+    for prompt in prompts:
+        added = encode(prompt, add_special_tokens=not before).special_tokens_mask
+        behind = next((i for i, is_special in enumerate(reversed(added)) if not is_special), 0)
+        lengths.append((prompt, before + len(added) - behind or 1))
+    return too_long(
+        lengths, max_new_tokens=settings["max_new_tokens"], context=plan.context, window=()
+    )
 
 
 def _machine_problems(training: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -179,16 +201,22 @@ def _machine_problems(training: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "tf32", "needs a GPU of compute capability 8.0, and there is none. Leave it out."
 
 
-def _check_output_dir(training: Mapping[str, Any]) -> None:
-    named = training.get("output_dir")
-    if not named:
-        return
-    folder = Path(named).expanduser()
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"training.output_dir: {folder} is a file. Name another folder.")
-    parent = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if not (parent.is_dir() and os.access(parent, os.W_OK)):
-        raise ConfigError(f"training.output_dir: {folder} can't be made. Name another folder.")
+def output_dir_problem(training: Mapping[str, Any]) -> str | None:
+    """Why no run can be in the folder that training.output_dir names, whatever the flags."""
+    if not training.get("output_dir"):
+        return None
+    folder = Path(training["output_dir"]).expanduser()
+    try:
+        if folder.exists() and not folder.is_dir():
+            why = "is a file"
+        elif is_foreign(folder):
+            why = "isn't empty and isn't a run of gptft; nothing in it was touched"
+        else:
+            parent = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+            why = "" if parent.is_dir() and os.access(parent, os.W_OK) else "can't be made"
+    except OSError as error:  # a name too long, say
+        why = f"can't be made: {error.strerror}"
+    return f"training.output_dir: {folder} {why}. Name another folder." if why else None
 
 
 def _check_vocabulary(config: Config, plan: PackingPlan) -> None:

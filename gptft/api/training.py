@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gptft.api.check import check_file
+from gptft.api.check import check_file, output_dir_problem
 from gptft.config.load import ConfigFile, is_yaml
 from gptft.config.sections import Config
 from gptft.console import Notify, is_first_process, silent, stderr
@@ -145,11 +145,11 @@ def train(
         Interrupted: a signal ended it; what was trained is saved.
     """
     _check_flags(overwrite=overwrite, resume=resume, changes=bool(allow_change or extend))
-    if file.problems:
+    if file.problems or output_dir_problem(file.checked().training):
         check_file(file)  # which names these and all others
     run_dir = Path(file.checked().training.get("output_dir") or run_dir).expanduser()
     earlier = read_facts(run_dir) if resume else None
-    if earlier is None and not run_dir.is_file():  # which is a mistake in the config
+    if earlier is None:
         check_free(run_dir, overwrite=overwrite)
     elif earlier is not None and earlier.get("state") == "done" and not extend:
         return _complete(run_dir, earlier)

@@ -107,6 +107,8 @@ def schedule_problems(training: Mapping[str, Any]) -> Iterator[Problem]:
             f"{kind} needs training.lr_scheduler_kwargs with one of min_lr and min_lr_rate, such "
             "as {min_lr_rate: 0.1}.",
         )
+    if "min_lr" in values and "min_lr_rate" in table and not training["learning_rate"]:
+        yield f"{name}.min_lr", "is divided by training.learning_rate, which is 0. Raise that."
     if kind == "warmup_stable_decay" and "num_decay_steps" not in given:
         why = f"{kind} needs training.lr_scheduler_kwargs, such as {{num_decay_steps: 100}}."
         yield "lr_scheduler_type", why

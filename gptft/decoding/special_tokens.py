@@ -10,10 +10,9 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from gptft.decoding.prompts.room import too_long
 from gptft.errors import ConfigError, ModelError
 from gptft.models.load import context_of
-from gptft.terminal.text import quoted
-from gptft.terminal.words import count
 
 
 @dataclass(frozen=True)
@@ -85,22 +84,8 @@ def check_context(
     Raises:
         ConfigError: prompts are too long, one message each.
     """
-    context = context_of(model)
-    problems = []
-    for prompt, ids in zip(prompts, encoded, strict=True):
-        if context is None or len(ids) + max_new_tokens - 1 <= context:
-            continue
-        room = context - len(ids) + 1
-        way_out = (
-            f"Set max_new_tokens to {room:,} or less, shorten the prompt"
-            if room > 0
-            else "Shorten the prompt"
-        )
-        problems.append(
-            f"The prompt {quoted(prompt, at_most=30)} has {count(len(ids), 'token')}, and with "
-            f"max_new_tokens {max_new_tokens:,} it doesn't fit the model's context of "
-            f"{context:,}. {way_out}, or let --window forget its beginning."
-        )
+    lengths = [(prompt, len(ids)) for prompt, ids in zip(prompts, encoded, strict=True)]
+    problems = too_long(lengths, max_new_tokens=max_new_tokens, context=context_of(model))
     if problems:
         raise ConfigError(*problems)
 

@@ -4,18 +4,34 @@ Importing a single config class loads torch, which takes seconds.
 """
 
 import ast
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from types import NoneType
 from typing import Any
+
+from gptft.terminal.words import wrong_value
 
 # Fields that `to_dict` of every config has (5.23) and that aren't declared as such.
 _ALWAYS = frozenset(
     {"_name_or_path", "attn_implementation", "dtype", "model_type", "output_attentions"}
 )
+# Types that annotations of fields are made of; values of others are left to the class.
+_WORDS: dict[type, str] = {
+    int: "a whole number",
+    float: "a number with a point",  # strict: 1 is none
+    bool: "true or false",
+    str: "text",
+    list: "a list",
+    tuple: "a list",
+    dict: "a mapping",
+    NoneType: "null",
+}
+_PLAIN = {one.__name__: one for one in _WORDS} | {"None": NoneType}
 
 
 @dataclass(frozen=True)
@@ -24,11 +40,15 @@ class Architecture:
 
     Attributes:
         fields: names with their defaults; None where the default is no literal.
+        types: names with their annotations, where these are of plain types.
+        ranges: names with the smallest and the largest value, where the class says so.
         aliases: other names of some fields, such as hidden_size of GPT-2's n_embd.
         is_causal: whether transformers has a causal language model of this type.
     """
 
     fields: Mapping[str, Any]
+    types: Mapping[str, tuple[type, ...]]
+    ranges: Mapping[str, tuple[float, float]]
     aliases: Mapping[str, str]
     is_causal: bool
 
@@ -43,6 +63,22 @@ class Architecture:
         spellings = [own, *(alias for alias, field in self.aliases.items() if field == own)]
         given = (config[spelling] for spelling in spellings if spelling in config)
         return next(given, self.fields.get(own))
+
+    def problem(self, name: str, value: Any) -> str | None:
+        """Why the config class refuses a value, in the words that follow a field's name.
+
+        >>> find_architecture("gpt2").problem("initializer_range", 1)
+        ' must be a number with a point, not 1.'
+        """
+        own = self.aliases.get(name, name)
+        types = self.types.get(own)
+        if types is not None and not _is_one_of(value, types):
+            wanted = " or ".join(dict.fromkeys(_WORDS[one] for one in types))
+            return f" must be {wanted}, not {wrong_value(value)}."
+        low, high = self.ranges.get(own, (-math.inf, math.inf))
+        if isinstance(value, int | float) and not low <= value <= high:
+            return f" must be from {low:g} to {high:g}, not {value}."
+        return None
 
 
 @cache
@@ -70,20 +106,32 @@ def find_architecture(model_type: str) -> Architecture | None:
     if chain[-1] != "PreTrainedConfig":  # it has a base in another file
         return None
     fields: dict[str, Any] = {}
+    types: dict[str, tuple[type, ...]] = {}
+    ranges: dict[str, tuple[float, float]] = {}
     aliases: dict[str, str] = {}
     for node in [_classes("configuration_utils.py")["PreTrainedConfig"]] + [
         classes[name] for name in reversed(chain[:-1])
     ]:
         fields |= _fields(node)
+        types |= _types(node)
+        ranges |= _ranges(node)
         aliases |= _aliases(node)
     is_causal = re.search(entry, causal.partition("\n)\n")[0]) is not None
-    return Architecture(fields, aliases, is_causal)
+    return Architecture(fields, types, ranges, aliases, is_causal)
 
 
 @cache
 def activations() -> frozenset[str]:
     """The names of activation functions that transformers has."""
     return frozenset(re.findall(r'^    "(\w+)":', _source("activations.py"), re.MULTILINE))
+
+
+@cache
+def rope_types() -> frozenset[str]:
+    """How transformers can stretch rotary positions; empty where its source doesn't tell."""
+    source = _source("modeling_rope_utils.py")
+    found = re.findall(r'^    "(\w+)": _compute_\w+,$', source, re.MULTILINE)
+    return frozenset([*found, "default"] if found else [])
 
 
 def _source(path: str) -> str:
@@ -110,6 +158,35 @@ def _fields(node: ast.ClassDef) -> dict[str, Any]:
             ).startswith("ClassVar"):
                 found[name] = value.value if isinstance(value, ast.Constant) else None
     return found
+
+
+def _types(node: ast.ClassDef) -> dict[str, tuple[type, ...]]:
+    """The types of fields that are annotated with plain ones alone."""
+    found = {}
+    for line in node.body:
+        if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name):
+            names = re.sub(r"\[.*?\]", "", ast.unparse(line.annotation)).split(" | ")
+            if all(name in _PLAIN for name in names):
+                found[line.target.id] = tuple(_PLAIN[name] for name in names)
+    return found
+
+
+def _ranges(node: ast.ClassDef) -> dict[str, tuple[float, float]]:
+    """The ranges of fields declared as `interval(min=0.0, max=1.0)(default=0.02)`."""
+    found = {}
+    for line in node.body:
+        match line:
+            case ast.AnnAssign(
+                ast.Name(name), value=ast.Call(ast.Call(ast.Name("interval"), keywords=bounds))
+            ):
+                said = {one.arg: ast.literal_eval(one.value) for one in bounds}
+                found[name] = (said.get("min", -math.inf), said.get("max", math.inf))
+    return found
+
+
+def _is_one_of(value: Any, types: tuple[type, ...]) -> bool:
+    """Whether a value has one of some types, as transformers' strict dataclasses see it."""
+    return isinstance(value, types) and (not isinstance(value, bool) or bool in types)
 
 
 def _aliases(node: ast.ClassDef) -> dict[str, str]:

@@ -3,6 +3,7 @@
 Reads JSON files and transformers' source; weights are only asked whether they are there.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,7 +13,7 @@ from gptft.config.sections import ModelConfig
 from gptft.config.source import KeyPath
 from gptft.config.suggest import did_you_mean
 from gptft.errors import GptftError, ModelError
-from gptft.models.architectures import Architecture, activations, find_architecture
+from gptft.models.architectures import Architecture, activations, find_architecture, rope_types
 from gptft.models.hub import check_on_hub, find_model
 from gptft.models.model_files import ModelFiles
 from gptft.models.source import expand_models, resolve_model
@@ -26,8 +27,12 @@ _ATTENTION = {
     "eager": "", "sdpa": "", "flex_attention": "",
     "flash_attention_2": "flash_attn", "flash_attention_3": "flash_attn_3",
 }  # fmt: skip
-# Sizes that decide shapes of weights, under names that `attribute_map` knows for all architectures.
-_SIZES = ("hidden_size", "vocab_size", "intermediate_size", "n_inner", "num_key_value_heads")
+# What decides the shapes of weights, under names that `attribute_map` knows for all architectures.
+_SIZES = (
+    "hidden_size", "vocab_size", "intermediate_size", "n_inner", "num_key_value_heads",
+    "attention_bias", "mlp_bias",
+)  # fmt: skip
+_HEADS = ("num_attention_heads", "head_dim")  # these do where a width changes with them
 
 
 def model_problems(model: ModelConfig, *, masks_documents: bool) -> list[Problem]:
@@ -136,6 +141,8 @@ def _override_problems(overrides: Mapping[str, Any], files: ModelFiles) -> Itera
     positions = architecture.aliases.get("max_position_embeddings")
     if positions is not None and "rotary_dim" not in architecture.fields:
         fixed.add(positions)  # as in GPT-2, where each has a row of weights
+    if _attention_widths(architecture, files.config) != _attention_widths(architecture, in_force):
+        fixed |= {architecture.aliases.get(name, name) for name in _HEADS}
     for name, value in overrides.items():
         own, stored = architecture.aliases.get(name, name), architecture.value(files.config, name)
         is_deeper = own == depth and isinstance(value, int) and value > (stored or 0)
@@ -147,6 +154,18 @@ def _override_problems(overrides: Mapping[str, Any], files: ModelFiles) -> Itera
             )
 
 
+def _attention_widths(
+    architecture: Architecture, config: Mapping[str, Any]
+) -> tuple[int, int] | None:
+    """How wide queries and keys are; None where the config doesn't tell."""
+    names = ("hidden_size", "num_attention_heads", "num_key_value_heads", "head_dim")
+    width, heads, key_heads, head_width = (architecture.value(config, name) for name in names)
+    if not (isinstance(width, int) and isinstance(heads, int) and heads > 0):
+        return None
+    head_width = head_width or width // heads
+    return heads * head_width, (key_heads or heads) * head_width
+
+
 def _config_problems(
     section: tuple[str, ...],
     fields: Mapping[str, Any],
@@ -154,7 +173,7 @@ def _config_problems(
     *,
     in_force: Mapping[str, Any],
 ) -> Iterator[Problem]:
-    """What a config class would refuse.
+    """What a config class would refuse; for each field the most telling.
 
     Args:
         section: where `fields` are written.
@@ -162,12 +181,16 @@ def _config_problems(
         architecture: whose fields they are to be.
         in_force: all fields of the config with them.
     """
+    found: dict[str, str] = {}
     for name, message in (
         *_unknown_fields(fields, architecture),
         *_wrong_heads(in_force, architecture),
-        *_wrong_values(fields, architecture),
+        *_wrong_values(fields, architecture, in_force=in_force),
+        *((name, architecture.problem(name, value)) for name, value in fields.items()),
     ):
-        yield (*section, name), f"{'.'.join(section)}.{name}{message}".rstrip()
+        if message and name not in found:
+            found[name] = message
+            yield (*section, name), f"{'.'.join(section)}.{name}{message}".rstrip()
 
 
 # Each of these gives a field, and a message that goes on from its name.
@@ -183,9 +206,9 @@ def _unknown_fields(
 
 
 def _wrong_values(
-    fields: Mapping[str, Any], architecture: Architecture
+    fields: Mapping[str, Any], architecture: Architecture, *, in_force: Mapping[str, Any]
 ) -> Iterator[tuple[str, str]]:
-    """Values that no architecture takes: of dropout, activations and attention."""
+    """Values that no architecture takes: of sizes, dropout, activations, attention, padding."""
     for name, value in fields.items():
         own = architecture.aliases.get(name, name)
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
@@ -201,6 +224,15 @@ def _wrong_values(
                 yield name, f" can't be {value!r}. Take one of {', '.join(_ATTENTION)}."
             elif (package := _ATTENTION[value]) and find_spec(package) is None:
                 yield name, f": {value} needs the package {package}. Install it."
+        elif own == "rope_parameters" and isinstance(value, Mapping):
+            kind, known = value.get("rope_type", "default"), rope_types()
+            if known and kind not in known:
+                hint = did_you_mean(str(kind), known) or f"Take one of {', '.join(sorted(known))}."
+                yield name, f".rope_type can't be {kind!r}. {hint}"
+        elif own in ("intermediate_size", "n_inner") and is_number and value < 1:
+            yield name, f" must be a whole number from 1, not {value!r}."
+        elif own == "pad_token_id" and is_number and value >= in_force.get("vocab_size", math.inf):
+            yield name, f" is {value}, and there are {in_force['vocab_size']} ids."
 
 
 def _wrong_heads(
@@ -217,6 +249,20 @@ def _wrong_heads(
             yield given, f" must be a whole number from 1, not {value!r}."
             return
     width, heads, _ = sizes.values()
-    if width and heads and not architecture.value(fields, "head_dim") and width % heads:
-        name = architecture.aliases.get("num_attention_heads", "num_attention_heads")
+    stated = architecture.value(fields, "head_dim")
+    key_heads = architecture.value(fields, "num_key_value_heads")
+    name = architecture.aliases.get("num_attention_heads", "num_attention_heads")
+    if not (width and heads):
+        return
+    if not stated and width % heads:
         yield name, f": {heads} heads don't divide a width of {width}."
+    elif isinstance(key_heads, int) and (key_heads < 1 or heads % key_heads):
+        yield name, f": {key_heads} heads of keys don't divide {heads} heads."
+    elif _turns_whole_heads(architecture) and (odd := stated or width // heads) % 2:
+        yield name, f": heads of {odd} are odd, and positions turn pairs (RoPE)."
+
+
+def _turns_whole_heads(architecture: Architecture) -> bool:
+    """Whether all of a head is turned by its position, two numbers at a time (RoPE)."""
+    names = architecture.fields.keys()
+    return "rope_parameters" in names and not names & {"partial_rotary_factor", "rotary_pct"}

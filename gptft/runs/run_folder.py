@@ -92,9 +92,9 @@ def check_free(run_dir: Path, *, overwrite: bool) -> None:
     """
     if run_dir.exists() and not run_dir.is_dir():
         raise ConfigError(f"{run_dir} is a file. Name another training.output_dir.")
-    if not any(path.is_file() and not _is_scrap(path.name) for path in run_dir.rglob("*")):
+    if _is_empty(run_dir):
         return
-    if not any((folder / "run.json").is_file() for folder in (run_dir, run_dir / EARLIER)):
+    if is_foreign(run_dir):
         raise ConfigError(
             f"{run_dir} isn't empty and isn't a run of gptft; nothing in it was touched. "
             "Name another training.output_dir."
@@ -112,6 +112,16 @@ def check_free(run_dir: Path, *, overwrite: bool) -> None:
             "(--resume), name another folder (--set training.output_dir=...), or replace that run "
             "with --overwrite."
         )
+
+
+def is_foreign(folder: Path) -> bool:
+    """Whether a folder holds something, and no run."""
+    is_run = any((one / "run.json").is_file() for one in (folder, folder / EARLIER))
+    return not is_run and not _is_empty(folder)
+
+
+def _is_empty(folder: Path) -> bool:
+    return not any(path.is_file() and not _is_scrap(path.name) for path in folder.rglob("*"))
 
 
 def _is_scrap(name: str) -> bool:

@@ -68,6 +68,13 @@ PLATEAU = {**EVERY_STEP, "lr_scheduler_type": "reduce_lr_on_plateau"}
 NO_VALIDATION = {"data": {"validation": None}}
 TAIL = {"tail": "drop", "block_size": 64, "validation": None}
 SIZES = {"model_type": "gpt2", "n_layer": 1}
+TINY = {"name": "tiny"}
+LLAMA = {
+    "model_type": "llama",
+    "hidden_size": 16,
+    "num_attention_heads": 2,
+    "num_hidden_layers": 1,
+}
 
 RIGHT = (
     Case(),
@@ -120,6 +127,8 @@ WRONG = (
     wrong("training.optim must be text, not 5", optim=5, report_to=1.5, output_dir=3),
     wrong("training.torch_compile_backend can't be", torch_compile_backend="inducter"),
     wrong("training.output_dir: poems.jsonl is a file", output_dir="poems.jsonl"),
+    wrong("training.output_dir: texts isn't empty and isn't a run", output_dir="texts"),
+    wrong("can't be made: File name too long", output_dir="x" * 300),
     cross("training.logging_steps must be a whole number of steps", logging_steps=1.5),
     cross("training.logging_steps 0 goes with", logging_steps=0),
     Case({**NO_VALIDATION, "training": EVERY_STEP}, "needs a validation part", crosses=True),
@@ -141,6 +150,12 @@ WRONG = (
         lr_scheduler_kwargs={"min_lr": 1e-6, "min_lr_rate": 0.1},
     ),
     cross("warmup_stable_decay needs", lr_scheduler_type="warmup_stable_decay"),
+    cross(
+        "min_lr is divided by training.learning_rate, which is 0",
+        lr_scheduler_type="cosine_with_min_lr",
+        lr_scheduler_kwargs={"min_lr": 0.0},
+        learning_rate=0,
+    ),
     cross(
         "lr_end is 1, and must be below training.learning_rate",
         lr_scheduler_type="polynomial",
@@ -210,6 +225,20 @@ WRONG = (
         "float16 logits need a loss that is scaled",
     ),
     Case({"model": {"config_overrides": {"n_embd": 64}}}, "config_overrides.n_embd is 64"),
+    Case({"model": {"config_overrides": {"initializer_range": 1}}}, "a number with a point, not 1"),
+    Case({"samples": {"prompts": ["Снег" * 20]}}, "it doesn't fit the model's context of 64"),
+    *(
+        Case({"model": {"name": None, "from_scratch": LLAMA | sizes}, "tokenizer": TINY}, said)
+        for sizes, said in (
+            ({"num_key_value_heads": 3}, "3 heads of keys don't divide 2 heads"),
+            ({"head_dim": 3}, "heads of 3 are odd"),
+            ({"intermediate_size": 0}, "intermediate_size must be a whole number from 1"),
+            ({"rope_parameters": {"rope_type": "liner"}}, "Did you mean linear"),
+            ({"pad_token_id": 999, "vocab_size": 999}, "pad_token_id is 999, and there are 999"),
+            ({"initializer_range": -0.1}, "initializer_range must be from 0 to 1"),
+            ({"tie_word_embeddings": "yes"}, "must be true or false, not the text 'yes'"),
+        )
+    ),
     Case({"model": {"average_with": ["weightless"]}}, "holds no .safetensors file"),
     Case(
         {

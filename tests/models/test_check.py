@@ -4,13 +4,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoConfig
+from huggingface_hub.errors import StrictDataclassFieldValidationError
+from transformers import AutoConfig, LlamaConfig, LlamaForCausalLM
 
 from gptft.config.sections import ModelConfig
 from gptft.errors import ModelError
 from gptft.models import hub, machine
 from gptft.models.architectures import find_architecture
 from gptft.models.check import find_weights, model_problems
+from gptft.models.load import load_for_training
 from gptft.models.precision import has_native_bfloat16
 
 
@@ -24,6 +26,54 @@ def test_the_fields_of_an_architecture_are_those_of_its_config_class(model_type:
     assert dict(config.attribute_map) == dict(architecture.aliases)
     for name in ("hidden_size", "num_attention_heads", "num_hidden_layers", "vocab_size"):
         assert architecture.value({}, name) == getattr(config, name)
+
+
+@pytest.mark.parametrize("model_type", ["gpt2", "llama", "gpt_neox", "opt", "bloom", "qwen2"])
+def test_no_value_that_a_config_class_has_itself_is_refused(model_type: str):
+    architecture = find_architecture(model_type)
+    assert architecture is not None
+    values = AutoConfig.for_model(model_type).to_dict()
+    assert {name: architecture.problem(name, value) for name, value in values.items()} == (
+        dict.fromkeys(values)
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("initializer_range", 1), ("initializer_range", 1.5), ("use_cache", 1), ("vocab_size", True)],
+)
+def test_what_a_config_class_refuses_is_told_without_it(name: str, value: object):
+    with pytest.raises(StrictDataclassFieldValidationError, match=name):
+        AutoConfig.for_model("llama", **{name: value})
+    architecture = find_architecture("llama")
+    assert architecture is not None
+    assert architecture.problem(name, value)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "named"),
+    [
+        ({"num_attention_heads": 4}, ["num_attention_heads"]),
+        ({"head_dim": 4}, ["head_dim"]),
+        ({"attention_bias": True}, ["attention_bias"]),
+        ({"num_attention_heads": 2, "head_dim": 8}, []),
+        ({"num_hidden_layers": 1, "rms_norm_eps": 1e-5}, []),
+    ],
+)
+def test_an_override_that_the_weights_do_not_fit_is_named(
+    overrides: dict[str, object], named: list[str], tmp_path: Path
+):
+    sizes = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32}
+    config = LlamaConfig(**sizes, num_key_value_heads=2, num_hidden_layers=2, vocab_size=8)
+    LlamaForCausalLM(config).save_pretrained(tmp_path)
+    model = {"name": str(tmp_path), "config_overrides": overrides}
+    problems = model_problems(ModelConfig.model_validate(model), masks_documents=False)
+    assert [path[-1] for path, _ in problems] == named
+    if named:
+        with pytest.raises(ModelError):
+            load_for_training(str(tmp_path), config_overrides=overrides)
+    else:
+        load_for_training(str(tmp_path), config_overrides=overrides)
 
 
 def test_an_alias_and_its_field_are_one():
