@@ -84,7 +84,7 @@ class TextScore(JsonFields):
         return 2.0**bits if bits < 1024 else math.inf  # float64 ends there
 
 
-def text_score(
+def score(
     model_name: str,
     text: str,
     *,

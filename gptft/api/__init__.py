@@ -7,38 +7,33 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gptft.analysis.score import text_score as score
-    from gptft.api.check import check_config
-    from gptft.api.configs import (
-        config_schema,
-        default_config,
-        generation_config,
-        load_config,
-        read_config,
-    )
-    from gptft.api.copies import novelty
-    from gptft.api.generation import compare, generate, predict
-    from gptft.api.tokens import tokenize
-    from gptft.api.training import prepare, prepare_shard, train
-    from gptft.inspection.audit import audit_tokenizer
-    from gptft.inspection.counts import count_tokens
-    from gptft.inspection.merges import trace_merges
-    from gptft.inspection.vocabulary import search_vocabulary, summarize_vocabulary
-    from gptft.runs.status import list_runs
-    from gptft.runs.verify import verify_runs
-    from gptft.tokenization.extension import extend_tokenizer
-    from gptft.tokenization.tokenizer import load_tokenizer
-    from gptft.tokenization.training import train_on_corpus as train_tokenizer
+    from gptft.analysis.score import score as score
+    from gptft.api.check import check_config as check_config
+    from gptft.api.configs import config_schema as config_schema
+    from gptft.api.configs import default_config as default_config
+    from gptft.api.configs import generation_config as generation_config
+    from gptft.api.configs import load_config as load_config
+    from gptft.api.configs import read_config as read_config
+    from gptft.api.copies import novelty as novelty
+    from gptft.api.generation import compare as compare
+    from gptft.api.generation import generate as generate
+    from gptft.api.generation import predict as predict
+    from gptft.api.tokens import tokenize as tokenize
+    from gptft.api.training import prepare as prepare
+    from gptft.api.training import prepare_shard as prepare_shard
+    from gptft.api.training import train as train
+    from gptft.inspection.audit import audit_tokenizer as audit_tokenizer
+    from gptft.inspection.counts import count_tokens as count_tokens
+    from gptft.inspection.merges import trace_merges as trace_merges
+    from gptft.inspection.vocabulary import search_vocabulary as search_vocabulary
+    from gptft.inspection.vocabulary import summarize_vocabulary as summarize_vocabulary
+    from gptft.runs.status import list_runs as list_runs
+    from gptft.runs.verify import verify_runs as verify_runs
+    from gptft.tokenization.extension import extend_tokenizer as extend_tokenizer
+    from gptft.tokenization.tokenizer import load_tokenizer as load_tokenizer
+    from gptft.tokenization.training import train_tokenizer as train_tokenizer
 
-__all__ = [
-    "audit_tokenizer", "check_config", "compare", "config_schema", "count_tokens",
-    "default_config", "extend_tokenizer", "generate", "generation_config", "list_runs",
-    "load_config", "load_tokenizer", "novelty", "predict", "prepare", "prepare_shard",
-    "read_config", "score", "search_vocabulary", "summarize_vocabulary", "tokenize",
-    "trace_merges", "train", "train_tokenizer", "verify_runs",
-]  # fmt: skip
-
-# Where each function is, under which name if it is another there.
+# Where each function is.
 _HOMES = {
     "audit_tokenizer": "gptft.inspection.audit",
     "check_config": "gptft.api.check",
@@ -57,13 +52,13 @@ _HOMES = {
     "prepare": "gptft.api.training",
     "prepare_shard": "gptft.api.training",
     "read_config": "gptft.api.configs",
-    "score": "gptft.analysis.score:text_score",
+    "score": "gptft.analysis.score",
     "search_vocabulary": "gptft.inspection.vocabulary",
     "summarize_vocabulary": "gptft.inspection.vocabulary",
     "tokenize": "gptft.api.tokens",
     "trace_merges": "gptft.inspection.merges",
     "train": "gptft.api.training",
-    "train_tokenizer": "gptft.tokenization.training:train_on_corpus",
+    "train_tokenizer": "gptft.tokenization.training",
     "verify_runs": "gptft.runs.verify",
 }
 
@@ -72,7 +67,6 @@ if not TYPE_CHECKING:  # a type checker is to read the imports above, not that e
     def __getattr__(name: str) -> Any:
         if name not in _HOMES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        module, _, named = _HOMES[name].partition(":")
-        function = getattr(import_module(module), named or name)
+        function = getattr(import_module(_HOMES[name]), name)
         globals()[name] = function
         return function

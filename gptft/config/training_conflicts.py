@@ -145,7 +145,7 @@ def _optimizer(training: Mapping[str, Any]) -> Iterator[Problem]:
     for name, why in OWN_OPTIMIZERS.get(optim, {}).items():
         if training.get(name):
             yield name, why
-    is_low_rank = optim.startswith(("galore", "apollo"))
+    is_low_rank = optim not in OWN_OPTIMIZERS and optim.startswith(("galore", "apollo"))
     if is_low_rank and not training.get("optim_target_modules"):
         yield "optim", f"{optim} needs training.optim_target_modules, such as all-linear."
     if not is_low_rank and "optim_target_modules" in training:

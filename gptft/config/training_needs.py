@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from gptft.config.suggest import did_you_mean
+from gptft.config.training_fields import OWN_OPTIMIZERS
 
 Problem = tuple[str, str]  # a field's name below `training`, and a message that follows it
 
@@ -122,6 +123,8 @@ def _trackers(training: Mapping[str, Any]) -> Iterator[Problem]:
 
 def _optimizer(training: Mapping[str, Any]) -> Iterator[Problem]:
     optim = training.get("optim", "")
+    if optim in OWN_OPTIMIZERS:
+        return
     for beginning, (module, package) in _OPTIMIZERS.items():
         if optim.startswith(beginning) and (problem := _missing(module, package)):
             yield "optim", f"{optim} {problem}"

@@ -14,6 +14,11 @@ if TYPE_CHECKING:
 
 # Changes the next token's logits, shape (B, V), after ids of shape (B, T).
 Process = Callable[[Any, Any], "Tensor"]
+# What a setting is about: a panel of `--help-all`.
+Group = Literal[
+    "", "length", "choice", "search", "sampling", "repetition", "tokens", "other models", "speed",
+    "watermark",
+]  # fmt: skip
 
 # Groups of settings, written among the names that a strategy takes.
 CUTS = "<cuts>"  # what bends or cuts a distribution before a draw, whichever strategy draws
@@ -244,14 +249,14 @@ class Method:
     """One file's entry in the registry.
 
     Attributes:
-        group: what those settings are about that don't say it themselves.
+        group: what those settings are about that don't say it themselves; "" where there are none.
         settings: those that it declares; others may be taken by its strategies as well.
         processors: of settings that several strategies take.
         strategies: named after it, in the order in which they are listed.
         check: what is wrong with its settings together, a message each, whatever the strategy.
     """
 
-    group: str = ""
+    group: Group = ""
     settings: tuple[Setting, ...] = ()
     processors: tuple[Processor, ...] = ()
     strategies: tuple[Strategy, ...] = ()

@@ -45,7 +45,7 @@ class TrainedTokenizer:
     seconds: float
 
 
-def train_on_corpus(
+def train_tokenizer(
     names: Sequence[str],
     out_dir: Path,
     *,

@@ -16,7 +16,8 @@ from transformers import (
 )
 from transformers.generation import TemperatureLogitsWarper, TopKLogitsWarper
 
-from gptft.analysis.score import score_tokens, text_score
+from gptft.analysis.score import score as score_text
+from gptft.analysis.score import score_tokens
 from gptft.decoding import logprobs as teacher_forcing
 from gptft.decoding.logprobs import sequence_logprobs
 from gptft.errors import ConfigError, ModelError
@@ -261,7 +262,7 @@ class TestTextScore:
     TEXT = "Мороз и солнце; день чудесный! 😀"
 
     def test_numbers_by_hand(self, model_dir, model, tokenizer):
-        score = text_score(str(model_dir), self.TEXT, use_cpu=True)
+        score = score_text(str(model_dir), self.TEXT, use_cpu=True)
         ids = tokenizer(self.TEXT)["input_ids"]
         nats = -reference(model, [0, *ids], start=1)
         bits = nats.sum() / np.log(2)
@@ -276,14 +277,14 @@ class TestTextScore:
         assert [token.token.id for token in score.tokens] == ids
 
     def test_special_tokens_typed_are_text(self, model_dir):
-        score = text_score(str(model_dir), "Мороз<|endoftext|>", use_cpu=True)
+        score = score_text(str(model_dir), "Мороз<|endoftext|>", use_cpu=True)
         assert 0 not in [token.token.id for token in score.tokens]
         assert b"".join(t.token.bytes for t in score.tokens) == "Мороз<|endoftext|>".encode()
 
     def test_the_window_is_owned_up_to(self, model_dir, model, tokenizer):
         text = "Буря мглою небо кроет, вихри снежные крутя. " * 6
         ids = [0, *tokenizer(text)["input_ids"]]
-        score = text_score(str(model_dir), text, use_cpu=True)
+        score = score_text(str(model_dir), text, use_cpu=True)
         assert len(ids) > 96
         assert score.context == 48
         expected = -windowed_reference(model, ids, context=48).sum() / np.log(2)
@@ -301,7 +302,7 @@ class TestTextScore:
         return tmp_path
 
     def test_without_bos_the_first_token_has_no_score(self, without_bos, model, tokenizer):
-        score = text_score(str(without_bos), self.TEXT, use_cpu=True)
+        score = score_text(str(without_bos), self.TEXT, use_cpu=True)
         ids = tokenizer(self.TEXT)["input_ids"]
         first = score.tokens[0]
         assert (score.begins_after, first.score, score.num_tokens) == (None, None, len(ids) - 1)
@@ -310,7 +311,7 @@ class TestTextScore:
         assert score.bits_per_byte == pytest.approx(bits / score.num_bytes, rel=1e-5)
         assert as_json(score)["tokens"][0]["probability"] is None
         with pytest.raises(ConfigError, match="one token"):
-            text_score(str(without_bos), "М", use_cpu=True)
+            score_text(str(without_bos), "М", use_cpu=True)
 
     def test_a_tokenizer_that_begins_with_bos_itself(self, model_dir, model, tmp_path):
         from tokenizers.processors import TemplateProcessing
@@ -322,13 +323,13 @@ class TestTextScore:
             single=f"{name} $A {name}", special_tokens=[(name, 0)]
         )
         tokenizer.save_pretrained(tmp_path)
-        ours = text_score(str(tmp_path), self.TEXT, use_cpu=True)
-        plain = text_score(str(model_dir), self.TEXT, use_cpu=True)
+        ours = score_text(str(tmp_path), self.TEXT, use_cpu=True)
+        plain = score_text(str(model_dir), self.TEXT, use_cpu=True)
         assert ours.begins_after == name
         assert ours.bits == pytest.approx(plain.bits)
 
     def test_json_has_every_token_and_no_infinity(self, model_dir):
-        score = text_score(str(model_dir), "день", use_cpu=True, num_runners_up=2)
+        score = score_text(str(model_dir), "день", use_cpu=True, num_runners_up=2)
         values = as_json(score)
         assert values["num_tokens"] == len(values["tokens"])
         assert {*values["tokens"][0]} == {
@@ -344,4 +345,4 @@ class TestTextScore:
     @pytest.mark.parametrize(("text", "message"), [("", "empty"), ("a\udcffb", "Character 2")])
     def test_nothing_to_score(self, model_dir, text, message):
         with pytest.raises(ConfigError, match=message):
-            text_score(str(model_dir), text, use_cpu=True)
+            score_text(str(model_dir), text, use_cpu=True)

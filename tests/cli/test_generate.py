@@ -485,3 +485,11 @@ def test_ctrl_c_ends_the_line_and_exits_130(tiny_model_dir, monkeypatch, capsys)
         cli.main()
     assert caught.value.code == 130
     assert capsys.readouterr().out == "Буря\n"
+
+
+def test_every_setting_has_a_panel_and_an_option_or_is_for_yaml_alone():
+    from gptft.cli.settings_options import _PANELS, _TYPES
+    from gptft.decoding.strategies import SETTINGS
+
+    assert {row.group for row in SETTINGS.values()} <= set(_PANELS)
+    assert {row.kind.name for row in SETTINGS.values()} - set(_TYPES) == {"weights", "decay"}

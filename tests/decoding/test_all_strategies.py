@@ -23,6 +23,8 @@ PROMPTS = (
     "The fox",
     "Буря мглою небо кроет, вихри снежные крутя; то, как зверь,",
 )
+# Not every strategy: one without a YAML fails the test that says so, and no other.
+WITH_YAML = [name for name in SHIPPED if name in STRATEGIES]
 OTHER_MODELS = ("assistant_model", "amateur_model", "expert_model", "antiexpert_model")
 
 
@@ -105,7 +107,7 @@ def test_a_batch_is_its_prompts_alone_and_a_seed_is_one_text(name: str, pico: Lo
     assert all(0 < text.num_new_tokens <= 8 for text in batch)
 
 
-@pytest.mark.parametrize("name", [n for n in STRATEGIES if settings_of(n).do_sample])
+@pytest.mark.parametrize("name", [n for n in WITH_YAML if settings_of(n).do_sample])
 def test_another_seed_is_another_text(name: str, pico: LoadedModel):
     loaded = loaded_for(settings_of(name), pico)
     drawn = [
@@ -115,7 +117,7 @@ def test_another_seed_is_another_text(name: str, pico: LoadedModel):
     assert len(set(drawn)) > 1
 
 
-@pytest.mark.parametrize("name", [n for n in STRATEGIES if not settings_of(n).do_sample])
+@pytest.mark.parametrize("name", [n for n in WITH_YAML if not settings_of(n).do_sample])
 def test_without_draws_a_seed_changes_nothing(name: str, pico: LoadedModel):
     settings = settings_of(name)
     loaded = loaded_for(settings, pico)

@@ -17,7 +17,7 @@ from gptft.tokenization.evaluation import split_corpus
 from gptft.tokenization.extension import add_tokens, extend_tokenizer, read_tokens
 from gptft.tokenization.tokenizer import END_OF_TEXT, TextTokenizer, load_tokenizer, save_tokenizer
 from gptft.tokenization.trainers import Kind, train_bpe
-from gptft.tokenization.training import train_on_corpus
+from gptft.tokenization.training import train_tokenizer
 from gptft.tokenization.training_view import extended_view, trained_view
 from tests.conftest import SENTENCES
 
@@ -63,7 +63,7 @@ def rendered(renderable: Any, *, width: int = 100) -> str:
 @pytest.mark.parametrize("kind", ["bpe", "unigram", "wordpiece"])
 def test_each_kind_opens_with_transformers(kind: Kind, corpus: Path, tmp_path: Path) -> None:
     out = tmp_path / "new"
-    trained = train_on_corpus(
+    trained = train_tokenizer(
         [str(corpus)], out, kind=kind, vocab_size=330, special=["<user>"], model_max_length=77
     )
     ours, theirs = load_tokenizer(str(out)), auto_tokenizer(out)
@@ -84,7 +84,7 @@ def test_each_kind_opens_with_transformers(kind: Kind, corpus: Path, tmp_path: P
 
 
 def test_the_cost_is_that_of_documents_it_has_not_seen(corpus: Path, tmp_path: Path) -> None:
-    trained = train_on_corpus([str(corpus)], tmp_path / "new", vocab_size=400, held_out=0.1)
+    trained = train_tokenizer([str(corpus)], tmp_path / "new", vocab_size=400, held_out=0.1)
     drawn = np.random.default_rng(42).permutation(100)[:10]
     held_out = [DOCUMENTS[n] for n in drawn]
     seen = [document for n, document in enumerate(DOCUMENTS) if n not in drawn]
@@ -114,19 +114,19 @@ def test_another_tokenizer_beside(corpus: Path, tmp_path: Path) -> None:
         tmp_path / "bytes",
         model_max_length=8,
     )
-    trained = train_on_corpus(
+    trained = train_tokenizer(
         [str(corpus)], tmp_path / "new", vocab_size=300, beside=[str(tmp_path / "bytes"), "pico"]
     )
     assert [cost.name for cost in trained.costs] == ["new", "pico", str(tmp_path / "bytes")]
     assert trained.costs[2].bytes_per_token == 1.0
     with pytest.raises(ModelError, match="nothing is fetched to compare with"):
-        train_on_corpus([str(corpus)], tmp_path / "other", beside=["nobody/nothing"])
+        train_tokenizer([str(corpus)], tmp_path / "other", beside=["nobody/nothing"])
     assert not (tmp_path / "other").exists()
 
 
 def test_one_short_text_is_learned_and_measured_whole(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text(SENTENCES[0] * 9, encoding="utf-8")
-    trained = train_on_corpus([str(tmp_path / "a.txt")], tmp_path / "new", vocab_size=300)
+    trained = train_tokenizer([str(tmp_path / "a.txt")], tmp_path / "new", vocab_size=300)
     assert (trained.passages, trained.held_out) == (1, 0)
     assert trained.costs[0].bytes == len(SENTENCES[0].encode()) * 9
     assert "Nothing was held out" in rendered(trained_view(trained))
@@ -164,7 +164,7 @@ def test_settings_that_cannot_be_met_are_all_said_at_once(
     settings: dict[str, Any], messages: list[str], corpus: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(ConfigError) as caught:
-        train_on_corpus([str(corpus)], tmp_path / "new", **settings)
+        train_tokenizer([str(corpus)], tmp_path / "new", **settings)
     assert len(caught.value.problems) == len(messages)
     for message in messages:
         assert message in str(caught.value)
@@ -174,7 +174,7 @@ def test_settings_that_cannot_be_met_are_all_said_at_once(
 def test_a_tokenizer_is_never_written_over(corpus: Path, tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text("mine", encoding="utf-8")
     with pytest.raises(ConfigError, match="holds a tokenizer already"):
-        train_on_corpus([str(corpus)], tmp_path)
+        train_tokenizer([str(corpus)], tmp_path)
     with pytest.raises(ConfigError, match="is a file"):
         extend_tokenizer("pico", corpus, tokens=["🦊"])
     assert (tmp_path / "tokenizer.json").read_text(encoding="utf-8") == "mine"
@@ -183,7 +183,7 @@ def test_a_tokenizer_is_never_written_over(corpus: Path, tmp_path: Path) -> None
 def test_nothing_to_learn_from_is_said(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text(" \n", encoding="utf-8")
     with pytest.raises(DataError, match="there is no text in it"):
-        train_on_corpus([str(tmp_path / "a.txt")], tmp_path / "new")
+        train_tokenizer([str(tmp_path / "a.txt")], tmp_path / "new")
 
 
 def test_added_tokens_leave_every_id_as_it_was(tmp_path: Path) -> None:

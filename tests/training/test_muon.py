@@ -1,5 +1,7 @@
 """Muon against singular values by NumPy, AdamW of torch, and torch's own Muon."""
 
+from importlib import import_module
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,9 @@ from transformers import (
     TrainingArguments,
 )
 
-from gptft.config.training_conflicts import training_problems
+from gptft.config.training_conflicts import conflicts, training_problems
+from gptft.config.training_fields import OWN_OPTIMIZERS
+from gptft.config.training_needs import unmet_needs
 from gptft.errors import ConfigError
 from gptft.training.arguments import training_arguments
 from gptft.training.optimizers import muon
@@ -194,3 +198,16 @@ def test_muon_is_known_to_the_config_and_what_it_cannot_do_is_refused(tmp_path: 
                 has_validation=False,
                 dtype="auto",
             )
+
+
+@pytest.mark.parametrize("name", OWN_OPTIMIZERS)
+def test_every_optimizer_of_ours_has_a_module_of_its_name(name: str):
+    module = import_module(f"gptft.training.optimizers.{name}")
+    assert list(signature(module.make).parameters) == ["model", "args", "decay_names"]
+
+
+def test_one_that_begins_like_a_stock_one_needs_none_of_its_packages(monkeypatch):
+    monkeypatch.setitem(OWN_OPTIMIZERS, "galore_of_ours", {})
+    training = {"optim": "galore_of_ours"}
+    assert [p for p in unmet_needs(training) if p[0] == "optim"] == []
+    assert [p for p in conflicts(training, has_validation=False) if p[0].startswith("optim")] == []
