@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from gptft.api.configs import read_config
+from gptft.api.samples import sample_problems
 from gptft.config.load import ConfigFile
 from gptft.config.sections import Config
 from gptft.config.source import KeyPath, Problem
 from gptft.config.training_fields import value_problems
 from gptft.config.training_needs import SLOW_BFLOAT16, UNSCALED, unmet_needs
 from gptft.data.plan import NO_DATA, PackingPlan, plan_packing
-from gptft.decoding.prompts.room import too_long
 from gptft.decoding.settings import MODEL_SETTINGS, Settings, check_strategies, resolve_settings
 from gptft.documents.first_look import DocumentCounts, look_at_texts
 from gptft.documents.sources import FoundTexts, find_texts
@@ -24,6 +24,7 @@ from gptft.models import machine
 from gptft.models.average import check_average
 from gptft.models.check import find_weights, model_problems, too_small_vocabulary
 from gptft.runs.run_folder import is_foreign
+from gptft.tokenization.tokenizer import TextTokenizer, load_tokenizer
 
 T = TypeVar("T")
 
@@ -99,7 +100,7 @@ class _Findings:
     def add(self, default: KeyPath, message: str) -> None:
         """Add a problem at the setting its message begins with, or at `default`."""
         named = _SETTING.match(message)
-        within = (*default[:-1], message.partition(" ")[0])
+        within = (*default[:-1], message.partition(" ")[0].rstrip(":"))
         path = tuple(named[0].split(".")) if named else default
         if within in self._file.source.marks:
             path = within
@@ -149,40 +150,53 @@ def _check(config: Config, findings: _Findings) -> CheckResult | None:
     if config.model.from_scratch is not None:
         findings.of(("model", "from_scratch"), lambda: _check_vocabulary(config, plan))
     findings.of(("model", "average_with"), lambda: check_average(config.model))
-    if settings is not None:
-        for problem in _prompt_problems(config.samples.prompts, plan, settings):
-            findings.add(("samples", "prompts"), problem)
+    if settings is not None and plan.tokenizer is not None:
+        _check_samples(config, settings, plan.tokenizer, findings)
     if texts is None or settings is None:
         return None
-    documents = findings.of(("data", "train"), lambda: _look(texts, plan))
+    looked = findings.of(("data", "train"), lambda: _look(texts, plan))
+    documents, trained = looked or (None, None)
+    if trained is not None:
+        _check_samples(config, settings, trained, findings)
     return CheckResult(config, plan, settings, texts, documents)
 
 
-def _look(texts: FoundTexts, plan: PackingPlan) -> DocumentCounts | None:
-    """Look at the texts, and pack few of them where that alone shows whether it can be done."""
+def _check_samples(
+    config: Config, settings: Settings, tokenizer: TextTokenizer, findings: _Findings
+) -> None:
+    for path, message in sample_problems(config, settings, tokenizer=tokenizer):
+        findings.add(path, message)
+
+
+def _look(
+    texts: FoundTexts, plan: PackingPlan
+) -> tuple[DocumentCounts | None, TextTokenizer | None]:
+    """Look at the texts, and pack few of them where that alone shows whether it can be done.
+
+    Returns:
+        how many documents there are, and the tokenizer where one was trained on them.
+    """
     documents = look_at_texts(texts, plan.data, cache_dir=plan.cache_dir)
     is_open = plan.data.tail == "drop" or plan.tokenizer_train is not None
-    if documents is not None and is_open and texts.num_bytes <= _PACKED:
-        from gptft.data.prepare import prepare_blocks
+    if documents is None or not is_open or texts.num_bytes > _PACKED:
+        return documents, None
+    from gptft.data.prepare import prepare_blocks
 
-        prepare_blocks(plan)
-    return documents
+    prepared = prepare_blocks(plan)
+    return documents, None if plan.tokenizer else load_tokenizer(str(prepared.path / "tokenizer"))
 
 
-def _prompt_problems(prompts: Sequence[str], plan: PackingPlan, settings: Settings) -> list[str]:
-    """Prompts that with their continuation don't fit the model, where its tokenizer is there."""
-    if plan.tokenizer is None:  # it is trained first
-        return []
-    encode = plan.tokenizer.backend.encode
-    before = len(encode(settings["context"]).ids) if settings["context"] else 0
-    lengths = []
-    for prompt in prompts:
-        added = encode(prompt, add_special_tokens=not before).special_tokens_mask
-        behind = next((i for i, is_special in enumerate(reversed(added)) if not is_special), 0)
-        lengths.append((prompt, before + len(added) - behind or 1))
-    return too_long(
-        lengths, max_new_tokens=settings["max_new_tokens"], context=plan.context, window=()
-    )
+def check_samples(checked: CheckResult, file: ConfigFile, *, store_dir: Path) -> None:
+    """Check samples by a tokenizer that was trained only after the config was checked.
+
+    Raises:
+        ConfigError: every problem found, each with its place in the file.
+    """
+    if checked.plan.tokenizer is None:
+        findings = _Findings(file)
+        trained = load_tokenizer(str(store_dir / "tokenizer"))
+        _check_samples(checked.config, checked.settings, trained, findings)
+        file.checked(findings.problems)
 
 
 def _machine_problems(training: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gptft.api.check import check_file, output_dir_problem
+from gptft.api.check import check_file, check_samples, output_dir_problem
 from gptft.config.load import ConfigFile, is_yaml
 from gptft.config.sections import Config
 from gptft.console import Notify, is_first_process, silent, stderr
@@ -163,7 +163,7 @@ def train(
         prepared = prepare_blocks(checked.plan, progress=told, notify=notify)
     for sentence in prepared.sentences():
         notify(sentence)
-
+    check_samples(checked, file, store_dir=prepared.path)
     from gptft.decoding.engine import make_sampler
     from gptft.training.run import Resume
     from gptft.training.train import train_model

@@ -1,6 +1,7 @@
 """YAML 1.2 text, where 5e-5 is a number -> plain values, with the line and column of each key."""
 
 import io
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ KeyPath = tuple[str | int, ...]
 Problem = tuple[tuple[int, int], str]  # line and column, message
 _LAST = (10**9, 0)  # where a problem without a line is sorted
 _MAX_DEPTH = 32  # a config has four levels; more means an alias that holds itself
+
+_HALF_PAIR = re.compile("[\ud800-\udfff]")
 
 
 @dataclass
@@ -100,11 +103,20 @@ def parse_value(text: str) -> Any:
 
     >>> parse_value("5e-5"), parse_value("runs/a"), parse_value("Мороз: и")
     (5e-05, 'runs/a', 'Мороз: и')
+
+    Raises:
+        ConfigError: it isn't Unicode, or names a key twice.
     """
     try:
-        return parse_yaml(f"value: {text}", name="--set").values["value"]
+        source = parse_yaml(f"value: {text}", name="--set")
     except ConfigError:
-        return text
+        source = Source("--set", {"value": text})
+    problems = [message for _, message in source.problems]
+    if _HALF_PAIR.search(text):
+        problems.append(f"--set: {text!r} is not Unicode. Write it in UTF-8.")
+    if problems:
+        raise ConfigError(*problems)
+    return source.values["value"]
 
 
 def dump_yaml(values: dict[str, Any]) -> str:
@@ -141,7 +153,13 @@ def _plain(node: Node, path: KeyPath, source: Source) -> Any:
             _mark(item, (*path, index), source)
             items.append(_plain(item, (*path, index), source))
         return items
-    return _scalar(node)
+    value = _scalar(node)
+    if isinstance(value, str) and _HALF_PAIR.search(value):
+        name = ".".join(map(str, path))
+        message = f"{name} has half of a surrogate pair, which is no text. Write another escape."
+        source.problems.append(source.problem(path, message))
+        return _HALF_PAIR.sub("?", value)  # for the checks that follow
+    return value
 
 
 def _mapping(node: MappingNode, path: KeyPath, source: Source) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import torch
 from transformers import PreTrainedModel
 
 from gptft.decoding.cached_model import CachedModel
+from gptft.decoding.limits import check_other_context, other_vocabulary
 from gptft.decoding.special_tokens import num_embeddings
 from gptft.errors import ConfigError, ModelError
 from gptft.models.load import context_of
@@ -81,7 +82,9 @@ class AuxiliaryLogits:
             ValueError: R is no multiple of B.
         """
         new_ids = input_ids[:, prompt_length:].to(self._model.device)
-        self._check_context(new_ids.shape[1])
+        check_other_context(
+            self.name, self._longest, num_read=new_ids.shape[1], context=self._context
+        )
         read, self._read = self._read, None  # a pass that fails halfway leaves a cache of no use
         mask = None
         num_read = 0 if read is None else read.shape[1]
@@ -106,15 +109,6 @@ class AuxiliaryLogits:
         ids, mask = (torch.cat([a.repeat_interleave(repeats, dim=0), b], dim=1) for a, b in rows)
         return ids, mask
 
-    def _check_context(self, num_new: int) -> None:
-        length = self._longest + num_new
-        if self._context is not None and length > self._context:
-            raise ConfigError(
-                f"{self.name}: its context is {self._context:,} tokens, and its prompt of "
-                f"{self._longest:,} and the text come to {length:,}. Lower max_new_tokens, or "
-                "shorten the prompt."
-            )
-
 
 def logits_of(
     auxiliary: AuxiliaryLogits, input_ids: torch.Tensor, scores: torch.Tensor, prompt_length: int
@@ -127,10 +121,8 @@ def logits_of(
     """
     logits = auxiliary.next_logits(input_ids, prompt_length=prompt_length)
     if logits.shape[-1] != scores.shape[-1]:
-        raise ModelError(
-            f"{auxiliary.name}: it has a vocabulary of {logits.shape[-1]:,}, and the main model "
-            f"one of {scores.shape[-1]:,}. Use one with the same vocabulary."
-        )
+        sizes = {"theirs": logits.shape[-1], "ours": scores.shape[-1]}
+        raise ModelError(other_vocabulary(auxiliary.name, **sizes))
     return logits
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from gptft.decoding.limits import other_tokenizer
 from gptft.decoding.settings import MODEL_SETTINGS, Settings
 from gptft.errors import ConfigError
 from gptft.models.hub import find_model
@@ -58,11 +59,8 @@ def load_auxiliary_models(
         theirs = load_auto_tokenizer(files)
         if theirs.get_vocab() != tokenizer.get_vocab():
             if setting != "assistant_model":
-                raise ConfigError(
-                    f"{setting}: {name} has another tokenizer ({len(theirs):,} tokens, this model "
-                    f"{len(tokenizer):,}), and their logits are to be compared token by token. "
-                    "Take a model of the same family."
-                )
+                sizes = {"theirs": len(theirs), "ours": len(tokenizer)}
+                raise ConfigError(other_tokenizer(setting, name, **sizes))
             assistant_tokenizer = theirs
         if name not in loaded:
             loaded[name] = load_for_inference(files, device=device, dtype=dtype)

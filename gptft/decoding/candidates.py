@@ -76,7 +76,7 @@ def self_consistency(texts: Sequence[str], *, answer_pattern: str | None, num_re
     >>> vote.indices, vote.answer, dict(vote.counts)
     ((1,), '8', {'8': 2, '7': 1})
     """
-    find = _last_number if answer_pattern is None else _matcher(answer_pattern)
+    find = _last_number if answer_pattern is None else answer_finder(answer_pattern)
     answers = [_plain(find(text)) for text in texts]
     whole_texts = not any(answers)
     if whole_texts:
@@ -142,8 +142,12 @@ def _last_number(text: str) -> str:
     return numbers[-1].replace("−", "-") if numbers else text
 
 
-def _matcher(pattern: str) -> Callable[[str], str]:
-    """A function from a text to its last match, or that of group 1; empty where there is none."""
+def answer_finder(pattern: str) -> Callable[[str], str]:
+    """A function from a text to its last match, or that of group 1; empty where there is none.
+
+    Raises:
+        ConfigError: the pattern isn't a regular expression.
+    """
     try:
         compiled = re.compile(pattern)
     except re.error as error:

@@ -1,104 +1,25 @@
-"""Texts that are one of a few choices, or match a regular expression.
+"""A matcher and a tokenizer -> a logits processor that leaves only what may follow a text.
 
-In: choices or a pattern, and a tokenizer. Out: a logits processor that at each step leaves only the
-tokens with which the text can still become what was asked for, and EOS where it already is.
-
-Tokens count by the bytes they add to a text, so that any way to spell it will do, also one that
-cuts a character into bytes.
+EOS is left where the text is complete.
 """
 
-import codecs
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property, lru_cache, partial
-from itertools import pairwise, takewhile
-from math import inf
-from typing import Protocol
+from collections.abc import Collection, Sequence
 
 import numpy as np
-import regex
 import torch
 from transformers import PreTrainedTokenizerBase
 
 from gptft.decoding.define import BatchContext
-from gptft.errors import ConfigError, ModelError
-from gptft.tokenization.token_bytes import byte_level_bytes, fallback_byte, whole_text
+from gptft.decoding.matchers import Matcher, Vocabulary, vocabulary_of
+from gptft.errors import ConfigError
 
-_MATCH_SECONDS = 5.0  # a pattern that backtracks for longer would never end
 _KEPT_MASKS = 512  # texts whose masks are remembered; rows of a batch share them
-
-
-@dataclass(frozen=True)
-class Vocabulary:
-    """What each token adds to a text.
-
-    Attributes:
-        ids: the ids of the tokens that add these bytes (UTF-8), several where they are spelled
-            alike.
-    """
-
-    ids: Mapping[bytes, tuple[int, ...]]
-
-    @cached_property
-    def token_bytes(self) -> dict[int, bytes]:
-        """The bytes of each id."""
-        return {i: data for data, ids in self.ids.items() for i in ids}
-
-    @cached_property
-    def longest(self) -> int:
-        """Bytes of the longest token."""
-        return max(map(len, self.ids), default=0)
-
-    @cached_property
-    def partial_tokens(self) -> list[bytes]:
-        """The tokens that begin or end within a character."""
-        return [data for data in self.ids if whole_text(data) is None]
-
-    @cached_property
-    def trie(self) -> tuple[list[str], list[int], list[tuple[int, ...]]]:
-        """The tree of all other tokens: nodes, for each the first one that isn't below it, and ids.
-
-        Nodes are the tokens' texts and the prefixes where they branch, parents before children.
-        """
-        texts = sorted(text for data in self.ids if (text := whole_text(data)))
-        branches = {_common(a, b) for a, b in pairwise(texts)}
-        nodes = sorted({*texts, *branches} - {""})
-        after = [len(nodes)] * len(nodes)
-        above: list[int] = []
-        for i, node in enumerate(nodes):
-            while above and not node.startswith(nodes[above[-1]]):
-                after[above.pop()] = i
-            above.append(i)
-        return nodes, after, [self.ids.get(node.encode(), ()) for node in nodes]
-
-
-class Matcher(Protocol):
-    """What a text may become."""
-
-    def allowed(self, written: bytes, *, vocabulary: Vocabulary) -> tuple[Collection[int], bool]:
-        """The ids that may follow what is written (UTF-8), and whether it may end here.
-
-        Raises:
-            ConfigError: nothing may follow what isn't complete.
-        """
-
-    def check(self, vocabulary: Vocabulary) -> None:
-        """Refuse a vocabulary that can't write such a text.
-
-        Raises:
-            ConfigError: it can't.
-        """
 
 
 def read_vocabulary(
     tokenizer: PreTrainedTokenizerBase, *, leave_out: Collection[int] = ()
 ) -> Vocabulary:
-    """What each token adds to a text that it follows, leading spaces included.
-
-    Decoders drop the space that a text begins with, so each token is decoded behind another one.
-    Decoding can't tell which bytes are no character: those are read from the token's own name, as
-    byte-level and byte-fallback tokenizers write them. A token of which neither is certain is left
-    out.
+    """What each token of a tokenizer adds to a text; see `vocabulary_of`.
 
     Args:
         tokenizer: of any kind.
@@ -109,70 +30,15 @@ def read_vocabulary(
     """
     without = {*leave_out, *tokenizer.all_special_ids}
     known = sorted({i for i in tokenizer.get_vocab().values() if i not in without})
+
+    def decode(rows: list[list[int]]) -> list[str]:
+        texts = tokenizer.batch_decode(
+            rows, skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+        return [str(text) for text in texts]
+
     names = tokenizer.convert_ids_to_tokens(known)
-    # A byte token won't do: some decoders spoil it where a byte that fits no character follows.
-    words = (i for i, name in zip(known, names, strict=True) if not name.startswith("<0x"))
-    anchor = next((i for i in words if _decode(tokenizer, [[i]])[0].isalpha()), None)
-    if anchor is None:
-        raise ModelError("The tokenizer has no token that is a letter or a word.")
-    before = _decode(tokenizer, [[anchor]])[0]
-    texts = _decode(tokenizer, [[anchor, i] for i in known])
-    ids: dict[bytes, list[int]] = {}
-    for i, name, text in zip(known, names, texts, strict=True):
-        added = text[len(before) :] if text.startswith(before) else ""
-        data: bytes | None = added.encode()
-        if "\ufffd" in added:
-            data = fallback_byte(name) or byte_level_bytes(name)
-        if data and (before.encode() + data).decode(errors="replace") == text:
-            ids.setdefault(data, []).append(i)
-    return Vocabulary({data: tuple(same) for data, same in ids.items()})
-
-
-def allowed_by_choices(choices: Sequence[str]) -> Matcher:
-    """Texts that are one of `choices`, to the letter, written in as few tokens as can be.
-
-    A word is most often learned in few tokens; letter by letter the likeliest first one decides for
-    a spelling that no text has.
-
-    Raises:
-        ConfigError: there are no choices.
-
-    >>> vocabulary = Vocabulary({b"a": (1,), b"ab": (2,), b"b": (3,), b"c": (4,)})
-    >>> matcher = allowed_by_choices(["ab", "abc"])
-    >>> sorted(matcher.allowed(b"", vocabulary=vocabulary)[0])
-    [2]
-    >>> matcher.allowed(b"ab", vocabulary=vocabulary)
-    ({4}, True)
-    """
-    if not choices:
-        raise ConfigError("choices: there is none. Give one text or more.")
-    return _Choices(tuple(choice.encode() for choice in dict.fromkeys(choices)))
-
-
-def allowed_by_regex(pattern: str) -> Matcher:
-    """Texts that match `pattern` from their first to their last character.
-
-    Source: the idea is Willard and Louf 2023 (2307.09702); in place of their automaton the
-    vocabulary's tree is walked with partial matches, as far as they go. A token that leaves more
-    than one byte of a character to come is not written.
-
-    Raises:
-        ConfigError: the pattern isn't a regular expression.
-
-    >>> vocabulary = Vocabulary({b"1": (1,), b"12": (2,), b"123": (3,), b"x": (4,)})
-    >>> sorted(allowed_by_regex("[0-9]{1,2}").allowed(b"", vocabulary=vocabulary)[0])
-    [1, 2]
-    """
-    try:
-        compiled = regex.compile(pattern)
-    except regex.error as error:
-        where = "" if error.pos is None else f" at position {error.pos}"
-        raise ConfigError(
-            f"regex: {pattern!r} isn't a regular expression: {error.msg}{where}."
-        ) from None
-    except (OverflowError, RecursionError, ValueError) as error:
-        raise ConfigError(f"regex: {pattern!r} can't be used: {error}.") from None
-    return _Regex(compiled)
+    return vocabulary_of(dict(zip(known, names, strict=True)), decode=decode)
 
 
 class TextConstraint:
@@ -256,119 +122,3 @@ def constrain(batch: BatchContext, matcher: Matcher) -> TextConstraint:
     """The constraint of a batch's new tokens to what a matcher allows, see `TextConstraint`."""
     length = batch.prompt_length
     return TextConstraint(batch.tokenizer, matcher, prompt_length=length, eos_token_ids=batch.eos)
-
-
-@dataclass(frozen=True)
-class _Choices:
-    choices: tuple[bytes, ...]
-
-    def allowed(self, written: bytes, *, vocabulary: Vocabulary) -> tuple[set[int], bool]:
-        found: set[int] = set()
-        start = len(written)
-        for choice in self.choices:
-            if not choice.startswith(written):
-                continue
-            fewest = _fewest_tokens(choice, vocabulary)
-            for end in range(start + 1, min(len(choice), start + vocabulary.longest) + 1):
-                if fewest[end] + 1 == fewest[start]:
-                    found.update(vocabulary.ids.get(choice[start:end], ()))
-        return found, written in self.choices
-
-    def check(self, vocabulary: Vocabulary) -> None:
-        problems = [c.decode() for c in self.choices if _fewest_tokens(c, vocabulary)[0] == inf]
-        if problems:
-            why = "isn't something that this tokenizer can write"
-            raise ConfigError(*(f"choices: {choice!r} {why}." for choice in problems))
-
-
-@dataclass(frozen=True)
-class _Regex:
-    pattern: regex.Pattern
-
-    def allowed(self, written: bytes, *, vocabulary: Vocabulary) -> tuple[list[int], bool]:
-        split = _split(written)
-        if split is None:
-            return [], False
-        try:
-            return self._allowed(*split, vocabulary)
-        except TimeoutError:
-            raise ConfigError(
-                f"regex: {self.pattern.pattern!r} takes more than {_MATCH_SECONDS:g} s on "
-                f"{len(split[0]):,} characters. Repeat nothing that itself repeats, as (a+)+ does."
-            ) from None
-
-    def check(self, vocabulary: Vocabulary) -> None:
-        if not any(self.allowed(b"", vocabulary=vocabulary)):
-            raise ConfigError(f"regex: no text matches {self.pattern.pattern!r}.")
-
-    def _allowed(self, text: str, begun: bytes, vocabulary: Vocabulary) -> tuple[list[int], bool]:
-        """As `allowed`, after whole characters and the first bytes of one more."""
-        may_become = partial(self.pattern.fullmatch, partial=True, timeout=_MATCH_SECONDS)
-        found = [] if begun else self._whole_tokens(text, vocabulary)
-        for data in vocabulary.partial_tokens:
-            split = _split(begun + data)
-            if split is None:
-                continue
-            ends = _one_byte_away(split[1]) if split[1] else ("",)
-            if any(may_become(text + split[0] + end) for end in ends):
-                found += vocabulary.ids[data]
-        may_end = not begun and bool(self.pattern.fullmatch(text, timeout=_MATCH_SECONDS))
-        if not found and not may_end and may_become(text):
-            raise ConfigError(
-                f"regex: after {text[-40:]!r} no token of this model leads to a match of "
-                f"{self.pattern.pattern!r}. Make the pattern wider."
-            )
-        return found, may_end
-
-    def _whole_tokens(self, text: str, vocabulary: Vocabulary) -> list[int]:
-        may_become = partial(self.pattern.fullmatch, partial=True, timeout=_MATCH_SECONDS)
-        nodes, after, ids = vocabulary.trie
-        found: list[int] = []
-        i = 0
-        while i < len(nodes):
-            if may_become(text + nodes[i]):
-                found += ids[i]
-                i += 1
-            else:
-                i = after[i]
-        return found
-
-
-def _fewest_tokens(choice: bytes, vocabulary: Vocabulary) -> list[float]:
-    """For each position of `choice` and its end, how few tokens can write the rest, inf if none."""
-    size = len(choice)
-    fewest = [inf] * size + [0.0]
-    for start in range(size - 1, -1, -1):
-        ends = range(start + 1, min(size, start + vocabulary.longest) + 1)
-        counts = (fewest[e] + 1 for e in ends if choice[start:e] in vocabulary.ids)
-        fewest[start] = min(counts, default=inf)
-    return fewest
-
-
-def _split(data: bytes) -> tuple[str, bytes] | None:
-    """The characters and the first bytes of one more; None where that isn't UTF-8."""
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    try:
-        return decoder.decode(data), decoder.getstate()[0]
-    except UnicodeDecodeError:
-        return None
-
-
-@lru_cache(maxsize=1024)
-def _one_byte_away(begun: bytes) -> tuple[str, ...]:
-    """The characters that one more byte makes of `begun`."""
-    ends = (whole_text(begun + bytes([last])) for last in range(0x80, 0xC0))
-    return tuple(character for character in ends if character is not None)
-
-
-def _common(first: str, second: str) -> str:
-    """The longest prefix of both."""
-    same = takewhile(lambda pair: pair[0] == pair[1], zip(first, second, strict=False))
-    return "".join(character for character, _ in same)
-
-
-def _decode(tokenizer: PreTrainedTokenizerBase, rows: list[list[int]]) -> list[str]:
-    texts = tokenizer.batch_decode(
-        rows, skip_special_tokens=True, clean_up_tokenization_spaces=False
-    )
-    return [str(text) for text in texts]

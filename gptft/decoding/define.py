@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from gptft.config.settings import Setting
-from gptft.errors import ConfigError
+from gptft.decoding.known_model import KnownModel, ModelIds
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -65,7 +65,7 @@ class Values(Protocol):
 
 
 @dataclass(frozen=True)
-class BatchContext:
+class BatchContext(ModelIds):
     """What processors and loops are made for.
 
     Attributes:
@@ -101,18 +101,11 @@ class BatchContext:
         """Where the ids are."""
         return str(self.input_ids.device)
 
-    def checked_ids(self, ids: list[int], setting: str) -> list[int]:
-        """The same ids.
+    def encode(self, text: str) -> list[int]:
+        """The ids of a text as it is, with nothing before or after it."""
+        from gptft.decoding.encoding import encode_bare
 
-        Raises:
-            ConfigError: the model has no embedding for one of them.
-        """
-        if max(ids) >= self.vocab_size:
-            raise ConfigError(
-                f"{setting}: there is no id {max(ids):,}; the model's go up to "
-                f"{self.vocab_size - 1:,}."
-            )
-        return ids
+        return encode_bare(self.tokenizer, text)
 
     def min_kept(self, settings: Values) -> int:
         """Tokens that a cut must leave: with beams one besides every EOS, or a beam would end."""
@@ -254,6 +247,7 @@ class Method:
         processors: of settings that several strategies take.
         strategies: named after it, in the order in which they are listed.
         check: what is wrong with its settings together, a message each, whatever the strategy.
+        check_model: what a model that isn't loaded yet can't have of its settings, a message each.
     """
 
     group: Group = ""
@@ -261,6 +255,7 @@ class Method:
     processors: tuple[Processor, ...] = ()
     strategies: tuple[Strategy, ...] = ()
     check: Callable[[Values], Iterator[str]] = lambda settings: iter(())
+    check_model: Callable[[Values, KnownModel], Iterator[str]] = lambda settings, model: iter(())
 
 
 def sampling(

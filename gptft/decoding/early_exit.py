@@ -6,7 +6,8 @@ from typing import Any
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from gptft.errors import ConfigError, ModelError
+from gptft.decoding.layers import check_first_layers
+from gptft.errors import ModelError
 
 
 def first_layers(model: PreTrainedModel, num_layers: int) -> PreTrainedModel:
@@ -27,13 +28,7 @@ def first_layers(model: PreTrainedModel, num_layers: int) -> PreTrainedModel:
     Source: Elhoushi et al. 2024 (2404.16710), section 4: inference by early exit.
     """
     _, _, layers = decoder_layers(model)
-    if not 1 <= num_layers < len(layers):
-        raise ConfigError(
-            f"The first {num_layers} layers can't be taken alone: the model has {len(layers)}, and "
-            f"it takes 1 to {len(layers) - 1} of them."
-            if len(layers) > 1
-            else "The model has one layer, and a model of its first layers would be the model."
-        )
+    check_first_layers(num_layers, total=len(layers))
     # Copied whole but for the tensors: hooks that one of the two installs stay its own.
     shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
     view: PreTrainedModel = copy.deepcopy(model, dict[int, Any](shared))

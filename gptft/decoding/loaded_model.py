@@ -7,7 +7,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from gptft.decoding.auxiliary_models import AuxiliaryModels
-from gptft.decoding.constraints import Vocabulary, read_vocabulary
+from gptft.decoding.constraints import read_vocabulary
+from gptft.decoding.matchers import Vocabulary
 from gptft.decoding.special_tokens import SpecialTokens
 from gptft.models.hub import find_model
 from gptft.models.load import load_auto_tokenizer, load_for_inference

@@ -11,16 +11,40 @@ from gptft.cli.config import check
 from gptft.cli.train import train
 from gptft.config.source import dump_yaml
 from gptft.errors import GptftError
+from gptft.tokenization.tokenizer import save_tokenizer
+from gptft.tokenization.trainers import train_bpe
 from gptft.training import arguments
 from tests.agreement.cases import BASE, RIGHT, WRONG, Case, Sections
+from tests.agreement.samples import RIGHT_SAMPLES, WRONG_SAMPLES
+from tests.conftest import SENTENCES
 
 RUN = "runs/my"
 
 
+@pytest.fixture(scope="module")
+def other_models(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a model of another tokenizer, and one that sees 16 tokens."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    folder = tmp_path_factory.mktemp("models")
+    for name, size, context in (("another", 300, 64), ("short", 320, 16)):
+        tokenizer = train_bpe(iter(SENTENCES * 4), vocab_size=size, min_frequency=2)
+        save_tokenizer(tokenizer, folder / name, model_max_length=context)
+        config = GPT2Config(
+            vocab_size=size, n_layer=1, n_head=2, n_embd=16, n_positions=context, eos_token_id=0
+        )
+        GPT2LMHeadModel(config).save_pretrained(folder / name)
+    return folder
+
+
 @pytest.fixture
-def place(tmp_path: Path, tiny_model_dir: Path, corpus_dir: Path, in_tmp: Path) -> Path:
+def place(
+    tmp_path: Path, tiny_model_dir: Path, other_models: Path, corpus_dir: Path, in_tmp: Path
+) -> Path:
     """A folder with models and texts of all kinds, which the test runs in."""
     Path("tiny").symlink_to(tiny_model_dir)
+    for folder in other_models.iterdir():
+        Path(folder.name).symlink_to(folder)
     for name, kept in (
         ("weightless", ("config.json", "tokenizer.json", "tokenizer_config.json")),
         ("opt", ("tokenizer.json", "tokenizer_config.json", "model.safetensors")),
@@ -67,7 +91,7 @@ def said(command: Any, path: Path) -> str:
     return ""
 
 
-@pytest.mark.parametrize("case", RIGHT, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", [*RIGHT, *RIGHT_SAMPLES], ids=lambda case: case.name)
 def test_what_is_right_trains(case: Case, place: Path, capsys: pytest.CaptureFixture[str]):
     path = written(case)
     assert said(check, path) == ""
@@ -76,7 +100,7 @@ def test_what_is_right_trains(case: Case, place: Path, capsys: pytest.CaptureFix
     assert json.loads(Path(RUN, "run.json").read_text(encoding="utf-8"))["state"] == "done"
 
 
-@pytest.mark.parametrize("case", WRONG, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", [*WRONG, *WRONG_SAMPLES], ids=lambda case: case.name)
 def test_what_is_wrong_is_refused_by_both_in_the_same_words(case: Case, place: Path):
     path = written(case)
     problem = said(check, path)
@@ -102,6 +126,30 @@ def test_without_the_check_it_would_fail_in_training(
         monkeypatch.setattr(arguments, name, lambda training, **kwargs: [])
     with pytest.raises(Exception):  # noqa: B017, PT011
         train(written(case))
+
+
+@pytest.mark.parametrize(
+    "case",
+    [case for case in WRONG_SAMPLES if "samples" in case.sections],
+    ids=lambda case: case.name,
+)
+def test_without_the_check_no_samples_could_be_generated(
+    case: Case, place: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("gptft.api.check.sample_problems", lambda *args, **kwargs: [])
+    monkeypatch.setattr("gptft.decoding.settings.problems_of", lambda settings: [])
+    with pytest.raises(Exception):  # noqa: B017, PT011
+        train(written(case))
+
+
+def test_all_problems_of_samples_are_named_at_once(place: Path):
+    text = (
+        "model:\n  name: tiny\ndata:\n  train: texts\nsamples:\n  prompts:\n    - Буря\n"
+        f"    - {'Буря ' * 20}\ngeneration:\n  max_new_tokens: 9\n  suppress_tokens: [400]\n"
+        "  logit_bias:\n    небо: 1\n    '500': 2\n  dola_layers: [7]\n"
+    )
+    lines = said(check, written(Case(text=text))).splitlines()
+    assert [int(line.split(":")[1]) for line in lines] == [8, 11, 12, 12, 15]
 
 
 def test_all_problems_are_named_at_once_in_the_order_of_the_file(place: Path):

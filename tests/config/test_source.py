@@ -32,6 +32,12 @@ def test_values_are_read_as_yaml_1_2_reads_them(text: str, value: object):
     assert type(read) is type(value)
 
 
+@pytest.mark.parametrize("text", ["a\udcffb", '"\\ud800"', "[x, '\\ud800', \"\\ud800\"]"])
+def test_an_override_that_is_no_unicode_is_refused(text: str):
+    with pytest.raises(ConfigError, match=r"is not Unicode|half of a surrogate pair"):
+        parse_value(text)
+
+
 def test_every_key_has_its_line_and_column():
     source = parse_yaml("a:\n  b: 1\n  c:\n    - x\n    - y\n", name="c.yaml")
     assert source.problem(("a", "b"), "is wrong") == ((2, 3), "c.yaml:2:3  is wrong")

@@ -16,13 +16,8 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from gptft.decoding.constraints import (
-    TextConstraint,
-    Vocabulary,
-    allowed_by_choices,
-    allowed_by_regex,
-    read_vocabulary,
-)
+from gptft.decoding.constraints import TextConstraint, read_vocabulary
+from gptft.decoding.matchers import Vocabulary, allowed_by_choices, allowed_by_regex
 from gptft.errors import ConfigError, ModelError
 from gptft.models.hub import find_model
 
@@ -287,7 +282,7 @@ def test_rows_that_have_ended_or_left_the_pattern_get_eos_alone(tokenizer):
 
 
 def test_a_pattern_that_would_never_end_is_stopped(monkeypatch):
-    monkeypatch.setattr("gptft.decoding.constraints._MATCH_SECONDS", 0.05)
+    monkeypatch.setattr("gptft.decoding.matchers._MATCH_SECONDS", 0.05)
     with pytest.raises(ConfigError, match=r"takes more than 0\.05 s"):
         allowed_by_regex("(a|aa)+(?<=c)b").allowed(b"a" * 60, vocabulary=WORDS)
 

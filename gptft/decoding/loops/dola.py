@@ -12,13 +12,12 @@ from transformers import PreTrainedModel
 from transformers.generation.streamers import BaseStreamer
 
 from gptft.decoding.early_exit import decoder_layers
+from gptft.decoding.layers import early_layers
 from gptft.decoding.loops.generation_loop import LoopInputs, generation_loop, growing_sequences
-from gptft.errors import ConfigError, ModelError
+from gptft.errors import ModelError
 
 # A token stays in play from this share of the highest probability on.
 _PLAUSIBLE = 0.1
-# Of a model deeper than 40 layers the first or the last 20 are looked at.
-_DEEP, _OUTER = 40, 20
 _NORMS = (
     "ln_f", "norm", "norm_f", "final_layer_norm", "final_layernorm", "final_norm", "layer_norm",
     "ln_out", "embedding_norm",
@@ -73,46 +72,6 @@ def dola_decoding(
             output = cached.feed(texts.ids[:, -1:])
 
 
-def early_layers(
-    dola_layers: Literal["low", "high"] | Sequence[int], *, num_layers: int, tied: bool
-) -> list[int]:
-    """The layers one of which is contrasted with the last; n is what n layers have made of a token.
-
-    Args:
-        dola_layers: low, the even ones of the first half, where tied from 2 on; high, the even ones
-            of the second; or their numbers, 0 being the embeddings.
-        num_layers: layers of the model.
-        tied: whether the head is the embeddings; their own layer says then only the token itself.
-
-    Returns:
-        At least one number, each below num_layers.
-
-    Raises:
-        ConfigError: there is no such layer.
-
-    Source: Chuang et al. 2023 (2309.03883), section 3.1.
-
-    >>> early_layers("low", num_layers=12, tied=True)
-    [2, 4]
-    >>> early_layers("high", num_layers=12, tied=True)
-    [6, 8, 10]
-    """
-    if isinstance(dola_layers, str):
-        if dola_layers not in ("low", "high"):
-            raise ConfigError(
-                f"dola_layers must be low, high or a list of layers, not {dola_layers!r}."
-            )
-        return _half(dola_layers, num_layers=num_layers, start=2 if tied else 0)
-    chosen = sorted(set(dola_layers))
-    off = [layer for layer in chosen if not 0 <= layer < num_layers]
-    if off or not chosen:
-        raise ConfigError(
-            f"dola_layers must be numbers from 0 to {num_layers - 1}, for the model has "
-            f"{num_layers} layers, not {', '.join(map(str, off)) or 'none'}."
-        )
-    return chosen
-
-
 def contrast(last: torch.Tensor, early: torch.Tensor) -> torch.Tensor:
     """Scores of the last layer against the early one that differs most from it, row by row.
 
@@ -135,16 +94,6 @@ def contrast(last: torch.Tensor, early: torch.Tensor) -> torch.Tensor:
     premature = early[torch.arange(len(early), device=early.device), farthest]
     plausible = last >= last.amax(dim=-1, keepdim=True) + math.log(_PLAUSIBLE)
     return torch.where(plausible, last - premature, -torch.inf)
-
-
-def _half(half: Literal["low", "high"], *, num_layers: int, start: int) -> list[int]:
-    if half == "low":
-        end = num_layers // 2 if num_layers <= _DEEP else _OUTER
-        found = list(range(start, end, 2))
-    else:
-        begin = max(start, num_layers // 2 if num_layers <= _DEEP else num_layers - _OUTER)
-        found = list(range(begin + begin % 2, num_layers, 2))
-    return found or [min(max(start, num_layers // 2), num_layers - 1)]
 
 
 def _is_tied(model: PreTrainedModel) -> bool:

@@ -14,6 +14,7 @@ from annotated_types import MinLen
 from gptft.config.settings import Kind, Setting
 from gptft.config.suggest import did_you_mean
 from gptft.decoding import define
+from gptft.decoding.known_model import KnownModel
 from gptft.decoding.strategies import (
     adaptive_p,
     assisted,
@@ -136,6 +137,12 @@ def problems_of(settings: define.Values) -> Iterator[str]:
     for method in METHODS:
         yield from method.check(settings)
     yield from STRATEGIES[settings.strategy].check(settings)
+
+
+def model_problems(settings: define.Values, model: KnownModel) -> Iterator[str]:
+    """One message for each setting that a model can't have."""
+    for method in METHODS:
+        yield from method.check_model(settings, model)
 
 
 def find_strategy(name: str) -> define.Strategy:

@@ -1,10 +1,11 @@
 """Drafts by a small model, or by the model's own first layers."""
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from gptft.config.settings import Setting, Text, number, one_of, whole
 from gptft.decoding import define
-from gptft.errors import ConfigError
+from gptft.decoding.known_model import KnownModel
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -15,16 +16,12 @@ def _small_model(settings: define.Values, batch: define.BatchContext) -> "PreTra
 
     With another tokenizer it counts differently; by how much shows only as the text is generated.
     """
+    from gptft.decoding.limits import check_other_context
     from gptft.models.load import context_of
 
     draft = batch.auxiliary_models["assistant_model"]
-    context, most = context_of(draft), settings["max_new_tokens"]
-    if context is not None and batch.prompt_length + most - 1 > context:
-        raise ConfigError(
-            f"assistant_model sees {context:,} tokens, and the prompt of {batch.prompt_length:,} "
-            f"with max_new_tokens {most:,} is longer. Set max_new_tokens to "
-            f"{max(context - batch.prompt_length + 1, 1):,} or less, or take another draft model."
-        )
+    length, num_read = batch.prompt_length, settings["max_new_tokens"] - 1
+    check_other_context("assistant_model", length, num_read=num_read, context=context_of(draft))
     return draft
 
 
@@ -32,6 +29,12 @@ def _first_layers(settings: define.Values, batch: define.BatchContext) -> "PreTr
     from gptft.decoding.early_exit import first_layers
 
     return first_layers(batch.model, settings["assistant_early_exit"])
+
+
+def _check_model(settings: define.Values, model: KnownModel) -> Iterator[str]:
+    yield from model.length_problems("assistant_model", max_new_tokens=settings["max_new_tokens"])
+    if settings.is_on(name := "assistant_early_exit"):
+        yield from model.layer_problems(name, settings[name])
 
 
 def _stand_ins(prompt: str, base_model: str | None) -> dict[str, Any]:
@@ -95,4 +98,5 @@ METHOD = define.Method(
             conflicts=define.ONE_TOKEN_AT_A_TIME,
         ),
     ),
+    check_model=_check_model,
 )  # fmt: skip

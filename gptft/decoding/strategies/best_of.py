@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from gptft.config.settings import Setting, Text, whole
 from gptft.decoding import define
+from gptft.decoding.known_model import problems
 
 
 def _check(settings: define.Values) -> Iterator[str]:
@@ -13,6 +14,14 @@ def _check(settings: define.Values) -> Iterator[str]:
             f"num_return_sequences is {texts}, more than num_candidates, {drawn}. Raise "
             "num_candidates."
         )
+
+
+def _check_answer(settings: define.Values) -> Iterator[str]:
+    from gptft.decoding.candidates import answer_finder
+
+    yield from _check(settings)
+    if settings.is_on("answer_pattern"):
+        yield from problems(lambda: answer_finder(settings["answer_pattern"]))
 
 
 METHOD = define.Method(
@@ -46,7 +55,7 @@ METHOD = define.Method(
             draws="always",
             asked_by=("answer_pattern",),
             pick="self_consistency",
-            check=_check,
+            check=_check_answer,
         ),
         define.Strategy(
             name="mbr",

@@ -1,17 +1,27 @@
 """Text that is one of a few choices."""
 
 import re
+from collections.abc import Iterator
 
 from gptft.config.settings import Setting, Texts
 from gptft.decoding import define
+from gptft.decoding.known_model import KnownModel, problems
 
 _CYRILLIC = re.compile("[\u0400-\u04ff]")
 
 
 def _build(settings: define.Values, batch: define.BatchContext) -> define.Process:
-    from gptft.decoding.constraints import allowed_by_choices, constrain
+    from gptft.decoding.constraints import constrain
+    from gptft.decoding.matchers import allowed_by_choices
 
     return constrain(batch, allowed_by_choices(settings["choices"]))
+
+
+def _check_model(settings: define.Values, model: KnownModel) -> Iterator[str]:
+    from gptft.decoding.matchers import allowed_by_choices
+
+    if choices := settings["choices"]:
+        yield from problems(lambda: allowed_by_choices(choices).check(model.vocabulary))
 
 
 def _yes_or_no(prompt: str) -> list[str]:
@@ -37,4 +47,5 @@ METHOD = define.Method(
             stand_ins=lambda prompt, base_model: {"choices": _yes_or_no(prompt)},
         ),
     ),
+    check_model=_check_model,
 )

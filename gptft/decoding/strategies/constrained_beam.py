@@ -1,26 +1,37 @@
 """Constrained beam search: the likeliest text that holds every one of some words."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
 from gptft.config.settings import Setting, Words
 from gptft.decoding import define
+from gptft.decoding.known_model import KnownModel, ModelIds, problems
 from gptft.decoding.strategies.beam import BEAMS, beam_fields, check_beams
 
 
 def _loop(settings: define.Values, batch: define.BatchContext, streamer: Any) -> Callable[..., Any]:
-    from gptft.decoding.encoding import encode_bare
     from gptft.decoding.loops.constrained_beams import constrained_beam_search
 
+    return partial(constrained_beam_search, constraints=_constraints(settings, batch))
+
+
+def _constraints(settings: define.Values, model: ModelIds) -> list[list[list[int]]]:
+    """The ids of each word, after a space and as it is; of any of several words."""
+
     def ways(word: str | list[str]) -> list[list[int]]:
-        """The ids of a word, after a space and as it is; of any of several words."""
         words = [word] if isinstance(word, str) else word
         texts = [t for w in words for t in ([w] if w[0].isspace() else [f" {w}", w])]
-        return [ids for text in texts if (ids := encode_bare(batch.tokenizer, text))]
+        return [ids for text in texts if (ids := model.encode(text))]
 
-    constraints = [ways(word) for word in settings["force_words"]]
-    return partial(constrained_beam_search, constraints=constraints)
+    return [ways(word) for word in settings["force_words"]]
+
+
+def _check_model(settings: define.Values, model: KnownModel) -> Iterator[str]:
+    from gptft.decoding.loops.required_words import read_required_words
+
+    words, room = _constraints(settings, model), settings["max_new_tokens"]
+    yield from problems(lambda: read_required_words(words, max_new_tokens=room))
 
 
 METHOD = define.Method(
@@ -44,4 +55,5 @@ METHOD = define.Method(
             stand_ins=lambda prompt, base_model: {"force_words": define.words_of(prompt)[:1]},
         ),
     ),
+    check_model=_check_model,
 )  # fmt: skip

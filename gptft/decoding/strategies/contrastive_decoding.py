@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from gptft.config.settings import Setting, Text, number, whole
 from gptft.decoding import define
+from gptft.decoding.known_model import KnownModel
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -79,6 +80,13 @@ def _check(settings: define.Values) -> Iterator[str]:
         yield "amateur_model and amateur_layers can't both be given: there is one amateur."
 
 
+def _check_model(settings: define.Values, model: KnownModel) -> Iterator[str]:
+    yield from model.token_problems("amateur_model")
+    yield from model.length_problems("amateur_model", max_new_tokens=settings["max_new_tokens"])
+    if settings.is_on(name := "amateur_layers"):
+        yield from model.layer_problems(name, settings[name])
+
+
 def _stand_ins(prompt: str, base_model: str | None) -> dict[str, Any]:
     return {"amateur_model": base_model} if base_model else {"amateur_layers": 1}
 
@@ -113,4 +121,5 @@ METHOD = define.Method(
             stand_ins=_stand_ins,
         ),
     ),
+    check_model=_check_model,
 )  # fmt: skip

@@ -1,9 +1,11 @@
 """DExperts: towards a model tuned on what is wanted, away from one tuned on what isn't."""
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from gptft.config.settings import Setting, Text, number
 from gptft.decoding import define
+from gptft.decoding.known_model import KnownModel
 from gptft.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -64,6 +66,12 @@ def _build(settings: define.Values, batch: define.BatchContext) -> define.Proces
     return pull(expert, antiexpert, prompt_length=batch.prompt_length, dexperts_alpha=alpha)
 
 
+def _check_model(settings: define.Values, model: KnownModel) -> Iterator[str]:
+    for name in ("expert_model", "antiexpert_model"):
+        yield from model.token_problems(name)
+        yield from model.length_problems(name, max_new_tokens=settings["max_new_tokens"])
+
+
 def _stand_ins(prompt: str, base_model: str | None) -> dict[str, Any]:
     return {"antiexpert_model": base_model}
 
@@ -91,4 +99,5 @@ METHOD = define.Method(
             stand_ins=_stand_ins,
         ),
     ),
+    check_model=_check_model,
 )  # fmt: skip

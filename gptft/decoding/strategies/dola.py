@@ -1,11 +1,12 @@
 """DoLa: tokens that the last layer prefers more than an early one does."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
 from gptft.config.settings import Layers, Setting
 from gptft.decoding import define
+from gptft.decoding.known_model import KnownModel, problems
 
 
 def _loop(settings: define.Values, batch: define.BatchContext, streamer: Any) -> Callable[..., Any]:
@@ -13,6 +14,14 @@ def _loop(settings: define.Values, batch: define.BatchContext, streamer: Any) ->
 
     layers = settings["dola_layers"]
     return partial(dola_decoding, dola_layers=layers, do_sample=settings.do_sample)
+
+
+def _check_model(settings: define.Values, model: KnownModel) -> Iterator[str]:
+    from gptft.decoding.layers import early_layers
+
+    layers, num_layers = settings["dola_layers"], model.num_layers
+    if num_layers is not None and not isinstance(layers, str):
+        yield from problems(lambda: early_layers(layers, num_layers=num_layers, tied=False))
 
 
 METHOD = define.Method(
@@ -33,4 +42,5 @@ METHOD = define.Method(
             loop=_loop,
         ),
     ),
+    check_model=_check_model,
 )  # fmt: skip

@@ -4,7 +4,9 @@ from collections.abc import Iterator
 
 from gptft.config.settings import Setting, Text
 from gptft.decoding import define
+from gptft.decoding.known_model import problems
 from gptft.decoding.strategies.json_schema import (
+    check_grammar,
     constrain_by_grammar,
     missing_package,
     text_or_file,
@@ -39,13 +41,12 @@ def _build(settings: define.Values, batch: define.BatchContext) -> define.Proces
 
 
 def _check(settings: define.Values) -> Iterator[str]:
-    problems = list(missing_package("grammar"))
-    if settings.is_on("grammar") and not problems:
-        try:
-            read_grammar(settings["grammar"])
-        except ConfigError as error:
-            problems += error.problems
-    yield from problems
+    missing = list(missing_package("grammar"))
+    yield from missing
+    if settings.is_on("grammar") and not missing:
+        yield from problems(
+            lambda: check_grammar(read_grammar(settings["grammar"]), setting="grammar")
+        )
 
 
 METHOD = define.Method(

@@ -1,10 +1,12 @@
 r"""Guidance away from another prompt, and context-aware decoding, which is the same."""
 
 import re
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from gptft.config.settings import Setting, Text, number
 from gptft.decoding import define
+from gptft.decoding.known_model import KnownModel, problems
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -77,6 +79,17 @@ def _build_context(settings: define.Values, batch: define.BatchContext) -> defin
     return guide(auxiliary, prompt_length=batch.prompt_length, guidance_scale=scale)
 
 
+def _check_model(settings: define.Values, model: KnownModel) -> Iterator[str]:
+    from gptft.decoding.limits import check_other_context
+
+    if (text := settings["negative_prompt"]) is not None:
+        length, num_read = len(model.encode_prompt(text)), settings["max_new_tokens"] - 1
+        name, context = "negative_prompt", model.context
+        yield from problems(
+            lambda: check_other_context(name, length, num_read=num_read, context=context)
+        )
+
+
 def _first_half(prompt: str) -> str:
     r"""The first half of a prompt's words; all of it as a line where it has one word.
 
@@ -136,4 +149,5 @@ METHOD = define.Method(
             stand_ins=_stand_ins,
         ),
     ),
+    check_model=_check_model,
 )  # fmt: skip

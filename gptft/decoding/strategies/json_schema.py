@@ -12,6 +12,7 @@ from annotated_types import MinLen
 
 from gptft.config.settings import Kind, Setting
 from gptft.decoding import define
+from gptft.decoding.known_model import problems
 from gptft.errors import ConfigError
 from gptft.terminal.words import count
 
@@ -104,13 +105,33 @@ def constrain_by_grammar(
             "eos_token in its tokenizer_config.json."
         )
     tokenizer, num_ids = _byte_tokenizer(batch.tokenizer, batch.eos)
+    _check_grammar(tokenizer, grammar, setting=setting)
+    fresh = LLMatcher(tokenizer, grammar, log_level=0)
+    return GrammarConstraint(batch, fresh, num_ids=num_ids, setting=setting)
+
+
+def check_grammar(grammar: str, *, setting: str) -> None:
+    """Refuse a grammar in llguidance's own form that no text fits, whatever the tokenizer.
+
+    Raises:
+        ConfigError: none does.
+    """
+    from llguidance import LLTokenizer, TokenizerWrapper
+
+    end = 256  # the one token besides every byte
+    of_bytes = _Bytes(end, [*(bytes([byte]) for byte in range(end)), b""])
+    tokenizer = LLTokenizer(TokenizerWrapper(of_bytes), n_vocab=end + 1, eos_token=end, slices=[])
+    _check_grammar(tokenizer, grammar, setting=setting)
+
+
+def _check_grammar(tokenizer: "LLTokenizer", grammar: str, *, setting: str) -> None:
+    from llguidance import LLMatcher
+
     start = LLMatcher(tokenizer, grammar, log_level=0)
     if not start.is_error():
         start.compute_logit_bias()  # what no text can fit shows at the first step
     if start.is_error():
         raise ConfigError(f"{setting}: no text can fit it{_reason(start)}.")
-    fresh = LLMatcher(tokenizer, grammar, log_level=0)
-    return GrammarConstraint(batch, fresh, num_ids=num_ids, setting=setting)
 
 
 @dataclass(frozen=True)
@@ -211,21 +232,22 @@ def read_schema(value: str) -> dict[str, Any]:
     return schema
 
 
-def _build(settings: define.Values, batch: define.BatchContext) -> define.Process:
+def _grammar(settings: define.Values) -> str:
     from llguidance import LLMatcher
 
     schema = read_schema(settings["json_schema"])
-    grammar = LLMatcher.grammar_from_json_schema(schema, overrides=_STYLE)
-    return constrain_by_grammar(batch, grammar, setting="json_schema")
+    return LLMatcher.grammar_from_json_schema(schema, overrides=_STYLE)
+
+
+def _build(settings: define.Values, batch: define.BatchContext) -> define.Process:
+    return constrain_by_grammar(batch, _grammar(settings), setting="json_schema")
 
 
 def _check(settings: define.Values) -> Iterator[str]:
-    yield from missing_package("json_schema")
-    try:
-        if settings.is_on("json_schema"):
-            read_schema(settings["json_schema"])
-    except ConfigError as error:
-        yield from error.problems
+    missing = list(missing_package("json_schema"))
+    yield from missing
+    if settings.is_on("json_schema") and not missing:
+        yield from problems(lambda: check_grammar(_grammar(settings), setting="json_schema"))
 
 
 def _as_text(value: str | dict[str, Any]) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 
 from gptft.config.settings import Decay, Setting, Texts, number, whole, whole_numbers
 from gptft.decoding import define
+from gptft.decoding.known_model import KnownModel, problems
 
 _FORM, _stock = define.FORM, define.stock_processors
 
@@ -35,6 +36,11 @@ def _check(settings: define.Values) -> Iterator[str]:
         )
 
 
+def _check_model(settings: define.Values, model: KnownModel) -> Iterator[str]:
+    name = "forced_eos_token_id"
+    yield from problems(lambda: model.checked_ids(settings[name], name))
+
+
 METHOD = define.Method(
     group="length",
     settings=(
@@ -60,4 +66,5 @@ METHOD = define.Method(
         define.Processor("forced_eos_token_id", _FORM + 40, _forced_eos),
     ),
     check=_check,
+    check_model=_check_model,
 )  # fmt: skip

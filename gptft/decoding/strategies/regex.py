@@ -1,15 +1,33 @@
 """Text that matches a regular expression."""
 
+from collections.abc import Iterator
+
 from gptft.config.settings import Setting, Text
 from gptft.decoding import define
+from gptft.decoding.known_model import KnownModel, problems
 
 _SENTENCE = "[^.!?]{1,80}[.!?]"
 
 
 def _build(settings: define.Values, batch: define.BatchContext) -> define.Process:
-    from gptft.decoding.constraints import allowed_by_regex, constrain
+    from gptft.decoding.constraints import constrain
+    from gptft.decoding.matchers import allowed_by_regex
 
     return constrain(batch, allowed_by_regex(settings["regex"]))
+
+
+def _check(settings: define.Values) -> Iterator[str]:
+    from gptft.decoding.matchers import allowed_by_regex
+
+    if pattern := settings["regex"]:
+        yield from problems(lambda: allowed_by_regex(pattern))
+
+
+def _check_model(settings: define.Values, model: KnownModel) -> Iterator[str]:
+    from gptft.decoding.matchers import allowed_by_regex
+
+    if pattern := settings["regex"]:
+        yield from problems(lambda: allowed_by_regex(pattern).check(model.vocabulary))
 
 
 METHOD = define.Method(
@@ -29,7 +47,9 @@ METHOD = define.Method(
             asked_by=("regex",),
             processors=(define.Processor("regex", define.FORM + 30, _build),),
             by_beginning=True,
+            check=_check,
             stand_ins=lambda prompt, base_model: {"regex": _SENTENCE},
         ),
     ),
+    check_model=_check_model,
 )  # fmt: skip

@@ -1,10 +1,12 @@
 """Words and ids that are banned, allowed or biased, for every strategy."""
 
 from collections.abc import Collection, Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from gptft.config.settings import Flag, Setting, Texts, Weights, whole_numbers
 from gptft.decoding import define
+from gptft.decoding.known_model import KnownModel, ModelIds, problems
 from gptft.errors import ConfigError
 from gptft.terminal.words import short_value
 
@@ -60,25 +62,23 @@ def logit_bias(biases: Mapping[int, float]) -> define.Process:
     return process
 
 
-def _word_ids(batch: define.BatchContext, text: str, *, setting: str) -> list[list[int]]:
+def _word_ids(model: ModelIds, text: str, *, setting: str) -> list[list[int]]:
     """The ids of a word at the beginning of a text and after a space.
 
     Raises:
         ConfigError: the tokenizer has no ids for it.
     """
-    from gptft.decoding.encoding import encode_bare
-
     texts = [text] if text[0].isspace() else [text, f" {text}"]
     # A dict, as two ways to write a word may have the same ids.
-    encoded = {tuple(encode_bare(batch.tokenizer, text)): None for text in texts}
+    encoded = {tuple(model.encode(text)): None for text in texts}
     found = [list(ids) for ids in encoded if ids]
     if not found:
         raise ConfigError(f"{setting}: {text!r} has no tokens in this model's vocabulary.")
     return found
 
 
-def _words(settings: define.Values, batch: define.BatchContext, *, setting: str) -> list[list[int]]:
-    return [ids for word in settings[setting] for ids in _word_ids(batch, word, setting=setting)]
+def _words(settings: define.Values, model: ModelIds, *, setting: str) -> list[list[int]]:
+    return [ids for word in settings[setting] for ids in _word_ids(model, word, setting=setting)]
 
 
 def _sequence_bias(settings: define.Values, batch: define.BatchContext) -> Any:
@@ -94,13 +94,11 @@ def _logit_bias(settings: define.Values, batch: define.BatchContext) -> define.P
     return logit_bias({_one_id(batch, key): weight for key, weight in weights.items()})
 
 
-def _one_id(batch: define.BatchContext, key: str) -> int:
+def _one_id(model: ModelIds, key: str) -> int:
     """The id that a key of logit_bias names: by its number or its text."""
-    from gptft.decoding.encoding import encode_bare
-
     if key.isdigit():
-        return batch.checked_ids([int(key)], "logit_bias")[0]
-    ids = encode_bare(batch.tokenizer, key)
+        return model.checked_ids([int(key)], "logit_bias")[0]
+    ids = model.encode(key)
     if len(ids) != 1:
         raise ConfigError(
             f"logit_bias: {key!r} is {len(ids)} tokens, {short_value(ids)}, and a bias is for one. "
@@ -123,6 +121,16 @@ def _check(settings: define.Values) -> Iterator[str]:
     begin = settings["begin_suppress_tokens"]
     if begin and set(begin) <= set(settings["suppress_tokens"]):
         yield "begin_suppress_tokens are all in suppress_tokens already. Leave them out."
+
+
+def _check_model(settings: define.Values, model: KnownModel) -> Iterator[str]:
+    for name in ("suppress_tokens", "begin_suppress_tokens"):
+        yield from problems(partial(model.checked_ids, settings[name], name))
+    for name in ("bad_words", "allowed_words", "sequence_bias"):
+        for text in settings[name]:
+            yield from problems(partial(_word_ids, model, text, setting=name))
+    for key in settings["logit_bias"]:
+        yield from problems(partial(_one_id, model, key))
 
 
 def _check_ids(ids: Collection[int], *, vocab_size: int, setting: str) -> None:
@@ -161,4 +169,5 @@ METHOD = define.Method(
                 b.prompt_length, device=b.device))),
     ),
     check=_check,
+    check_model=_check_model,
 )  # fmt: skip

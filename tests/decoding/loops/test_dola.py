@@ -18,7 +18,8 @@ from transformers import (
     RepetitionPenaltyLogitsProcessor,
 )
 
-from gptft.decoding.loops.dola import contrast, dola_decoding, early_layers
+from gptft.decoding.layers import early_layers
+from gptft.decoding.loops.dola import contrast, dola_decoding
 from gptft.errors import ConfigError, ModelError
 
 PAD = 1

@@ -1,0 +1,73 @@
+"""A config's prompts and settings -> why no samples can be generated while it trains."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+from gptft.config.sections import Config
+from gptft.config.source import KeyPath
+from gptft.decoding.known_model import KnownModel, know_model
+from gptft.decoding.prompts.room import too_long
+from gptft.decoding.settings import MODEL_SETTINGS, Settings
+from gptft.decoding.strategies import model_problems
+from gptft.errors import GptftError
+from gptft.models.hub import find_model
+from gptft.models.model_files import ModelFiles
+from gptft.tokenization.tokenizer import TextTokenizer, load_tokenizer
+
+
+def sample_problems(
+    config: Config, settings: Settings, *, tokenizer: TextTokenizer
+) -> Iterator[tuple[KeyPath, str]]:
+    """What the model to be trained can't continue, or can't be told; settings and messages.
+
+    Args:
+        config: its prompts and model.
+        settings: of its `generation` section.
+        tokenizer: the model's.
+    """
+    prompts = config.samples.prompts
+    if not prompts:
+        return
+    fields = _model_config(config, tokenizer)
+    alone = know_model(config.model.name, fields, tokenizer=tokenizer)
+    lengths = [_length(alone, prompt, context=settings["context"]) for prompt in prompts]
+    others: dict[str, KnownModel] = {}
+    for setting, files in _auxiliary_files(settings):
+        try:
+            theirs = load_tokenizer(files)
+        except GptftError as error:
+            yield ("generation", setting), str(error)
+        else:
+            others[setting] = know_model(files.name, files.config, tokenizer=theirs)
+    model = replace(alone, prompt_lengths=lengths, auxiliary=others)
+    limits = {"max_new_tokens": settings["max_new_tokens"], "context": model.context}
+    for number, prompt in enumerate(zip(prompts, lengths, strict=True)):
+        for problem in too_long([prompt], **limits, window=()):
+            yield ("samples", "prompts", number), problem
+    for problem in model_problems(settings, model):
+        yield ("generation", "strategy"), problem
+
+
+def _model_config(config: Config, tokenizer: TextTokenizer) -> Mapping[str, Any]:
+    """What its config.json says, or will say, of the model to be trained."""
+    model = config.model
+    if model.from_scratch is not None:
+        return {"vocab_size": tokenizer.vocab_size, **model.from_scratch}
+    files = find_model(model.name, revision=model.revision, with_weights=False)
+    return {**files.config, **model.config_overrides}
+
+
+def _auxiliary_files(settings: Settings) -> Iterator[tuple[str, ModelFiles]]:
+    """The files of each model that settings name; what can't be found is refused elsewhere."""
+    for setting in filter(settings.values.get, MODEL_SETTINGS):
+        with suppress(GptftError):
+            yield setting, find_model(settings[setting], with_weights=False)
+
+
+def _length(model: KnownModel, prompt: str, *, context: str | None) -> int:
+    """Tokens of a prompt as `generate` encodes it; an empty one begins with EOS."""
+    if context:
+        return len(model.encode_prompt(context)) + len(model.encode(prompt))
+    return max(len(model.encode_prompt(prompt)), 1)
