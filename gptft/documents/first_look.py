@@ -4,6 +4,8 @@ A corpus of some megabytes is read through, so that what is said is what prepari
 larger one only the first record of each file is looked at.
 """
 
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,9 +17,15 @@ from gptft.documents.records import RecordText
 from gptft.documents.scan import scan_texts
 from gptft.documents.sources import VALIDATION, FoundTexts, TextInput, no_text_in, share_size
 from gptft.errors import DataError
+from gptft.text.encoding import FileFacts, read_chunks
+from gptft.text.streams import NotTextError
 
 _READ_THROUGH = 4_000_000  # bytes of all texts together
-_HEAD = 1_000_000  # bytes of a file in which the first record must end
+_BEGINNING = 1_000_000  # bytes of a file in which the first record must end to be looked at
+
+
+class _BeginningOverError(Exception):
+    """A reader asks for more than a file's beginning, whose end must not pass for the file's."""
 
 
 @dataclass(frozen=True)
@@ -76,17 +84,22 @@ def _look_at_first_record(text: TextInput, data: DataConfig) -> None:
     kind = format_of(text.path)
     if kind.read_records is None:
         return
-    head = b""
-    if not kind.is_binary:
-        with text.path.open("rb") as file:
-            head = file.read(_HEAD)
-        if b"\n" not in head:  # the first record may end beyond it
-            return
-    try:
-        chunks = iter([head[: head.rindex(b"\n") + 1].decode("utf-8-sig") if head else ""])
-    except UnicodeDecodeError:  # another encoding, which scanning recognises
-        return
-    records = kind.read_records(
-        OpenedFile(text.name, text.path, chunks), RecordText(data.text_field, data.template)
-    )
-    next(records, None)
+    file = OpenedFile(text.name, text.path, _beginning(text.path, data))
+    records = kind.read_records(file, RecordText(data.text_field, data.template))
+    # In another encoding, which scanning recognises, or longer than what is looked at.
+    with suppress(NotTextError, _BeginningOverError):
+        next(records, None)
+
+
+def _beginning(path: Path, data: DataConfig) -> Iterator[str]:
+    """The text of a file as one chunk, as far as it is looked at.
+
+    Raises:
+        NotTextError: it isn't UTF-8.
+        _BeginningOverError: where more is read and the file isn't over.
+    """
+    utf_8 = FileFacts("", num_bytes=0, encoding="utf-8-sig", crlf=0)
+    chunks = read_chunks(path, utf_8, line_ends=data.line_ends, chunk_bytes=_BEGINNING)
+    yield next(chunks, "")
+    for _ in chunks:
+        raise _BeginningOverError

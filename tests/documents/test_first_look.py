@@ -1,6 +1,7 @@
 """How many documents there are, and whether records have their fields, before packing."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,9 @@ import pytest
 from gptft.config.sections import DataConfig
 from gptft.documents import first_look
 from gptft.documents.first_look import DocumentCounts, look_at_texts
+from gptft.documents.formats import registry
+from gptft.documents.formats.format import Format, OpenedFile
+from gptft.documents.records import RecordText
 from gptft.documents.sources import find_texts
 from gptft.errors import DataError
 
@@ -69,3 +73,47 @@ def test_a_large_file_in_another_encoding_is_left_for_the_scan(
     assert look(tmp_path, train=str(path)) is None
     (tmp_path / "large.txt").write_text("Зима " * 10, encoding="utf-8")
     assert look(tmp_path, train=str(tmp_path / "large.txt")) is None
+
+
+def _whole_only(file: OpenedFile, record_text: RecordText) -> Iterator[str]:
+    """A format whose records can't be told before its file ends."""
+    text = "".join(file.chunks)
+    if not text.endswith("</texts>\n"):
+        raise DataError(f"{file.name} is cut off.")
+    yield record_text.of({"body": text}, file.name)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "content"),
+    [
+        (".txts", "<texts>\nЗима\n\nСнег\n</texts>\n"),
+        (".json", '[\n{\n"body": "Зима",\n"n": [1,\n2,\n3]\n}\n]\n'),
+        (".csv", 'body,n\n"Зима\n\nСнег\n",1\n'),
+        (".jsonl", '{"body": "Зима"}\n'),
+    ],
+)
+def test_where_the_beginning_is_cut_off_is_never_taken_for_the_end_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, content: str
+):
+    monkeypatch.setattr(first_look, "_READ_THROUGH", 5)
+    monkeypatch.setitem(registry._BY_SUFFIX, ".txts", Format((".txts",), "", _whole_only))
+    path = tmp_path / f"large{suffix}"
+    path.write_text(content, encoding="utf-8")
+    size = path.stat().st_size
+    for beginning in range(1, size + 1):
+        monkeypatch.setattr(first_look, "_BEGINNING", beginning)
+        assert look(tmp_path, train=str(path), text_field="body") is None
+    with pytest.raises(DataError, match="'text'"):  # the whole file is looked at
+        look(tmp_path, train=str(path))
+
+
+def test_the_first_object_of_a_large_array_is_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(first_look, "_READ_THROUGH", 5)
+    monkeypatch.setattr(first_look, "_BEGINNING", 30)
+    path = tmp_path / "large.json"
+    path.write_text('[{"body": "Зима"},' + " " * 100 + "broken", encoding="utf-8")
+    assert look(tmp_path, train=str(path), text_field="body") is None
+    with pytest.raises(DataError, match="'text'"):
+        look(tmp_path, train=str(path))
