@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gptft.config.sections import Config, DataConfig, TokenizerTrainConfig
+from gptft.documents.formats.registry import format_of
 from gptft.documents.scan import ScannedText
 from gptft.documents.sources import VALIDATION
 from gptft.errors import ConfigError, ModelError
@@ -143,11 +144,18 @@ def store_path(plan: PackingPlan, texts: Sequence[ScannedText]) -> Path:
     return plan.cache_dir / "blocks" / json_checksum(content)[:32]
 
 
-def reading_of(text: ScannedText) -> tuple[str, str]:
+def reading_of(text: ScannedText) -> tuple[str | int, ...]:
     """What of a file, besides its bytes, decides the text that is read from it."""
     path = text.source.path
     suffix = content_suffix(path) if path is not None else ""
-    return text.facts.encoding, suffix
+    return text.facts.encoding, suffix, *format_version(path)
+
+
+def format_version(path: Path | None) -> tuple[int, ...]:
+    """The version of a file's format; none for a data set of the hub, and none for version 1."""
+    version = 1 if path is None else format_of(path).version
+    # Named only where it isn't 1, so that stores made before formats had one are still found.
+    return () if version == 1 else (version,)
 
 
 def how_read(data: DataConfig) -> list[str | None]:

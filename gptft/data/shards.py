@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 from gptft.data.encoded_documents import EncodedDocuments, encode_documents
 from gptft.data.pack import Notify, Prepared, explained_disk, find_ledger, find_or_pack
-from gptft.data.plan import PackingPlan, how_read, store_path
+from gptft.data.plan import PackingPlan, format_version, how_read, store_path
 from gptft.data.store import commit_store, find_damage, read_ledger, staging_folder
 from gptft.documents.scan import (
     Progress,
@@ -221,7 +221,10 @@ def _folder(plan: PackingPlan, found: FoundTexts) -> Path:
     """Where the shards of these texts are: named by what is known without reading them."""
     content = {
         "format": _FORMAT,
-        "texts": [[t.name, t.number, t.num_bytes if t.path else None] for t in found.texts],
+        "texts": [
+            [t.name, t.number, t.num_bytes if t.path else None, *format_version(t.path)]
+            for t in found.texts
+        ],
         "reading": [*how_read(plan.data), plan.data.encoding],
         "tokenizer": plan.tokenizer_key,
     }

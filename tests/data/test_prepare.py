@@ -1,8 +1,10 @@
+import hashlib
 import json
 import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,9 @@ from gptft.data.pack import Prepared
 from gptft.data.plan import choose_block_size, plan_packing
 from gptft.data.prepare import prepare_blocks
 from gptft.data.store import commit_store, find_damage
+from gptft.documents.formats import plain_text, registry
 from gptft.errors import ConfigError, DataError, RunError
+from gptft.files import json_checksum
 from gptft.tokenization import encoder
 from gptft.tokenization.encoder import FastokensEngine, TokenizersEngine
 from gptft.tokenization.tokenizer import load_tokenizer
@@ -34,6 +38,7 @@ from tests.documents.reference import (
     reference_engine,
     saved,
     stream,
+    text_tokenizer,
     unigram,
     write_files,
 )
@@ -95,6 +100,35 @@ def test_a_second_run_is_cached_and_a_changed_text_is_not(tiny_model_dir: Path, 
     third = prepare(tiny_model_dir, train=str(corpus_dir))
     assert not third.cached
     assert third.path != first.path
+
+
+def test_a_store_is_of_its_formats_version(
+    tiny_model_dir: Path, corpus_dir: Path, monkeypatch: pytest.MonkeyPatch
+):
+    first = prepare(tiny_model_dir, train=str(corpus_dir))
+    monkeypatch.setitem(registry._BY_SUFFIX, ".txt", replace(plain_text.FORMAT, version=2))
+    second = prepare(tiny_model_dir, train=str(corpus_dir))
+    assert (second.cached, second.path != first.path) == (False, True)
+    assert prepare(tiny_model_dir, train=str(corpus_dir)).cached
+
+
+def test_a_store_made_before_formats_had_versions_is_found(tmp_path: Path):
+    write_files(tmp_path, {"a.txt": "1 2 3"})
+    found = plan(text_tokenizer(numbers()), tmp_path / "cache", tmp_path / "a.txt")
+    digest = hashlib.sha256(b"1 2 3").hexdigest()
+    content = {
+        "format": 2,
+        "texts": [[False, digest, "utf-8", ".txt"]],
+        "reading": [None, "keep", "text", None],
+        "tokenizer": found.tokenizer_key,
+        "block_size": found.block_size,
+        "tail": "keep",
+        "validation": None,
+        "weights": None,
+        "seed": None,
+    }
+    with reference_engine():
+        assert prepare_blocks(found).path.name == json_checksum(content)[:32]
 
 
 def test_nothing_half_written_stays_after_a_failure(

@@ -2,6 +2,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,11 @@ from gptft.config.sections import Config
 from gptft.data.plan import PackingPlan, plan_packing
 from gptft.data.prepare import prepare_blocks
 from gptft.data.shards import Shard, merge_shards, prepare_shard, shard_texts
+from gptft.documents.formats import plain_text, registry
 from gptft.documents.scan import Stamp
 from gptft.documents.sources import TextInput, find_texts
 from gptft.errors import ConfigError, DataError
-from gptft.files import as_json
+from gptft.files import as_json, json_checksum
 from gptft.tokenization.tokenizer import TextTokenizer
 from tests.conftest import SENTENCES
 from tests.documents.reference import (
@@ -149,6 +151,22 @@ class TestShard:
         again = prepare_shard(four, Shard(2, 3))
         assert (first.cached, again.cached) == (False, True)
         assert (again.path, again.counts) == (first.path, first.counts)
+
+    def test_of_another_version_of_its_format_is_made_again(
+        self, four: PackingPlan, corpus_dir: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        first = prepare_shard(four, Shard(1, 2))
+        names = [corpus_dir / f"{n}.txt" for n in range(4)]
+        content = {  # as it was before formats had versions
+            "format": 2,
+            "texts": [[str(path), 0, path.stat().st_size] for path in names],
+            "reading": [None, "keep", "text", None, "auto"],
+            "tokenizer": four.tokenizer_key,
+        }
+        assert first.path.parent.name == json_checksum(content)[:32]
+        monkeypatch.setitem(registry._BY_SUFFIX, ".txt", replace(plain_text.FORMAT, version=2))
+        again = prepare_shard(four, Shard(1, 2))
+        assert (again.cached, again.path != first.path) == (False, True)
 
     @pytest.mark.parametrize("name", ["tokens.bin", "documents.bin", "encoded.json", "ledger.json"])
     def test_damaged_is_made_again(self, four: PackingPlan, name: str):

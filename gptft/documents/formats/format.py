@@ -32,11 +32,16 @@ class Format:
         document: what a document of it is, for the table in docs/corpus.md.
         read_records: the text of every record, in order and streamed, empty ones too. It raises a
             DataError at the first record that can't be read, with its line and the way out. None
-            where a file is text that `data` says how to cut.
-        is_binary: whether the file is no text, and `read_records` opens its path.
+            where a file is text that `data` says how to cut. Of a large text file `config check`
+            asks it for one record, and gives up when it reads beyond the file's beginning.
+        is_binary: whether the file is no text, and `read_records` opens its path; such a file is
+            refused where it is compressed.
+        version: of what is read from the same bytes; one more whenever that changes, so that blocks
+            made of what was read before are not used.
     """
 
     suffixes: tuple[str, ...]
     document: str
     read_records: Callable[[OpenedFile, RecordText], Iterator[str]] | None = None
     is_binary: bool = False
+    version: int = 1
