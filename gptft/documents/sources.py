@@ -15,13 +15,14 @@ from functools import cache
 from pathlib import Path
 
 from gptft.config.sections import DataConfig
-from gptft.documents.formats.registry import SUFFIXES
+from gptft.documents.formats.registry import SUFFIXES, format_of
 from gptft.errors import DataError
 from gptft.terminal.text import shown_path
-from gptft.terminal.words import account_of_skipped
-from gptft.text.streams import content_suffix
+from gptft.terminal.words import account_of_skipped, first_of
+from gptft.text.streams import COMPRESSED_SUFFIXES, content_suffix
 
 HUB_PREFIX = "hub:"
+_MAX_NAMED = 5  # so many compressed files are named in a message, the rest are counted
 VALIDATION = -1  # the source number of what data.validation names
 
 
@@ -80,8 +81,8 @@ def find_texts(data: DataConfig) -> FoundTexts:
     training split, even where its folder is.
 
     Raises:
-        DataError: sources that name nothing, one line each; an `exclude` that leaves nothing out;
-            nothing to train on.
+        DataError: sources that name nothing or a compressed file of a binary format, one line
+            each; an `exclude` that leaves nothing out; nothing to train on.
     """
     finder = _Finder(data.exclude)
     held_out: dict[str, TextInput] = {}
@@ -142,7 +143,7 @@ class _Finder:
     Attributes:
         skipped: the reason by absolute path.
         unused_excludes: patterns that have left out nothing so far.
-        problems: sources that name nothing, a message each.
+        problems: sources that name nothing or what can't be read, a message each.
     """
 
     def __init__(self, exclude: Sequence[str]) -> None:
@@ -168,16 +169,24 @@ class _Finder:
                 self.problems.append(str(error))
                 continue
             self.skipped.update((os.path.abspath(at), why) for at, why in skipped.items())
+            compressed: list[str] = []  # those whose format can't be
             for path in paths:
                 matching = {pattern for pattern in self._exclude if _matches(path, pattern)}
                 self.unused_excludes -= matching
                 if matching:
                     self.skipped[os.path.abspath(path)] = "excluded"
+                elif path.suffix.lower() in COMPRESSED_SUFFIXES and format_of(path).is_binary:
+                    compressed.append(shown_path(path))
                 else:
                     # Folders from memory: `realpath` asks about every folder above.
                     is_link, folder = path.is_symlink(), self._real_folder(path.parent)
                     key = os.path.realpath(path) if is_link else os.path.join(folder, path.name)
                     collected.setdefault(key, TextInput(shown_path(path), path, number))
+            if compressed:
+                self.problems.append(
+                    f"{first_of(compressed, _MAX_NAMED)}: a binary format can't be read "
+                    "compressed. Decompress the file, or leave it out with data.exclude."
+                )
         return collected
 
 

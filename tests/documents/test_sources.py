@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from gptft.config.sections import DataConfig
+from gptft.documents.formats.format import Format
+from gptft.documents.formats.registry import FORMATS, SUFFIXES
 from gptft.documents.sources import (
     VALIDATION,
     FoundTexts,
@@ -53,13 +55,13 @@ class TestFolder:
         }
 
     def test_takes_texts_and_records_compressed_ones_too(self, tmp_path: Path):
-        texts = ["a.txt", "b.md", "C.TXT", "d.txt.zst", "E.TXT.GZ"]
-        records = ["f.jsonl", "g.ndjson", "h.json", "i.csv", "j.tsv", "k.parquet", "l.jsonl.gz"]
-        taken = [*texts, *records]
-        left = ["a.gz", "b.zst", "c", "d.pdf", "e.txt.bz2", "f.tar.gz", "g.docx"]
+        texts = [suffix for format in FORMATS if not format.is_binary for suffix in format.suffixes]
+        compressed = [suffix + packed for suffix in texts for packed in (".zst", ".GZ")]
+        taken = [f"a{suffix}" for suffix in [*SUFFIXES, *compressed]] + ["C.TXT"]
+        left = ["a.gz", "b.zst", "c", "d.png", "e.txt.bz2", "f.tar.gz", "g.exe"]
         write_files(tmp_path, dict.fromkeys([*taken, *left], "x"))
         assert sorted(names(tmp_path, "")) == sorted(taken)
-        skipped = {"no suffix": 3, ".pdf": 1, ".bz2": 1, ".tar": 1, ".docx": 1}
+        skipped = {"no suffix": 3, ".png": 1, ".bz2": 1, ".tar": 1, ".exe": 1}
         assert find(tmp_path, "").skipped == skipped
 
     @pytest.mark.parametrize("name", ["README", "readme.txt", "ReadMe.md", "README.rst.txt"])
@@ -265,11 +267,24 @@ class TestNothing:
         assert lines == [
             f"{folder}/none.txt: no such file or folder (looked from {Path.cwd()}).",
             f"{folder}/*.docx matches no file (looked from {Path.cwd()}).",
-            f"{folder}/empty is an empty folder. Put texts in it (.txt, .md, .jsonl, .ndjson, "
-            ".json, .csv, .tsv, .parquet).",
+            f"{folder}/empty is an empty folder. Put texts in it ({', '.join(SUFFIXES)}).",
             f"{folder}/images holds no text, only 4 files (2 .png, 1 README, 1 hidden). Name a "
             "file or a glob to read it whatever its name.",
         ]
+
+    @pytest.mark.parametrize("packed", [".gz", ".ZST"])
+    @pytest.mark.parametrize("format", [format for format in FORMATS if format.is_binary])
+    def test_compressed_files_of_a_binary_format_unless_excluded(
+        self, folder: Path, format: Format, packed: str
+    ):
+        compressed = [f"{n}{format.suffixes[0]}{packed}" for n in range(7)]
+        write_files(folder, dict.fromkeys(compressed, "x"))
+        says = "a binary format can't be read compressed. Decompress the file, or leave it out"
+        (line,) = refused(folder, compressed[0])
+        assert line.startswith(f"{folder}/{compressed[0]}: {says} with data.exclude.")
+        (line,) = refused(folder, "")
+        assert f"/{compressed[4]} and 2 more: {says}" in line
+        assert names(folder, "", exclude=[f"*{packed}"]) == ["a.md", "b.txt", "deep/er/c.TXT"]
 
     def test_a_user_that_is_not_there(self):
         with pytest.raises(DataError, match=r"^~nosuchuser/a\.txt: there is no such user\."):
