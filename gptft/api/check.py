@@ -221,7 +221,9 @@ def output_dir_problem(training: Mapping[str, Any]) -> str | None:
         return None
     folder = Path(training["output_dir"]).expanduser()
     try:
-        if folder.exists() and not folder.is_dir():
+        if "\0" in str(folder):
+            why = "can't be made: it holds a NUL character"
+        elif folder.exists() and not folder.is_dir():
             why = "is a file"
         elif is_foreign(folder):
             why = "isn't empty and isn't a run of gptft; nothing in it was touched"

@@ -8,6 +8,7 @@ unknown names are left for the check on the real class when training starts.
 import json
 import math
 import operator
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from functools import cache
@@ -265,6 +266,10 @@ def _value_problem(name: str, value: Any, entry: Mapping[str, Any]) -> str | Non
         return f"can't be {wrong_value(value)}. {hint}"
     if not isinstance(value, int | float):
         return None
+    if (
+        isinstance(value, int) and abs(value) > sys.float_info.max
+    ):  # a whole number of YAML has no limit
+        return "must be a finite number, and this one is beyond what a computer holds."
     bound: Any
     for bound in _RANGES.get(name, ()):
         ((key, limit),) = asdict(bound).items()
