@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from gptft.errors import ConfigError
+from gptft.terminal.words import count
 
 # Of a model deeper than 40 layers the first or the last 20 are looked at.
 _DEEP, _OUTER = 40, 20
@@ -59,7 +60,7 @@ def early_layers(
     if off or not chosen:
         raise ConfigError(
             f"dola_layers must be numbers from 0 to {num_layers - 1}, for the model has "
-            f"{num_layers} layers, not {', '.join(map(str, off)) or 'none'}."
+            f"{count(num_layers, 'layer')}, not {', '.join(map(str, off)) or 'none'}."
         )
     return chosen
 
