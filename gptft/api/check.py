@@ -238,5 +238,9 @@ def output_dir_problem(training: Mapping[str, Any]) -> str | None:
 def _check_vocabulary(config: Config, plan: PackingPlan) -> None:
     sizes, training = config.model.from_scratch, plan.tokenizer_train
     ids = plan.tokenizer.vocab_size if plan.tokenizer else training.vocab_size if training else 0
-    if sizes is not None and (asked := sizes.get("vocab_size", ids)) < ids:
+    if sizes is None:
+        return
+    if (asked := sizes.get("vocab_size", ids)) < ids:
         raise ConfigError(too_small_vocabulary(asked, ids))
+    if isinstance(pad := sizes.get("pad_token_id"), int) and pad >= asked:
+        raise ConfigError(f"model.from_scratch.pad_token_id is {pad}, and there are {asked} ids.")

@@ -238,6 +238,7 @@ WRONG = (
             ({"intermediate_size": 0}, "intermediate_size must be a whole number from 1"),
             ({"rope_parameters": {"rope_type": "liner"}}, "Did you mean linear"),
             ({"pad_token_id": 999, "vocab_size": 999}, "pad_token_id is 999, and there are 999"),
+            ({"pad_token_id": 9999}, "pad_token_id is 9999, and there are"),
             ({"initializer_range": -0.1}, "initializer_range must be from 0 to 1"),
             ({"tie_word_embeddings": "yes"}, "must be true or false, not the text 'yes'"),
         )
