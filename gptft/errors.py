@@ -39,7 +39,7 @@ class ModelError(GptftError):
 
 
 class RunError(GptftError):
-    """A run folder can't be used, or training can't go on; `exit_code` 1."""
+    """A run folder can't be used, or training can't continue; `exit_code` 1."""
 
 
 class Interrupted(BaseException):
@@ -48,7 +48,7 @@ class Interrupted(BaseException):
     Like KeyboardInterrupt it isn't an error, so that nothing that handles errors takes it for one.
 
     Args:
-        message: what was kept, and how to go on.
+        message: what was kept, and how to resume.
         signum: the signal's number; `exit_code` is 128 more, as shells have it.
     """
 

@@ -285,5 +285,5 @@ def _meaning(path: KeyPath) -> str:
 
 
 def _located(source: Source, path: KeyPath, message: str) -> Problem:
-    """A problem whose message goes on from the setting's name."""
+    """A problem whose message continues the setting's name."""
     return source.problem(path, f"{'.'.join(map(str, path))} {message}")

@@ -227,7 +227,7 @@ class Setting:
         """`value` in the type it is meant in.
 
         Raises:
-            ValueError: it isn't of that type, or out of range; the message goes on from the name.
+            ValueError: it isn't of that type, or out of range; the message continues the name.
 
         >>> Setting("top_p", number(le=1), 1.0, "").read("3e-1")
         0.3

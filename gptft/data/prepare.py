@@ -24,7 +24,7 @@ def prepare_blocks(
 
     Args:
         plan: what decides the store.
-        progress: called with (what is being done, bytes done, bytes in all) as the work goes on.
+        progress: called with (what is being done, bytes done, bytes in all) while it works.
         notify: told in a sentence what a user should know: a damaged store, a slower engine.
 
     Raises:

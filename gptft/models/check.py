@@ -184,7 +184,7 @@ def _config_problems(
     found: dict[str, str] = {}
     for name, message in (
         *_unknown_fields(fields, architecture),
-        *_wrong_heads(in_force, architecture),
+        *_wrong_heads(in_force, architecture, written=fields),
         *_wrong_values(fields, architecture, in_force=in_force),
         *((name, architecture.problem(name, value)) for name, value in fields.items()),
     ):
@@ -193,7 +193,7 @@ def _config_problems(
             yield (*section, name), f"{'.'.join(section)}.{name}{message}".rstrip()
 
 
-# Each of these gives a field, and a message that goes on from its name.
+# Each of these gives a field, and a message that continues its name.
 
 
 def _unknown_fields(
@@ -236,9 +236,12 @@ def _wrong_values(
 
 
 def _wrong_heads(
-    fields: Mapping[str, Any], architecture: Architecture
+    fields: Mapping[str, Any], architecture: Architecture, *, written: Mapping[str, Any]
 ) -> Iterator[tuple[str, str]]:
-    """Widths and heads must be whole numbers, and heads must divide the width."""
+    """Widths and heads must be whole numbers, and heads must divide the width.
+
+    Sizes that are all a class's own defaults are right, however the class divides them (glm4_moe).
+    """
     sizes = {}
     for name in ("hidden_size", "num_attention_heads", "num_hidden_layers"):
         own = architecture.aliases.get(name, name)
@@ -252,7 +255,9 @@ def _wrong_heads(
     stated = architecture.value(fields, "head_dim")
     key_heads = architecture.value(fields, "num_key_value_heads")
     name = architecture.aliases.get("num_attention_heads", "num_attention_heads")
-    if not (width and heads):
+    aliases = architecture.aliases
+    sized = {aliases.get(n, n) for n in (*sizes, "head_dim", "num_key_value_heads")}
+    if not (width and heads and sized & {aliases.get(key, key) for key in written}):
         return
     if not stated and width % heads:
         yield name, f": {heads} heads don't divide a width of {width}."

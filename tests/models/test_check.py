@@ -118,6 +118,15 @@ class Hub:
         return list(self.files)
 
 
+@pytest.mark.parametrize(
+    "model_type",
+    ["gpt2", "llama", "glm", "glm4_moe", "reformer", "codegen", "gpt_neox", "gemma3_text"],
+)
+def test_a_new_model_of_default_sizes_is_right_however_they_divide(model_type: str):
+    section = ModelConfig.model_validate({"from_scratch": {"model_type": model_type}})
+    assert model_problems(section, masks_documents=False) == []
+
+
 def test_the_hub_is_asked_for_a_model_that_is_not_here(monkeypatch: pytest.MonkeyPatch):
     def nothing_cached(*args: object, **kwargs: object) -> str:
         raise FileNotFoundError
