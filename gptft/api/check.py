@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from gptft.api.configs import read_config
-from gptft.api.samples import sample_problems
 from gptft.config.load import ConfigFile
 from gptft.config.sections import Config
 from gptft.config.source import KeyPath, Problem
@@ -164,6 +163,10 @@ def _check(config: Config, findings: _Findings) -> CheckResult | None:
 def _check_samples(
     config: Config, settings: Settings, tokenizer: TextTokenizer, findings: _Findings
 ) -> None:
+    if not config.samples.prompts:
+        return
+    from gptft.api.samples import sample_problems  # it knows of every strategy's limits
+
     for path, message in sample_problems(config, settings, tokenizer=tokenizer):
         findings.add(path, message)
 

@@ -23,13 +23,11 @@ def sample_problems(
     """What the model to be trained can't continue, or can't be told; settings and messages.
 
     Args:
-        config: its prompts and model.
+        config: its prompts, at least one, and model.
         settings: of its `generation` section.
         tokenizer: the model's.
     """
     prompts = config.samples.prompts
-    if not prompts:
-        return
     fields = _model_config(config, tokenizer)
     alone = know_model(config.model.name, fields, tokenizer=tokenizer)
     lengths = [_length(alone, prompt, context=settings["context"]) for prompt in prompts]

@@ -69,12 +69,12 @@ def text_argument(words: Sequence[str], file: Path | None, *, example: str) -> s
         ConfigError: it is given twice, or not at all.
         DataError: it isn't text.
     """
-    from gptft.text.encoding import read_stdin, read_text
-
     if words and file:
         raise ConfigError("TEXT and --file are both given. Give one of them.")
     if words:
         return " ".join(words)
+    from gptft.text.encoding import read_stdin, read_text
+
     if file:
         return read_text(file)
     if sys.stdin is None or sys.stdin.isatty():

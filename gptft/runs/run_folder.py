@@ -10,8 +10,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from gptft.console import is_first_process
 from gptft.errors import ConfigError, RunError
 from gptft.version import __version__
@@ -40,6 +38,8 @@ def hold(run_dir: Path) -> Iterator[None]:
         return
     if run_dir.exists() and not run_dir.is_dir():
         raise ConfigError(f"{run_dir} is a file. Name another training.output_dir.")
+    from filelock import FileLock, Timeout  # it takes a moment, and few commands lock
+
     folders = (run_dir / "checkpoints", run_dir, *run_dir.parents)
     absent = [folder for folder in folders if not folder.exists()]
     lock = FileLock(run_dir / LOCK, timeout=0)
@@ -69,6 +69,8 @@ def is_held(run_dir: Path) -> bool:
     """Whether a process is at work in a run folder."""
     if not (run_dir / LOCK).is_file():
         return False
+    from filelock import FileLock, Timeout
+
     lock = FileLock(run_dir / LOCK, timeout=0)
     try:
         lock.acquire()
