@@ -17,7 +17,6 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 
 from gptft.errors import ModelError
 
-GGUF_SUFFIX = ".gguf"
 _MAGIC = b"GGUF"
 _VERSIONS = (2, 3)  # the first has other widths and was given up within weeks
 _MAX_KEY = 65_535  # bytes, says the specification

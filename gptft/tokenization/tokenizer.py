@@ -19,8 +19,8 @@ from gptft.errors import ModelError
 from gptft.files import write_json
 from gptft.models.hub import find_model
 from gptft.models.model_files import ModelFiles, context_length
-from gptft.tokenization.gguf import GGUF_SUFFIX, open_gguf
 
+GGUF_SUFFIX = ".gguf"
 END_OF_TEXT = "<|endoftext|>"  # GPT-2's own EOS (Radford et al. 2019)
 _SPECIAL_NAMES = ("eos_token", "bos_token", "pad_token", "unk_token")
 _HAS_PREFIX = re.compile(rb'"continuing_subword_prefix"\s*:\s*"')
@@ -117,6 +117,8 @@ def _open_gguf(name: str) -> TextTokenizer:
     path = Path(name).expanduser()
     if not path.is_file():
         raise ModelError(f"{name}: no such file. Give the path of a .gguf file that is here.")
+    from gptft.tokenization.gguf import open_gguf  # few tokenizers are in such files
+
     opened = open_gguf(path)
     _read_as_text(opened.backend, opened.special_tokens)
     return TextTokenizer(
