@@ -136,7 +136,7 @@ def test_without_the_check_it_would_fail_in_training(
 def test_without_the_check_no_samples_could_be_generated(
     case: Case, place: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("gptft.api.check.sample_problems", lambda *args, **kwargs: [])
+    monkeypatch.setattr("gptft.api.samples.sample_problems", lambda *args, **kwargs: [])
     monkeypatch.setattr("gptft.decoding.settings.problems_of", lambda settings: [])
     with pytest.raises(Exception):  # noqa: B017, PT011
         train(written(case))
