@@ -4,11 +4,9 @@ from collections.abc import Iterator
 
 from gptft.config.settings import Setting, Text
 from gptft.decoding import define
-from gptft.decoding.known_model import problems
-from gptft.decoding.strategies.json_schema import (
-    check_grammar,
+from gptft.decoding.grammar_constraint import (
     constrain_by_grammar,
-    missing_package,
+    grammar_problems,
     text_or_file,
 )
 from gptft.errors import ConfigError
@@ -41,12 +39,7 @@ def _build(settings: define.Values, batch: define.BatchContext) -> define.Proces
 
 
 def _check(settings: define.Values) -> Iterator[str]:
-    missing = list(missing_package("grammar"))
-    yield from missing
-    if settings.is_on("grammar") and not missing:
-        yield from problems(
-            lambda: check_grammar(read_grammar(settings["grammar"]), setting="grammar")
-        )
+    return grammar_problems(settings, "grammar", lambda values: read_grammar(values["grammar"]))
 
 
 METHOD = define.Method(

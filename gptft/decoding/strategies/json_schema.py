@@ -1,214 +1,22 @@
-"""Text that is JSON of a schema, and what keeps any text to a grammar: llguidance's parser."""
+"""Text that is JSON of a schema."""
 
-import importlib.util
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Iterator
+from typing import Annotated, Any
 
 from annotated_types import MinLen
 
 from gptft.config.settings import Kind, Setting
 from gptft.decoding import define
-from gptft.decoding.known_model import problems
+from gptft.decoding.grammar_constraint import (
+    constrain_by_grammar,
+    grammar_problems,
+    text_or_file,
+)
 from gptft.errors import ConfigError
-from gptft.terminal.words import count
-
-if TYPE_CHECKING:
-    from llguidance import LLMatcher, LLTokenizer
-    from torch import Tensor
-    from transformers import PreTrainedTokenizerBase
 
 # As json.dumps writes it: free white space a model can repeat for as long as it likes.
 _STYLE: Any = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
-
-
-class GrammarConstraint:
-    """Keeps what follows the prompt to a grammar: EOS where it is complete, and only there.
-
-    Where other settings forbid everything that is allowed, what the grammar allows is taken all the
-    same.
-    """
-
-    def __init__(
-        self, batch: define.BatchContext, start: "LLMatcher", *, num_ids: int, setting: str
-    ) -> None:
-        """Constrain what follows the prompts of a batch.
-
-        Args:
-            batch: its prompts' length and the ids that end a text count.
-            start: the grammar before the first token.
-            num_ids: ids of the tokenizer; what the matcher says of others doesn't count.
-            setting: which one the grammar is from.
-        """
-        self._prompt_length, self._eos = batch.prompt_length, batch.eos
-        self._num_ids, self._setting = num_ids, setting
-        self._matchers: dict[tuple[int, ...], LLMatcher] = {(): start}
-
-    def __call__(self, input_ids: "Tensor", scores: "Tensor") -> "Tensor":
-        """Set the scores, shape (B, V), of what isn't allowed behind ids (B, T) to -inf.
-
-        Raises:
-            ConfigError: nothing can follow a text that isn't complete.
-        """
-        import torch
-
-        rows = [tuple(row) for row in input_ids[:, self._prompt_length :].tolist()]
-        allowed = torch.zeros_like(scores, dtype=torch.bool)
-        matchers: dict[tuple[int, ...], LLMatcher] = {(): self._matchers[()]}
-        for i, row in enumerate(rows):
-            if any(token in self._eos for token in row):
-                allowed[i, list(self._eos)] = True
-                continue
-            matcher = matchers[row] = matchers.get(row) or self._after(row)
-            # A byte an id, not 0 where it may follow.
-            mask = torch.frombuffer(bytearray(matcher.compute_logit_bias()), dtype=torch.uint8)
-            num_ids = min(self._num_ids, scores.shape[-1])
-            allowed[i, :num_ids] = mask[:num_ids].bool().to(scores.device)
-            if reason := _reason(matcher):
-                after = count(len(row), "token")
-                raise ConfigError(f"{self._setting}: its parser fails after {after}{reason}.")
-            # An error leaves EOS allowed (llguidance 1.9).
-            if matcher.is_error() or not allowed[i].any():
-                raise ConfigError(
-                    f"{self._setting}: after {count(len(row), 'token')} no token of this model "
-                    "leads to text that fits it. Make it wider."
-                )
-        self._matchers = matchers
-        kept = scores.masked_fill(~allowed, -torch.inf)
-        stuck = (kept == -torch.inf).all(dim=-1, keepdim=True)
-        return kept.masked_fill(stuck & allowed, 0.0)
-
-    def _after(self, row: tuple[int, ...]) -> "LLMatcher":
-        """The matcher after the tokens of a row, from that of the step before where it is there."""
-        known = row[:-1] if row[:-1] in self._matchers else ()
-        matcher = self._matchers[known].deep_copy()
-        matcher.consume_tokens(list(row[len(known) :]))
-        return matcher
-
-
-def constrain_by_grammar(
-    batch: define.BatchContext, grammar: str, *, setting: str
-) -> GrammarConstraint:
-    """A processor that keeps new text to a grammar in llguidance's own form.
-
-    Raises:
-        ConfigError: the model has no EOS, or no text fits the grammar.
-    """
-    from llguidance import LLMatcher
-
-    if not batch.eos:
-        raise ConfigError(
-            f"{setting} needs an EOS token to end the text with, and this model has none. Set "
-            "eos_token in its tokenizer_config.json."
-        )
-    tokenizer, num_ids = _byte_tokenizer(batch.tokenizer, batch.eos)
-    _check_grammar(tokenizer, grammar, setting=setting)
-    fresh = LLMatcher(tokenizer, grammar, log_level=0)
-    return GrammarConstraint(batch, fresh, num_ids=num_ids, setting=setting)
-
-
-def check_grammar(grammar: str, *, setting: str) -> None:
-    """Refuse a grammar in llguidance's own form that no text fits, whatever the tokenizer.
-
-    Raises:
-        ConfigError: none does.
-    """
-    from llguidance import LLTokenizer, TokenizerWrapper
-
-    end = 256  # the one token besides every byte
-    of_bytes = _Bytes(end, [*(bytes([byte]) for byte in range(end)), b""])
-    tokenizer = LLTokenizer(TokenizerWrapper(of_bytes), n_vocab=end + 1, eos_token=end, slices=[])
-    _check_grammar(tokenizer, grammar, setting=setting)
-
-
-def _check_grammar(tokenizer: "LLTokenizer", grammar: str, *, setting: str) -> None:
-    from llguidance import LLMatcher
-
-    start = LLMatcher(tokenizer, grammar, log_level=0)
-    if not start.is_error():
-        start.compute_logit_bias()  # what no text can fit shows at the first step
-    if start.is_error():
-        raise ConfigError(f"{setting}: no text can fit it{_reason(start)}.")
-
-
-@dataclass(frozen=True)
-class _Bytes:
-    """What llguidance asks of a tokenizer; a token without bytes is a special one."""
-
-    eos_token_id: int
-    tokens: Sequence[bytes]
-    bos_token_id: int | None = None
-
-    @cached_property
-    def special_token_ids(self) -> list[int]:
-        """Ids that add nothing to a text."""
-        return [i for i, data in enumerate(self.tokens) if not data]
-
-    @cached_property
-    def _ids(self) -> dict[bytes, int]:
-        return {data: i for i, data in reversed(list(enumerate(self.tokens)))}
-
-    def __call__(self, text: str | bytes) -> list[int]:
-        """The longest token each time, of text that is certain to come."""
-        data, ids = text.encode() if isinstance(text, str) else text, list[int]()
-        longest = max(map(len, self.tokens))
-        while data:
-            sizes = range(min(len(data), longest), 0, -1)
-            size = next(size for size in sizes if data[:size] in self._ids)
-            ids.append(self._ids[data[:size]])
-            data = data[size:]
-        return ids
-
-
-@lru_cache(maxsize=2)  # reading a vocabulary of 50,000 takes half a second
-def _byte_tokenizer(
-    tokenizer: "PreTrainedTokenizerBase", eos: tuple[int, ...]
-) -> "tuple[LLTokenizer, int]":
-    """A tokenizer as llguidance sees it, the bytes that each token adds to a text; how many it has.
-
-    Behind the tokenizer's own ids stand the single bytes that it lacks. llguidance 1.9 looks ahead
-    byte by byte, and loses one for which there is no token: а and б begin with the same.
-    """
-    from llguidance import LLTokenizer, TokenizerWrapper
-
-    from gptft.decoding.constraints import read_vocabulary
-
-    bytes_of = read_vocabulary(tokenizer, leave_out=eos).token_bytes
-    num_ids = max(max(tokenizer.get_vocab().values()), *eos) + 1
-    tokens = [bytes_of.get(i, b"") for i in range(num_ids)]
-    tokens += sorted({bytes([byte]) for byte in range(256)} - set(tokens))
-    wrapped = TokenizerWrapper(_Bytes(eos[0], tokens))
-    return LLTokenizer(wrapped, n_vocab=len(tokens), eos_token=list(eos), slices=[]), num_ids
-
-
-def _reason(matcher: "LLMatcher") -> str:
-    """What the parser says of its error, its first line, with a colon before it."""
-    lines = matcher.get_error().splitlines()
-    return f": {lines[0].rstrip('.')}" if lines and lines[0] != "NoExtensionBias" else ""
-
-
-def missing_package(setting: str) -> Iterator[str]:
-    """A message where llguidance isn't installed."""
-    if importlib.util.find_spec("llguidance") is None:
-        yield f"{setting} needs the package llguidance. Install it: pip install llguidance."
-
-
-def text_or_file(value: str, *, setting: str, is_text: bool) -> str:
-    """A setting's text: its own, or that of the file it names.
-
-    Raises:
-        ConfigError: there is no such file, or it isn't text.
-    """
-    if is_text:
-        return value
-    try:
-        return Path(value).expanduser().read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it isn't text in UTF-8"
-        raise ConfigError(f"{setting}: {value} can't be read: {why}.") from None
 
 
 def read_schema(value: str) -> dict[str, Any]:
@@ -244,10 +52,7 @@ def _build(settings: define.Values, batch: define.BatchContext) -> define.Proces
 
 
 def _check(settings: define.Values) -> Iterator[str]:
-    missing = list(missing_package("json_schema"))
-    yield from missing
-    if settings.is_on("json_schema") and not missing:
-        yield from problems(lambda: check_grammar(_grammar(settings), setting="json_schema"))
+    return grammar_problems(settings, "json_schema", _grammar)
 
 
 def _as_text(value: str | dict[str, Any]) -> str:
