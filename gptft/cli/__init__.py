@@ -4,7 +4,7 @@ import gc
 import os
 import sys
 
-from gptft import console
+import gptft.console as console
 from gptft.errors import GptftError, Interrupted
 
 
