@@ -43,7 +43,7 @@ class RunError(GptftError):
 
 
 class Interrupted(BaseException):
-    """A signal asked the command to end, and it did so in good order.
+    """A signal asked the command to end, and it saved its work before it did.
 
     Like KeyboardInterrupt it isn't an error, so that nothing that handles errors takes it for one.
 

@@ -22,7 +22,7 @@ from gptft.errors import ConfigError
 from gptft.terminal.words import wrong_value
 
 # How a text is trained on where no config says otherwise: by TrainingArguments' own defaults a poem
-# gets three steps of 5e-5, which change nothing. These learn it by heart, which
+# gets three steps of 5e-5, which change nothing. By these it is memorized, which
 # tests/test_quickstart.py holds them to.
 TEXT_RECIPE: dict[str, Any] = {
     "num_train_epochs": 40,
