@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from gptft.api.configs import read_config
 from gptft.config.load import ConfigFile
@@ -15,7 +15,6 @@ from gptft.config.source import KeyPath, Problem
 from gptft.config.training_fields import value_problems
 from gptft.config.training_needs import SLOW_BFLOAT16, UNSCALED, unmet_needs
 from gptft.data.plan import NO_DATA, PackingPlan, plan_packing
-from gptft.decoding.settings import MODEL_SETTINGS, Settings, check_strategies, resolve_settings
 from gptft.documents.first_look import DocumentCounts, look_at_texts
 from gptft.documents.sources import FoundTexts, find_texts
 from gptft.errors import ConfigError, GptftError
@@ -24,6 +23,9 @@ from gptft.models.average import check_average
 from gptft.models.check import find_weights, model_problems, too_small_vocabulary
 from gptft.runs.run_folder import is_foreign
 from gptft.tokenization.tokenizer import TextTokenizer, load_tokenizer
+
+if TYPE_CHECKING:
+    from gptft.decoding.settings import Settings
 
 T = TypeVar("T")
 
@@ -38,16 +40,21 @@ class CheckResult:
     Attributes:
         config: the config itself.
         plan: its tokenizer, opened, and how its texts are packed.
-        settings: by which its samples are generated.
         texts: the files it names.
         documents: how many documents they hold; None where only preparing can count them.
     """
 
     config: Config
     plan: PackingPlan
-    settings: Settings
     texts: FoundTexts
     documents: DocumentCounts | None
+
+    @property
+    def settings(self) -> "Settings":
+        """How its samples are generated."""
+        from gptft.decoding.settings import resolve_settings
+
+        return resolve_settings(self.config.generation)
 
     def found(self) -> str:
         """How much there is to train and to validate on, in a sentence."""
@@ -125,11 +132,10 @@ def _check(config: Config, findings: _Findings) -> CheckResult | None:
         findings.add(("training", name), f"training.{name} {message}")
     if problem := output_dir_problem(training):
         findings.add(("training", "output_dir"), problem)
-    settings = findings.of(("generation", "strategy"), lambda: resolve_settings(config.generation))
-    findings.of(("strategies",), lambda: check_strategies(config.strategies))
-    if settings is not None and config.samples.prompts:
-        for name in filter(settings.values.get, MODEL_SETTINGS):
-            findings.of(("generation", name), partial(find_weights, settings.values[name]))
+    has_samples = bool(config.samples.prompts)
+    settings = None
+    if config.generation or config.strategies or has_samples:
+        settings = _check_generation(config, findings)
     if config.model.dtype == "float16" and training.get("unlikelihood_weight"):
         findings.add((), UNSCALED)
     data = config.data
@@ -149,21 +155,34 @@ def _check(config: Config, findings: _Findings) -> CheckResult | None:
     if config.model.from_scratch is not None:
         findings.of(("model", "from_scratch"), lambda: _check_vocabulary(config, plan))
     findings.of(("model", "average_with"), lambda: check_average(config.model))
-    if settings is not None and plan.tokenizer is not None:
+    if plan.tokenizer is not None:
         _check_samples(config, settings, plan.tokenizer, findings)
-    if texts is None or settings is None:
+    if texts is None or (has_samples and settings is None):
         return None
     looked = findings.of(("data", "train"), lambda: _look(texts, plan))
     documents, trained = looked or (None, None)
     if trained is not None:
         _check_samples(config, settings, trained, findings)
-    return CheckResult(config, plan, settings, texts, documents)
+    return CheckResult(config, plan, texts, documents)
+
+
+def _check_generation(config: Config, findings: _Findings) -> "Settings | None":
+    """The settings of the config's samples; None where they can't be had."""
+    # Imported where a config has any: every strategy's file is read for it.
+    from gptft.decoding.settings import MODEL_SETTINGS, check_strategies, resolve_settings
+
+    settings = findings.of(("generation", "strategy"), lambda: resolve_settings(config.generation))
+    findings.of(("strategies",), lambda: check_strategies(config.strategies))
+    if settings is not None and config.samples.prompts:
+        for name in filter(settings.values.get, MODEL_SETTINGS):
+            findings.of(("generation", name), partial(find_weights, settings.values[name]))
+    return settings
 
 
 def _check_samples(
-    config: Config, settings: Settings, tokenizer: TextTokenizer, findings: _Findings
+    config: Config, settings: "Settings | None", tokenizer: TextTokenizer, findings: _Findings
 ) -> None:
-    if not config.samples.prompts:
+    if settings is None or not config.samples.prompts:
         return
     from gptft.api.samples import sample_problems  # it knows of every strategy's limits
 

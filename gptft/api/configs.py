@@ -1,14 +1,13 @@
 """A YAML file, or none -> a `Config`, its `generation` read by the settings of every strategy."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from gptft.config import load, schema
 from gptft.config.load import ConfigFile
 from gptft.config.sections import Config
-from gptft.decoding.settings import check_strategies
-from gptft.decoding.strategies import GENERATION
+from gptft.config.settings import Setting
 
 
 def read_config(path: Path, *, overrides: Sequence[str] = ()) -> ConfigFile:
@@ -21,7 +20,7 @@ def read_config(path: Path, *, overrides: Sequence[str] = ()) -> ConfigFile:
     Raises:
         ConfigError: the file can't be read or isn't YAML, or an override has no key.
     """
-    return load.read_config(path, overrides=overrides, generation=GENERATION)
+    return load.read_config(path, overrides=overrides, generation=_generation)
 
 
 def load_config(path: Path, *, overrides: Sequence[str] = ()) -> Config:
@@ -34,7 +33,7 @@ def load_config(path: Path, *, overrides: Sequence[str] = ()) -> Config:
     Raises:
         ConfigError: every problem found, each with where it is and what to change.
     """
-    return load.read_file(path, overrides=overrides, generation=GENERATION).checked()
+    return load.read_file(path, overrides=overrides, generation=_generation).checked()
 
 
 def default_config(*, overrides: Sequence[str] = (), text: Path | None = None) -> Config:
@@ -43,12 +42,12 @@ def default_config(*, overrides: Sequence[str] = (), text: Path | None = None) -
     Raises:
         ConfigError: an override is wrong.
     """
-    return load.default_file(text, overrides=overrides, generation=GENERATION).checked()
+    return load.default_file(text, overrides=overrides, generation=_generation).checked()
 
 
 def config_schema() -> dict[str, Any]:
     """The JSON Schema of a config, as a plain dictionary (2020-12)."""
-    return schema.config_schema(GENERATION)
+    return schema.config_schema(_generation())
 
 
 def generation_config(path: Path | None, *, overrides: Sequence[str] = ()) -> Config:
@@ -61,6 +60,15 @@ def generation_config(path: Path | None, *, overrides: Sequence[str] = ()) -> Co
     Raises:
         ConfigError: every problem found.
     """
+    from gptft.decoding.settings import check_strategies
+
     config = load_config(path, overrides=overrides) if path else default_config(overrides=overrides)
     check_strategies(config.strategies)
     return config
+
+
+def _generation() -> Mapping[str, Setting]:
+    """Every setting of every strategy; reading their files takes longer than most commands."""
+    from gptft.decoding.strategies import GENERATION
+
+    return GENERATION

@@ -3,7 +3,7 @@
 Precedence is default < YAML < override.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -33,6 +33,9 @@ TEXT_RECIPE: dict[str, Any] = {
     "save_strategy": "no",
 }
 
+# Every setting of `generation` by name, asked for only where a config has one: each strategy's file
+# is read for it.
+GenerationSettings = Callable[[], Mapping[str, Setting]]
 _Fields = dict[str, FieldInfo]
 # Sections that may be written as one field alone: where, and which.
 _WEIGHTED: dict[KeyPath, str] = {("data", "train"): "path", ("model", "average_with"): "name"}
@@ -68,7 +71,7 @@ class ConfigFile:
 
 
 def read_config(
-    path: Path, *, overrides: Sequence[str], generation: Mapping[str, Setting]
+    path: Path, *, overrides: Sequence[str], generation: GenerationSettings
 ) -> ConfigFile:
     """Read a YAML file, or make the config of a text file or folder to train on.
 
@@ -90,7 +93,7 @@ def is_yaml(path: Path) -> bool:
 
 
 def read_file(
-    path: Path, *, overrides: Sequence[str], generation: Mapping[str, Setting]
+    path: Path, *, overrides: Sequence[str], generation: GenerationSettings
 ) -> ConfigFile:
     """Read a YAML file, whatever its name; see `read_config`."""
     if path.is_dir():
@@ -101,7 +104,7 @@ def read_file(
 
 
 def default_file(
-    text: Path | None, *, overrides: Sequence[str], generation: Mapping[str, Setting]
+    text: Path | None, *, overrides: Sequence[str], generation: GenerationSettings
 ) -> ConfigFile:
     """Make the config of someone who wrote none; `text` is a file or folder to train on."""
     source = Source("--set")
@@ -112,7 +115,7 @@ def default_file(
 
 
 def _build(
-    source: Source, *, overrides: Sequence[str], generation: Mapping[str, Setting]
+    source: Source, *, overrides: Sequence[str], generation: GenerationSettings
 ) -> ConfigFile:
     for override in overrides:
         _apply(override, source)
@@ -136,7 +139,7 @@ def _build(
     return ConfigFile(source, config, tuple(problems))
 
 
-def _read_strategies(source: Source, generation: Mapping[str, Setting]) -> list[Problem]:
+def _read_strategies(source: Source, generation: GenerationSettings) -> list[Problem]:
     """Put the settings of `generation` and of each of `strategies` into the types they mean."""
     problems = []
     strategies = source.values.get("strategies")
@@ -144,8 +147,8 @@ def _read_strategies(source: Source, generation: Mapping[str, Setting]) -> list[
     paths: list[tuple[KeyPath, Any]] = [(("generation",), source.values.get("generation"))]
     paths += [(("strategies", name), values) for name, values in names.items()]
     for path, values in paths:
-        if isinstance(values, dict):
-            meant, wrong = read_settings(values, table=generation)
+        if values and isinstance(values, dict):
+            meant, wrong = read_settings(values, table=generation())
             problems += [_located(source, (*path, name), message) for name, message in wrong]
             values.clear()
             values.update(meant)
@@ -217,7 +220,7 @@ def _fields_beside(path: KeyPath) -> _Fields:
     return fields
 
 
-def _problem(source: Source, error: ErrorDetails, generation: Mapping[str, Setting]) -> Problem:
+def _problem(source: Source, error: ErrorDetails, generation: GenerationSettings) -> Problem:
     path = _setting_path(error["loc"])
     if error["type"] == "extra_forbidden":
         known = list(_fields_beside(path))
@@ -264,7 +267,7 @@ def _wanted(error: ErrorDetails, path: KeyPath) -> str:
     return f"{wanted}, not {wrong_value(error['input'])}. {_meaning(path)}".rstrip()
 
 
-def _elsewhere(name: str, generation: Mapping[str, Setting]) -> str:
+def _elsewhere(name: str, generation: GenerationSettings) -> str:
     """Where a setting that is in the wrong section belongs."""
     homes = [
         f"{section}.{name}"
@@ -273,7 +276,7 @@ def _elsewhere(name: str, generation: Mapping[str, Setting]) -> str:
     ]
     if name in known_fields()[1]:
         homes.append(f"training.{name}")
-    if name in generation:
+    if name in generation():
         homes.append(f"generation.{name}")
     return f"Did you mean {' or '.join(homes)}?" if homes else ""
 

@@ -1,6 +1,5 @@
 """What this machine computes with, found out without loading torch."""
 
-import ctypes
 import platform
 import sys
 from functools import cache
@@ -29,6 +28,8 @@ def cuda_capability() -> tuple[int, int] | None:
     version = Path(spec.origin).with_name("version.py") if spec and spec.origin else None
     if version is None or "cuda: Optional[str] = None" in version.read_text(encoding="utf-8"):
         return None
+    import ctypes  # only where torch could use a GPU: loading it takes a while
+
     try:
         driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
     except OSError:
