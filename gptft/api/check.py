@@ -69,8 +69,19 @@ class CheckResult:
         return f"Documents to train on: {train:,}, to validate on: {held_out:,}."
 
 
-def check_config(path: Path, *, overrides: Sequence[str] = ()) -> CheckResult:
-    """Check all that `gptft train` needs of a config, without torch.
+@dataclass(frozen=True)
+class GenerationCheck:
+    """A config that `gptft generate` can use, and in which nothing asks for training."""
+
+    config: Config
+
+    def found(self) -> str:
+        """What it is good for, in a sentence."""
+        return "It is good for generating; gptft train also needs data.train."
+
+
+def check_config(path: Path, *, overrides: Sequence[str] = ()) -> CheckResult | GenerationCheck:
+    """Check all that `gptft train` needs of a config, or `gptft generate`, without torch.
 
     Args:
         path: a YAML config, or a text file or folder to train on.
@@ -79,11 +90,18 @@ def check_config(path: Path, *, overrides: Sequence[str] = ()) -> CheckResult:
     Raises:
         ConfigError: every problem found, each with its place in the file.
     """
-    return check_file(read_config(path, overrides=overrides))
+    file = read_config(path, overrides=overrides)
+    if file.config is None or not _only_generates(file.config):
+        return check_file(file)
+    findings = _Findings(file)
+    _check_generation(file.config, findings)
+    for at, message in model_problems(file.config.model, masks_documents=False):
+        findings.add(at, message)
+    return GenerationCheck(file.checked(findings.problems))
 
 
 def check_file(file: ConfigFile) -> CheckResult:
-    """Check a config, and what it says of models, texts, packages and this machine.
+    """Check a config that is to be trained by, and what it says of models, texts and this machine.
 
     Raises:
         ConfigError: every problem found, each with its place in the file.
@@ -166,14 +184,21 @@ def _check(config: Config, findings: _Findings) -> CheckResult | None:
     return CheckResult(config, plan, texts, documents)
 
 
+def _only_generates(config: Config) -> bool:
+    """Whether a config says how to generate, and nothing of training: not even an empty section."""
+    sections = config.model_fields_set - {"model"}
+    is_trained = config.model.from_scratch is not None or config.model.average_with
+    return bool(sections) and sections <= {"generation", "strategies"} and not is_trained
+
+
 def _check_generation(config: Config, findings: _Findings) -> "Settings | None":
-    """The settings of the config's samples; None where they can't be had."""
+    """The settings of `generation`; None where they can't be had."""
     # Imported where a config has any: every strategy's file is read for it.
     from gptft.decoding.settings import MODEL_SETTINGS, check_strategies, resolve_settings
 
     settings = findings.of(("generation", "strategy"), lambda: resolve_settings(config.generation))
     findings.of(("strategies",), lambda: check_strategies(config.strategies))
-    if settings is not None and config.samples.prompts:
+    if settings is not None and (config.samples.prompts or _only_generates(config)):
         for name in filter(settings.values.get, MODEL_SETTINGS):
             findings.of(("generation", name), partial(find_weights, settings.values[name]))
     return settings

@@ -12,7 +12,8 @@ app = typer.Typer(no_args_is_help=True, help="Check a config, or show what it re
 def check(config_file: ConfigFile, overrides: Overrides = []) -> None:
     """Check all that `gptft train` needs of CONFIG: settings, packages, model, tokenizer, texts.
 
-    All problems are named at once.
+    Where CONFIG only says how to generate, what `gptft generate` needs. All problems are named at
+    once.
     """
     from gptft import api
 

@@ -19,6 +19,7 @@ from tests.agreement.samples import RIGHT_SAMPLES, WRONG_SAMPLES
 from tests.conftest import SENTENCES
 
 RUN = "runs/my"
+GENERATE = sorted((Path(__file__).parents[2] / "configs" / "generate").glob("*.yaml"))
 
 
 @pytest.fixture(scope="module")
@@ -162,3 +163,46 @@ def test_all_problems_are_named_at_once_in_the_order_of_the_file(place: Path):
     lines = said(check, written(Case(text=text))).splitlines()
     places = [int(line.split(":")[1]) for line in lines]
     assert places == [2, 4, 7, 8, 9, 11, 13]
+
+
+@pytest.mark.parametrize("path", GENERATE, ids=lambda path: path.stem)
+def test_a_shipped_config_that_generates_is_right_for_that(
+    path: Path, capsys: pytest.CaptureFixture[str]
+):
+    check(path)
+    good = "It is good for generating; gptft train also needs data.train."
+    assert capsys.readouterr().out == f"{path}: every setting is right. {good}\n"
+
+
+@pytest.mark.parametrize(
+    ("more", "problem"),
+    [
+        ("training: {}\n", "There is no data section"),
+        ("samples: {prompts: Буря}\n", "There is no data section"),
+        ("model: {average_with: tiny}\n", "There is no data section"),
+        (
+            "model: {from_scratch: {model_type: gpt2}}\ntokenizer: {train: {vocab_size: 300}}\n",
+            "There is no data section",
+        ),
+        ("model: {name: weightless}\n", "holds no .safetensors file"),
+        ("strategies: {mine: {top_pp: 1}}\n", "Did you mean"),
+    ],
+)
+def test_a_config_that_generates_is_wrong_where_it_trains_or_cant_generate(
+    more: str, problem: str, place: Path
+):
+    assert problem in said(check, written(Case(text=f"generation: {{top_k: 5}}\n{more}")))
+
+
+def test_a_config_that_generates_needs_the_models_it_names(place: Path):
+    problem = said(check, written(Case(text="generation:\n  assistant_model: weightless\n")))
+    assert problem.startswith("my.yaml:2:3  ")
+    assert "holds no .safetensors file" in problem
+
+
+def test_a_config_that_generates_cant_be_trained_by(place: Path):
+    path = written(Case(text="generation: {top_k: 5}\n"))
+    assert said(check, path) == ""
+    assert said(train, path) == (
+        "my.yaml  There is no data section. Set data.train to a text file or folder."
+    )
