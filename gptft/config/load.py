@@ -3,6 +3,7 @@
 Precedence is default < YAML < override.
 """
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from gptft.config.sections import Config, Section
-from gptft.config.settings import Setting, read_settings
+from gptft.config.settings import BOUNDS, Setting, read_settings
 from gptft.config.source import KeyPath, Problem, Source, parse_value, read_yaml
 from gptft.config.suggest import did_you_mean
 from gptft.config.training_conflicts import training_problems
@@ -89,17 +90,14 @@ def read_config(
 
 def is_yaml(path: Path) -> bool:
     """Whether a path names a YAML config, there or not, and no text."""
-    return path.suffix.lower() in (".yaml", ".yml") or not path.exists()
+    # os.path: Path.exists raises where a name is too long or its folder may not be looked into.
+    return path.suffix.lower() in (".yaml", ".yml") or not os.path.exists(path)
 
 
 def read_file(
     path: Path, *, overrides: Sequence[str], generation: GenerationSettings
 ) -> ConfigFile:
     """Read a YAML file, whatever its name; see `read_config`."""
-    if path.is_dir():
-        raise ConfigError(f"{path} is a folder. Name a YAML config file.")
-    if not path.exists():
-        raise ConfigError(f"{path}: no such config file (looked from {Path.cwd()}).")
     return _build(read_yaml(path), overrides=overrides, generation=generation)
 
 
@@ -177,13 +175,10 @@ def _apply(override: str, source: Source) -> None:
 
 
 def _one_a_setting(errors: list[ErrorDetails]) -> list[ErrorDetails]:
-    """Keep one error a setting: a union reports each of its branches."""
+    """Keep the first error of each setting: a union reports each of its branches."""
     kept: dict[KeyPath, ErrorDetails] = {}
     for error in errors:
-        path = _setting_path(error["loc"])
-        known = kept.get(path)
-        if known is None or error["type"] not in ("list_type", "none_required"):
-            kept[path] = error if known is None else known
+        kept.setdefault(_setting_path(error["loc"]), error)
     return list(kept.values())
 
 
@@ -246,10 +241,7 @@ _WANTED = {
     "dict_type": "must be a mapping",
     "model_type": "must be a section of `key: value` lines",
     "literal_error": "must be {expected}",
-    "greater_than_equal": "must be at least {ge:g}",
-    "greater_than": "must be above {gt:g}",
-    "less_than_equal": "must be at most {le:g}",
-    "less_than": "must be below {lt:g}",
+    **{kind: f"must be {words} {{{bound}:g}}" for kind, (bound, words) in BOUNDS.items()},
     "too_short": "must name something",
     "string_too_short": "must not be empty",
     "finite_number": "must be finite",

@@ -59,11 +59,6 @@ def _listed(section: type[Section]) -> dict[str, Any]:
     return {"anyOf": [*one, {"type": "array", "items": {"anyOf": one}}]}
 
 
-def _as_float(value: Any) -> Any:
-    """A whole number where a fraction is meant, as YAML writes 1 for 1.0."""
-    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
-
 def _known_encoding(value: str) -> str:
     """A name Python decodes text by."""
     if value != "auto":
@@ -106,10 +101,9 @@ def _regular_expression(value: str) -> str:
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 Name = Annotated[str, Field(min_length=1)]
 Texts = Annotated[list[Name], BeforeValidator(_as_list), Field(min_length=1)]
-Fraction = Annotated[float, BeforeValidator(_as_float), Field(gt=0.0, lt=1.0)]
+Fraction = Annotated[float, Field(gt=0.0, lt=1.0)]
 Positive = Annotated[int, Field(ge=1)]
-Number = Annotated[float, BeforeValidator(_as_float)]
-Weight = Annotated[Number, Field(gt=0.0, le=1000.0, allow_inf_nan=False)]
+Weight = Annotated[float, Field(gt=0.0, le=1000.0, allow_inf_nan=False)]
 
 
 class AveragedModel(Section):

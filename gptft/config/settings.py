@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 # A bound in words, by the type of pydantic's error and by what its context calls the bound.
-_BOUNDS = {
+BOUNDS = {
     "greater_than_equal": ("ge", "at least"),
     "greater_than": ("gt", "above"),
     "less_than_equal": ("le", "at most"),
@@ -58,8 +58,12 @@ class Kind:
         return schema
 
 
-def _number(value: Any) -> float:
-    """A number, also one that YAML takes for text, as it does with 3e-4; true is none."""
+def as_number(value: Any) -> float:
+    """A number, also one that YAML takes for text, as it does with 3e-4; true is none.
+
+    Raises:
+        ValueError: it is none, or beyond what a computer holds.
+    """
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise ValueError("not a number")
     try:
@@ -71,7 +75,7 @@ def _number(value: Any) -> float:
 def _whole(value: Any) -> int:
     if isinstance(value, int) and not isinstance(value, bool):
         return value
-    number = _number(value)
+    number = as_number(value)
     if not number.is_integer():
         raise ValueError("not a whole number")
     return int(number)
@@ -91,7 +95,7 @@ def _as_list(value: Any) -> list[Any]:
 def _weights(value: Any) -> dict[str, float]:
     if not isinstance(value, Mapping):
         raise ValueError("not a mapping")
-    weights = {str(key): _number(number) for key, number in value.items()}
+    weights = {str(key): as_number(number) for key, number in value.items()}
     if "" in weights or not all(map(math.isfinite, weights.values())):
         raise ValueError("an empty text, or a weight that isn't finite")
     return weights
@@ -106,7 +110,7 @@ def _decay(value: list[float]) -> list[float]:
 def number(**bounds: float) -> Any:
     """The type of a number within bounds, by pydantic's names: ge, gt, le, lt."""
     return Annotated[
-        float, *Interval(**bounds), Kind("float", "a number", "number", before=_number)
+        float, *Interval(**bounds), Kind("float", "a number", "number", before=as_number)
     ]
 
 
@@ -220,7 +224,7 @@ class Setting:
         'above 0, at most 1'
         """
         bounds = dict(_bounds(self.type))
-        words = [f"{word} {bounds[key]:,.12g}" for key, word in _BOUNDS.values() if key in bounds]
+        words = [f"{word} {bounds[key]:,.12g}" for key, word in BOUNDS.values() if key in bounds]
         return ", ".join(words or self.choices)
 
     def read(self, value: Any) -> Any:
@@ -241,11 +245,11 @@ class Setting:
             return self.adapter.validate_python(list(value) if isinstance(value, tuple) else value)
         except ValidationError as error:
             # A union reports each of its branches: a number out of range says most.
-            errors = sorted(error.errors(), key=lambda e: e["type"] not in _BOUNDS)
+            errors = sorted(error.errors(), key=lambda e: e["type"] not in BOUNDS)
         raise ValueError(self._problem(value, errors[0]))
 
     def _problem(self, value: Any, error: "ErrorDetails") -> str:
-        if bound := _BOUNDS.get(error["type"]):
+        if bound := BOUNDS.get(error["type"]):
             key, word = bound
             wanted, value = f"{word} {error['ctx'][key]:,.12g}", error["input"]
         elif error["type"] == "finite_number":

@@ -16,7 +16,6 @@ KeyPath = tuple[str | int, ...]
 Problem = tuple[tuple[int, int], str]  # line and column, message
 _LAST = (10**9, 0)  # where a problem without a line is sorted
 _MAX_DEPTH = 32  # a config has four levels; more means an alias that holds itself
-
 _HALF_PAIR = re.compile("[\ud800-\udfff]")
 
 
@@ -64,6 +63,10 @@ def read_yaml(path: Path) -> Source:
             f"{path} is not a config: not UTF-8 text, byte 0x{error.object[error.start]:02x} at "
             f"offset {error.start:,}. A config is a YAML file."
         ) from None
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such config file (looked from {Path.cwd()}).") from None
+    except IsADirectoryError:
+        raise ConfigError(f"{path} is a folder. Name a YAML config file.") from None
     except OSError as error:
         raise ConfigError(f"{path} can't be read: {error.strerror}.") from None
     return parse_yaml(text, name=str(path))
@@ -107,10 +110,13 @@ def parse_value(text: str) -> Any:
     Raises:
         ConfigError: it isn't Unicode, or names a key twice.
     """
+    as_text = Source("--set", {"value": text})
     try:
         source = parse_yaml(f"value: {text}", name="--set")
     except ConfigError:
-        source = Source("--set", {"value": text})
+        source = as_text
+    if len(source.values) > 1:  # a further line of the text looks like a key
+        source = as_text
     problems = [message for _, message in source.problems]
     if _HALF_PAIR.search(text):
         problems.append(f"--set: {text!r} is not Unicode. Write it in UTF-8.")

@@ -7,9 +7,8 @@ transformers 5.23; tests/agreement holds it to what `gptft train` really does.
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from gptft.config.training_fields import OWN_OPTIMIZERS, value_problems
+from gptft.config.training_fields import OWN_OPTIMIZERS, FieldProblem, value_problems
 from gptft.config.training_kwargs import (
-    Problem,
     accelerator_problems,
     checkpointing_problems,
     optim_args_problems,
@@ -33,7 +32,7 @@ _NEEDS_VALIDATION = (
 )
 
 
-def conflicts(values: Mapping[str, Any], *, has_validation: bool) -> list[Problem]:
+def conflicts(values: Mapping[str, Any], *, has_validation: bool) -> list[FieldProblem]:
     """What doesn't go together in a `training` section whose single values are right.
 
     Args:
@@ -59,7 +58,9 @@ def conflicts(values: Mapping[str, Any], *, has_validation: bool) -> list[Proble
     return found
 
 
-def training_problems(values: Mapping[str, Any], *, has_validation: bool = True) -> list[Problem]:
+def training_problems(
+    values: Mapping[str, Any], *, has_validation: bool = True
+) -> list[FieldProblem]:
     """What is wrong with a `training` section: single values, and what doesn't go together.
 
     Args:
@@ -79,13 +80,13 @@ def training_problems(values: Mapping[str, Any], *, has_validation: bool = True)
     ]
 
 
-def _without_validation(training: Mapping[str, Any]) -> Iterator[Problem]:
+def _without_validation(training: Mapping[str, Any]) -> Iterator[FieldProblem]:
     for name in ("eval_strategy", "load_best_model_at_end", "eval_on_start"):
         if training.get(name, False) not in (False, "no"):
             yield name, _NEEDS_VALIDATION
 
 
-def _best_model(training: Mapping[str, Any]) -> Iterator[Problem]:
+def _best_model(training: Mapping[str, Any]) -> Iterator[FieldProblem]:
     """A best model is found by evaluations, and kept where it is saved as often as measured."""
     metric = training.get("metric_for_best_model")
     if metric is not None and metric not in _METRICS:
@@ -124,7 +125,7 @@ def _is_multiple(training: Mapping[str, Any]) -> bool:
     return saves % every == 0 if every else True
 
 
-def _step_counts(training: Mapping[str, Any]) -> Iterator[Problem]:
+def _step_counts(training: Mapping[str, Any]) -> Iterator[FieldProblem]:
     for kind in ("logging", "eval", "save"):
         steps = training.get(f"{kind}_steps", 1)
         if training[f"{kind}_strategy"] == "steps" and steps > 1 and steps != int(steps):
@@ -140,7 +141,7 @@ def _step_counts(training: Mapping[str, Any]) -> Iterator[Problem]:
             yield "eval_strategy", "steps needs training.eval_steps."
 
 
-def _optimizer(training: Mapping[str, Any]) -> Iterator[Problem]:
+def _optimizer(training: Mapping[str, Any]) -> Iterator[FieldProblem]:
     optim = training["optim"]
     for name, why in OWN_OPTIMIZERS.get(optim, {}).items():
         if training.get(name):
@@ -172,7 +173,7 @@ _APART = {
 }
 
 
-def _pairs(training: Mapping[str, Any]) -> Iterator[Problem]:
+def _pairs(training: Mapping[str, Any]) -> Iterator[FieldProblem]:
     for name, other in _NEED.items():
         if name in training and not training.get(other):
             yield name, f"has no effect without training.{other}. Set that, or leave it out."

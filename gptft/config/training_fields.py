@@ -18,9 +18,11 @@ from typing import Annotated, Any
 
 from annotated_types import BaseMetadata, Ge, Gt, Le, Lt
 
-from gptft.config.settings import Flag, Kind, Setting
+from gptft.config.settings import BOUNDS, Flag, Kind, Setting, as_number
 from gptft.config.suggest import did_you_mean
 from gptft.terminal.words import wrong_value
+
+FieldProblem = tuple[str, str]  # a field's name below `training`, and a message that follows it
 
 # Settings of earlier transformers, and what to write today.
 RENAMED = {
@@ -80,9 +82,9 @@ WITHOUT_EFFECT = {
 
 def _exact(value: Any) -> float:
     """A number that YAML takes for one; text that looks like one is a mistake here."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError("not a number")
-    return float(value)
+    if isinstance(value, str):
+        raise ValueError("text")
+    return as_number(value)
 
 
 def exact(*bounds: BaseMetadata) -> Any:
@@ -164,7 +166,7 @@ _RANGES: dict[str, tuple[BaseMetadata, ...]] = {
     "label_smoothing_factor": (Ge(0), Le(1)),
     "max_steps": (Ge(-1),),
 }
-_WORDS_OF_BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
+_WORDS_OF_BOUNDS = dict(BOUNDS.values())
 
 _BLOCKS_HAVE_ONE_LENGTH = "has no effect here: blocks have one length. Leave it out."
 _REFUSED: dict[str, dict[int | str, str]] = {
@@ -218,7 +220,7 @@ def all_fields() -> dict[str, dict[str, Any]]:
     return {**fields, "optim": {**optim, "choices": sorted([*optim["choices"], *OWN_OPTIMIZERS])}}
 
 
-def value_problems(values: Mapping[str, Any]) -> list[tuple[str, str]]:
+def value_problems(values: Mapping[str, Any]) -> list[FieldProblem]:
     """What is wrong with single values of a `training` section.
 
     Returns:
@@ -266,9 +268,8 @@ def _value_problem(name: str, value: Any, entry: Mapping[str, Any]) -> str | Non
         return f"can't be {wrong_value(value)}. {hint}"
     if not isinstance(value, int | float):
         return None
-    if (
-        isinstance(value, int) and abs(value) > sys.float_info.max
-    ):  # a whole number of YAML has no limit
+    # A whole number of YAML has no limit.
+    if isinstance(value, int) and abs(value) > sys.float_info.max:
         return "must be a finite number, and this one is beyond what a computer holds."
     bound: Any
     for bound in _RANGES.get(name, ()):

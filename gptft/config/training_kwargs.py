@@ -11,10 +11,8 @@ from annotated_types import Ge, Gt, Le, Lt
 
 from gptft.config.settings import Flag, Setting, one_of, read_settings
 from gptft.config.suggest import did_you_mean
-from gptft.config.training_fields import exact, exact_whole
+from gptft.config.training_fields import FieldProblem, exact, exact_whole
 from gptft.terminal.words import wrong_value
-
-Problem = tuple[str, str]  # a field's name below `training`, and a message that follows it
 
 
 def _table(**kinds: Any) -> dict[str, Setting]:
@@ -80,7 +78,7 @@ def _mapping(training: Mapping[str, Any], name: str) -> tuple[dict[str, Any], st
     return {key: value for key, value in given.items() if value is not None}, None
 
 
-def schedule_problems(training: Mapping[str, Any]) -> Iterator[Problem]:
+def schedule_problems(training: Mapping[str, Any]) -> Iterator[FieldProblem]:
     """What is wrong with lr_scheduler_kwargs: each schedule takes its own, and some need them.
 
     Args:
@@ -128,7 +126,7 @@ _ACCELERATOR = _table(
 _ACCUMULATION = _table(sync_each_batch=Flag, adjust_scheduler=Flag)
 
 
-def accelerator_problems(training: Mapping[str, Any]) -> Iterator[Problem]:
+def accelerator_problems(training: Mapping[str, Any]) -> Iterator[FieldProblem]:
     """What is wrong inside accelerator_config."""
     given = training.get("accelerator_config")
     if not isinstance(given, Mapping):  # the name of a file is read elsewhere
@@ -155,7 +153,7 @@ _CHECKPOINTING = _table(
 )
 
 
-def checkpointing_problems(training: Mapping[str, Any]) -> Iterator[Problem]:
+def checkpointing_problems(training: Mapping[str, Any]) -> Iterator[FieldProblem]:
     """What torch.utils.checkpoint takes (2.13), which is more where it isn't reentrant."""
     is_on = any(training.get(f"{kind}_checkpointing") for kind in ("activation", "gradient"))
     for kind in ("activation", "gradient"):
@@ -190,7 +188,7 @@ _OPTIM_ARGS: dict[str, dict[str, Setting]] = {
 }
 
 
-def optim_args_problems(training: Mapping[str, Any]) -> Iterator[Problem]:
+def optim_args_problems(training: Mapping[str, Any]) -> Iterator[FieldProblem]:
     """What is wrong inside optim_args, which transformers splits at commas.
 
     Args:
@@ -210,7 +208,7 @@ def optim_args_problems(training: Mapping[str, Any]) -> Iterator[Problem]:
         yield from _optim_args(dict(pairs), table)
 
 
-def _optim_args(given: Mapping[str, str], table: Mapping[str, Setting]) -> Iterator[Problem]:
+def _optim_args(given: Mapping[str, str], table: Mapping[str, Setting]) -> Iterator[FieldProblem]:
     values: dict[str, Any] = {}
     for name, text in given.items():
         if name not in table:

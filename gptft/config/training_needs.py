@@ -12,9 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from gptft.config.suggest import did_you_mean
-from gptft.config.training_fields import OWN_OPTIMIZERS
-
-Problem = tuple[str, str]  # a field's name below `training`, and a message that follows it
+from gptft.config.training_fields import OWN_OPTIMIZERS, FieldProblem
 
 # Trackers of report_to, each with the module it needs and what pip calls it.
 _TRACKERS = {
@@ -33,7 +31,7 @@ _TRACKERS = {
     "trackio": ("trackio", "trackio"),
     "wandb": ("wandb", "wandb"),
 }
-# Optimizers that aren't in torch or transformers, by the beginning or end of their names.
+# Optimizers that aren't in torch or transformers, by the beginning of their names.
 _OPTIMIZERS = {
     "galore": ("galore_torch", "galore-torch"),
     "apollo": ("apollo_torch", "apollo-torch"),
@@ -80,7 +78,7 @@ UNSCALED = (
 _DEBUG_OPTIONS = ("underflow_overflow", "tpu_metrics_debug")
 
 
-def unmet_needs(training: Mapping[str, Any]) -> list[Problem]:
+def unmet_needs(training: Mapping[str, Any]) -> list[FieldProblem]:
     """What a `training` section needs that isn't there.
 
     Args:
@@ -89,7 +87,7 @@ def unmet_needs(training: Mapping[str, Any]) -> list[Problem]:
     Returns:
         (field, message) pairs; the message follows the field's full name.
     """
-    found: list[Problem] = []
+    found: list[FieldProblem] = []
     for need in (_trackers, _optimizer, _libraries, _compiler, _files, _processes, _hub):
         found += need(training)
     return found
@@ -108,7 +106,7 @@ def _missing(module: str, package: str) -> str | None:
     return f"needs the package {module.partition('.')[0]}. Install it: pip install {package}"
 
 
-def _trackers(training: Mapping[str, Any]) -> Iterator[Problem]:
+def _trackers(training: Mapping[str, Any]) -> Iterator[FieldProblem]:
     named = training.get("report_to", "none")
     names = named if isinstance(named, list) else [named]
     if names in (["none"], ["all"], []):
@@ -121,7 +119,7 @@ def _trackers(training: Mapping[str, Any]) -> Iterator[Problem]:
             yield "report_to", f"{name} {problem}"
 
 
-def _optimizer(training: Mapping[str, Any]) -> Iterator[Problem]:
+def _optimizer(training: Mapping[str, Any]) -> Iterator[FieldProblem]:
     optim = training.get("optim", "")
     if optim in OWN_OPTIMIZERS:
         return
@@ -130,7 +128,7 @@ def _optimizer(training: Mapping[str, Any]) -> Iterator[Problem]:
             yield "optim", f"{optim} {problem}"
 
 
-def _libraries(training: Mapping[str, Any]) -> Iterator[Problem]:
+def _libraries(training: Mapping[str, Any]) -> Iterator[FieldProblem]:
     for name, module, package in (
         ("deepspeed", "deepspeed", "deepspeed"),
         ("use_liger_kernel", "liger_kernel", "liger-kernel"),
@@ -145,7 +143,7 @@ def _libraries(training: Mapping[str, Any]) -> Iterator[Problem]:
             yield "debug", f"{option} {problem}"
 
 
-def _compiler(training: Mapping[str, Any]) -> Iterator[Problem]:
+def _compiler(training: Mapping[str, Any]) -> Iterator[FieldProblem]:
     backend, mode = training.get("torch_compile_backend"), training.get("torch_compile_mode")
     if backend is not None:
         if backend not in _COMPILERS:
@@ -164,7 +162,7 @@ def _compiler(training: Mapping[str, Any]) -> Iterator[Problem]:
             yield "torch_compile", "needs a C++ compiler, and there is none on PATH. Install g++."
 
 
-def _files(training: Mapping[str, Any]) -> Iterator[Problem]:
+def _files(training: Mapping[str, Any]) -> Iterator[FieldProblem]:
     """Settings that may name a JSON file."""
     for name in ("accelerator_config", "deepspeed", "fsdp_config"):
         value = training.get(name)
@@ -178,7 +176,7 @@ def _files(training: Mapping[str, Any]) -> Iterator[Problem]:
             yield name, f"is not JSON: {error}."
 
 
-def _processes(training: Mapping[str, Any]) -> Iterator[Problem]:
+def _processes(training: Mapping[str, Any]) -> Iterator[FieldProblem]:
     if "RANK" in os.environ or "LOCAL_RANK" in os.environ:
         return
     for name in ("fsdp", "ddp_backend"):
@@ -189,7 +187,7 @@ def _processes(training: Mapping[str, Any]) -> Iterator[Problem]:
             )
 
 
-def _hub(training: Mapping[str, Any]) -> Iterator[Problem]:
+def _hub(training: Mapping[str, Any]) -> Iterator[FieldProblem]:
     if training.get("push_to_hub"):
         from huggingface_hub import constants, get_token
 

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from gptft.api import default_config, load_config
+from gptft.api import default_config, load_config, read_config
 from gptft.config.load import TEXT_RECIPE
 from gptft.config.sections import Config
 from gptft.config.source import dump_yaml
@@ -248,6 +248,25 @@ def test_a_missing_file_and_a_folder_are_one_line_each(tmp_path: Path):
         load_config(tmp_path / "none.yaml")
     with pytest.raises(ConfigError, match="is a folder"):
         load_config(tmp_path)
+
+
+def test_a_name_that_no_file_can_have_is_one_line(in_tmp: Path):
+    name = "a" * 300
+    with pytest.raises(ConfigError, match=f"^{name} can't be read: File name too long.$"):
+        read_config(Path(name))
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ("train: a.txt, validation: {}", "data.validation must be a share between 0 and 1"),
+        ("train: {{path: a.txt, weight: {}}}", "data.train.0.weight must be a number"),
+    ],
+)
+def test_a_number_beyond_what_a_computer_holds_is_one_line(tmp_path: Path, data: str, message: str):
+    huge = f"1{'0' * 400}"
+    [line] = problems(write(tmp_path, f"data: {{{data.format(huge)}}}\n"))
+    assert message in line
 
 
 def test_an_empty_file_is_the_default_config(tmp_path: Path):

@@ -24,6 +24,7 @@ from gptft.errors import ConfigError
         ("2001-01-01", "2001-01-01"),
         ("[1, 2.5, да]", [1, 2.5, "да"]),
         ("Мороз: и солнце", "Мороз: и солнце"),
+        ("Мороз\nи солнце: день", "Мороз\nи солнце: день"),
     ],
 )
 def test_values_are_read_as_yaml_1_2_reads_them(text: str, value: object):

@@ -51,6 +51,13 @@ def test_every_default_of_the_class_passes():
     assert training_problems(checked) == []
 
 
+@pytest.mark.parametrize("value", [10**400, "0.5", True], ids=["huge", "text", "flag"])
+def test_a_number_of_our_own_is_one_that_a_computer_holds(value: object):
+    [(name, message)] = training_problems({"unlikelihood_weight": value})
+    assert name == "unlikelihood_weight"
+    assert message.startswith("must be a number, not ")
+
+
 def test_another_version_leaves_unknown_names_to_the_live_class(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("gptft.config.training_fields.version", lambda name: "5.99.0")
     assert training_problems({"brand_new_field": 1}) == []
