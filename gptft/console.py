@@ -18,7 +18,7 @@ from gptft.files import as_json
 
 Notify = Callable[[str], None]  # is told in a sentence what a person should know, as `notice` is
 
-_CONTROL = re.compile("[\x7f-\x9f]")
+_CONTROL = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f]")  # all but tabs and line ends
 _PLAIN_WIDTH = 100_000  # off a terminal: never wrap
 
 
@@ -46,13 +46,13 @@ def _console(*, stderr: bool) -> Console:
 
 
 def result(*renderables: RenderableType) -> None:
-    """Print results to stdout; a plain string is printed as it is, without markup."""
+    """Print results to stdout; a plain string without markup, its control characters escaped."""
     for renderable in renderables:
         _print(stdout(), renderable)
 
 
 def notice(message: RenderableType) -> None:
-    """Print one notice to stderr; a plain string is printed as it is, without markup."""
+    """Print one notice to stderr; a plain string as `result` does."""
     _print(stderr(), message)
 
 
@@ -66,7 +66,7 @@ def error(message: str) -> None:
 
 
 def result_json(value: Any) -> None:
-    """Print `as_json(value)` to stdout, Cyrillic left readable, indented by two spaces.
+    """Print `as_json(value)` to stdout, letters beyond ASCII readable, indented by two spaces.
 
     Control characters that JSON would let through, but a terminal would obey, are escaped.
     """
@@ -82,8 +82,9 @@ def is_first_process() -> bool:
 
 
 def _printable(text: str) -> str:
-    """Text that any stream takes: a file name may hold bytes that are no characters."""
-    return text.encode("utf-8", errors="backslashreplace").decode()
+    """Text that any stream takes and no terminal obeys: a file's name may hold anything."""
+    text = text.encode("utf-8", errors="backslashreplace").decode()
+    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
 
 
 def _print(console: Console, renderable: RenderableType) -> None:

@@ -117,7 +117,7 @@ def write_json(path: Path, value: Any) -> None:
     """Write `as_json(value)`, indented, as `write_text` does; other objects become strings.
 
     Raises:
-        OSError: as for `write_text`.
+        OSError, UnicodeEncodeError: as for `write_text`.
     """
     text = json.dumps(as_json(value), ensure_ascii=False, indent=2, default=str)
     write_text(path, text + "\n")
@@ -135,7 +135,7 @@ def write_text(path: Path, text: str, *, partial: Path | None = None) -> None:
         OSError: it can't be written; `path` is as it was, and nothing else is left.
         UnicodeEncodeError: `text` holds a lone surrogate.
     """
-    _write_bytes(path, text.encode(), partial or path.with_name(f".{path.name}.partial"))
+    _write_bytes(path, text.encode(), partial)
 
 
 def write_output(path: Path, text: str) -> None:
@@ -159,7 +159,8 @@ def write_output(path: Path, text: str) -> None:
         ) from None
 
 
-def _write_bytes(path: Path, content: bytes, partial: Path) -> None:
+def _write_bytes(path: Path, content: bytes, partial: Path | None = None) -> None:
+    partial = partial or path.with_name(f".{path.name}.partial")
     try:
         with partial.open("wb") as file:
             file.write(content)
@@ -223,7 +224,7 @@ def keep_json_lines(path: Path, *, until_step: int) -> None:
         return
     rows = [(line, (_object(line) or {}).get("step")) for line in path.read_bytes().split(b"\n")]
     kept = [line + b"\n" for line, step in rows if isinstance(step, int) and step <= until_step]
-    _write_bytes(path, b"".join(kept), path.with_name(f".{path.name}.partial"))
+    _write_bytes(path, b"".join(kept))
 
 
 def read_tail(path: Path) -> bytes:
@@ -359,9 +360,22 @@ def byte_problem(path: Path, entry: Mapping[str, Any], checksum: Checksum = "sha
 
 def free_bytes(folder: Path) -> int:
     """What a file in `folder` can grow to; its nearest existing parent is asked."""
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
-    return shutil.disk_usage(folder).free
+    return shutil.disk_usage(_existing(folder)).free
+
+
+def can_be_made(folder: Path) -> bool:
+    """Whether a folder can be written to, or made.
+
+    Raises:
+        OSError: its name is too long, or a folder on the way to it can't be looked into.
+    """
+    existing = _existing(folder)
+    return existing.is_dir() and os.access(existing, os.W_OK)
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest of its parents that exists."""
+    return next(path for path in (folder, *folder.absolute().parents) if path.exists())
 
 
 def is_disk_full(error: Exception) -> bool:

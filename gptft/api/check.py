@@ -1,6 +1,5 @@
 """A config as it was read -> all that would keep `gptft train` from running it, without torch."""
 
-import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from gptft.data.plan import NO_DATA, PackingPlan, plan_packing
 from gptft.documents.first_look import DocumentCounts, look_at_texts
 from gptft.documents.sources import FoundTexts, find_texts
 from gptft.errors import ConfigError, GptftError
+from gptft.files import can_be_made
 from gptft.models import machine
 from gptft.models.average import check_average
 from gptft.models.check import find_weights, model_problems, too_small_vocabulary
@@ -275,8 +275,7 @@ def output_dir_problem(training: Mapping[str, Any]) -> str | None:
         elif is_foreign(folder):
             why = "isn't empty and isn't a run of gptft; nothing in it was touched"
         else:
-            parent = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-            why = "" if parent.is_dir() and os.access(parent, os.W_OK) else "can't be made"
+            why = "" if can_be_made(folder) else "can't be made"
     except OSError as error:  # a name too long, say
         why = f"can't be made: {error.strerror}"
     return f"training.output_dir: {folder} {why}. Name another folder." if why else None

@@ -7,7 +7,7 @@ from gptft.terminal.text import visible
 from gptft.terminal.words import first_of
 
 LEVELS = ("fault", "warning", "ok")
-_MAX_NAMED = 5  # tokens of a kind, in one finding
+MAX_NAMED = 5  # tokens, or sorts of text, in one finding
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,4 +53,4 @@ def shown(token: str | None) -> str:
 
 def some(tokens: Sequence[str]) -> str:
     """The first of some tokens, as `shown`, and how many more there are."""
-    return first_of([shown(token) for token in tokens], _MAX_NAMED)
+    return first_of([shown(token) for token in tokens], MAX_NAMED)

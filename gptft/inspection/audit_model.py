@@ -3,15 +3,14 @@
 from collections.abc import Iterator
 
 from gptft.inspection.audit_files import TokenizerFiles
-from gptft.inspection.audit_finding import Finding, fault, ok, shown, some, warning
+from gptft.inspection.audit_finding import MAX_NAMED, Finding, fault, ok, shown, some, warning
 from gptft.inspection.audit_special import named_tokens
 from gptft.inspection.chat_template import check_template
 from gptft.models.model_files import context_length
-from gptft.terminal.words import first_of
+from gptft.terminal.words import count, first_of
 
 _NO_LIMIT = 10**15  # what transformers writes where no length was given is 10**30
 _MANY_UNUSED = 1_000  # embeddings without a token; fewer only make the number a round one
-_MAX_NAMED = 5
 
 
 def check_embeddings(files: TokenizerFiles) -> Iterator[Finding]:
@@ -27,10 +26,10 @@ def check_embeddings(files: TokenizerFiles) -> Iterator[Finding]:
         return
     beyond = sorted((i, token) for token, i in vocab.items() if i >= size)
     if beyond:
-        named = first_of([f"{shown(token)} ({i:,})" for i, token in beyond], _MAX_NAMED)
+        named = first_of([f"{shown(token)} ({i:,})" for i, token in beyond], MAX_NAMED)
         what = (
-            f"{len(beyond):,} tokens have no embedding: the model knows {size:,} ids, the "
-            f"tokenizer's go to {num_ids - 1:,}: {named}."
+            f"{count(len(beyond), 'token has', 'tokens have')} no embedding: the model knows "
+            f"{size:,} ids, the tokenizer's go to {num_ids - 1:,}: {named}."
         )
         do = "Take them out, or resize the model's embeddings (resize_token_embeddings)."
         yield fault(what, where, do)

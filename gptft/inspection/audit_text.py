@@ -4,13 +4,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from gptft.inspection.audit_files import TokenizerFiles
-from gptft.inspection.audit_finding import Finding, fault, ok, shown, some, warning
+from gptft.inspection.audit_finding import MAX_NAMED, Finding, fault, ok, shown, some, warning
 from gptft.inspection.audit_special import named_tokens
 from gptft.inspection.round_trip import Kind, find_losses
 from gptft.terminal.words import first_of
 from gptft.tokenization.token_bytes import flat_components
 
-_MAX_NAMED = 5  # sorts of text in one finding
 _MAX_EXAMPLE = 30  # characters
 # What the normalizers of the `tokenizers` library do.
 _CHANGES = {
@@ -107,9 +106,9 @@ def check_normalizer(files: TokenizerFiles) -> Iterator[Finding]:
     parts = flat_components(files.document.get("normalizer"))
     changes = [change for part in parts for change in _changes_of(part)]
     if changes:
-        what = f"Before it is tokenized, text is changed: it {'; '.join(dict.fromkeys(changes))}."
+        what = f"Before it encodes a text the tokenizer {'; '.join(dict.fromkeys(changes))}."
         do = "What was there before is never learned. Take another base model if you need it."
-        yield warning(what.replace("it ", "the tokenizer ", 1), where, do)
+        yield warning(what, where, do)
     elif files.document:
         yield ok("No normalizer changes the text.", where)
 
@@ -147,7 +146,7 @@ def check_round_trip(files: TokenizerFiles) -> Iterator[Finding]:
         if of_kind:
             first = of_kind[0]
             what = (
-                f"{subject}: {first_of([loss.name for loss in of_kind], _MAX_NAMED)}. "
+                f"{subject}: {first_of([loss.name for loss in of_kind], MAX_NAMED)}. "
                 f"{_example(first.text)} comes back as {_example(first.back)}."
             )
             yield level(what, files.source, do)

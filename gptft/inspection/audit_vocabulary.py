@@ -5,6 +5,7 @@ from typing import Any
 
 from gptft.inspection.audit_files import TokenizerFiles, more_than_once
 from gptft.inspection.audit_finding import Finding, fault, ok, shown, some, warning
+from gptft.terminal.words import count
 
 
 def check_readable(files: TokenizerFiles) -> Iterator[Finding]:
@@ -77,7 +78,8 @@ def _check_merges(files: TokenizerFiles) -> Iterator[Finding]:
         pairs.append((left, right))
         missing |= {t: None for t in (left, right, left + right[prefix:]) if t not in vocab}
     if missing:
-        what = f"Merges name {len(missing):,} tokens that aren't there: {some([*missing])}."
+        named = count(len(missing), "token that isn't there", "tokens that aren't there")
+        what = f"Merges name {named}: {some([*missing])}."
         do = "Add them to model.vocab, or take the merges out: the library refuses such a file."
         yield fault(what, where, do)
     again = [*map("".join, more_than_once(pairs))]

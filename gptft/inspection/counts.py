@@ -14,12 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from gptft.config.sections import DataConfig
+from gptft.console import Notify, silent
 from gptft.documents.corpus import find_corpus
 from gptft.documents.scan import HUB_ENCODING, Progress, ScannedText
 from gptft.files import JsonFields
 from gptft.inspection.word_sample import SAMPLE_CHARACTERS, SampledWord, WordSample, script_counts
 from gptft.tokenization.batches import Batch, measure_batches
-from gptft.tokenization.encoder import Engine, Notify, choose_engine, with_engine
+from gptft.tokenization.encoder import Engine, choose_engine, with_engine
 from gptft.tokenization.token_bytes import TokenBytes, fallback_byte, whole_text
 from gptft.tokenization.tokenizer import TextTokenizer
 
@@ -162,7 +163,7 @@ def count_tokens(
     *,
     cache_dir: Path | None = None,
     progress: Progress | None = None,
-    notify: Notify = lambda sentence: None,
+    notify: Notify = silent,
 ) -> Counts:
     """Count the tokens of a corpus, and what else its account needs.
 

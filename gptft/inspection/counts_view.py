@@ -6,7 +6,7 @@ from gptft.inspection.cost_view import rate
 from gptft.inspection.counts import CountedToken, Counts
 from gptft.terminal.draw import Drawn, Table, stacked
 from gptft.terminal.text import visible
-from gptft.terminal.words import account_of_skipped, percent
+from gptft.terminal.words import percent, reasons_for_skipping
 
 _SHOWN = 10  # of a list
 _SHOWN_SCRIPTS = 5
@@ -49,7 +49,7 @@ def _totals(counts: Counts) -> list[tuple[str, str, str]]:
         share = _share(counts.unknown_tokens, counts.tokens)
         rows.append(("unknown", counts.unknown_tokens, f"{share} of the tokens"))
     if counts.skipped:
-        reasons = account_of_skipped(counts.skipped).partition(" (")[2].removesuffix(")")
+        reasons = reasons_for_skipping(counts.skipped)
         rows.append(("skipped", sum(counts.skipped.values()), reasons))
     return [(name, f"{number:,}", note) for name, number, note in rows]
 

@@ -13,6 +13,7 @@ from gptft.tokenization.token_bytes import TokenBytes, whole_text
 _BEFORE = ("", "a", " ", "\n", "1", ".", "-", "(", "\t", "'", "я", "中", "\u0301", "\u200d")
 _AFTER = ("", "a", " ", "\n", "1", ".", "я", "中", " a", "\u0301")
 _MAX_CANDIDATES = 160  # texts a token is looked for in
+_AT_ONCE = 8  # of those texts, until the token is met
 _MAX_STARTERS = 24  # words that a token which continues one is put behind
 _LATER = range(0x80, 0xC0)  # bytes of a character after its first
 _NEVER = frozenset({0xC0, 0xC1, *range(0xF5, 0x100)})  # bytes that UTF-8 has no use for
@@ -67,7 +68,7 @@ def find_reachability(
     left = [i for i in waiting if found[i] is not Reachability.UNREACHABLE]
     texts = {i: _texts_with(raws[i], starters) for i in left}
     while texts:
-        tried = [(i, text) for i, more in texts.items() for text in islice(more, 8)]
+        tried = [(i, text) for i, more in texts.items() for text in islice(more, _AT_ONCE)]
         _try(backend, tried, found)
         waiting_still = {i for i, _ in tried if found[i] is Reachability.UNKNOWN}
         texts = {i: more for i, more in texts.items() if i in waiting_still}

@@ -10,7 +10,7 @@ from enum import StrEnum
 
 from gptft.tokenization.tokenizer import TextTokenizer
 
-NUM_RANDOM = 400  # random texts, of which most mix scripts, spaces and marks
+_NUM_RANDOM = 400  # random texts, of which most mix scripts, spaces and marks
 _MAX_RANDOM = 24  # characters of one
 _SEED = 0
 
@@ -155,8 +155,9 @@ def _shortest(tokenizer: TextTokenizer, text: str) -> tuple[str, str]:
 def _random_texts() -> Iterator[str]:
     """Texts of random characters: any code point, ASCII, or one of the texts above."""
     draw = random.Random(_SEED)
-    known = "".join([*_PLAIN.values(), *_SCRIPTS.values(), *list(_RARE.values())[:16]])
-    for _ in range(NUM_RANDOM):
+    rare = [*_RARE.values()][:16]  # those behind are long and of one letter, or empty
+    known = "".join([*_PLAIN.values(), *_SCRIPTS.values(), *rare])
+    for _ in range(_NUM_RANDOM):
         length = draw.randint(1, _MAX_RANDOM)
         yield "".join(_random_character(draw, known) for _ in range(length))
 

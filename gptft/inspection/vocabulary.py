@@ -253,16 +253,16 @@ def _with_text(entries: list[VocabularyEntry], text: str) -> list[VocabularyEntr
 def _matcher(pattern: str) -> Callable[[str], bool]:
     try:
         compiled = regex.compile(pattern)
-    except regex.error as error:
+    except (regex.error, RecursionError) as error:
         raise ConfigError(f"{pattern} is not a regular expression: {error}.") from None
 
     def matches(text: str) -> bool:
         try:
             return compiled.search(text, timeout=_REGEX_SECONDS) is not None
-        except TimeoutError:
+        except (TimeoutError, MemoryError):
             raise ConfigError(
-                f"{pattern} takes too long: more than {_REGEX_SECONDS:g} s for one token. "
-                "It probably repeats what repeats already, like (a+)+."
+                f"{pattern} takes too long or too much memory: more than {_REGEX_SECONDS:g} s for "
+                "one token. It probably repeats what repeats already, like (a+)+."
             ) from None
 
     return matches

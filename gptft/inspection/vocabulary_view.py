@@ -40,13 +40,11 @@ def summary_view(summary: VocabularySummary) -> Drawn:
     ]
     scripts = [(name, f"{number:,}", share(number)) for name, number in summary.scripts.items()]
     lengths = [(str(n), *(f"{c.get(n, 0):,}" for c in columns)) for n in range(1, _LONG)]
-    longer = [f"{sum(c[n] for n in c if n >= _LONG):,}" for c in columns]
+    lengths += [(f"≥ {_LONG}", *(f"{sum(c[n] for n in c if n >= _LONG):,}" for c in columns))]
     return stacked(
         Table(facts, "lrl", summary.name),
         Table(scripts, "lrr", "By script"),
-        Table(
-            [*lengths, (f"≥ {_LONG}", *longer)], "rrr", "By length in", ("", "characters", "bytes")
-        ),
+        Table(lengths, "rrr", "By length in", ("", "characters", "bytes")),
         *_token_rows("Longest", summary.longest),
         *_token_rows("Unreachable", summary.unreachable),
         *_token_rows("Not reached", summary.unknown),
@@ -60,6 +58,6 @@ def _shown(entry: VocabularyEntry) -> str:
 def _token_rows(title: str, entries: tuple[VocabularyEntry, ...]) -> list[Table]:
     if not entries:
         return []
-    rows = [(str(e.id), _shown(e), f"{len(e.bytes):,} bytes") for e in entries[:_MAX_SHOWN]]
+    rows = [(str(e.id), _shown(e), count(len(e.bytes), "byte")) for e in entries[:_MAX_SHOWN]]
     left = len(entries) - len(rows)
     return [Table(rows, "rll", title + (f", {left:,} more not shown" if left else ""))]

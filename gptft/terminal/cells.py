@@ -22,8 +22,8 @@ def fit_end(text: str, width: int) -> str:
     line = readable(text.encode(errors="surrogateescape")).replace("\n", "")
     if cell_len(line) <= width:
         return line
-    while line and cell_len(line) > width - 1:
-        line = line[1:]
+    while line and (excess := cell_len(line) - (width - 1)) > 0:
+        line = line[max(excess // 2, 1) :]  # a character takes 2 cells at most
     return f"…{line}"
 
 

@@ -6,6 +6,7 @@ import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 _BROKEN = re.compile("[\udc80-\udcff]+")  # what `surrogateescape` makes of bytes it can't decode
 _VISIBLE_SPACE = {" ": "·", "\n": "↵", "\t": "→"}
@@ -70,11 +71,7 @@ def escaped(text: str | Path, marks: Mapping[str, str] | None = None) -> str:
     """
     marks = marks or {}
     return "".join(
-        marks[mark]
-        if mark in marks
-        else mark
-        if mark.isprintable()
-        else ascii(mark)[1:-1]  # in quotes
+        marks.get(mark, mark if mark.isprintable() else ascii(mark)[1:-1])  # [1:-1]: its quotes
         for mark in str(text)
     )
 
@@ -88,13 +85,13 @@ def shown_path(path: str | Path) -> str:
     return os.fsencode(path).decode("utf-8", errors="backslashreplace")
 
 
-def quoted(text: str, *, at_most: int, keep: str = "start") -> str:
+def quoted(text: str, *, at_most: int, keep: Literal["start", "ends"] = "start") -> str:
     r"""A text in quotes on one line, the rest or the middle of a long one left out.
 
     Args:
         text: what to quote.
         at_most: characters of it to keep.
-        keep: start, or ends for both of them.
+        keep: its start, or both its ends.
 
     >>> quoted("Мороз\nи солнце", at_most=7), quoted("abcdefghi", at_most=5, keep="ends")
     ('«Мороз↵и…»', '«ab…hi»')

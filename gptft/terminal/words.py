@@ -19,7 +19,7 @@ def percent(share: float | None, *, decimals: int = 1) -> str:
         return "-"
     unit = 10.0**-decimals
     hundredths = 100 * share
-    if 0 < hundredths < unit / 2:
+    if 0 < hundredths <= unit / 2:  # half a unit would be rounded to 0, to the even digit
         return f"<{unit:.{decimals}f}%"
     if 100 - unit / 2 <= hundredths < 100:
         return f">{100 - unit:.{decimals}f}%"
@@ -45,16 +45,24 @@ def count(number: int, noun: str, plural: str | None = None) -> str:
 
 
 def account_of_skipped(skipped: Mapping[str, int]) -> str:
-    """How many files were skipped by reason, the five most frequent reasons by name.
+    """How many files were skipped, and why.
 
     >>> account_of_skipped({".png": 3, "hidden": 1})
     '4 files (3 .png, 1 hidden)'
     """
+    return f"{count(sum(skipped.values()), 'file')} ({reasons_for_skipping(skipped)})"
+
+
+def reasons_for_skipping(skipped: Mapping[str, int]) -> str:
+    """How many files were skipped by reason, the five most frequent reasons by name.
+
+    >>> reasons_for_skipping({"hidden": 1, ".png": 3})
+    '3 .png, 1 hidden'
+    """
     ordered = sorted(skipped.items(), key=lambda item: (-item[1], item[0]))
     named = [f"{number:,} {reason}" for reason, number in ordered[:_MAX_REASONS]]
     rest = sum(number for _, number in ordered[_MAX_REASONS:])
-    named += [f"{rest:,} others"] if rest else []
-    return f"{count(sum(skipped.values()), 'file')} ({', '.join(named)})"
+    return ", ".join([*named, f"{rest:,} others"] if rest else named)
 
 
 def first_of(names: Sequence[str], at_most: int) -> str:

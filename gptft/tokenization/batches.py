@@ -15,7 +15,7 @@ from gptft.documents.scan import ScannedText
 from gptft.tokenization.encoder import Engine, Lengths, find_first_cut
 from gptft.tokenization.token_ids import TokenIds
 
-_BATCH_DOCUMENTS = 4096
+_BATCH_DOCUMENTS = 4096  # at most: each short one has a cost of its own in an engine
 _PASSAGE_CHARACTERS = 10_000
 
 T = TypeVar("T")

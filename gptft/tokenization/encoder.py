@@ -16,12 +16,12 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from gptft.console import Notify, silent
 from gptft.errors import DataError
 from gptft.tokenization.token_ids import TokenIds, token_dtype
 from gptft.tokenization.tokenizer import TextTokenizer
 
 Lengths = npt.NDArray[np.int64]
-Notify = Callable[[str], None]
 T = TypeVar("T")
 
 _SAMPLE_CHARACTERS = 500  # a sample of the text that both engines encode
@@ -36,10 +36,6 @@ _ALL_SCRIPTS = [  # a few characters of each block of Unicode, and a word of the
     for start in [*range(0, 0xD800, 128), *range(0xE000, 0x20000, 512), 0xE0020, 0x10FF00]
 ]
 _BEFORE_SPACE = re.compile(r"\S(?=[ \n])")
-
-
-def _no_matter(sentence: str) -> None:
-    """Nobody wants to be told."""
 
 
 class EngineDisagreesError(Exception):
@@ -149,7 +145,7 @@ class FastokensEngine:
         except Exception as error:  # its regular expressions have limits
             raise EngineDisagreesError(f"it failed: {error}") from None
         stops = np.frombuffer(offsets, dtype="<u8").astype(np.int64)
-        return np.frombuffer(ids, dtype="<u4").astype(self._dtype), stops[1:] - stops[:-1]
+        return np.frombuffer(ids, dtype="<u4").astype(self._dtype), np.diff(stops)
 
     def _samples(self, texts: Sequence[str]) -> list[str]:
         """Stretches of these texts, evenly spread over all text that comes by."""
@@ -179,7 +175,7 @@ def _num_cores() -> int:
     return os.cpu_count() or 1
 
 
-def choose_engine(tokenizer: TextTokenizer, notify: Notify = _no_matter) -> Engine:
+def choose_engine(tokenizer: TextTokenizer, notify: Notify = silent) -> Engine:
     """The fast engine where it can be had and opens this tokenizer, else `tokenizers`.
 
     Args:
@@ -202,7 +198,7 @@ def with_engine(
     engine: Engine,
     tokenizer: TextTokenizer,
     work: Callable[[Engine], T],
-    notify: Notify = _no_matter,
+    notify: Notify = silent,
 ) -> T:
     """The result of `work`, done again with `tokenizers` where `engine` gives other ids than it."""
     try:

@@ -151,14 +151,14 @@ def _measure(
     tokens = num_bytes = checked = returned = characters = 0
     passages = corpus.held_out(f"measuring {tokenizer.name}", progress)
     chunks = ((0, Chunk(passage, True)) for passage in passages)
-    for (batch, *_), (ids, lengths) in encode_batches(chunks, engine):
+    for batch, (ids, lengths) in encode_batches(chunks, engine):
         tokens += len(ids)
-        num_bytes += sum(len(text.encode()) for text in batch)
+        num_bytes += sum(len(text.encode()) for text in batch.texts)
         if characters < _DECODED_CHARACTERS:
             stops = np.cumsum(lengths)[:-1]
             split = [part.tolist() for part in np.split(ids, stops)]
             decoded = tokenizer.backend.decode_batch(split, skip_special_tokens=False)
-            checked += len(batch)
-            returned += sum(a == b for a, b in zip(batch, decoded, strict=True))
-            characters += sum(map(len, batch))
+            checked += len(batch.texts)
+            returned += sum(a == b for a, b in zip(batch.texts, decoded, strict=True))
+            characters += sum(map(len, batch.texts))
     return Cost(tokenizer.name, tokenizer.vocab_size, tokens, num_bytes, checked, returned)

@@ -1,5 +1,6 @@
 """A tokenizer, and words or texts to learn them from -> the same with more tokens."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -140,11 +141,8 @@ def add_tokens(tokenizer: TextTokenizer, tokens: Sequence[str]) -> TextTokenizer
     earlier = tokenizer.backend.get_vocab(with_added_tokens=True)
     backend = Tokenizer.from_str(tokenizer.backend.to_str())
     backend.encode_special_tokens = True
-    problems = [
-        problem
-        for number, token in enumerate(tokens)
-        if (problem := _problem(token, tokens[:number], backend))
-    ]
+    problems = [problem for token in dict.fromkeys(tokens) if (problem := _problem(token, backend))]
+    problems += [f"{t!r} is given twice." for t, number in Counter(tokens).items() if number > 1]
     if problems:
         raise ConfigError(*problems)
     backend.add_tokens([AddedToken(t, single_word=False, normalized=False) for t in tokens])
@@ -168,17 +166,15 @@ def add_tokens(tokenizer: TextTokenizer, tokens: Sequence[str]) -> TextTokenizer
 
 def is_addable(tokenizer: TextTokenizer) -> Callable[[str], bool]:
     """What tells whether a token can be added to a tokenizer."""
-    return lambda token: not _problem(token, (), tokenizer.backend)
+    return lambda token: not _problem(token, tokenizer.backend)
 
 
-def _problem(token: str, before: Sequence[str], backend: Tokenizer) -> str | None:
+def _problem(token: str, backend: Tokenizer) -> str | None:
     """Why a token can't be added, or None."""
     if not token.strip():
         return f"{token!r} can't be a token: there is nothing in it but white space."
     if any(0xD800 <= ord(character) < 0xE000 for character in token):
         return f"{token!r} is no text: it has half of a surrogate pair."
-    if token in before:
-        return f"{token!r} is given twice."
     number = backend.token_to_id(token)
     if number is None:
         ids = backend.encode(token, add_special_tokens=False).ids

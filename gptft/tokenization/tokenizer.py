@@ -16,7 +16,7 @@ from typing import Any
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from gptft.errors import ModelError
-from gptft.files import write_json
+from gptft.files import write_json, write_text
 from gptft.models.hub import find_model
 from gptft.models.model_files import ModelFiles, context_length
 
@@ -146,9 +146,13 @@ def byte_level(model: models.Model, *, add_prefix_space: bool = False) -> Tokeni
 
 
 def save_tokenizer(tokenizer: TextTokenizer, folder: Path, *, model_max_length: int) -> None:
-    """Write tokenizer.json and tokenizer_config.json as `AutoTokenizer` expects them."""
+    """Write tokenizer.json and tokenizer_config.json as `AutoTokenizer` expects them.
+
+    Raises:
+        OSError: they can't be written; neither is ever left half written.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    tokenizer.backend.save(str(folder / "tokenizer.json"))
+    write_text(folder / "tokenizer.json", tokenizer.backend.to_str(pretty=True))
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": model_max_length,

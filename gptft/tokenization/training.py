@@ -1,7 +1,4 @@
-"""A corpus -> a new tokenizer in a folder that `AutoTokenizer` opens, and what it costs.
-
-Byte-level BPE and Unigram keep every text byte for byte; WordPiece doesn't.
-"""
+"""A corpus -> a new tokenizer in a folder that `AutoTokenizer` opens, and what it costs."""
 
 import time
 from collections.abc import Sequence
@@ -10,12 +7,14 @@ from pathlib import Path
 
 from gptft.documents.scan import Progress
 from gptft.errors import ConfigError, ModelError
+from gptft.files import can_be_made
 from gptft.models.source import resolve_model
+from gptft.terminal.words import count
 from gptft.tokenization.evaluation import Cost, measure_cost, split_corpus
 from gptft.tokenization.tokenizer import TextTokenizer, load_tokenizer, names_gguf, save_tokenizer
 from gptft.tokenization.trainers import OWN_SPECIAL, TRAINERS, Kind
 
-ALWAYS_BESIDE = "pico"
+_ALWAYS_BESIDE = "pico"
 _BYTES = 256
 _MIN_FREQUENCY = 2
 
@@ -81,7 +80,7 @@ def train_tokenizer(
     """
     _check(kind, vocab_size, min_frequency, special, held_out, model_max_length)
     refuse_full(out_dir)
-    others = [open_local(name) for name in dict.fromkeys([ALWAYS_BESIDE, *beside])]
+    others = [open_local(name) for name in dict.fromkeys([_ALWAYS_BESIDE, *beside])]
     started = time.perf_counter()
     corpus = split_corpus(names, held_out=held_out, cache_dir=cache_dir, progress=progress)
     tokenizer = TRAINERS[kind](
@@ -119,12 +118,13 @@ def _check(
         problems.append("A special token is empty. Leave it out.")
     taken = [token for number, token in enumerate(special) if token in (*own, *special[:number])]
     problems += [f"The special token {token!r} is there already." for token in dict.fromkeys(taken)]
-    least = len(own) + len(special) + (1 if kind == "wordpiece" else _BYTES)
+    num_special = len(own) + len(special)
+    least = num_special + (1 if kind == "wordpiece" else _BYTES)
     if vocab_size < least:
         needed = "one character" if kind == "wordpiece" else f"{_BYTES} bytes"
         problems.append(
-            f"A vocabulary of {vocab_size:,} is too small: {len(own) + len(special)} special "
-            f"tokens and {needed} need {least:,}."
+            f"A vocabulary of {vocab_size:,} is too small: {count(num_special, 'special token')} "
+            f"and {needed} need {least:,}."
         )
     if kind == "unigram" and min_frequency is not None:
         problems.append("Unigram has no min_frequency: it prunes by likelihood. Leave it out.")
@@ -147,10 +147,12 @@ def refuse_full(folder: Path) -> None:
     """Refuse to write a tokenizer over another.
 
     Raises:
-        ConfigError: the folder holds one, or isn't a folder.
+        ConfigError: the folder holds one, isn't a folder, or can't be made.
     """
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"{folder} is a file. Name a folder that a tokenizer can be written to.")
+    if not can_be_made(folder):
+        raise ConfigError(f"{folder} can't be made or written to. Name another folder.")
     if any((folder / name).exists() for name in ("tokenizer.json", "tokenizer_config.json")):
         raise ConfigError(f"{folder} holds a tokenizer already. Name another folder, or remove it.")
 

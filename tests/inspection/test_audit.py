@@ -360,6 +360,9 @@ def test_the_messages_hold_the_numbers(folder: Folder) -> None:
     length = finding(audit, f"{SETTINGS}:model_max_length", "fault").what
     assert "1,024" in length
     assert "64" in length
+    folder.set(CONFIG, vocab_size=299)
+    beyond = finding(folder.audit(), f"{CONFIG}:vocab_size", "fault").what
+    assert "1 token has no embedding: the model knows 299 ids" in beyond
 
 
 def test_a_lost_text_is_shown(folder: Folder) -> None:
@@ -375,7 +378,10 @@ def test_a_lost_text_is_shown(folder: Folder) -> None:
     assert "capitals" in lost
     assert "T comes back as t." in lost
     named = finding(audit, f"{TOKENIZER}:normalizer", "warning").what
-    assert all(part in named for part in ("NFC", "lower case", "accents off"))
+    assert named == (
+        "Before it encodes a text the tokenizer joins letters with their accents (NFC); makes "
+        "letters lower case; takes accents off."
+    )
 
 
 def test_a_word_level_tokenizer_is_forged(tmp_path: Path) -> None:

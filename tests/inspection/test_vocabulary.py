@@ -299,6 +299,10 @@ def test_a_search_that_is_none_is_a_user_error() -> None:
         search_vocabulary(PICO, text="\udcff")
     with pytest.raises(ConfigError, match=r"^\( is not a regular expression"):
         search_vocabulary(PICO, regex="(")
+    with pytest.raises(ConfigError, match="is not a regular expression"):
+        search_vocabulary(PICO, regex="(" * 2000 + ")" * 2000)
+    with pytest.raises(ConfigError, match="takes too long or too much memory"):
+        search_vocabulary(PICO, regex="(?R)")  # it is a part of itself
 
 
 def drawn(renderable: object, *, width: int | None) -> str:
@@ -320,7 +324,9 @@ def test_off_a_terminal_a_line_is_a_token() -> None:
     assert lines[0].endswith("not shown")
     token_id = PICO.backend.token_to_id("ĠÐ¼Ð¸ÑĢ")
     assert lines[1:] == [f"{token_id}\t·мир\tCyrillic\treached"]
-    assert "Cyrillic\t" in drawn(summary_view(summarize_vocabulary(PICO)), width=None)
+    summary = drawn(summary_view(summarize_vocabulary(PICO)), width=None)
+    assert "Cyrillic\t" in summary
+    assert "\n125\t⟨c0⟩\t1 byte\n" in summary
 
 
 @pytest.mark.parametrize("width", [40, 100])

@@ -90,4 +90,5 @@ def test_cells_are_kept_to(text: str, width: int) -> None:
 def test_the_end_of_a_text_is_what_is_shown_of_a_long_one() -> None:
     assert fit_end("Мороз и\nсолнце", 9) == "…и↵солнце"
     assert fit_end("中中中中", 4) == "…中"
+    assert fit_end("中a" * 100_000, 4) == "…中a"  # cell by cell it would take hours
     assert fit("中中中", 4) == "中 …"

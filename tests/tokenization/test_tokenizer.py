@@ -1,5 +1,6 @@
 """Tokenizers opened without transformers give the ids transformers gives, and its EOS."""
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -333,6 +334,24 @@ def test_a_saved_tokenizer_opens_with_transformers(tmp_path: Path) -> None:
         assert ours.backend.encode(text).ids == tokenizer.backend.encode(text).ids
         ids = theirs(text, split_special_tokens=True)["input_ids"]
         assert ids == tokenizer.backend.encode(text).ids  # it adds nothing around a text
+
+
+def test_a_tokenizer_is_saved_completely_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer = train_bpe(iter(SENTENCES * 4), vocab_size=300, min_frequency=2)
+    save_tokenizer(tokenizer, tmp_path / "new", model_max_length=64)
+    tokenizer.backend.save(str(tmp_path / "library.json"))
+    saved = (tmp_path / "new" / "tokenizer.json").read_bytes()
+    assert saved == (tmp_path / "library.json").read_bytes()
+    monkeypatch.setattr("gptft.files.os.fsync", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        save_tokenizer(tokenizer, tmp_path / "full", model_max_length=64)
+    assert [*(tmp_path / "full").iterdir()] == []
+
+
+def full_disk(descriptor: int) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def test_ids_above_a_gap_are_counted(tmp_path: Path) -> None:

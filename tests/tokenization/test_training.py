@@ -151,7 +151,7 @@ def test_a_long_document_is_cut_into_passages_that_are_the_document(tmp_path: Pa
 @pytest.mark.parametrize(
     ("settings", "messages"),
     [
-        ({"vocab_size": 256}, ["too small: 1 special tokens and 256 bytes need 257"]),
+        ({"vocab_size": 256}, ["too small: 1 special token and 256 bytes need 257"]),
         ({"vocab_size": 2, "kind": "wordpiece"}, ["2 special tokens and one character need 3"]),
         ({"special": ["<a>", "<a>"]}, ["The special token '<a>' is there already"]),
         ({"special": [END_OF_TEXT, " "]}, ["endoftext|>' is there already", "is empty"]),
@@ -177,6 +177,8 @@ def test_a_tokenizer_is_never_written_over(corpus: Path, tmp_path: Path) -> None
         train_tokenizer([str(corpus)], tmp_path)
     with pytest.raises(ConfigError, match="is a file"):
         extend_tokenizer("pico", corpus, tokens=["🦊"])
+    with pytest.raises(ConfigError, match="can't be made or written to"):
+        extend_tokenizer("pico", corpus / "below" / "a file", tokens=["🦊"])
     assert (tmp_path / "tokenizer.json").read_text(encoding="utf-8") == "mine"
 
 
