@@ -208,10 +208,13 @@ class Split:
         """How many held-out documents also stand in the train split."""
         if not self.num_validation:
             return 0
+        trained: Mask = np.zeros(self.num_documents, dtype=bool)
+        for start, stop, keep in self._passes["train"]:  # a weight below 1 leaves some out
+            trained[start:stop] |= keep
         held_out = np.concatenate([*self._digests(self._held_out)])
         theirs, counts = np.unique(held_out, return_counts=True)
         found = np.zeros(len(theirs), dtype=bool)
-        for digests in self._digests(~self._held_out):
+        for digests in self._digests(trained):
             places = np.minimum(np.searchsorted(theirs, digests), len(theirs) - 1)
             found[places[theirs[places] == digests]] = True
         return int(counts[found].sum())
