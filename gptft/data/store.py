@@ -235,6 +235,8 @@ def commit_store(staging: Path, final: Path, *, ledger: dict[str, Any]) -> None:
     try:
         staging.rename(final)
     except OSError:
+        if not final.exists():  # nothing is in the way: the disk is full, say
+            raise
         same = (read_ledger(final) or {}).keys() == content.keys()
         if same and find_damage(final) is None:
             shutil.rmtree(staging)

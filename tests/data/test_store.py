@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import time
@@ -113,6 +114,19 @@ def test_the_first_of_two_equal_stores_stays(tmp_path: Path):
     assert ledger is not None
     assert ledger["from"] == "one"
     assert not (tmp_path / "two").exists()
+
+
+def test_a_store_that_cant_be_put_in_place_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def rename(path: Path, target: Path) -> Path:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
+
+    write(tmp_path / "staging", np.arange(21, dtype=np.uint16), block_size=8)
+    monkeypatch.setattr(Path, "rename", rename)
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        commit_store(tmp_path / "staging", tmp_path / "final", ledger={})
+    assert caught.value.errno == errno.ENOSPC
 
 
 class TestDamage:
