@@ -20,6 +20,8 @@ PERPLEXITY = (
 
 # Settings that say where things lay on one machine, and nothing of how the model came to be.
 _LOCAL = ("output_dir", "logging_dir", "resume_from_checkpoint", "deepspeed")
+# Settings that may name a file of one machine, besides those of other models: `*_model`.
+_MAY_NAME_FILES = ("accelerator_config", "fsdp_config", "grammar", "json_schema")
 _SECRETS = ("hub_token", "push_to_hub_token", "token")
 
 
@@ -268,7 +270,7 @@ def averaged_models(run: Run) -> list[tuple[str, str]]:
 def training_settings(run: Run) -> list[tuple[str, str]]:
     """The fields of `TrainingArguments` that were set, less paths and secrets."""
     return [
-        (name, short_value(value))
+        (name, _without_folder(name, value))
         for name, value in run.section("training").items()
         if name not in _LOCAL and name not in _SECRETS
     ]
@@ -312,4 +314,11 @@ def validation_tokens(ledger: Ledger) -> int:
 def decoding(run: Run) -> str:
     """How the samples were written, or nothing where that was left to the defaults."""
     settings = run.section("generation")
-    return ", ".join(f"{name} {short_value(value)}" for name, value in settings.items())
+    return ", ".join(f"{name} {_without_folder(name, value)}" for name, value in settings.items())
+
+
+def _without_folder(name: str, value: Any) -> str:
+    """A setting's value in short, of a path no more than the file's name."""
+    may_be_path = name in _MAY_NAME_FILES or name.endswith("_model")
+    is_path = may_be_path and isinstance(value, str) and Path(value).is_absolute()
+    return short_value(model_name(value) if is_path else value)

@@ -59,11 +59,19 @@ def test_the_card_lies_in_the_model_folder_and_says_what_the_run_did(make_run: M
 
 
 def test_no_path_and_no_secret_is_published(make_run: MakeRun):
-    run_dir = make_run(config={"model": {"name": "/home/somebody/models/gpt/model"}})
+    run_dir = make_run(
+        config={
+            "model": {"name": "/home/somebody/models/gpt/model"},
+            "training": {"accelerator_config": "/home/somebody/accelerator.json"},
+            "generation": {"assistant_model": "/home/somebody/runs/draft/model", "regex": "/a+"},
+        }
+    )
     text = write_model_card(run_dir).read_text(encoding="utf-8")
     assert "somebody" not in text
     assert "hf_secret" not in text
     assert "Base model: `gpt`, a model folder." in text
+    assert "- `accelerator_config`: `accelerator.json`" in text
+    assert "assistant_model draft, regex /a+" in text
     assert "base_model" not in text
 
 
