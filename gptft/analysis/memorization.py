@@ -20,7 +20,8 @@ from typing import Any
 
 from gptft.analysis.ngram_search import SIZES, Copied
 from gptft.analysis.span_places import Place
-from gptft.analysis.training_text import Notify, TrainingText, WrittenText
+from gptft.analysis.training_text import TrainingText, WrittenText
+from gptft.console import Notify, silent
 from gptft.errors import GptftError, RunError
 from gptft.files import JsonFields
 from gptft.models.source import resolve_model
@@ -119,7 +120,7 @@ class Memorization(JsonFields):
 
 
 def measure_memorization(
-    run_dir: Path, texts: Sequence[WrittenText], *, notify: Notify = lambda sentence: None
+    run_dir: Path, texts: Sequence[WrittenText], *, notify: Notify = silent
 ) -> Memorization:
     """Measure how much of what a run's model wrote is copied from its training text.
 
@@ -156,9 +157,7 @@ def measure_memorization(
     )
 
 
-def training_text_of(
-    model_name: str, *, notify: Notify = lambda sentence: None
-) -> "TrainingText | None":
+def training_text_of(model_name: str, *, notify: Notify = silent) -> TrainingText | None:
     """The training text of a model, where it is a run whose text is available.
 
     Args:

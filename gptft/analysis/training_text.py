@@ -1,6 +1,6 @@
 """The text a run was trained on, as tokens: what of other texts is copied from it, and where."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from gptft.analysis.ngram_search import Copied, find_copies
 from gptft.analysis.span_places import Place, WantedSpan, find_spans
 from gptft.config.sections import Config
+from gptft.console import Notify, silent
 from gptft.data.plan import PackingPlan, plan_packing, store_path
 from gptft.data.prepare import prepare_blocks
 from gptft.data.store import BlockStore, find_damage, read_ledger
@@ -22,8 +23,6 @@ from gptft.runs.read import require_facts
 from gptft.tokenization.token_bytes import TokenBytes
 from gptft.tokenization.tokenizer import TextTokenizer, load_tokenizer
 from gptft.tokenization.tokens import split_tokens
-
-Notify = Callable[[str], None]
 
 _CONTEXT = 48  # tokens on either side of a span that tell its place from others with the same words
 _HELD_OUT_TOKENS = 4096
@@ -83,7 +82,7 @@ class TrainingText:
         self.ledger: Mapping[str, Any] = read_ledger(store_dir) or {}
 
     @classmethod
-    def open_run(cls, run_dir: Path, *, notify: Notify = lambda sentence: None) -> "TrainingText":
+    def open_run(cls, run_dir: Path, *, notify: Notify = silent) -> "TrainingText":
         """Find the blocks a run was trained on in the cache, or make them again.
 
         Args:

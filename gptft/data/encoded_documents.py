@@ -4,7 +4,7 @@ What is held out, repeated or dropped is decided when they are packed; so a corp
 gives the very blocks of the corpus encoded in one.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -15,6 +15,7 @@ import numpy.typing as npt
 import xxhash
 
 from gptft.config.sections import DataConfig
+from gptft.console import Notify
 from gptft.documents.formats.plain_text import Chunk
 from gptft.documents.scan import Progress, ScannedText
 from gptft.files import read_json, write_json
@@ -58,7 +59,7 @@ def encode_documents(
     *,
     engine: Engine | None = None,
     progress: Progress | None = None,
-    notify: Callable[[str], None],
+    notify: Notify,
 ) -> EncodedStats:
     """Read and encode all documents of `texts` into `folder`.
 

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from gptft.console import Notify
 from gptft.data import store
 from gptft.data.encoded_documents import EncodedDocuments
 from gptft.data.ledger import NAMED, Ledger
@@ -18,7 +19,6 @@ from gptft.files import JsonFields, is_disk_full
 from gptft.tokenization.token_ids import token_dtype
 from gptft.tokenization.tokenizer import TextTokenizer
 
-Notify = Callable[[str], None]
 # A folder that becomes the store, and a scratch folder -> the tokenizer and what it encoded.
 Encode = Callable[[Path, Path], tuple[TextTokenizer, Sequence[EncodedDocuments]]]
 

@@ -4,8 +4,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from gptft.console import Notify, silent
 from gptft.data.encoded_documents import EncodedDocuments, encode_documents
-from gptft.data.pack import Notify, Prepared, explained_disk, find_or_pack
+from gptft.data.pack import Prepared, explained_disk, find_or_pack
 from gptft.data.plan import PackingPlan, store_path
 from gptft.documents.held_out import draw_validation
 from gptft.documents.read import whole_documents
@@ -18,7 +19,7 @@ from gptft.tokenization.trainers import train_bpe
 
 
 def prepare_blocks(
-    plan: PackingPlan, *, progress: Progress | None = None, notify: Notify = lambda sentence: None
+    plan: PackingPlan, *, progress: Progress | None = None, notify: Notify = silent
 ) -> Prepared:
     """Read, tokenize and pack texts into a block store, or find the one that is there.
 

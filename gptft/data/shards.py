@@ -12,8 +12,9 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, ClassVar
 
+from gptft.console import Notify, silent
 from gptft.data.encoded_documents import EncodedDocuments, encode_documents
-from gptft.data.pack import Notify, Prepared, explained_disk, find_ledger, find_or_pack
+from gptft.data.pack import Prepared, explained_disk, find_ledger, find_or_pack
 from gptft.data.plan import PackingPlan, format_version, how_read, store_path
 from gptft.data.store import commit_store, find_damage, read_ledger, staging_folder
 from gptft.documents.scan import (
@@ -27,7 +28,7 @@ from gptft.documents.scan import (
 from gptft.documents.sources import FoundTexts, TextInput, find_texts
 from gptft.errors import ConfigError, DataError
 from gptft.files import JsonFields, json_checksum
-from gptft.terminal.words import first_of
+from gptft.terminal.words import count, first_of
 from gptft.tokenization.tokenizer import TextTokenizer
 
 _FORMAT = 2  # of a shard; part of its address, so that an older gptft's shard is never misread
@@ -123,11 +124,7 @@ def shard_texts(texts: Sequence[TextInput], shard: Shard) -> list[TextInput]:
 
 
 def prepare_shard(
-    plan: PackingPlan,
-    shard: Shard,
-    *,
-    progress: Progress | None = None,
-    notify: Notify = lambda sentence: None,
+    plan: PackingPlan, shard: Shard, *, progress: Progress | None = None, notify: Notify = silent
 ) -> PreparedShard:
     """Read and encode the texts of one shard; nothing is held out or packed yet.
 
@@ -165,7 +162,7 @@ def prepare_shard(
     return PreparedShard(shard, final, counts, cached, time.perf_counter() - started)
 
 
-def merge_shards(plan: PackingPlan, *, notify: Notify = lambda sentence: None) -> Prepared:
+def merge_shards(plan: PackingPlan, *, notify: Notify = silent) -> Prepared:
     """Pack all shards into the block store that `prepare_blocks` makes of the whole corpus.
 
     The shards are removed when it is there.
@@ -271,7 +268,7 @@ def _texts_of(folders: Sequence[Path], found: FoundTexts) -> list[ScannedText]:
     rows = [row for path in folders for row in (read_ledger(path) or {"texts": []})["texts"]]
     if len(rows) != len(found.texts):
         raise DataError(
-            f"The shards hold {len(rows)} texts, the config names {len(found.texts)}. "
+            f"The shards hold {count(len(rows), 'text')}, the config names {len(found.texts):,}. "
             "Make them again."
         )
     texts = [ScannedText.from_row(*pair) for pair in zip(found.texts, rows, strict=True)]

@@ -18,6 +18,7 @@ from gptft.documents.formats.registry import format_of
 from gptft.documents.sources import TextInput
 from gptft.errors import DataError
 from gptft.files import read_json_value, write_text
+from gptft.terminal.words import count
 from gptft.text.encoding import Advance, FileFacts, examine_binary, examine_text
 from gptft.text.streams import unreadable
 
@@ -173,7 +174,7 @@ def _examine(text: TextInput, data: DataConfig, advance: Advance) -> FileFacts:
 def _problems_in_short(problems: Sequence[str]) -> str:
     named = [*problems[:_MAX_NAMED]]
     if (more := len(problems) - _MAX_NAMED) > 0:
-        named.append(f"... and {more} more files that can't be read.")
+        named.append(f"... and {count(more, 'more file')} that can't be read.")
     if len(problems) > 1:
         named.append("data.exclude leaves files out by name.")
     return "\n".join(named)

@@ -6,28 +6,20 @@ Only `compare` itself loads torch and transformers.
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 from gptft.analysis.compare.diversity import distinct_n, seq_rep_n
 from gptft.analysis.compare.results import MeasuredText, StrategyEntry, StrategyResult
+from gptft.console import Notify, silent
 from gptft.decoding.settings import Settings, resolve_settings, with_seed
 from gptft.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
+    from gptft.analysis.training_text import TrainingText
     from gptft.decoding.engine import Generated
     from gptft.decoding.loaded_model import LoadedModel
     from gptft.decoding.speed import Speed
     from gptft.models.precision import DtypeName
-
-
-Notify = Callable[[str], None]
-
-
-class CopySearch(Protocol):
-    """What finds copies of a training text, such as `analysis.training_text.TrainingText`."""
-
-    def copies(self, token_id_lists: Sequence[Sequence[int]]) -> Sequence[Any]:
-        """For each sequence of ids what of it is copied; `longest` is its longest span."""
 
 
 def compare(
@@ -39,8 +31,8 @@ def compare(
     use_cpu: bool = False,
     revision: str | None = None,
     window: bool = False,
-    training_text: "CopySearch | None" = None,
-    notify: Notify = lambda sentence: None,
+    training_text: "TrainingText | None" = None,
+    notify: Notify = silent,
 ) -> list[StrategyResult]:
     """Continue a prompt by one strategy after the other.
 
@@ -116,7 +108,7 @@ def _result(
     load_for: Callable[[Settings], "LoadedModel"],
     *,
     window: bool,
-    training_text: "CopySearch | None",
+    training_text: "TrainingText | None",
 ) -> StrategyResult:
     """Run one entry."""
     from gptft.decoding.engine import generate
@@ -136,7 +128,7 @@ def _result(
 
 
 def _measured(
-    loaded: "LoadedModel", text: "Generated", speed: "Speed", training_text: "CopySearch | None"
+    loaded: "LoadedModel", text: "Generated", speed: "Speed", training_text: "TrainingText | None"
 ) -> MeasuredText:
     """A text and what is measured of it."""
     from gptft.decoding.logprobs import sequence_logprobs
