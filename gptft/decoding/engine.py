@@ -148,12 +148,12 @@ def generate(
         raise ConfigError("context doesn't go with a chat template. Put it into the prompt.")
     given = encode_chat(loaded, prompts) if chat else encode_all(loaded, prompts, settings)
     check_ids(loaded.model, given)
-    encoded = [heal(loaded, ids) for ids in given] if settings["token_healing"] else given
     num_new = settings["max_new_tokens"]
     room = (context_of(loaded.model) or math.inf) - num_new + 1  # the last one needs no position
-    slides = [window and len(ids) > room for ids in encoded]
+    slides = [window and len(ids) > room for ids in given]
     if not window:
-        check_context(loaded.model, encoded, prompts=prompts, max_new_tokens=num_new)
+        check_context(loaded.model, given, prompts=prompts, max_new_tokens=num_new)
+    encoded = [heal(loaded, ids) for ids in given] if settings["token_healing"] else given
     streamer = _streamer(loaded, prompts, settings, slides=any(slides), on_text=on_text)
     texts: list[list[Generated]] = [[] for _ in prompts]
     for batch in _batches([len(ids) for ids in encoded], settings, slides=slides):
@@ -255,12 +255,11 @@ def unused_suggestions(loaded: LoadedModel) -> str | None:
 
 
 def encode_all(loaded: LoadedModel, prompts: Sequence[str], settings: Settings) -> list[list[int]]:
-    """The ids of each prompt, after the context where there is one."""
-    tokenizer = loaded.tokenizer
-    if context := settings["context"]:
-        head = encode_prompt(tokenizer, context)
-        return [[*head, *encode_bare(tokenizer, prompt)] for prompt in prompts]
-    return [encode_prompt(tokenizer, prompt) or loaded.special.first() for prompt in prompts]
+    """The ids of each prompt, after the context where there is one; of nothing BOS or EOS."""
+    tokenizer, context = loaded.tokenizer, settings["context"]
+    head = encode_prompt(tokenizer, context) if context else []
+    encode = encode_bare if context else encode_prompt
+    return [[*head, *encode(tokenizer, prompt)] or loaded.special.first() for prompt in prompts]
 
 
 def _batches(

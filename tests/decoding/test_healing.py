@@ -6,6 +6,7 @@ from gptft.decoding.loaded_model import LoadedModel
 from gptft.decoding.prompts.healing import heal
 from gptft.decoding.settings import resolve_settings
 from gptft.decoding.special_tokens import special_tokens
+from gptft.errors import ConfigError
 
 
 @pytest.fixture
@@ -54,6 +55,24 @@ def test_the_given_ids_are_not_changed(loaded):
     assert ids == [7, 9, 40]
 
 
+def test_of_a_prompt_beyond_the_context_the_end_is_seen(loaded):
+    ids = [7, 9] * 40 + [40]
+    with torch.no_grad():
+        logits = loaded.model(torch.tensor([ids[-49:-1]])).logits[0, -1]
+    healed = heal(loaded, ids)
+    assert healed[:-1] == ids[:-1]
+    assert healed[-1] == heal(loaded, ids[-49:])[-1]
+    assert logits[healed[-1]] >= logits[40]
+
+
+def test_a_token_that_the_model_lacks_is_no_candidate(loaded, tokenizer):
+    ids = {text: i for i, text in spelled(tokenizer).items()}
+    tail, longer = next((ids[t[0]], i) for t, i in ids.items() if len(t) > 1 and t[0] in ids)
+    loaded.model.resize_token_embeddings(longer)
+    assert tail < longer
+    assert heal(loaded, [7, 9, tail])[-1] < longer
+
+
 class TestInTexts:
     def healed(self, loaded, tokenizer):
         """A prompt whose last token is healed into a longer one."""
@@ -85,6 +104,12 @@ class TestInTexts:
         )
         (text,) = generate(loaded, [prompt], settings=settings)
         assert (text.continuation, text.stopped) == ("", "stop_string")
+
+    def test_a_prompt_too_long_is_refused_as_ever(self, loaded):
+        settings = resolve_settings({"token_healing": True, "max_new_tokens": 8})
+        with pytest.raises(ConfigError, match="it doesn't fit the model's context of 48"):
+            generate(loaded, ["Мороз и солнце; " * 9], settings=settings)
+        assert generate(loaded, ["Мороз и солнце; " * 9], settings=settings, window=True)
 
     def test_it_is_off_unless_asked_for(self, loaded, tokenizer):
         prompt, ids = self.healed(loaded, tokenizer)

@@ -10,13 +10,15 @@ import torch
 
 from gptft.decoding.cached_model import CachedModel
 from gptft.decoding.loaded_model import LoadedModel
+from gptft.models.load import context_of
 from gptft.tokenization.token_bytes import whole_text
 
 
 def heal(loaded: LoadedModel, ids: Sequence[int]) -> list[int]:
     """Replace a prompt's last token by the likeliest that begins with its text.
 
-    A prompt of one token, or one whose last token is a part of a character, stays as it is.
+    A prompt of one token, or one whose last token is a part of a character, stays as it is. Of a
+    prompt beyond the model's context the model sees the end.
 
     Source: Lundberg 2023, The Art of Prompt Design: Prompt Boundaries and Token Healing.
     """
@@ -24,10 +26,12 @@ def heal(loaded: LoadedModel, ids: Sequence[int]) -> list[int]:
     tail = token_bytes.get(ids[-1])
     if len(ids) < 2 or not tail or whole_text(tail) is None:
         return list(ids)
+    visible = ids[:-1][-(context_of(loaded.model) or len(ids)) :]
+    prompt = torch.tensor([visible], device=loaded.model.device)  # (1, T)
+    logits = CachedModel.of(loaded.model).next_logits(prompt, is_last=True)[0]  # (V,)
     longer = [
-        i for i, raw in token_bytes.items() if raw.startswith(tail) and whole_text(raw) is not None
+        i
+        for i, raw in token_bytes.items()
+        if raw.startswith(tail) and whole_text(raw) is not None and i < len(logits)
     ]
-    logits = CachedModel.of(loaded.model).next_logits(
-        torch.tensor([ids[:-1]], device=loaded.model.device), is_last=True
-    )[0]
     return [*ids[:-1], longer[int(logits[longer].argmax())]]
