@@ -50,7 +50,7 @@ class AuxiliaryLogits:
         self._prompt_ids = prompt_ids.to(model.device)
         self._prompt_mask = attention_mask.to(model.device, torch.long)
         self._context = context_of(model)
-        if not self._prompt_mask[:, -1].all():
+        if not self._prompt_mask[:, -1:].any(dim=1).all():
             raise ConfigError(
                 f"{name}: a prompt ends with padding, or has no token. Give it at least one, and "
                 "pad on the left."

@@ -405,7 +405,10 @@ def test_padding_takes_no_room_in_the_context():
         wide.next_logits(text, prompt_length=0)
 
 
-@pytest.mark.parametrize("mask", [[[1, 1], [0, 0]], [[1, 1], [1, 0]]], ids=["empty", "right"])
+@pytest.mark.parametrize(
+    "mask", [[[1, 1], [0, 0]], [[1, 1], [1, 0]], [[], []]], ids=["empty", "right", "none"]
+)
 def test_a_prompt_without_its_last_token_is_refused(mask):
+    ids = torch.tensor([[1, 2], [3, 4]])[:, : len(mask[0])]
     with pytest.raises(ConfigError, match="ends with padding, or has no token"):
-        AuxiliaryLogits(gpt2(2), torch.tensor([[1, 2], [3, 4]]), torch.tensor(mask))
+        AuxiliaryLogits(gpt2(2), ids, torch.tensor(mask, dtype=torch.long))
