@@ -226,6 +226,23 @@ class TestWords:
         ):
             ours(loaded, **{name: [5, 300]})
 
+    @pytest.mark.parametrize(
+        ("name", "of"),
+        [
+            ("bad_words", lambda word: [word]),
+            ("allowed_words", lambda word: [word]),
+            ("sequence_bias", lambda word: {word: 1.0}),
+            ("logit_bias", lambda word: {word: 1.0}),
+        ],
+    )
+    def test_words_beyond_the_vocabulary_are_refused(self, loaded, unreadable, name, of):
+        last = max(i for i in range(300) if i not in unreadable)  # one token, always
+        text = loaded.tokenizer.decode([last])
+        assert ours(loaded, **{name: of(text)}, max_new_tokens=1)
+        loaded.model.resize_token_embeddings(last)
+        with pytest.raises(ConfigError, match=f"{name}: there is no id {last}; the model's go up"):
+            ours(loaded, **{name: of(text)})
+
     def test_a_bias_for_an_id_beyond_the_vocabulary_is_refused(self, loaded):
         with pytest.raises(ConfigError, match="logit_bias: there is no id 1,000; the model's go"):
             ours(loaded, logit_bias={"1000": 2.0})

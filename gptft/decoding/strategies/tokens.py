@@ -21,19 +21,12 @@ def allowed_tokens(allowed_ids: Collection[int]) -> define.Process:
     """A processor that keeps only `allowed_ids`; EOS must be among them where a text is to end.
 
     A row of which all allowed tokens were removed before, as a forced EOS does, stays as it is.
-
-    Raises:
-        ConfigError: there are no ids; when it is called: the model doesn't have one.
     """
-    if not allowed_ids:
-        raise ConfigError("allowed_words: there is no token to write. Name at least one word.")
-    ids = sorted(set(allowed_ids))
 
     def process(input_ids: "Tensor", scores: "Tensor") -> "Tensor":
         logits = scores.float()
-        _check_ids(ids, vocab_size=logits.shape[-1], setting="allowed_words")
         allowed = logits.new_zeros(logits.shape[-1]).bool()  # (V,)
-        allowed[ids] = True
+        allowed[list(allowed_ids)] = True
         none_left = ~(allowed & (logits > float("-inf"))).any(-1, keepdim=True)
         return logits.masked_fill(~(allowed | none_left), float("-inf"))
 
@@ -41,20 +34,10 @@ def allowed_tokens(allowed_ids: Collection[int]) -> define.Process:
 
 
 def logit_bias(biases: Mapping[int, float]) -> define.Process:
-    """A processor that adds numbers to the logits of some tokens, by id.
-
-    Raises:
-        ConfigError: a bias isn't finite in float32; when it is called: the model lacks a token.
-    """
-    if not all(abs(bias) <= _LARGEST for bias in biases.values()):
-        raise ConfigError(
-            "logit_bias: a bias is infinite or no number. Give -100 or bad_words to rule a token "
-            "out."
-        )
+    """A processor that adds numbers to the logits of some tokens, by id."""
 
     def process(input_ids: "Tensor", scores: "Tensor") -> "Tensor":
         logits = scores.float()
-        _check_ids(biases, vocab_size=logits.shape[-1], setting="logit_bias")
         added = logits.new_zeros(logits.shape[-1])  # (V,)
         added[list(biases)] = logits.new_tensor(list(biases.values()))
         return logits + added
@@ -66,12 +49,12 @@ def _word_ids(model: ModelIds, text: str, *, setting: str) -> list[list[int]]:
     """The ids of a word at the beginning of a text and after a space.
 
     Raises:
-        ConfigError: the tokenizer has no ids for it.
+        ConfigError: the tokenizer has no ids for it, or the model no embedding for one of them.
     """
     texts = [text] if text[0].isspace() else [text, f" {text}"]
     # A dict, as two ways to write a word may have the same ids.
     encoded = {tuple(model.encode(text)): None for text in texts}
-    found = [list(ids) for ids in encoded if ids]
+    found = [model.checked_ids(list(ids), setting) for ids in encoded if ids]
     if not found:
         raise ConfigError(f"{setting}: {text!r} has no tokens in this model's vocabulary.")
     return found
@@ -96,9 +79,8 @@ def _logit_bias(settings: define.Values, batch: define.BatchContext) -> define.P
 
 def _one_id(model: ModelIds, key: str) -> int:
     """The id that a key of logit_bias names: by its number or its text."""
-    if key.isdigit():
-        return model.checked_ids([int(key)], "logit_bias")[0]
-    ids = model.encode(key)
+    is_number = key.isascii() and key.isdigit()  # ² is a digit, too, and no number for int()
+    ids = model.checked_ids([int(key)] if is_number else model.encode(key), "logit_bias")
     if len(ids) != 1:
         raise ConfigError(
             f"logit_bias: {key!r} is {len(ids)} tokens, {short_value(ids)}, and a bias is for one. "
@@ -121,6 +103,12 @@ def _check(settings: define.Values) -> Iterator[str]:
     begin = settings["begin_suppress_tokens"]
     if begin and set(begin) <= set(settings["suppress_tokens"]):
         yield "begin_suppress_tokens are all in suppress_tokens already. Leave them out."
+    for name in ("sequence_bias", "logit_bias"):
+        if large := [bias for bias in settings[name].values() if abs(bias) > _LARGEST]:
+            yield (
+                f"{name}: {large[0]:g} is more than a logit can hold. Give -100 or bad_words to "
+                "rule a token out."
+            )
 
 
 def _check_model(settings: define.Values, model: KnownModel) -> Iterator[str]:
@@ -131,14 +119,6 @@ def _check_model(settings: define.Values, model: KnownModel) -> Iterator[str]:
             yield from problems(partial(_word_ids, model, text, setting=name))
     for key in settings["logit_bias"]:
         yield from problems(partial(_one_id, model, key))
-
-
-def _check_ids(ids: Collection[int], *, vocab_size: int, setting: str) -> None:
-    for token in ids:
-        if not 0 <= token < vocab_size:
-            raise ConfigError(
-                f"{setting}: the model has no id {token:,}, only 0 to {vocab_size - 1:,}."
-            )
 
 
 METHOD = define.Method(
