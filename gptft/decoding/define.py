@@ -1,6 +1,5 @@
-"""What each file of this package declares: a `Method` of settings, processors and strategies."""
+"""What each file of `strategies` declares: a `Method` of settings, processors and strategies."""
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -29,7 +28,6 @@ DRAFTED = (CUTS, "do_sample", ALWAYS)
 ALWAYS_GROUPS = ("length", "repetition", "tokens")
 
 ONE_TOKEN_AT_A_TIME = "beams, guidance and mirostat: a draft that is rejected would stay in memory"
-
 
 # Where in the order of processors one stands; add to it to place several in a stage.
 OTHER_MODEL = 100  # compares distributions, which nothing may have changed yet
@@ -89,7 +87,9 @@ class BatchContext(ModelIds):
     @property
     def vocab_size(self) -> int:
         """The ids the model has embeddings for."""
-        return int(self.model.get_input_embeddings().num_embeddings)  # type: ignore[arg-type]
+        from gptft.decoding.special_tokens import num_embeddings
+
+        return num_embeddings(self.model)
 
     @property
     def prompt_length(self) -> int:
@@ -325,8 +325,3 @@ class LastStep:
     def remember(self, input_ids: "Tensor", log_probs: "Tensor") -> None:
         """Keep the log-probabilities (B, V) of the tokens that may follow ids (B, T)."""
         self._before = (input_ids.clone(), log_probs)
-
-
-def words_of(prompt: str) -> list[str]:
-    """The words of a prompt, of which a comparison makes what a strategy needs."""
-    return re.findall(r"\w+", prompt)

@@ -58,6 +58,11 @@ def test_ids_are_those_that_transformers_gives(tmp_path, text):
         ({"allowed_words": ["x"]}, "allowed_words: 'x' has no tokens"),
         ({"logit_bias": {"x": 1.0}}, "logit_bias: 'x' is 0 tokens"),
         ({"force_words": ["x"]}, "force_words: a word has no tokens"),
+        (
+            {"force_words": ["ab"], "forced_eos_token_id": [0], "max_new_tokens": 1},
+            "force_words need 1 token, and there is room for 0",
+        ),
+        ({"logit_bias": {"²": 1.0}}, "logit_bias: '²' is 0 tokens"),
         ({"choices": ["ab", "ax"]}, "choices: 'ax' isn't something that this tokenizer can write"),
         ({"regex": "x+"}, "no token of this model leads to a match of 'x+'"),
     ],

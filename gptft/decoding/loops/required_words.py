@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gptft.errors import ConfigError
+from gptft.terminal.words import count
 
 # For each word: None once it is there, else how many tokens of each alternative the text ends with.
 State = tuple[tuple[int, ...] | None, ...]
@@ -97,7 +98,7 @@ def read_required_words(
     words = RequiredWords(tuple(alike), tuple(tuple(map(_fallback, word)) for word in alike))
     if words.num_tokens > max_new_tokens:
         raise ConfigError(
-            f"force_words need {words.num_tokens:,} tokens, and there is room for "
+            f"force_words need {count(words.num_tokens, 'token')}, and there is room for "
             f"{max_new_tokens:,}. Raise max_new_tokens or give fewer words."
         )
     return words

@@ -1,5 +1,6 @@
 """Constrained beam search: the likeliest text that holds every one of some words."""
 
+import re
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -30,8 +31,15 @@ def _constraints(settings: define.Values, model: ModelIds) -> list[list[list[int
 def _check_model(settings: define.Values, model: KnownModel) -> Iterator[str]:
     from gptft.decoding.loops.required_words import read_required_words
 
-    words, room = _constraints(settings, model), settings["max_new_tokens"]
+    words = _constraints(settings, model)
+    room = settings["max_new_tokens"] - settings.is_on("forced_eos_token_id")
     yield from problems(lambda: read_required_words(words, max_new_tokens=room))
+
+
+def _fields(settings: define.Values) -> dict[str, Any]:
+    # Ours comes after it and does the same; the loop reads from the field that it has less room.
+    forced = settings["forced_eos_token_id"] or None
+    return {**beam_fields(settings), "forced_eos_token_id": forced}
 
 
 METHOD = define.Method(
@@ -50,9 +58,9 @@ METHOD = define.Method(
             needs=("force_words",),
             asked_by=("force_words",),
             loop=_loop,
-            generation=beam_fields,
+            generation=_fields,
             check=check_beams,
-            stand_ins=lambda prompt, base_model: {"force_words": define.words_of(prompt)[:1]},
+            stand_ins=lambda prompt, base_model: {"force_words": re.findall(r"\w+", prompt)[:1]},
         ),
     ),
     check_model=_check_model,
