@@ -1,8 +1,7 @@
 """A config's settings -> everything `generate` is to be told, or what can't be had.
 
-In: the values of a `generation` section or of flags. Out: frozen `Settings` that leave nothing to a
-library's or a model's defaults. A setting that the chosen strategy would ignore is an error. Pure:
-must not import torch or transformers.
+Nothing is left to a library's or a model's defaults, and a setting that the chosen strategy would
+ignore is an error.
 """
 
 import secrets
@@ -28,7 +27,6 @@ from gptft.terminal.words import first_of, short_value
 
 _DRAWN_SEEDS = 2**31
 _ALWAYS_SHOWN = ("max_new_tokens",)
-
 
 # Settings that name a model.
 MODEL_SETTINGS = ("assistant_model", "amateur_model", "expert_model", "antiexpert_model")
@@ -117,7 +115,10 @@ def resolve_settings(given: Mapping[str, Any]) -> Settings:
     problems = [f"{name} {message}" for name, message in wrong]
     named = meant.pop("strategy", None)
     seed = meant.pop("seed", None)
-    strategy = find_strategy(named if named is not None else choose_strategy(meant))
+    try:
+        strategy = find_strategy(named if named is not None else choose_strategy(meant))
+    except ConfigError as error:
+        raise ConfigError(*problems, *error.problems) from None
     used = {name: value for name, value in meant.items() if name in strategy.takes}
     settings = Settings(strategy.name, {**strategy.values, **used}, seed=seed)
     problems += _ignored(strategy, meant, is_named=named is not None)

@@ -194,6 +194,8 @@ class TestDrawing:
             {"suppress_tokens": [1, 2], "begin_suppress_tokens": [2]},
             "begin_suppress_tokens are all in suppress_tokens already",
         ),
+        ({"logit_bias": {"5": 1e39}}, "logit_bias: 1e+39 is more than a logit can hold"),
+        ({"sequence_bias": {"а": -1e39}}, "sequence_bias: -1e+39 is more than a logit can hold"),
         ({"xtc_threshold": 0.2, "top_p": 0.9}, "while xtc_probability is 0.0. Set xtc_prob"),
         ({"dynatemp_exponent": 2.0, "top_p": 0.9}, "while dynatemp_range is 0.0"),
         ({"smoothing_curve": 2.0, "top_p": 0.9}, "while smoothing_factor is 0.0"),
@@ -213,6 +215,7 @@ def test_impossible_values_are_refused(given, words):
 
 def test_all_problems_come_at_once():
     assert len(problems(strategy="nucleus", top_p=2.0, num_beams=3, seed=-1)) == 3
+    assert len(problems(strategy="nuclear", top_p=2.0)) == 2
 
 
 def test_a_seed_is_drawn_only_where_tokens_are():
