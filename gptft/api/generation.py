@@ -178,7 +178,7 @@ def generate(
     with SpeedMeter(loaded.model) if "speed" in extras else nullcontext() as meter:
         generated = run()
     speed = meter.speed(generated) if meter else None
-    return Generation(generated, explain(loaded, generated) if "why" in extras else (), speed)
+    return Generation(generated, explain(loaded, generated) if is_explained else (), speed)
 
 
 def _run_streamed(
@@ -238,7 +238,9 @@ def compare(
     request = _Request.of(model, prompts, options)
     shared = {**entries.shared_settings(request.config.generation), **request.given}
     if request.stop_strings:
-        shared["stop_strings"] = [*shared.get("stop_strings", []), *request.stop_strings]
+        own = shared.get("stop_strings", [])  # as it was given, one alone perhaps
+        own = own if isinstance(own, list) else [own]
+        shared["stop_strings"] = [*own, *request.stop_strings]
     if len(request.prompts) != 1:
         raise ConfigError(f"--compare takes one prompt, and there are {len(request.prompts)}.")
     name, prompt = request.name, request.prompts[0]

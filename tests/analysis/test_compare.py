@@ -10,6 +10,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
+import gptft
 from gptft.analysis.compare.entries import comparison_entries
 from gptft.analysis.compare.results import METRICS, MeasuredText, StrategyEntry, StrategyResult
 from gptft.analysis.compare.run import compare
@@ -405,6 +406,12 @@ class TestBest:
 
     def test_where_all_are_alike_none_is_the_best(self):
         assert self.best("repetition", [self.row(repetition=0.0)] * 2) == frozenset()
+
+
+def test_a_stop_string_alone_stays_one_beside_those_of_a_template(model_dir):
+    given = {"stop_strings": "END", "max_new_tokens": 2}
+    (row,) = gptft.compare(str(model_dir), ["x"], ["greedy"], given=given, template="qa")
+    assert row.entry.settings["stop_strings"] == ["END", "\nQ:"]
 
 
 def test_choosing_what_to_compare_needs_no_torch():
