@@ -41,6 +41,29 @@ def read_vocabulary(
     return vocabulary_of(dict(zip(known, names, strict=True)), decode=decode)
 
 
+def check_eos(eos_token_ids: Collection[int], *, who: str) -> None:
+    """Refuse a model that can't end a text.
+
+    Raises:
+        ConfigError: it has no EOS, which `who` ("grammar needs") says who needs.
+    """
+    if not eos_token_ids:
+        raise ConfigError(
+            f"{who} an EOS token to end the text with, and this model has none. Set eos_token in "
+            "its tokenizer_config.json."
+        )
+
+
+def keep_allowed(scores: torch.Tensor, allowed: torch.Tensor) -> torch.Tensor:
+    """Scores (B, V) with -inf for what isn't allowed (B, V).
+
+    Where other settings forbid everything that is allowed, all of it is equally likely.
+    """
+    kept = scores.masked_fill(~allowed, -torch.inf)
+    stuck = (kept == -torch.inf).all(dim=-1, keepdim=True)  # (B, 1)
+    return kept.masked_fill(stuck & allowed, 0.0)
+
+
 class TextConstraint:
     """Keeps what is written behind the prompt within what a matcher allows.
 
@@ -55,7 +78,6 @@ class TextConstraint:
         *,
         prompt_length: int,
         eos_token_ids: Sequence[int],
-        vocabulary: Vocabulary | None = None,
     ) -> None:
         """Constrain what follows the first `prompt_length` ids of each row, padding included.
 
@@ -64,19 +86,14 @@ class TextConstraint:
             matcher: see `allowed_by_choices` and `allowed_by_regex`.
             prompt_length: T of the batch's prompts, padded.
             eos_token_ids: any of them ends a text.
-            vocabulary: of `read_vocabulary` without EOS, where it is there already.
 
         Raises:
             ConfigError: there is no EOS, or the tokenizer can't write such a text.
             ModelError: the tokenizer has no usable token.
         """
-        if not eos_token_ids:
-            raise ConfigError(
-                "choices and regex need an EOS token to end the text with, and this model has "
-                "none. Set eos_token in its tokenizer_config.json."
-            )
+        check_eos(eos_token_ids, who="choices and regex need")
         self._eos = tuple(eos_token_ids)
-        self._vocabulary = vocabulary or read_vocabulary(tokenizer, leave_out=self._eos)
+        self._vocabulary = read_vocabulary(tokenizer, leave_out=self._eos)
         self._matcher = matcher
         self._prompt_length = prompt_length
         self._masks: dict[tuple[bytes | None, int], np.ndarray] = {}
@@ -90,10 +107,7 @@ class TextConstraint:
         """
         rows = input_ids[:, self._prompt_length :].tolist()
         masks = np.stack([self._mask(self._written(row), scores.shape[-1]) for row in rows])
-        allowed = torch.from_numpy(masks).to(scores.device)
-        kept = scores.masked_fill(~allowed, -torch.inf)
-        stuck = (kept == -torch.inf).all(dim=-1, keepdim=True)
-        return kept.masked_fill(stuck & allowed, 0.0)
+        return keep_allowed(scores, torch.from_numpy(masks).to(scores.device))
 
     def _written(self, new_ids: Sequence[int]) -> bytes | None:
         """The bytes of a row; None where it has ended, or holds what was never allowed."""
@@ -106,16 +120,17 @@ class TextConstraint:
         if key not in self._masks:
             if len(self._masks) >= _KEPT_MASKS:
                 self._masks.clear()
-            ids, may_end = ((), True) if written is None else self._allowed(written)
+            ids, may_end = (
+                ((), True)
+                if written is None
+                else self._matcher.allowed(written, vocabulary=self._vocabulary)
+            )
             mask = np.zeros(num_ids, dtype=bool)
             mask[[i for i in ids if i < num_ids]] = True
             if may_end or not mask.any():
                 mask[list(self._eos)] = True
             self._masks[key] = mask
         return self._masks[key]
-
-    def _allowed(self, written: bytes) -> tuple[Collection[int], bool]:
-        return self._matcher.allowed(written, vocabulary=self._vocabulary)
 
 
 def constrain(batch: BatchContext, matcher: Matcher) -> TextConstraint:

@@ -48,6 +48,9 @@ class GrammarConstraint:
         """
         import torch
 
+        from gptft.decoding.constraints import keep_allowed
+
+        num_ids = min(self._num_ids, scores.shape[-1])
         rows = [tuple(row) for row in input_ids[:, self._prompt_length :].tolist()]
         allowed = torch.zeros_like(scores, dtype=torch.bool)
         matchers: dict[tuple[int, ...], LLMatcher] = {(): self._matchers[()]}
@@ -58,7 +61,6 @@ class GrammarConstraint:
             matcher = matchers[row] = matchers.get(row) or self._after(row)
             # A byte an id, not 0 where it may follow.
             mask = torch.frombuffer(bytearray(matcher.compute_logit_bias()), dtype=torch.uint8)
-            num_ids = min(self._num_ids, scores.shape[-1])
             allowed[i, :num_ids] = mask[:num_ids].bool().to(scores.device)
             if reason := _reason(matcher):
                 after = count(len(row), "token")
@@ -70,9 +72,7 @@ class GrammarConstraint:
                     "leads to text that fits it. Make it wider."
                 )
         self._matchers = matchers
-        kept = scores.masked_fill(~allowed, -torch.inf)
-        stuck = (kept == -torch.inf).all(dim=-1, keepdim=True)
-        return kept.masked_fill(stuck & allowed, 0.0)
+        return keep_allowed(scores, allowed)
 
     def _after(self, row: tuple[int, ...]) -> "LLMatcher":
         """The matcher after the tokens of a row, from that of the step before where it is there."""
@@ -92,11 +92,9 @@ def constrain_by_grammar(
     """
     from llguidance import LLMatcher
 
-    if not batch.eos:
-        raise ConfigError(
-            f"{setting} needs an EOS token to end the text with, and this model has none. Set "
-            "eos_token in its tokenizer_config.json."
-        )
+    from gptft.decoding.constraints import check_eos
+
+    check_eos(batch.eos, who=f"{setting} needs")
     tokenizer, num_ids = _byte_tokenizer(batch.tokenizer, batch.eos)
     _check_grammar(tokenizer, grammar, setting=setting)
     fresh = LLMatcher(tokenizer, grammar, log_level=0)
@@ -199,16 +197,20 @@ def grammar_problems(
         yield from problems(lambda: check_grammar(grammar_of(settings), setting=setting))
 
 
-def text_or_file(value: str, *, setting: str, is_text: bool) -> str:
-    """A setting's text: its own, or that of the file it names.
+def text_or_file(value: str, *, setting: str, is_text: bool) -> tuple[str, str]:
+    """A setting's text, its own or that of the file it names, and how a message on it begins.
 
     Raises:
         ConfigError: there is no such file, or it isn't text.
     """
     if is_text:
-        return value
+        return value, f"{setting}:"
     try:
-        return Path(value).expanduser().read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it isn't text in UTF-8"
-        raise ConfigError(f"{setting}: {value} can't be read: {why}.") from None
+        return Path(value).expanduser().read_text(encoding="utf-8-sig"), f"{setting}: {value}:"
+    except UnicodeDecodeError:
+        why = "it isn't text in UTF-8"
+    except OSError as error:
+        why = error.strerror or str(error)
+    except (RuntimeError, ValueError) as error:  # ~name of no user; a NUL
+        why = str(error).rstrip(".")
+    raise ConfigError(f"{setting}: {value} can't be read: {why}.")

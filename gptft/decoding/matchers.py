@@ -7,7 +7,7 @@ cuts a character into bytes.
 import codecs
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache, partial
+from functools import cached_property, lru_cache
 from itertools import pairwise, takewhile
 from math import inf
 from typing import Protocol
@@ -209,30 +209,31 @@ class _Regex:
 
     def _allowed(self, text: str, begun: bytes, vocabulary: Vocabulary) -> tuple[list[int], bool]:
         """As `allowed`, after whole characters and the first bytes of one more."""
-        may_become = partial(self.pattern.fullmatch, partial=True, timeout=_MATCH_SECONDS)
         found = [] if begun else self._whole_tokens(text, vocabulary)
         for data in vocabulary.partial_tokens:
             split = _split(begun + data)
             if split is None:
                 continue
             ends = _one_byte_away(split[1]) if split[1] else ("",)
-            if any(may_become(text + split[0] + end) for end in ends):
+            if any(self._may_become(text + split[0] + end) for end in ends):
                 found += vocabulary.ids[data]
         may_end = not begun and bool(self.pattern.fullmatch(text, timeout=_MATCH_SECONDS))
-        if not found and not may_end and may_become(text):
+        if not found and not may_end and self._may_become(text):
             raise ConfigError(
                 f"regex: after {text[-40:]!r} no token of this model leads to a match of "
                 f"{self.pattern.pattern!r}. Make the pattern wider."
             )
         return found, may_end
 
+    def _may_become(self, text: str) -> bool:
+        return bool(self.pattern.fullmatch(text, partial=True, timeout=_MATCH_SECONDS))
+
     def _whole_tokens(self, text: str, vocabulary: Vocabulary) -> list[int]:
-        may_become = partial(self.pattern.fullmatch, partial=True, timeout=_MATCH_SECONDS)
         nodes, after, ids = vocabulary.trie
         found: list[int] = []
         i = 0
         while i < len(nodes):
-            if may_become(text + nodes[i]):
+            if self._may_become(text + nodes[i]):
                 found += ids[i]
                 i += 1
             else:

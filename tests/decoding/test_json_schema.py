@@ -177,6 +177,7 @@ def test_what_is_no_schema_is_said_before_a_model_is_loaded(tmp_path):
     )
     assert "list.json: a schema is a mapping" in problem(str(tmp_path / "list.json"))
     assert "isn't text in UTF-8" in problem(str(tmp_path / "bytes.json"))
+    assert problem('{"const": "\\ud800"}').startswith("json_schema: Value is not JSON serializable")
     assert problem(5) == (
         "json_schema must be a JSON Schema, or the name of a file with one, not 5."
     )

@@ -23,15 +23,11 @@ def read_grammar(value: str) -> str:
     from llguidance import LLMatcher
     from llguidance.gbnf_to_lark import gbnf_to_lark
 
-    inline = "::=" in value
-    where = "" if inline else f"{value}: "
+    text, where = text_or_file(value, setting="grammar", is_text="::=" in value)
     try:
-        lark = gbnf_to_lark(text_or_file(value, setting="grammar", is_text=inline))
-    except ConfigError:
-        raise
+        return LLMatcher.grammar_from_lark(gbnf_to_lark(text))
     except Exception as error:  # llguidance raises plain ones for rules that lack or come twice
-        raise ConfigError(f"grammar: {where}it isn't GBNF: {error}.") from None
-    return LLMatcher.grammar_from_lark(lark)
+        raise ConfigError(f"{where} it isn't GBNF: {error}.") from None
 
 
 def _build(settings: define.Values, batch: define.BatchContext) -> define.Process:

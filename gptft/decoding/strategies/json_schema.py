@@ -26,17 +26,15 @@ def read_schema(value: str) -> dict[str, Any]:
         ConfigError: it can't be read, or isn't a JSON object.
     """
     inline = value.lstrip().startswith("{")
-    text = text_or_file(value, setting="json_schema", is_text=inline)
-    where = "" if inline else f"{value}: "
+    text, where = text_or_file(value, setting="json_schema", is_text=inline)
     try:
         schema = json.loads(text)
     except json.JSONDecodeError as error:
         raise ConfigError(
-            f"json_schema: {where}it isn't JSON: {error.msg} at line {error.lineno}, column "
-            f"{error.colno}."
+            f"{where} it isn't JSON: {error.msg} at line {error.lineno}, column {error.colno}."
         ) from None
     if not isinstance(schema, dict):
-        raise ConfigError(f"json_schema: {where}a schema is a mapping, such as {{type: object}}.")
+        raise ConfigError(f"{where} a schema is a mapping, such as {{type: object}}.")
     return schema
 
 
@@ -44,7 +42,10 @@ def _grammar(settings: define.Values) -> str:
     from llguidance import LLMatcher
 
     schema = read_schema(settings["json_schema"])
-    return LLMatcher.grammar_from_json_schema(schema, overrides=_STYLE)
+    try:
+        return LLMatcher.grammar_from_json_schema(schema, overrides=_STYLE)
+    except ValueError as error:  # half of a surrogate pair, which JSON can escape
+        raise ConfigError(f"json_schema: {error}.") from None
 
 
 def _build(settings: define.Values, batch: define.BatchContext) -> define.Process:
