@@ -76,12 +76,12 @@ def generate_batch(
     rows_a_prompt = config.num_beams if settings.row.beams else config.num_return_sequences
     batch = batch_context(loaded, encoded, rows=rows_a_prompt)
     made = [processor for _, processor in named_processors(settings, batch)]
-    row = settings.row
-    loop = row.loop(settings, batch, streamer) if row.loop else None
+    make_loop = settings.row.loop
+    loop = make_loop(settings, batch, streamer) if make_loop else None
     criteria = StoppingCriteriaList()
-    if texts := settings["stop_strings"]:
+    if stops := settings["stop_strings"]:
         length = batch.prompt_length
-        criteria.append(StopTexts(loaded.tokenizer, texts, prompts=encoded, prompt_length=length))
+        criteria.append(StopTexts(loaded.tokenizer, stops, prompts=encoded, prompt_length=length))
     with (
         _explained_errors(loaded),
         _only(config, model),
@@ -97,9 +97,9 @@ def generate_batch(
             custom_generate=loop,
             **drafts,
         )
-    new_ids: list[list[int]] = output[:, batch.prompt_length :].tolist()
+    texts: list[list[int]] = output[:, batch.prompt_length :].tolist()
     # transformers 5.23 fills up beams that have no EOS, ended by a stop string, with -1.
-    return [[i for i in row if i >= 0] for row in new_ids]
+    return [[i for i in new_ids if i >= 0] for new_ids in texts]
 
 
 @contextmanager

@@ -30,8 +30,8 @@ def first_layers(model: PreTrainedModel, num_layers: int) -> PreTrainedModel:
     _, _, layers = decoder_layers(model)
     check_first_layers(num_layers, total=len(layers))
     # Copied whole but for the tensors: hooks that one of the two installs stay its own.
-    shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
-    view: PreTrainedModel = copy.deepcopy(model, dict[int, Any](shared))
+    shared: dict[int, Any] = {id(t): t for t in (*model.parameters(), *model.buffers())}
+    view: PreTrainedModel = copy.deepcopy(model, shared)
     decoder, name, layers = decoder_layers(view)
     setattr(decoder, name, nn.ModuleList(list(layers)[:num_layers]))
     parts = (view, view.base_model, decoder)

@@ -114,19 +114,20 @@ class KnownModel(ModelIds):
 
         backend = self.tokenizer.backend
         added = backend.get_added_tokens_decoder()
-        ids = sorted({*backend.get_vocab().values()})
-        kept = [i for i in ids if not (i in added and added[i].special)]
-        names = {i: backend.id_to_token(i) or "" for i in kept}
+        names = {
+            i: backend.id_to_token(i) or ""
+            for i in sorted(backend.get_vocab().values())
+            if not (i in added and added[i].special)
+        }
         return vocabulary_of(names, decode=backend.decode_batch)
 
 
-def problems(*checks: Callable[[], object]) -> Iterator[str]:
-    """What each of some checks refuses, a message each."""
-    for check in checks:
-        try:
-            check()
-        except ConfigError as error:
-            yield from error.problems
+def problems(check: Callable[[], object]) -> Iterator[str]:
+    """What a check refuses, a message each."""
+    try:
+        check()
+    except ConfigError as error:
+        yield from error.problems
 
 
 def know_model(name: str, config: Mapping[str, Any], *, tokenizer: "TextTokenizer") -> KnownModel:

@@ -50,10 +50,6 @@ def early_layers(
     [6, 8, 10]
     """
     if isinstance(dola_layers, str):
-        if dola_layers not in ("low", "high"):
-            raise ConfigError(
-                f"dola_layers must be low, high or a list of layers, not {dola_layers!r}."
-            )
         return _half(dola_layers, num_layers=num_layers, start=2 if tied else 0)
     chosen = sorted(set(dola_layers))
     off = [layer for layer in chosen if not 0 <= layer < num_layers]

@@ -1,8 +1,4 @@
-"""A model and its tokenizer -> the ids that begin, end and fill up texts, and what fits.
-
-In: a loaded model and its tokenizer. Out: `SpecialTokens`, and clear refusals of prompts that the
-model can't take.
-"""
+"""A model and its tokenizer -> the ids that begin, end and fill up texts, and what fits."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -7,7 +7,7 @@ from transformers.generation.streamers import BaseStreamer
 
 from gptft.decoding.cached_model import CachedModel
 from gptft.decoding.loops.generation_loop import LoopInputs, generation_loop, growing_sequences
-from gptft.errors import ConfigError, ModelError
+from gptft.errors import ModelError
 
 
 @generation_loop
@@ -35,15 +35,10 @@ def contrastive_search(
         Ids of shape (B, T + new tokens).
 
     Raises:
-        ConfigError: top_k or penalty_alpha is out of range.
         ModelError: the model gives no hidden states.
 
     Source: Su et al. 2022 (2202.06417), section 3: contrastive search.
     """
-    if top_k < 1:
-        raise ConfigError(f"top_k must be at least 1 for contrastive search, not {top_k}.")
-    if not 0 <= penalty_alpha <= 1:
-        raise ConfigError(f"penalty_alpha must be from 0 to 1, not {penalty_alpha}.")
     with growing_sequences(inputs, token_streamer) as texts:
         cached, output = inputs.read_prompts(output_hidden_states=True)
         logits = output.logits[:, -1].float()  # (B, V)

@@ -7,7 +7,6 @@ from torch import Tensor
 
 from gptft.decoding.loops.beam_search import NO_TOKEN_LEFT, Candidates, beam_search
 from gptft.decoding.loops.generation_loop import LoopInputs, generation_loop
-from gptft.errors import ConfigError
 
 
 @generation_loop
@@ -29,17 +28,11 @@ def diverse_beam_search(
         ids of shape (B * num_return_sequences, T + new); all W texts where that many are asked for.
 
     Raises:
-        ConfigError: num_beams can't be divided, or other settings leave no token to write.
+        ConfigError: other settings leave no token to write.
 
     Source: Vijayakumar et al. 2016 (1610.02424), section 3, with Hamming diversity.
     """
-    width = inputs.num_beams
-    if num_beam_groups < 1 or width % num_beam_groups:
-        raise ConfigError(
-            f"num_beams {width} can't be split into num_beam_groups {num_beam_groups}. Take a "
-            "number of groups that divides the beams."
-        )
-    keep = max(2, 1 + len(inputs.eos_ids)) * width // num_beam_groups
+    keep = max(2, 1 + len(inputs.eos_ids)) * inputs.num_beams // num_beam_groups
     policies = [_Likeliest(num_candidates=keep) for _ in range(num_beam_groups)]
     return beam_search(inputs, policies=policies, diversity_penalty=diversity_penalty)
 

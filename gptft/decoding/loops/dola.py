@@ -9,11 +9,10 @@ from typing import Any, Literal
 import torch
 from torch import nn
 from transformers import PreTrainedModel
-from transformers.generation.streamers import BaseStreamer
 
 from gptft.decoding.early_exit import decoder_layers
 from gptft.decoding.layers import early_layers
-from gptft.decoding.loops.generation_loop import LoopInputs, generation_loop, growing_sequences
+from gptft.decoding.loops.generation_loop import LoopInputs, Sequences, generation_loop
 from gptft.errors import ModelError
 
 # A token stays in play from this share of the highest probability on.
@@ -30,7 +29,6 @@ def dola_decoding(
     *,
     dola_layers: Literal["low", "high"] | Sequence[int],
     do_sample: bool,
-    token_streamer: BaseStreamer | None = None,
 ) -> torch.Tensor:
     """Continue prompts by what the last layer adds to an early one, chosen anew for each token.
 
@@ -41,7 +39,6 @@ def dola_decoding(
         inputs: what `generate` hands to a loop.
         dola_layers: see `early_layers`.
         do_sample: draw tokens instead of taking the best.
-        token_streamer: given the prompts, then the tokens of each step.
 
     Returns:
         Ids of shape (B, T + new tokens).
@@ -55,7 +52,8 @@ def dola_decoding(
     model, process = inputs.model, inputs.logits_processor
     num_layers = len(decoder_layers(model)[2])
     layers = early_layers(dola_layers, num_layers=num_layers, tied=_is_tied(model))
-    with growing_sequences(inputs, token_streamer) as texts, _early_exits(model, layers):
+    texts = Sequences(inputs)
+    with _early_exits(model, layers):
         cached, output = inputs.read_prompts()
         while True:
             last, early = _last_and_early(model, output.logits, num_early=len(layers))

@@ -14,7 +14,7 @@ from transformers.generation.streamers import BaseStreamer
 
 from gptft.decoding.cached_model import CachedModel
 
-Settings = ParamSpec("Settings")
+Own = ParamSpec("Own")  # the settings of one loop
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class LoopInputs:
 
 
 def generation_loop(
-    loop: Callable[Concatenate[LoopInputs, Settings], Tensor],
+    loop: Callable[Concatenate[LoopInputs, Own], Tensor],
 ) -> Callable[..., Tensor]:
     """Make a loop of `LoopInputs` and its own settings one for `generate(custom_generate=...)`."""
     own = inspect.signature(loop).parameters.keys()
@@ -102,7 +102,7 @@ class Sequences:
         ids: shape (B, T), prompts included.
     """
 
-    def __init__(self, inputs: LoopInputs, streamer: BaseStreamer | None) -> None:
+    def __init__(self, inputs: LoopInputs, streamer: BaseStreamer | None = None) -> None:
         """Begin with the prompts; `streamer` is given the tokens of each step."""
         self.ids = inputs.input_ids
         self._inputs, self._streamer = inputs, streamer

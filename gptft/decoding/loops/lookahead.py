@@ -6,15 +6,9 @@ from itertools import cycle, islice
 
 import torch
 from torch import Tensor
-from transformers.generation.streamers import BaseStreamer
 
 from gptft.decoding.cached_model import CachedModel
-from gptft.decoding.loops.generation_loop import (
-    LoopInputs,
-    Sequences,
-    generation_loop,
-    growing_sequences,
-)
+from gptft.decoding.loops.generation_loop import LoopInputs, Sequences, generation_loop
 from gptft.errors import ConfigError, ModelError
 
 
@@ -25,7 +19,6 @@ def lookahead_decoding(
     lookahead_window: int,
     lookahead_ngram_size: int,
     lookahead_guesses: int,
-    token_streamer: BaseStreamer | None = None,
 ) -> Tensor:
     """Continue one prompt as greedy search does, several tokens a call where guesses come true.
 
@@ -38,45 +31,45 @@ def lookahead_decoding(
         lookahead_window: tokens guessed by Jacobi iteration, >= 1.
         lookahead_ngram_size: tokens of a run that is kept, its first one included, >= 2.
         lookahead_guesses: runs tried at once, >= 1.
-        token_streamer: given the prompt, then each token.
 
     Returns:
         Ids of shape (1, T + new tokens).
 
     Raises:
-        ConfigError: more than one row, or a size that is too small.
+        ConfigError: more than one row.
         ModelError: the model's cache can't be cut back.
 
     Source: Fu et al. 2024 (2402.02057), section 3; guesses see each other in one row, not along the
     paper's two-dimensional window.
     """
+    if (num_rows := len(inputs.input_ids)) != 1:
+        raise ConfigError(f"Lookahead decoding continues one prompt once, not {num_rows} rows.")
+    texts = Sequences(inputs)
+    cached, output = inputs.read_prompts()
+    if not cached.cache.is_croppable:
+        raise ModelError(
+            f"{type(cached.model).__name__} can't take back what it read, so guesses can't be "
+            "tried. Take greedy: its text is the same."
+        )
+    cached.cache.activate_past_recording()  # keeps what a window drops, until drafts are read
     sizes = (lookahead_window, lookahead_ngram_size, lookahead_guesses)
-    _check(len(inputs.input_ids), *sizes)
-    with growing_sequences(inputs, token_streamer) as texts:
-        cached, output = inputs.read_prompts()
-        if not cached.cache.is_croppable:
-            raise ModelError(
-                f"{type(cached.model).__name__} can't take back what it read, so guesses can't be "
-                "tried. Take greedy: its text is the same."
-            )
-        cached.cache.activate_past_recording()  # keeps what a window drops, until drafts are read
-        guesses = _Guesses(texts.ids[0].tolist(), *sizes)
-        drafts: list[list[int]] = [[]]
-        logits = output.logits[:, -1:]  # (drafts, 1 + longest draft, V)
-        while True:
-            row, new, done = _verify(inputs, texts, drafts, logits)
-            if done:
-                return texts.ids
-            cached.select_rows(torch.tensor([row], device=texts.ids.device))
-            cached.crop(logits.shape[1] - len(new))
-            guesses.add_text(new)
-            num_wanted = inputs.config.max_length - texts.ids.shape[1]
-            # Before the last token there must be room for a draft, and a position.
-            longest = max(int(min(num_wanted, cached.positions_left)) - 1, 0)
-            drafts = guesses.drafts(longest=longest)
-            logits = _read_drafts(cached, new[-1], drafts)
-            next_tokens = logits[0, : len(drafts[0]) + 1].argmax(dim=-1).tolist()
-            guesses.add_guess(drafts[0], next_tokens)
+    guesses = _Guesses(texts.ids[0].tolist(), *sizes)
+    drafts: list[list[int]] = [[]]
+    logits = output.logits[:, -1:]  # (drafts, 1 + longest draft, V)
+    while True:
+        row, new, done = _verify(inputs, texts, drafts, logits)
+        if done:
+            return texts.ids
+        cached.select_rows(torch.tensor([row], device=texts.ids.device))
+        cached.crop(logits.shape[1] - len(new))
+        guesses.add_text(new)
+        num_wanted = inputs.config.max_length - texts.ids.shape[1]
+        # Before the last token there must be room for a draft, and a position.
+        longest = max(int(min(num_wanted, cached.positions_left)) - 1, 0)
+        drafts = guesses.drafts(longest=longest)
+        logits = _read_drafts(cached, new[-1], drafts)
+        next_tokens = logits[0, : len(drafts[0]) + 1].argmax(dim=-1).tolist()
+        guesses.add_guess(drafts[0], next_tokens)
 
 
 class _Guesses:
@@ -120,19 +113,6 @@ class _Guesses:
             group[tuple(rest)] = None
             while len(group) > self._most:
                 del group[next(iter(group))]
-
-
-def _check(num_rows: int, window: int, ngram_size: int, guesses: int) -> None:
-    sizes = (
-        ("lookahead_window", window, 1),
-        ("lookahead_ngram_size", ngram_size, 2),
-        ("lookahead_guesses", guesses, 1),
-    )
-    problems = [f"{name} must be at least {low}, not {n}." for name, n, low in sizes if n < low]
-    if num_rows != 1:
-        problems.append(f"Lookahead decoding continues one prompt once, not {num_rows} rows.")
-    if problems:
-        raise ConfigError(*problems)
 
 
 def _read_drafts(cached: CachedModel, last: int, drafts: Sequence[Sequence[int]]) -> Tensor:

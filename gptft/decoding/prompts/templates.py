@@ -11,7 +11,7 @@ from types import MappingProxyType
 from gptft.config.suggest import did_you_mean
 from gptft.errors import ConfigError
 
-_CYRILLIC = re.compile("[\u0400-\u04ff]")
+CYRILLIC = re.compile("[\u0400-\u04ff]")
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Template:
 
     def frame(self, prompt: str) -> Frame:
         """The frame for a prompt's language."""
-        return self.russian if _CYRILLIC.search(prompt) else self.english
+        return self.russian if CYRILLIC.search(prompt) else self.english
 
 
 TEMPLATES: Mapping[str, Template] = MappingProxyType(

@@ -1,7 +1,7 @@
 """The strategies by name, and every setting they take: one table of methods, one file each.
 
 From a method's entry follow the settings, the options of `gptft generate`, `gptft strategies`, the
-check of a config, the docs' tables and what a comparison holds. Nothing here loads torch.
+check of a config, the docs' tables and what a comparison holds.
 """
 
 from collections.abc import Iterable, Iterator, Mapping

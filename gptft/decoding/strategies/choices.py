@@ -1,13 +1,11 @@
 """Text that is one of a few choices."""
 
-import re
 from collections.abc import Iterator
 
 from gptft.config.settings import Setting, Texts
 from gptft.decoding import define
 from gptft.decoding.known_model import KnownModel, problems
-
-_CYRILLIC = re.compile("[\u0400-\u04ff]")
+from gptft.decoding.prompts.templates import CYRILLIC
 
 
 def _build(settings: define.Values, batch: define.BatchContext) -> define.Process:
@@ -26,7 +24,7 @@ def _check_model(settings: define.Values, model: KnownModel) -> Iterator[str]:
 
 def _yes_or_no(prompt: str) -> list[str]:
     space = "" if not prompt or prompt[-1].isspace() else " "
-    return [space + word for word in (("да", "нет") if _CYRILLIC.search(prompt) else ("yes", "no"))]
+    return [space + word for word in (("да", "нет") if CYRILLIC.search(prompt) else ("yes", "no"))]
 
 
 METHOD = define.Method(

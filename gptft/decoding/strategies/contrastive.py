@@ -11,8 +11,7 @@ from gptft.decoding import define
 def _loop(settings: define.Values, batch: define.BatchContext, streamer: Any) -> Callable[..., Any]:
     from gptft.decoding.loops.contrastive import contrastive_search
 
-    names = ("penalty_alpha", "top_k")
-    values = {name: settings[name] for name in names}
+    values = settings.named("penalty_alpha", "top_k")
     return partial(contrastive_search, **values, token_streamer=streamer)
 
 

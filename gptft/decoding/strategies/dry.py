@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Collection
+from functools import partial
 from typing import TYPE_CHECKING
 
 from gptft.config.settings import Setting, Texts, number, whole
@@ -91,35 +92,26 @@ def dry_penalty(
     is as well that breakers aren't penalized.
     """
     longest = dry_allowed_length + _LONGEST_REPEAT
+    penalty = partial(
+        repeat_penalty, multiplier=dry_multiplier, base=dry_base, allowed_length=dry_allowed_length
+    )
 
     def process(input_ids: "Tensor", scores: "Tensor") -> "Tensor":
         logits = scores.float()
         penalties = logits.new_zeros(logits.shape)  # (B, V)
-        for row, ids in zip(penalties, input_ids[:, -dry_penalty_last_n:].cpu(), strict=True):
+        last = input_ids[:, -dry_penalty_last_n:].cpu()  # all of them for 0: -0 is 0
+        for row, ids in zip(penalties, last, strict=True):
             lengths = repeat_lengths(ids.numpy(), breaker_ids=breaker_ids, longest=longest)
-            taken = [
-                repeat_penalty(
-                    length,
-                    multiplier=dry_multiplier,
-                    base=dry_base,
-                    allowed_length=dry_allowed_length,
-                )
-                for length in lengths.values()
-            ]
-            row[list(lengths)] = row.new_tensor(taken)
+            row[list(lengths)] = row.new_tensor([penalty(length) for length in lengths.values()])
         return logits - penalties
 
     return process
 
 
 def _build(settings: define.Values, batch: define.BatchContext) -> define.Process:
-    from gptft.decoding.encoding import encode_bare
-
-    texts = settings["dry_sequence_breakers"]
-    breakers = {i for text in texts for i in encode_bare(batch.tokenizer, text)}
     return dry_penalty(
         **settings.named("dry_multiplier", "dry_base", "dry_allowed_length", "dry_penalty_last_n"),
-        breaker_ids=breakers,
+        breaker_ids={i for text in settings["dry_sequence_breakers"] for i in batch.encode(text)},
     )
 
 

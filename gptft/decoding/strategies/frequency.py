@@ -24,7 +24,7 @@ def frequency_presence_penalty(
 
     def process(input_ids: "Tensor", scores: "Tensor") -> "Tensor":
         logits = scores.float()
-        new_ids = input_ids[:, prompt_length:]
+        new_ids = input_ids[:, prompt_length:]  # (B, new)
         ones = logits.new_ones(new_ids.shape)
         counts = logits.new_zeros(logits.shape).scatter_add(-1, new_ids, ones)  # (B, V)
         return logits - frequency_penalty * counts - presence_penalty * (counts > 0)
@@ -33,11 +33,8 @@ def frequency_presence_penalty(
 
 
 def _build(settings: define.Values, batch: define.BatchContext) -> define.Process:
-    return frequency_presence_penalty(
-        frequency_penalty=settings["frequency_penalty"],
-        presence_penalty=settings["presence_penalty"],
-        prompt_length=batch.prompt_length,
-    )
+    penalties = settings.named("frequency_penalty", "presence_penalty")
+    return frequency_presence_penalty(**penalties, prompt_length=batch.prompt_length)
 
 
 def _is_presence_alone(settings: define.Values) -> bool:

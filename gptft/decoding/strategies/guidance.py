@@ -1,4 +1,4 @@
-r"""Guidance away from another prompt, and context-aware decoding, which is the same."""
+"""Guidance away from another prompt, and context-aware decoding, which is the same."""
 
 import re
 from collections.abc import Iterator
@@ -130,7 +130,7 @@ METHOD = define.Method(
             asked_by=("guidance_scale", "negative_prompt"),
             processors=(
                 define.Processor("guidance_scale", define.OTHER_MODEL, _build,
-                          when=lambda settings: settings.is_on("guidance_scale")),
+                                 when=lambda settings: settings.is_on("guidance_scale")),
             ),
             conflicts=_CONFLICTS,
         ),

@@ -160,9 +160,7 @@ class MirostatV1Warper:
 
 
 def _build(settings: define.Values, batch: define.BatchContext) -> define.Process:
-    return MirostatWarper(
-        mirostat_tau=settings["mirostat_tau"], mirostat_eta=settings["mirostat_eta"]
-    )
+    return MirostatWarper(**settings.named("mirostat_tau", "mirostat_eta"))
 
 
 def _build_v1(settings: define.Values, batch: define.BatchContext) -> define.Process:
@@ -176,8 +174,7 @@ METHOD = define.Method(
     group="sampling",
     settings=(
         Setting("mirostat_tau", number(gt=0), 5.0, "The surprise of a token to aim at, in bits."),
-        Setting("mirostat_eta", number(gt=0, le=1), 0.1, "How fast the define.cut follows the "
-                "surprise."),
+        Setting("mirostat_eta", number(gt=0, le=1), 0.1, "How fast the cut follows the surprise."),
         Setting("mirostat_m", whole(ge=2), 100, "Tokens from which the shape of the tail is "
                 "estimated."),
     ),

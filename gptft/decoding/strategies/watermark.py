@@ -9,13 +9,8 @@ _OWN = ("greenlist_ratio", "watermark_bias", "hashing_key", "seeding_scheme", "c
 def _build(settings: define.Values, batch: define.BatchContext) -> define.Process:
     from transformers import WatermarkingConfig
 
-    config = WatermarkingConfig(
-        greenlist_ratio=settings["greenlist_ratio"],
-        bias=settings["watermark_bias"],
-        hashing_key=settings["hashing_key"],
-        seeding_scheme=settings["seeding_scheme"],
-        context_width=settings["context_width"],
-    )
+    fields = settings.named("greenlist_ratio", "hashing_key", "seeding_scheme", "context_width")
+    config = WatermarkingConfig(**fields, bias=settings["watermark_bias"])
     return config.construct_processor(batch.vocab_size, batch.input_ids.device)
 
 

@@ -55,12 +55,9 @@ def exclude_top_choices(
 
 
 def _build(settings: define.Values, batch: define.BatchContext) -> define.Process:
-    from gptft.decoding.encoding import encode_bare
-
     return exclude_top_choices(
-        xtc_probability=settings["xtc_probability"],
-        xtc_threshold=settings["xtc_threshold"],
-        keep_ids={*batch.eos, *encode_bare(batch.tokenizer, "\n")},
+        **settings.named("xtc_probability", "xtc_threshold"),
+        keep_ids={*batch.eos, *batch.encode("\n")},
     )
 
 

@@ -192,12 +192,6 @@ def test_diverse_beams_share_fewer_tokens(either):
     assert np.mean(diverse) < 0.8 * np.mean(plain)
 
 
-def test_groups_must_divide_the_beams(model):
-    loop = partial(diverse_beam_search, num_beam_groups=3)
-    with pytest.raises(ConfigError, match="num_beams 4 can't be split into num_beam_groups 3"):
-        run(model, PROMPTS, loop)
-
-
 def test_settings_that_forbid_all_tokens_are_explained(model):
     def nothing(input_ids, scores):
         return torch.full_like(scores, -torch.inf)

@@ -213,11 +213,6 @@ def test_layers_that_the_model_has_not_are_refused(lm, layers):
         write(lm, layers=layers)
 
 
-def test_a_half_that_is_neither_is_refused(lm):
-    with pytest.raises(ConfigError, match="middle"):
-        write(lm, layers="middle")
-
-
 def test_a_model_without_a_final_norm_is_refused():
     llama = build("llama")
     llama.model.last = llama.model.norm

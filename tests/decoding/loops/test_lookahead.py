@@ -194,20 +194,6 @@ def test_padding_is_not_read(lm):
     assert write(lm, padded, mask=mask)[3:] == write(lm, [40, 41])
 
 
-def test_a_streamer_hears_each_token(lm):
-    heard: list[Any] = []
-
-    class Heard:
-        def put(self, value: torch.Tensor) -> None:
-            heard.append(value.tolist())
-
-        def end(self) -> None:
-            heard.append("end")
-
-    text = write(lm, PROMPTS[0], own={"token_streamer": Heard()})
-    assert heard == [[PROMPTS[0]], *([token] for token in text[4:]), "end"]
-
-
 def test_processors_are_asked_once_a_token_in_order(lm):
     lengths = []
 
@@ -222,14 +208,6 @@ def test_processors_are_asked_once_a_token_in_order(lm):
 def test_more_than_one_row_is_refused(lm):
     with pytest.raises(ConfigError, match="not 2 rows"):
         write(lm, torch.tensor([[5, 6], [7, 8]]))
-
-
-@pytest.mark.parametrize(
-    "own", [{"lookahead_window": 0}, {"lookahead_ngram_size": 1}, {"lookahead_guesses": 0}]
-)
-def test_sizes_that_are_too_small_are_refused(lm, own):
-    with pytest.raises(ConfigError, match=next(iter(own))):
-        write(lm, PROMPTS[0], own=own)
 
 
 def test_a_cache_that_can_not_be_cut_back_is_refused(lm):
