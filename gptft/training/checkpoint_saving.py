@@ -31,6 +31,7 @@ class CheckpointSaver:
         """Save for `trainer`, and keep the `keep` newest checkpoints and the best; None for all."""
         self._trainer = trainer
         self._keep = keep
+        self._is_proved = False  # that what is written can be restored
         self.last: Checkpoint | None = None
         self.saved_step: int | None = None
         self._committer = ThreadPoolExecutor(max_workers=1)
@@ -54,7 +55,11 @@ class CheckpointSaver:
             trainer.stage_checkpoint()
             trainer.accelerator.wait_for_everyone()
             if is_first:
-                self._name_best(folder / STAGING / f"checkpoint-{step}")
+                staged = folder / STAGING / f"checkpoint-{step}"
+                self._name_best(staged)
+                if not self._is_proved:
+                    trainer.check_restorable(staged)
+                    self._is_proved = True
         except Exception as error:  # torch and safetensors raise types of their own
             raise self._failed(error) from error
         self.saved_step = step
@@ -69,9 +74,8 @@ class CheckpointSaver:
         state = self._trainer.state
         if state.best_model_checkpoint is not None:
             best = Path(state.best_model_checkpoint)
-            if best.parent == written.parent:
-                state.best_model_checkpoint = str(self._trainer.checkpoints_dir / best.name)
-                self._trainer.write_state(written)
+            state.best_model_checkpoint = str(self._trainer.checkpoints_dir / best.name)
+            self._trainer.write_state(written)
 
     def _commit(
         self, folder: Path, *, step: int, notes: dict[str, Any], best: Path | None

@@ -9,15 +9,17 @@ method is called there:
 - `_get_output_dir`: where a checkpoint is written; the stock one writes in place.
 - `_save_checkpoint`: when a checkpoint is written; the stock one also rotates by folder name.
 - `_save`: the stock one pickles the arguments, a hub token among them, beside every model.
-- `_load_best_model`: the best checkpoint may still be on its way to the disk.
+- `_load_from_checkpoint`: the stock one matches stored weights by name, and leaves those that have
+  another in memory as they were, without a word.
+- `_load_best_model`: likewise; and the best checkpoint may still be on its way to the disk.
 - `_init_training_state`: the stock one restores how often to log, measure and save from the
-  checkpoint, whatever the settings are now.
+  checkpoint, whatever the settings are now, and looks for the best one where the run was then.
 - `_run_epoch`: the first moment after a checkpoint was loaded at which training can be put right.
 - `_load_optimizer_and_scheduler`: the stock one ignores every setting changed since the checkpoint.
 
 Read or called: `_tr_loss` and `_globalstep_last_logged` (the loss that the next log step averages,
 which no checkpoint of the stock Trainer keeps), `_prepare_inputs`, `_evaluate`,
-`_determine_best_metric`, `_load_from_checkpoint`.
+`_determine_best_metric`.
 """
 
 import os
@@ -29,9 +31,14 @@ import torch
 from transformers import Trainer
 from transformers.trainer_callback import TrainerState
 
-from gptft.runs.checkpoints import STAGING
+from gptft.errors import RunError
+from gptft.models.restore import check_restorable, restore_weights
+from gptft.runs.checkpoints import STAGING, find_damage
 
 _STATE = "trainer_state.json"
+_KEEP_LAST = (
+    "Put it back, or keep the last weights: --resume --set training.load_best_model_at_end=false."
+)
 
 
 class TrainerAdapter(Trainer):
@@ -103,13 +110,27 @@ class TrainerAdapter(Trainer):
             self.is_staging = False
 
     def write_state(self, checkpoint: Path) -> None:
-        """Write the state into a checkpoint's folder."""
+        """Write the state into a checkpoint's folder, its best one by a path within the run."""
+        best = self.state.best_model_checkpoint
+        if best is not None:
+            self.state.best_model_checkpoint = f"{self.checkpoints_dir.name}/{Path(best).name}"
         self.state.save_to_json(str(checkpoint / _STATE))
+        self.state.best_model_checkpoint = best
+
+    def check_restorable(self, checkpoint: Path) -> None:
+        """Prove that the weights in a checkpoint's folder can become the model's again.
+
+        Raises:
+            RunError: they can't.
+        """
+        if not (self.is_deepspeed_enabled or self.is_fsdp_enabled):
+            check_restorable(self.accelerator.unwrap_model(self.model), checkpoint)
 
     def load_checkpoint(self, checkpoint: Path) -> None:
         """Load weights and state, to look at and not to train on."""
         self._load_from_checkpoint(str(checkpoint))
         self.state = TrainerState.load_from_json(str(checkpoint / _STATE))
+        self._find_best(checkpoint)
 
     def load_best(self) -> None:
         """Load the weights of the best checkpoint so far, if there is one."""
@@ -146,14 +167,47 @@ class TrainerAdapter(Trainer):
         folder = Path(str(output_dir or self.args.output_dir))
         (folder / "training_args.bin").unlink(missing_ok=True)
 
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        if self.is_deepspeed_enabled or self.is_fsdp_enabled:  # with formats of their own
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+        else:
+            to_fill: Any = self.model if model is None else model
+            restore_weights(to_fill, Path(resume_from_checkpoint))
+
     def _load_best_model(self) -> None:
         self.wait_for_commit()
-        super()._load_best_model()
+        best = Path(str(self.state.best_model_checkpoint))
+        if damage := find_damage(best):
+            raise RunError(f"{best}, the best checkpoint, can't be used: {damage}. {_KEEP_LAST}")
+        if self.is_deepspeed_enabled or self.is_fsdp_enabled:
+            super()._load_best_model()
+        else:
+            self._load_from_checkpoint(str(best))
 
-    def _init_training_state(self, max_steps: int, *args: Any) -> Any:
-        begun = super()._init_training_state(max_steps, *args)
+    def _init_training_state(
+        self,
+        max_steps: int,
+        num_update_steps_per_epoch: int,
+        num_train_epochs: int,
+        resume_from_checkpoint: str | None,
+        trial: Any,
+    ) -> Any:
+        begun = super()._init_training_state(
+            max_steps, num_update_steps_per_epoch, num_train_epochs, resume_from_checkpoint, trial
+        )
         self.state.compute_steps(self.args, max_steps)
+        if resume_from_checkpoint is not None:
+            self._find_best(Path(resume_from_checkpoint))
         return begun
+
+    def _find_best(self, checkpoint: Path) -> None:
+        """Let the state name the best checkpoint by where the run is now."""
+        name = TrainerState.load_from_json(str(checkpoint / _STATE)).best_model_checkpoint
+        best = self.checkpoints_dir / Path(name).name if name else None
+        is_there = best is not None and best.is_dir()
+        if best is not None and not is_there and self.args.load_best_model_at_end:
+            raise RunError(f"{best} was the best checkpoint and isn't there any more. {_KEEP_LAST}")
+        self.state.best_model_checkpoint = str(best) if is_there else None
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
         self.before_epoch()

@@ -22,6 +22,7 @@ SIGNATURES = {
     "_init_training_state": "(self, max_steps, num_update_steps_per_epoch, num_train_epochs, "
     "resume_from_checkpoint, trial)",
     "_load_best_model": "(self)",
+    "_load_from_checkpoint": "(self, resume_from_checkpoint, model=None)",
     "_load_optimizer_and_scheduler": "(self, checkpoint)",
     "_maybe_log_save_evaluate": "(self, tr_loss, grad_norm, model, trial, epoch, "
     "ignore_keys_for_eval, start_time, learning_rate=None)",
@@ -40,7 +41,6 @@ SIGNATURES = {
 USED = {
     "_determine_best_metric": "(self, metrics, trial)",
     "_evaluate": "(self, trial, ignore_keys_for_eval, skip_scheduler=False)",
-    "_load_from_checkpoint": "(self, resume_from_checkpoint, model=None)",
     "_prepare_inputs": "(self, inputs)",
 }
 ATTRIBUTES = ("_tr_loss", "_globalstep_last_logged")
