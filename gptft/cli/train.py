@@ -8,6 +8,7 @@ from typer import Option
 from gptft.cli.options import AsJson, ConfigFile, Overrides, progress_bar
 from gptft.console import notice, result, result_json
 from gptft.terminal.draw import Table
+from gptft.terminal.text import harmless
 from gptft.terminal.words import count
 
 if TYPE_CHECKING:
@@ -68,10 +69,10 @@ def _print_result(outcome: "TrainResult") -> None:
     heads = ("", "loss before", "after", "perplexity before", "after")
     result(Table(rows, "lrrrr", heads=heads))
     for sample in outcome.samples:
+        texts = (sample.prompt, sample.before, sample.after)
+        prompt, before, after = (harmless(text.encode(errors="replace")) for text in texts)
         result(
-            f"prompt: {sample.prompt}",
-            f"--- before:\n{sample.prompt}{sample.before}",
-            f"--- after:\n{sample.prompt}{sample.after}\n",
+            f"prompt: {prompt}", f"--- before:\n{prompt}{before}", f"--- after:\n{prompt}{after}\n"
         )
     notice(
         f"{count(outcome.steps, 'step')}, {count(outcome.num_tokens, 'token')} in "

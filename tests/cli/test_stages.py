@@ -13,6 +13,8 @@ from gptft.cli import main
 from gptft.cli.app import app
 from gptft.console import stderr
 from gptft.errors import GptftError
+from gptft.runs.read import BeforeAfter, Sample
+from gptft.training.result import TrainResult
 from tests.conftest import SENTENCES
 
 
@@ -102,6 +104,18 @@ def test_config_check_show_and_schema(config_file: Path):
     assert "  tail: drop" in shown.stdout.splitlines()
     assert json.loads(invoke("config", "show", str(config_file), "--json").stdout)["data"]
     assert json.loads(invoke("config", "schema").stdout)["properties"]["training"]
+
+
+def test_what_a_model_wrote_cant_act_on_the_terminal(
+    config_file: Path, monkeypatch: pytest.MonkeyPatch
+):
+    figures = BeforeAfter(2.0, 1.0, 7.389, 2.718, num_tokens=9)
+    sample = Sample("Буря", ((0, "\x1b[2J"), (2, " мглою\n\tнебо")))
+    outcome = TrainResult(Path("runs/my"), 2, 1.0, 9, figures, None, (sample,))
+    monkeypatch.setattr("gptft.api.train", lambda file, **settings: outcome)
+    shown = invoke("train", str(config_file)).stdout
+    assert "--- before:\nБуря⟨U+001B⟩[2J\n--- after:\nБуря мглою\n" in shown
+    assert "\x1b" not in shown
 
 
 def _bad_configs(folder: Path) -> dict[str, tuple[str, str]]:
