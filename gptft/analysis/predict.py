@@ -26,7 +26,7 @@ from gptft.errors import ConfigError
 from gptft.files import JsonFields
 from gptft.models.load import context_of
 from gptft.models.precision import DtypeName
-from gptft.terminal.text import quoted, visible
+from gptft.terminal.text import harmless, quoted
 from gptft.terminal.words import count
 from gptft.tokenization.tokens import Token
 
@@ -320,11 +320,7 @@ def _entropy_bits(probabilities: Tensor) -> float:
 
 def _as_text(raws: Sequence[bytes]) -> str:
     """Bytes as text; those of no character as they are shown."""
-    text = b"".join(raws).decode(errors="surrogateescape")
-    return "".join(
-        visible(c.encode(errors="surrogateescape")) if "\udc80" <= c <= "\udcff" else c
-        for c in text
-    )
+    return harmless(b"".join(raws), keeps=lambda character: True)
 
 
 def _without_missing(values: dict[str, Any], name: str) -> dict[str, Any]:

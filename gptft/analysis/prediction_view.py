@@ -29,7 +29,7 @@ def prediction_view(prediction: "Prediction") -> Drawn:
 
     def draw(console: Console, width: int) -> Iterator[RenderableType | Segment | Table]:
         for number, step in enumerate(prediction.steps):
-            about = _about(prediction, step, number=number)
+            about = _about(prediction, step)
             if console.is_terminal:
                 yield from [""] * bool(number)
                 yield Text(_headline(prediction, number, width=width), "bold")
@@ -52,7 +52,7 @@ def _headline(prediction: "Prediction", number: int, *, width: int) -> str:
     return f"{position}{fit_end(prediction.steps[number].text, max(width - len(position), 8))}"
 
 
-def _about(prediction: "Prediction", step: "PredictedStep", *, number: int) -> Iterator[str]:
+def _about(prediction: "Prediction", step: "PredictedStep") -> Iterator[str]:
     """What there is to say of a step besides its tokens."""
     bits = step.entropy_bits
     number_alike = f"{2**bits:,.1f}" if bits < 6 else f"{2**bits:,.0f}"

@@ -151,7 +151,7 @@ def train(
     earlier = read_facts(run_dir) if resume else None
     if earlier is None:
         check_free(run_dir, overwrite=overwrite)
-    elif earlier is not None and earlier.get("state") == "done" and not extend:
+    elif earlier.get("state") == "done" and not extend:
         return _complete(run_dir, earlier)
     if not is_yaml(Path(file.source.name)):
         notify(
@@ -173,8 +173,7 @@ def train(
         resume=Resume(allow_change, extend) if resume else None, console=stderr(),
         sampler=make_sampler(checked.settings), notify=notify,
     )  # fmt: skip
-    if is_first_process():
-        _write_reports(run_dir)
+    _write_reports(run_dir)
     return outcome
 
 
@@ -193,6 +192,9 @@ def _complete(run_dir: Path, facts: Mapping[str, Any]) -> CompleteRun:
 
 
 def _write_reports(run_dir: Path) -> None:
+    """Write the model's card and the run's report, by one process for all."""
+    if not is_first_process():
+        return
     from gptft.report.html import write_report
     from gptft.report.model_card import write_model_card
 

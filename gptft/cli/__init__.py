@@ -1,6 +1,7 @@
 """The command line: one module a command, each a thin layer over one stage."""
 
 import gc
+import io
 import os
 import sys
 
@@ -19,7 +20,7 @@ def main() -> None:
     from gptft.cli.app import app
 
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # Cyrillic must print under any locale
+        if isinstance(stream, io.TextIOWrapper):  # Cyrillic must print under any locale
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     try:
         app()

@@ -4,6 +4,7 @@ import gc
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
+from glob import has_magic
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -122,7 +123,7 @@ def _is_corpus(files: Sequence[Path], shown: Sequence[str]) -> bool:
     if not files:
         return False
     first, size = files[0], files[0].stat().st_size if files[0].is_file() else 0
-    is_glob = not first.exists() and bool({*"*?["} & {*str(first)})
+    is_glob = not first.exists() and has_magic(str(first))
     if len(files) > 1:
         what = f"These are {len(files):,} paths"
     elif first.is_dir() or is_glob or str(first).startswith("hub:"):
