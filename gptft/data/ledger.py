@@ -46,7 +46,7 @@ class Ledger(JsonFields):
         duplicate_documents: equal to an earlier one; they are kept.
         held_out_duplicates: held-out documents that also stand in the training split.
         decoded_files: files in other encodings than UTF-8.
-        crlf_files: files with Windows line ends.
+        crlf_files: files with Windows line ends that are kept.
         longest_tokens: of the longest document.
         shortest_tokens: of the shortest document.
         skipped: files that were skipped, by reason.

@@ -92,7 +92,7 @@ def find_or_pack(
         ModelError: the tokenizer doesn't fit the model.
     """
     store_dir = store_path(plan, texts)
-    ledger = find_ledger(store_dir, texts, skipped=skipped, notify=notify)
+    ledger = find_ledger(plan, store_dir, texts, skipped=skipped, notify=notify)
     cached = ledger is not None
     if ledger is None:
         parent = store_dir.parent
@@ -100,7 +100,7 @@ def find_or_pack(
             tokenizer, encoded = encode(staging, scratch)
             stored = _pack(plan, tokenizer, texts, encoded, staging)
             store.commit_store(staging, store_dir, ledger=stored)
-        if (ledger := _named_ledger(store_dir, texts, skipped=skipped)) is None:
+        if (ledger := _named_ledger(plan, store_dir, texts, skipped=skipped)) is None:
             raise RunError(
                 f"The block store {store_dir} is gone, or another version of gptft made it."
             )
@@ -109,13 +109,18 @@ def find_or_pack(
 
 
 def find_ledger(
-    store_dir: Path, texts: Sequence[ScannedText], *, skipped: Mapping[str, int], notify: Notify
+    plan: PackingPlan,
+    store_dir: Path,
+    texts: Sequence[ScannedText],
+    *,
+    skipped: Mapping[str, int],
+    notify: Notify,
 ) -> Ledger | None:
     """The ledger of a store that is there and intact; None where it has to be made."""
     if not store_dir.exists():
         return None
     if (damage := store.find_damage(store_dir)) is None:
-        if (ledger := _named_ledger(store_dir, texts, skipped=skipped)) is not None:
+        if (ledger := _named_ledger(plan, store_dir, texts, skipped=skipped)) is not None:
             return ledger
         damage = "its ledger is another version's"
     notify(f"The block store {store_dir} is damaged ({damage}); it is made again.")
@@ -202,14 +207,14 @@ def _peculiarities(split: Split, encoded: Sequence[EncodedDocuments]) -> dict[st
 
 
 def _named_ledger(
-    store_dir: Path, texts: Sequence[ScannedText], *, skipped: Mapping[str, int]
+    plan: PackingPlan, store_dir: Path, texts: Sequence[ScannedText], *, skipped: Mapping[str, int]
 ) -> Ledger | None:
     """The ledger of an intact store, with the names that its texts have today."""
     if (stored := store.read_ledger(store_dir)) is None:
         return None
     places, names = stored["places"], [text.source.name for text in texts]
     decoded = [t for t in texts if t.facts.encoding not in ("utf-8", "utf-8-sig", "binary", "hub")]
-    crlf = [text for text in texts if text.facts.crlf]
+    crlf = [text for text in texts if text.facts.crlf and plan.data.line_ends == "keep"]
 
     def name(place: Sequence[int]) -> str:
         number, document, of = place

@@ -205,7 +205,7 @@ def _merged_before(
     texts = recall_scan(found.texts, plan.data, cache_dir=plan.cache_dir)
     if texts is not None:
         store_dir = store_path(plan, texts)
-        ledger = find_ledger(store_dir, texts, skipped=found.skipped, notify=notify)
+        ledger = find_ledger(plan, store_dir, texts, skipped=found.skipped, notify=notify)
         if ledger is not None:
             return Prepared(store_dir, ledger, True, time.perf_counter() - started)
     raise DataError(

@@ -436,6 +436,11 @@ class TestAccount:
         assert (ledger.skipped_files, ledger.skipped) == (2, {"hidden": 1, ".png": 1})
         assert any(f"2 empty documents left out ({folder}/d.txt, " in s for s in ledger.sentences())
 
+    def test_of_no_windows_line_ends_where_they_are_made_lf(self, model_dir: Path, folder: Path):
+        prepared = prepare(model_dir, train=str(folder / "e.txt"), line_ends="lf")
+        assert prepared.ledger.crlf_files == 0
+        assert "CR LF" not in "".join(prepared.sentences())
+
     def test_of_no_more_than_five_names(self, model_dir: Path, tmp_path: Path):
         write_files(tmp_path / "many", {f"{n}.txt": "1" for n in range(9)})
         write_files(tmp_path / "many", {f"x{n}.txt": "" for n in range(7)})
