@@ -11,7 +11,7 @@ from gptft.inspection.audit_finding import LEVELS, Finding
 from gptft.tokenization.tokenizer import GGUF_SUFFIX
 
 # Each looks at one thing and says what it found; findings of a level stand in this order.
-CHECKS: tuple[Callable[[TokenizerFiles], Iterator[Finding]], ...] = (
+_CHECKS: tuple[Callable[[TokenizerFiles], Iterator[Finding]], ...] = (
     audit_vocabulary.check_readable,
     audit_vocabulary.check_vocabulary,
     audit_vocabulary.check_options,
@@ -75,7 +75,7 @@ def audit_tokenizer(name: str, *, revision: str | None = None) -> Audit:
         ModelError: there is no such model, or nothing of a tokenizer in it.
     """
     files = read_tokenizer_files(name, revision=revision)
-    findings = [finding for check in CHECKS for finding in check(files)]
+    findings = [finding for check in _CHECKS for finding in check(files)]
     if files.source.lower().endswith(GGUF_SUFFIX):
         findings = [_in_gguf(f, files.source) for f in findings if _key(f) not in _NOT_IN_GGUF]
     findings.sort(key=lambda finding: LEVELS.index(finding.level))

@@ -13,10 +13,12 @@ from gptft.errors import ModelError
 from gptft.models.hub import find_model
 from gptft.models.model_files import ModelFiles
 from gptft.tokenization.tokenizer import TextTokenizer, breaks_library, load_tokenizer, names_gguf
+from gptft.tokenization.tokens import split_tokens
 
 Json = Mapping[str, Any]
 T = TypeVar("T")
 
+_UNKNOWN = "a \U0010ffff"  # no vocabulary of characters has the last one
 _FILES = ("tokenizer_config", "special_tokens_map", "config", "generation_config", "chat_template")
 
 
@@ -82,7 +84,9 @@ def read_tokenizer_files(name: str, *, revision: str | None = None) -> Tokenizer
                 "A merge's second token lacks the prefix of tokens that continue a word."
             )
         else:
-            tokenizer = load_tokenizer(files)
+            opened = load_tokenizer(files)
+            split_tokens(opened, _UNKNOWN)
+            tokenizer = opened
     except (ModelError, UnicodeEncodeError) as error:
         if not (document or unreadable):
             raise

@@ -6,6 +6,7 @@ from typing import Any
 
 from gptft.inspection.audit_files import TokenizerFiles
 from gptft.inspection.audit_finding import Finding, fault, ok, shown, warning
+from gptft.tokenization.tokenizer import MAX_IDS
 
 _NAMES = [f"{kind}_token" for kind in ("eos", "bos", "pad", "unk", "sep", "cls", "mask")]
 _WITH_IDS = ("eos_token", "bos_token", "pad_token")
@@ -94,7 +95,7 @@ def _check_ids(
     content, _ = named_tokens(files).get(name, (None, ""))
     token_id = None if content is None else files.default.token_to_id(content)
     where, ids = f"{file}:{name}_id", _ids(config, name)
-    missing = [i for i in ids if files.default.id_to_token(i) is None]
+    missing = [i for i in ids if i >= MAX_IDS or files.default.id_to_token(i) is None]
     if missing:
         what = f"{name}_id is {missing[0]:,}, an id that no token has."
         do = "Write the id of the token." if token_id is None else f"Write {token_id:,}."

@@ -1,7 +1,6 @@
 """A chat template and the special tokens it may name -> what is wrong with it.
 
-It renders a question and an answer in a sandbox, where it reaches neither files nor Python. jinja2
-is imported inside a function, so that importing this module doesn't cost its time.
+It renders a question and an answer in a sandbox, where it reaches neither files nor Python.
 """
 
 import json
@@ -10,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-QUESTION, ANSWER = "Is it frosty?", "Frost and sunshine."
+_QUESTION, _ANSWER = "Is it frosty?", "Frost and sunshine."
 _LONGEST = 10_000  # characters that a template may repeat, so that it can't fill the memory
 _MARK = re.compile(r"<\|[^|<>\s]+\|>|</?s>|<(?:start|end)_of_turn>")
 
@@ -22,12 +21,10 @@ class TemplateCheck:
     Attributes:
         problems: what is wrong; none if it works.
         marks: what looks like special tokens in the text it makes.
-        unavailable: why it couldn't be tried, or "".
     """
 
     problems: tuple[str, ...] = ()
     marks: tuple[str, ...] = ()
-    unavailable: str = ""
 
 
 def check_template(source: str, *, special_tokens: Mapping[str, str]) -> TemplateCheck:
@@ -37,28 +34,25 @@ def check_template(source: str, *, special_tokens: Mapping[str, str]) -> Templat
         source: the template, in Jinja, with the additions that transformers documents.
         special_tokens: text by name, as `bos_token`; templates may name them.
     """
-    try:
-        from jinja2 import TemplateError
-    except ImportError:
-        return TemplateCheck(unavailable="jinja2 isn't installed: pip install jinja2")
+    from jinja2 import TemplateError, TemplateSyntaxError  # here: few commands need it
+
     try:
         template = _environment().from_string(source)
-        chat = [{"role": "user", "content": QUESTION}, {"role": "assistant", "content": ANSWER}]
+        chat = [{"role": "user", "content": _QUESTION}, {"role": "assistant", "content": _ANSWER}]
         given = {"tools": None, "documents": None, **special_tokens}
         answered = template.render(messages=chat, add_generation_prompt=False, **given)
         asked = template.render(messages=chat[:1], add_generation_prompt=True, **given)
     except TemplateError as error:
-        line = getattr(error, "lineno", None)
-        where = f" in line {line}" if line else ""
+        where = f" in line {error.lineno}" if isinstance(error, TemplateSyntaxError) else ""
         return TemplateCheck((f"it fails{where}: {error.message or type(error).__name__}",))
     except Exception as error:  # a template is a program: it raises what it likes
         return TemplateCheck((f"it fails: {type(error).__name__}: {error}",))
     problems = [
         f"it leaves the {role}'s words out"
-        for role, words in (("user", QUESTION), ("assistant", ANSWER))
+        for role, words in (("user", _QUESTION), ("assistant", _ANSWER))
         if words not in answered
     ]
-    if QUESTION not in asked:
+    if _QUESTION not in asked:
         problems.append("it leaves the question out when an answer is asked for")
     marks = dict.fromkeys(_MARK.findall(answered + asked))
     return TemplateCheck(tuple(dict.fromkeys(problems)), tuple(marks))

@@ -7,7 +7,7 @@ from gptft.files import JsonFields
 from gptft.tokenization.tokenizer import TextTokenizer
 from gptft.tokenization.tokens import TextCost, Token, is_lossless, split_tokens, text_cost
 
-CONTEXTS = (512, 1024, 2048)  # of small models, to hold a text against
+_CONTEXTS = (512, 1024, 2048)  # of small models, to hold a text against
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class MeasuredText(JsonFields):
     def context_used(self) -> dict[int, float]:
         """The share of each of some usual contexts, and the model's own, that the text fills."""
         own = () if self.context is None else (self.context,)
-        return {size: self.cost.num_tokens / size for size in sorted({*CONTEXTS, *own})}
+        return {size: self.cost.num_tokens / size for size in sorted({*_CONTEXTS, *own})}
 
     @property
     def num_partial(self) -> int:

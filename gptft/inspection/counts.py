@@ -263,10 +263,10 @@ def _count_text(texts: Sequence[str]) -> tuple[Tally, int]:
         counted = np.bincount(chunk)
         characters[: len(counted)] += counted
         spaces = _spaces().take(chunk)
-        words += int(np.count_nonzero(spaces[:-1] > spaces[1:]))
+        words += int(np.count_nonzero(spaces[:-1] > spaces[1:]))  # white space, then none
         words += int(after_space and not spaces[0])
         after_space = bool(spaces[-1])
-    characters[_NEWLINE] -= len(texts) - 1
+    characters[_NEWLINE] -= len(texts) - 1  # those put between the texts
     return characters, words
 
 

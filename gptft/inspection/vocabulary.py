@@ -107,11 +107,15 @@ def summarize_vocabulary(tokenizer: TextTokenizer) -> VocabularySummary:
     """Count what a vocabulary holds, and find the tokens that no text gives.
 
     What is proved of those and what isn't is said in `find_reachability`.
+
+    Raises:
+        ModelError: the tokenizer can't encode every text.
     """
     token_bytes = TokenBytes.of(tokenizer.backend)
     entries = _entries(tokenizer, token_bytes)
     ordinary = [entry for entry in entries if not entry.special]
-    reach = find_reachability(token_bytes, {entry.id: entry.bytes for entry in ordinary})
+    with tokenizer.explained():
+        reach = find_reachability(token_bytes, {entry.id: entry.bytes for entry in ordinary})
     whole = [entry.text for entry in ordinary if entry.text is not None]
     if prefix := token_bytes.prefix:
         with_space = [e for e in ordinary if not e.token.startswith(prefix)]
@@ -156,6 +160,7 @@ def search_vocabulary(
 
     Raises:
         ConfigError: not one of the three is given, there is no such id, or the pattern is none.
+        ModelError: the tokenizer can't encode every text.
     """
     if sum(given is not None for given in (text, token_id, regex)) != 1:
         raise ConfigError("Look for one thing at a time: a text, an id or a regular expression.")
@@ -178,11 +183,10 @@ def search_vocabulary(
         matches = _matcher(regex or "")
         found = [entry for entry in entries if entry.text is not None and matches(entry.text)]
     shown = found[:limit]
-    reach = find_reachability(
-        token_bytes,
-        {entry.id: entry.bytes for entry in shown},
-        reserved=[entry.id for entry in shown if entry.special],
-    )
+    special = [entry.id for entry in shown if entry.special]
+    with tokenizer.explained():
+        raws = {entry.id: entry.bytes for entry in shown}
+        reach = find_reachability(token_bytes, raws, reserved=special)
     return VocabularySearch(tuple(shown), reach, len(found))
 
 

@@ -125,6 +125,7 @@ def _costs(words: npt.NDArray[np.int64], spans: Sequence[tuple[int, int]]) -> np
         spans: the same of every token, in order.
     """
     places = np.array(spans, dtype=np.int64).reshape(-1, 2)
+    # What `searchsorted` needs is ascending: tokens that share a character may step back.
     starts, ends = np.maximum.accumulate(places, axis=0).T
     first = np.searchsorted(ends, words[:, 0], side="right")
     last = np.searchsorted(starts, words[:, 1], side="left")

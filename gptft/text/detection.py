@@ -1,11 +1,9 @@
-"""Bytes of text that isn't UTF-8 -> the name of the codec it is in, or None.
-
-What is plausible charset_normalizer says; which of it, the language that explains the letters.
-"""
+"""Bytes of text that isn't UTF-8 -> the name of the codec it is in, or None."""
 
 from gptft.text.scripts import script_of
 
 _MAX_SCORED = 48 * 1024  # bytes of lines beyond ASCII the detector and the scores get to see
+_LINE_BYTES = 4096  # of a line that are taken at a time
 _MIN_SCORE = 0.4  # right guesses score 0.6 to 1, wrong ones are mostly below 0.3
 
 # What is looked for, the likelier first.
@@ -77,10 +75,10 @@ def detect_codec(sample: bytes) -> str | None:
 def _telling_lines(sample: bytes) -> bytes:
     """The lines with more than ASCII in them, at most `_MAX_SCORED` bytes, from all over."""
     stretches = [
-        line[start : start + 4096]
+        line[start : start + _LINE_BYTES]
         for line in sample.splitlines(keepends=True)
         if not line.isascii()
-        for start in range(0, len(line), 4096)
+        for start in range(0, len(line), _LINE_BYTES)
     ]
     step = -(-sum(map(len, stretches)) // _MAX_SCORED)
     return b"".join(stretches[:: max(step, 1)])

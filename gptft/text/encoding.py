@@ -27,7 +27,7 @@ _BOMS = (  # UTF-32 first: its little-endian mark begins with that of UTF-16
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-_EATS_BOM = ("utf-8-sig", "utf-16", "utf-32")
+_EATS_BOM = ("utf-8-sig", "utf-16", "utf-32")  # codecs that leave the mark out of the text
 
 
 def _no_matter(num_bytes: int) -> None:

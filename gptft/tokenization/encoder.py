@@ -75,12 +75,18 @@ class TokenizersEngine:
 
     def __init__(self, tokenizer: TextTokenizer) -> None:
         self.name = f"tokenizers {version('tokenizers')}"
-        self._backend = tokenizer.backend
+        self._tokenizer = tokenizer
         self._dtype = token_dtype(tokenizer.vocab_size)
 
     def encode(self, texts: Sequence[str]) -> tuple[TokenIds, Lengths]:
-        """The ids of all texts in one array, and how many each has."""
-        encodings = self._backend.encode_batch_fast(list(texts), add_special_tokens=False)
+        """The ids of all texts in one array, and how many each has.
+
+        Raises:
+            ModelError: the tokenizer can't encode one of them.
+        """
+        backend = self._tokenizer.backend
+        with self._tokenizer.explained():
+            encodings = backend.encode_batch_fast(list(texts), add_special_tokens=False)
         lengths = np.array([len(encoding) for encoding in encodings], dtype=np.int64)
         ids = chain.from_iterable(encoding.ids for encoding in encodings)
         return np.fromiter(ids, self._dtype, count=int(lengths.sum())), lengths
@@ -144,6 +150,7 @@ class FastokensEngine:
             ids, offsets = self._fast.encode_batch_flat(texts, False, True)
         except Exception as error:  # its regular expressions have limits
             raise EngineDisagreesError(f"it failed: {error}") from None
+        # (N + 1,) for N texts: where each begins among the ids, and the end of the last.
         stops = np.frombuffer(offsets, dtype="<u8").astype(np.int64)
         return np.frombuffer(ids, dtype="<u4").astype(self._dtype), np.diff(stops)
 

@@ -136,12 +136,15 @@ def add_tokens(tokenizer: TextTokenizer, tokens: Sequence[str]) -> TextTokenizer
 
     Raises:
         ConfigError: some are empty, given twice, tokens already, or wouldn't survive decoding.
-        ModelError: the vocabulary has gaps, so that new ids would be old ones.
+        ModelError: the vocabulary has gaps, so that new ids would be old ones, or a token has
+            characters that the tokenizer can't encode.
     """
     earlier = tokenizer.backend.get_vocab(with_added_tokens=True)
     backend = Tokenizer.from_str(tokenizer.backend.to_str())
     backend.encode_special_tokens = True
-    problems = [problem for token in dict.fromkeys(tokens) if (problem := _problem(token, backend))]
+    with tokenizer.explained():
+        found = [_problem(token, backend) for token in dict.fromkeys(tokens)]
+    problems = [problem for problem in found if problem]
     problems += [f"{t!r} is given twice." for t, number in Counter(tokens).items() if number > 1]
     if problems:
         raise ConfigError(*problems)

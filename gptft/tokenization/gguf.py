@@ -170,7 +170,7 @@ def _rebuild(pairs: Mapping[str, Any]) -> FileTokenizer:
         raise
     except Exception as error:  # tokenizers raises bare Exception
         raise _DamagedError(f"holds a tokenizer that can't be rebuilt: {error}") from None
-    # Apart: `add_tokens` takes a token for a special one that was added as such before.
+    # Special ones first: `add_tokens` keeps a token special that was added as such.
     added = [(token, kind) for token, kind in zip(tokens, kinds, strict=True) if token]
     backend.add_special_tokens([AddedToken(t, special=True) for t, k in added if k == _CONTROL])
     backend.add_tokens([AddedToken(t, normalized=False) for t, k in added if k == _USER_DEFINED])
@@ -202,11 +202,11 @@ def _byte_level(pairs: Mapping[str, Any], tokens: Sequence[str], kinds: Sequence
     backend = Tokenizer(models.BPE(vocab, joined, ignore_merges=split == "llama-bpe"))
     pattern = _SPLITS[split]
     prefix = bool(pairs.get("tokenizer.ggml.add_space_prefix", False))
-    letters = pre_tokenizers.ByteLevel(add_prefix_space=prefix, use_regex=pattern is None)
-    backend.pre_tokenizer = letters
+    to_bytes = pre_tokenizers.ByteLevel(add_prefix_space=prefix, use_regex=pattern is None)
+    backend.pre_tokenizer = to_bytes
     if pattern is not None:
-        words = pre_tokenizers.Split(Regex(pattern), "isolated")
-        backend.pre_tokenizer = pre_tokenizers.Sequence([words, letters])
+        to_words = pre_tokenizers.Split(Regex(pattern), "isolated")
+        backend.pre_tokenizer = pre_tokenizers.Sequence([to_words, to_bytes])
     if split == "qwen2":
         backend.normalizer = normalizers.NFC()
     backend.decoder = decoders.ByteLevel()

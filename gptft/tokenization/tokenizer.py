@@ -7,7 +7,8 @@ transformers takes seconds.
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +25,7 @@ GGUF_SUFFIX = ".gguf"
 END_OF_TEXT = "<|endoftext|>"  # GPT-2's own EOS (Radford et al. 2019)
 _SPECIAL_NAMES = ("eos_token", "bos_token", "pad_token", "unk_token")
 _HAS_PREFIX = re.compile(rb'"continuing_subword_prefix"\s*:\s*"')
-_MAX_IDS = 2**32  # what `tokenizers` counts with
+MAX_IDS = 2**32  # what `tokenizers` counts with
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,21 @@ class TextTokenizer:
         """SHA-256 over everything that decides ids, as hexadecimal."""
         content = self.backend.to_str() + json.dumps(self.special_tokens, sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()
+
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        """Encode a text in this: the library has no type of error of its own.
+
+        Raises:
+            ModelError: the vocabulary lacks a character, and has no token for what it lacks.
+        """
+        try:
+            yield
+        except Exception as error:  # tokenizers raises bare Exception
+            raise ModelError(
+                f"The tokenizer of {self.name} can't encode this text: {error}. "
+                "Repair its tokenizer.json, or take another model's."
+            ) from None
 
     def require_eos(self) -> int:
         """The EOS id.
@@ -236,7 +252,7 @@ def _special_tokens(
         named = [_token_text(values.get(name)) for values in naming]
         ids = config.get(f"{name}_id")
         ids = ids if isinstance(ids, list) else [ids]
-        named += [backend.id_to_token(i) for i in ids if isinstance(i, int) and 0 <= i < _MAX_IDS]
+        named += [backend.id_to_token(i) for i in ids if isinstance(i, int) and 0 <= i < MAX_IDS]
         known = [t for t in named if t is not None and backend.token_to_id(t) is not None]
         if known:
             found[name] = known[0]

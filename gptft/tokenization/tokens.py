@@ -112,10 +112,12 @@ def split_tokens(tokenizer: TextTokenizer, text: str) -> list[Token]:
 
     Raises:
         ConfigError: the text holds a lone surrogate, so it has no bytes in UTF-8.
+        ModelError: the tokenizer can't encode it.
     """
     data = utf8_bytes(text)
     backend = tokenizer.backend
-    encoding = backend.encode(text, add_special_tokens=False)
+    with tokenizer.explained():
+        encoding = backend.encode(text, add_special_tokens=False)
     ids = encoding.ids
     # Not `encoding.tokens`: for an unknown token those are the text, not the entry.
     entries = {i: backend.id_to_token(i) or "" for i in {*ids}}

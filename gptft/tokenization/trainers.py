@@ -48,6 +48,8 @@ def train_unigram(
 ) -> TextTokenizer:
     """Unigram over GPT-2's byte alphabet, all of which it keeps, so that no text is unknown.
 
+    It prunes by likelihood: `min_frequency`, which the other kinds go by, changes nothing.
+
     Source: Kudo 2018 (1804.10959); bytes as in Radford et al. 2019, section 2.2.
     """
     trainer = trainers.UnigramTrainer(

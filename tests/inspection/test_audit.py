@@ -2,7 +2,6 @@
 
 import io
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -135,6 +134,10 @@ FAULTS: dict[str, tuple[Callable[[Folder], object], set[str]]] = {
     ),
     "an EOS id of another vocabulary": (
         lambda f: f.set(CONFIG, eos_token_id=50256),
+        {f"{CONFIG}:eos_token_id"},
+    ),
+    "an EOS id beyond what is counted with": (
+        lambda f: f.set(CONFIG, eos_token_id=10**30),
         {f"{CONFIG}:eos_token_id"},
     ),
     "BOS id not the config's": (
@@ -384,6 +387,14 @@ def test_a_lost_text_is_shown(folder: Folder) -> None:
     )
 
 
+def test_a_vocabulary_without_a_token_for_unknown_text(tmp_path: Path) -> None:
+    backend = Tokenizer(models.WordLevel({"a": 0, "b": 1}, unk_token="[UNK]"))
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    backend.save(str(tmp_path / TOKENIZER))
+    (what,) = [f.what for f in audit_tokenizer(str(tmp_path)).findings if f.where == TOKENIZER]
+    assert "can't encode this text: WordLevel error: Missing [UNK] token" in what
+
+
 def test_a_word_level_tokenizer_is_forged(tmp_path: Path) -> None:
     vocab = {"[UNK]": 0, "</s>": 1, "a": 2, "b": 3}
     backend = Tokenizer(models.WordLevel(vocab, unk_token="[UNK]"))
@@ -442,15 +453,6 @@ def test_templates_have_what_transformers_gives_them() -> None:
     check = check_template(source, special_tokens={"bos_token": "<s>"})
     assert check.problems == ()
     assert check.marks == ("<s>", "<|end|>")
-
-
-def test_without_jinja_it_says_so(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder.set(SETTINGS, chat_template="{% for")
-    monkeypatch.setitem(sys.modules, "jinja2", None)
-    audit = folder.audit()
-    assert not audit.has_faults
-    unchecked = finding(audit, f"{SETTINGS}:chat_template", "ok").what
-    assert "pip install jinja2" in unchecked
 
 
 def test_a_lone_file_and_a_folder_of_vocab_and_merges(folder: Folder, tmp_path: Path) -> None:

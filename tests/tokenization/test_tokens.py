@@ -17,9 +17,12 @@ from tokenizers import (
     processors,
 )
 
-from gptft.errors import ConfigError
+from gptft.errors import ConfigError, ModelError
 from gptft.files import as_json
+from gptft.inspection.vocabulary import search_vocabulary, summarize_vocabulary
 from gptft.terminal.text import visible
+from gptft.tokenization.encoder import TokenizersEngine, choose_engine, with_engine
+from gptft.tokenization.extension import add_tokens
 from gptft.tokenization.tokenizer import TextTokenizer, load_tokenizer
 from gptft.tokenization.tokens import (
     TextCost,
@@ -399,3 +402,21 @@ def test_no_text_costs_nothing_a_word() -> None:
     rates = [name for name in cost if "_per_" in name]
     assert len(rates) == 5
     assert [cost[rate] for rate in rates] == [None] * 5
+
+
+def test_text_that_a_vocabulary_has_nothing_for_is_an_error_of_ours() -> None:
+    backend = Tokenizer(models.Unigram([("a", -1.0), ("b", -2.0), ("ab", -9.0)], None, False))
+    tokenizer = TextTokenizer(backend, {}, None, "letters")
+    assert [token.id for token in split_tokens(tokenizer, "ab")] == [0, 1]
+    for encode in (
+        lambda: split_tokens(tokenizer, "abc"),
+        lambda: TokenizersEngine(tokenizer).encode(["ab", "abc"]),
+        lambda: with_engine(
+            choose_engine(tokenizer), tokenizer, lambda engine: engine.encode(["abc"])
+        ),
+        lambda: add_tokens(tokenizer, ["abc"]),
+        lambda: summarize_vocabulary(tokenizer),
+        lambda: search_vocabulary(tokenizer, text="ab"),
+    ):
+        with pytest.raises(ModelError, match="tokenizer of letters can't encode this text"):
+            encode()
