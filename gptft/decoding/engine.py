@@ -35,7 +35,7 @@ from gptft.terminal.words import short_value
 
 Sampler = Callable[[PreTrainedModel, PreTrainedTokenizerBase, Sequence[str]], list[str]]
 
-_BATCH_PROMPTS = 16  # prompts at once where nothing is drawn
+_BATCH_PROMPTS = 16  # at once where nothing is drawn; the memory for keys and values grows with it
 
 
 @dataclass(frozen=True)
@@ -222,7 +222,7 @@ def encode_chat(loaded: LoadedModel, prompts: Sequence[str]) -> list[list[int]]:
     """The ids of a conversation that each prompt opens, up to where the answer begins.
 
     Raises:
-        ConfigError: the tokenizer has no chat template.
+        ConfigError: the tokenizer has no chat template, or one that refuses a prompt.
     """
     tokenizer = loaded.tokenizer
     if not tokenizer.chat_template:
@@ -234,7 +234,11 @@ def encode_chat(loaded: LoadedModel, prompts: Sequence[str]) -> list[list[int]]:
     encode: Any = partial(
         tokenizer.apply_chat_template, add_generation_prompt=True, return_dict=True
     )
-    return [list(encode(chat)["input_ids"]) for chat in chats]
+    try:
+        return [list(encode(chat)["input_ids"]) for chat in chats]
+    except Exception as error:  # a template is a program: it raises what it likes
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ConfigError(f"The model's chat template can't frame the prompt: {reason}") from None
 
 
 def unused_suggestions(loaded: LoadedModel) -> str | None:

@@ -55,7 +55,8 @@ def generate_windows(
         visible = [*ids, *new_ids][-(context - length + 1) :]
         values = _settings_of_window(settings, num_done=len(new_ids), length=length)
         if settings.is_on("max_time"):
-            values["max_time"] = max(settings["max_time"] - (time.monotonic() - began), 1e-3)
+            left = settings["max_time"] - (time.monotonic() - began)
+            values["max_time"] = max(left, 1e-3)  # 0 or less isn't taken
         (row,) = generate_batch(loaded, [visible], settings=settings.changed(**values))
         new_ids += row
         if len(row) < length or any(i in loaded.special.eos for i in row):

@@ -478,6 +478,20 @@ class TestChat:
         with pytest.raises(ConfigError, match="has no chat template"):
             generate(loaded_of(model, tokenizer), ["x"], settings=settings_of(), chat=True)
 
+    @pytest.mark.parametrize(
+        ("template", "said"),
+        [
+            ("{{ raise_exception('Begin with a system prompt.') }}", "Begin with a system prompt."),
+            ("{% for x in messages %}", "Unexpected end of template"),
+            ({"rag": "x", "tools": "y"}, "multiple chat templates with no default"),
+        ],
+    )
+    def test_a_template_that_refuses_a_prompt_is_quoted(self, model, tokenizer, template, said):
+        chatty = deepcopy(tokenizer)
+        chatty.chat_template = template
+        with pytest.raises(ConfigError, match=f"chat template can't frame the prompt: .*{said}"):
+            generate(loaded_of(model, chatty), ["x"], settings=settings_of(), chat=True)
+
     def test_a_context_does_not_go_with_it(self, model, tokenizer):
         chatty = deepcopy(tokenizer)
         chatty.chat_template = self.TEMPLATE

@@ -1,3 +1,4 @@
+import gzip
 import io
 import json
 from unittest import mock
@@ -109,8 +110,15 @@ class TestJsonLines:
             gather(path=self.write(tmp_path, '"x"', line))
 
     def test_a_line_that_is_no_json_is_refused(self, tmp_path):
-        with pytest.raises(ConfigError, match=r"prompts.jsonl:3: this line is no JSON"):
+        with pytest.raises(
+            ConfigError, match=r"prompts.jsonl:3: this line is no JSON: .* column 2\.$"
+        ):
             gather(path=self.write(tmp_path, '"x"', "", "{prompt: x}"))
+
+    def test_a_compressed_one_is_read_through(self, tmp_path):
+        path = tmp_path / "prompts.JSONL.gz"
+        path.write_bytes(gzip.compress(b'{"prompt": "x"}\n'))
+        assert gather(path=path) == ["x"]
 
     def test_one_without_lines_is_refused(self, tmp_path):
         with pytest.raises(ConfigError, match="holds no prompt"):

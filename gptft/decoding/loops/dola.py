@@ -25,10 +25,7 @@ _NORMS = (
 
 @generation_loop
 def dola_decoding(
-    inputs: LoopInputs,
-    *,
-    dola_layers: Literal["low", "high"] | Sequence[int],
-    do_sample: bool,
+    inputs: LoopInputs, *, dola_layers: Literal["low", "high"] | Sequence[int], do_sample: bool
 ) -> torch.Tensor:
     """Continue prompts by what the last layer adds to an early one, chosen anew for each token.
 

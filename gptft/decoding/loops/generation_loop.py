@@ -68,9 +68,7 @@ class LoopInputs:
         return cached, cached.feed(self.input_ids, attention_mask=mask, **model_kwargs)
 
 
-def generation_loop(
-    loop: Callable[Concatenate[LoopInputs, Own], Tensor],
-) -> Callable[..., Tensor]:
+def generation_loop(loop: Callable[Concatenate[LoopInputs, Own], Tensor]) -> Callable[..., Tensor]:
     """Make a loop of `LoopInputs` and its own settings one for `generate(custom_generate=...)`."""
     own = inspect.signature(loop).parameters.keys()
 

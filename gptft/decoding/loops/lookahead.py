@@ -14,11 +14,7 @@ from gptft.errors import ConfigError, ModelError
 
 @generation_loop
 def lookahead_decoding(
-    inputs: LoopInputs,
-    *,
-    lookahead_window: int,
-    lookahead_ngram_size: int,
-    lookahead_guesses: int,
+    inputs: LoopInputs, *, lookahead_window: int, lookahead_ngram_size: int, lookahead_guesses: int
 ) -> Tensor:
     """Continue one prompt as greedy search does, several tokens a call where guesses come true.
 

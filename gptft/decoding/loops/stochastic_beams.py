@@ -78,14 +78,14 @@ def draw_children(
     Source: Kool, van Hoof and Welling 2019 (1903.06059), sections 3.1 and 4.1, appendix B.3.
     """
     width, num_ids = steps.shape[1:]
-    totals = log_probs[..., None] + steps
+    totals = log_probs[..., None] + steps  # (B, W, V)
     noise = torch.empty_like(totals).exponential_().clamp_min(torch.finfo(totals.dtype).tiny)
     drawn = totals - noise.log()
-    highest = drawn.amax(dim=-1, keepdim=True)
+    highest = drawn.amax(dim=-1, keepdim=True)  # (B, W, 1)
     # T - max(0, v) - log1p(exp(-|v|)) is -log(exp(-T) - exp(-Z) + exp(-G)) without overflow.
     target = perturbed[..., None]
     v = target - drawn + torch.log1p(-torch.exp(drawn - highest))
     moved = target - v.clamp_min(0.0) - torch.log1p(torch.exp(-v.abs()))
     moved = torch.where((drawn == -torch.inf) | (target == -torch.inf), -torch.inf, moved)
-    scores, index = moved.flatten(1).topk(width, dim=1)
+    scores, index = moved.flatten(1).topk(width, dim=1)  # (B, W), of the W * V children
     return index // num_ids, index % num_ids, totals.flatten(1).gather(1, index), scores

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from gptft.errors import ConfigError
 from gptft.text.encoding import read_stdin, read_text
+from gptft.text.streams import content_suffix
 
 
 def gather_prompts(prompts: Sequence[str], path: Path | None) -> list[str]:
@@ -13,7 +14,8 @@ def gather_prompts(prompts: Sequence[str], path: Path | None) -> list[str]:
 
     Args:
         prompts: given one by one; an empty one is a prompt, too.
-        path: a text file with a prompt a line, or JSON Lines where its name ends in .jsonl.
+        path: a text file with a prompt a line, or JSON Lines where its name ends in .jsonl, before
+            .gz or .zst.
 
     Raises:
         ConfigError: there is none, or one holds half of a surrogate pair.
@@ -21,8 +23,7 @@ def gather_prompts(prompts: Sequence[str], path: Path | None) -> list[str]:
     """
     found = [*prompts, *(_read_file(path) if path is not None else [])]
     if not prompts and path is None:
-        content = read_stdin()
-        if not content:
+        if not (content := read_stdin()):
             raise ConfigError('There is no prompt. Give one: -p "...", --file FILE, or pipe it in.')
         found = [content.removesuffix("\n").removesuffix("\r")]
     for prompt in found:
@@ -33,7 +34,7 @@ def gather_prompts(prompts: Sequence[str], path: Path | None) -> list[str]:
 
 def _read_file(path: Path) -> list[str]:
     lines = [line.removesuffix("\r") for line in read_text(path).split("\n")]
-    if path.suffix == ".jsonl":
+    if content_suffix(path) == ".jsonl":
         numbered = enumerate(lines, start=1)
         prompts = [_json_prompt(line, f"{path}:{n}") for n, line in numbered if line.strip()]
     else:
@@ -47,8 +48,9 @@ def _json_prompt(line: str, place: str) -> str:
     """The `prompt` of a line, or the line's text where it is no object."""
     try:
         value = json.loads(line)
-    except ValueError as error:
-        raise ConfigError(f"{place}: this line is no JSON: {error}.") from None
+    except json.JSONDecodeError as error:  # its own line is 1, always
+        what = f"{error.msg} at column {error.colno}"
+        raise ConfigError(f"{place}: this line is no JSON: {what}.") from None
     prompt = value.get("prompt") if isinstance(value, dict) else value
     if isinstance(prompt, str):
         return prompt

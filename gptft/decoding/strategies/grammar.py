@@ -4,11 +4,7 @@ from collections.abc import Iterator
 
 from gptft.config.settings import Setting, Text
 from gptft.decoding import define
-from gptft.decoding.grammar_constraint import (
-    constrain_by_grammar,
-    grammar_problems,
-    text_or_file,
-)
+from gptft.decoding.grammar_constraint import constrain_by_grammar, grammar_problems, text_or_file
 from gptft.errors import ConfigError
 
 _LIST = 'root ::= "- " item ("\\n- " item){1,3}\nitem ::= [^-\\n]{1,40}'

@@ -72,7 +72,7 @@ def _build_context(settings: define.Values, batch: define.BatchContext) -> defin
         encode_prompt(batch.tokenizer, settings["context"])
     )
     kept = max(int(lengths.max()), 1)
-    places = torch.arange(kept, 0, -1, device=lengths.device)
+    places = torch.arange(kept, 0, -1, device=lengths.device)  # counted from the end
     mask = (places[None] <= lengths.clamp(min=1)[:, None]).long()  # (B, kept), 1 at the end
     auxiliary = AuxiliaryLogits(batch.model, batch.input_ids[:, -kept:], mask, name="context")
     scale = 1 + settings["context_alpha"]

@@ -8,11 +8,7 @@ from annotated_types import MinLen
 
 from gptft.config.settings import Kind, Setting
 from gptft.decoding import define
-from gptft.decoding.grammar_constraint import (
-    constrain_by_grammar,
-    grammar_problems,
-    text_or_file,
-)
+from gptft.decoding.grammar_constraint import constrain_by_grammar, grammar_problems, text_or_file
 from gptft.errors import ConfigError
 
 # As json.dumps writes it: free white space a model can repeat for as long as it likes.

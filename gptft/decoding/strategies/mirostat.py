@@ -51,10 +51,12 @@ def zipf_exponent(log_probs: "Tensor", *, mirostat_m: int) -> "Tensor":
     import torch
 
     m = min(mirostat_m, log_probs.shape[-1])
-    top = log_probs.topk(m, -1).values
+    top = log_probs.topk(m, -1).values  # (B, m)
     ranks = torch.arange(1, m + 1, device=log_probs.device, dtype=log_probs.dtype)
+    # b and t have shape (B, m - 1); a pair with a token that was removed counts as none.
     b = (top[:, :-1] - top[:, 1:]).where(top[:, 1:] > float("-inf"), 0.0)
     t = ranks.log().diff().expand_as(b).where(top[:, 1:] > float("-inf"), 0.0)
+    # Of a single token both sums are 0: the clamp makes 0 of their ratio.
     return (t * b).sum(-1, keepdim=True) / t.square().sum(-1, keepdim=True).clamp(min=1e-12)
 
 
@@ -79,7 +81,7 @@ def mirostat_top_k(s: "Tensor", mu: "Tensor", *, num_tokens: "Tensor") -> "Tenso
     epsilon = s - 1
     # The fraction goes to 1 / ln N as s goes to 1. In logarithms nothing overflows.
     fraction = (epsilon / -torch.expm1(-epsilon * log_n)).where(epsilon != 0, 1 / log_n)
-    log_k = (fraction.log() + mu * _LN2) / s.clamp(min=1e-6)
+    log_k = (fraction.log() + mu * _LN2) / s.clamp(min=1e-6)  # of equally likely tokens s is 0
     k = torch.minimum(log_k, log_n).clamp(min=0.0).exp().round().to(num_tokens.dtype)
     return torch.minimum(k, num_tokens).clamp(min=1)
 
@@ -152,8 +154,9 @@ class MirostatV1Warper:
         mu = self._steering.mu_after(input_ids)
         num_tokens = (logits > float("-inf")).sum(-1, keepdim=True)
         k = mirostat_top_k(zipf_exponent(log_probs, mirostat_m=self._m), mu, num_tokens=num_tokens)
-        order = logits.argsort(dim=-1, descending=True, stable=True)
+        order = logits.argsort(dim=-1, descending=True, stable=True)  # (B, V)
         ranks = torch.arange(logits.shape[-1], device=logits.device).expand_as(order)
+        # scatter writes at each token's id whether its rank is below k (B, 1).
         keeps = torch.zeros_like(order, dtype=torch.bool).scatter(-1, order, ranks < k)
         self._steering.last.remember(input_ids, define.cut(log_probs, keeps))
         return define.cut(logits, keeps)

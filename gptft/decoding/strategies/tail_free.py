@@ -37,13 +37,13 @@ def tail_free_keeps(logits: "Tensor", *, tfs_z: float) -> "Tensor":
     import torch
 
     order = logits.argsort(dim=-1, descending=True, stable=True)
-    probs = logits.softmax(-1).gather(-1, order)
-    bends = probs.diff(n=2).abs()
-    num_bends = (logits > float("-inf")).sum(-1, keepdim=True) - 2
+    probs = logits.softmax(-1).gather(-1, order)  # (B, V), falling
+    bends = probs.diff(n=2).abs()  # (B, V - 2), the first one centred on the second token
+    num_bends = (logits > float("-inf")).sum(-1, keepdim=True) - 2  # (B, 1)
     bends = bends.where(torch.arange(bends.shape[-1], device=logits.device) < num_bends, 0.0)
     total = bends.sum(-1, keepdim=True)
     shares = bends.cumsum(-1) / total
-    cut = torch.ones_like(probs)
+    cut = torch.ones_like(probs)  # (B, V)
     cut[:, :1] = 0.0
     cut[:, 1:-1] = shares.clamp(max=1.0)
     # All bends of a row are at or before the last but one of the tokens still there: what follows
