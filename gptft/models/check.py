@@ -3,11 +3,10 @@
 Reads JSON files and transformers' source; weights are only asked whether they are there.
 """
 
-import math
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from gptft.config.sections import ModelConfig
 from gptft.config.source import KeyPath
@@ -160,7 +159,9 @@ def _attention_widths(
     """How wide queries and keys are; None where the config doesn't tell."""
     names = ("hidden_size", "num_attention_heads", "num_key_value_heads", "head_dim")
     width, heads, key_heads, head_width = (architecture.value(config, name) for name in names)
-    if not (isinstance(width, int) and isinstance(heads, int) and heads > 0):
+    if not (_is_whole(width) and _is_whole(heads) and heads > 0):
+        return None
+    if not all(size is None or _is_whole(size) for size in (key_heads, head_width)):
         return None
     head_width = head_width or width // heads
     return heads * head_width, (key_heads or heads) * head_width
@@ -193,6 +194,10 @@ def _config_problems(
             yield (*section, name), f"{'.'.join(section)}.{name}{message}".rstrip()
 
 
+def _is_whole(value: Any) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
 # Each of these gives a field, and a message that continues its name.
 
 
@@ -209,6 +214,7 @@ def _wrong_values(
     fields: Mapping[str, Any], architecture: Architecture, *, in_force: Mapping[str, Any]
 ) -> Iterator[tuple[str, str]]:
     """Values that no architecture takes: of sizes, dropout, activations, attention, padding."""
+    ids = in_force.get("vocab_size")
     for name, value in fields.items():
         own = architecture.aliases.get(name, name)
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
@@ -217,22 +223,22 @@ def _wrong_values(
         if own.endswith(("pdrop", "dropout")) and not (is_number and 0 <= value <= 1):
             yield name, f" must be a number from 0 to 1, not {value!r}."
         elif own in ("activation_function", "hidden_act"):
-            if (known := activations()) and value not in known:
+            if (known := activations()) and str(value) not in known:
                 yield name, f" can't be {value!r}. {did_you_mean(str(value), sorted(known))}"
         elif own == "attn_implementation":
-            if value not in _ATTENTION:
+            if str(value) not in _ATTENTION:
                 yield name, f" can't be {value!r}. Take one of {', '.join(_ATTENTION)}."
             elif (package := _ATTENTION[value]) and find_spec(package) is None:
                 yield name, f": {value} needs the package {package}. Install it."
         elif own == "rope_parameters" and isinstance(value, Mapping):
             kind, known = value.get("rope_type", "default"), rope_types()
-            if known and kind not in known:
+            if known and str(kind) not in known:
                 hint = did_you_mean(str(kind), known) or f"Take one of {', '.join(sorted(known))}."
                 yield name, f".rope_type can't be {kind!r}. {hint}"
         elif own in ("intermediate_size", "n_inner") and is_number and value < 1:
             yield name, f" must be a whole number from 1, not {value!r}."
-        elif own == "pad_token_id" and is_number and value >= in_force.get("vocab_size", math.inf):
-            yield name, f" is {value}, and there are {in_force['vocab_size']} ids."
+        elif own == "pad_token_id" and is_number and _is_whole(ids) and value >= ids:
+            yield name, f" is {value}, and there are {ids} ids."
 
 
 def _wrong_heads(
@@ -247,8 +253,7 @@ def _wrong_heads(
         own = architecture.aliases.get(name, name)
         given = next((key for key in (own, name) if key in fields), own)
         value = sizes[name] = architecture.value(fields, name)
-        is_whole = isinstance(value, int) and not isinstance(value, bool)
-        if given in fields and (not is_whole or value < 1):
+        if given in fields and not (_is_whole(value) and value > 0):
             yield given, f" must be a whole number from 1, not {value!r}."
             return
     width, heads, _ = sizes.values()
@@ -259,6 +264,8 @@ def _wrong_heads(
     sized = {aliases.get(n, n) for n in (*sizes, "head_dim", "num_key_value_heads")}
     if not (width and heads and sized & {aliases.get(key, key) for key in written}):
         return
+    if stated is not None and not _is_whole(stated):
+        return  # its own type says so
     if not stated and width % heads:
         yield name, f": {heads} heads don't divide a width of {width}."
     elif isinstance(key_heads, int) and (key_heads < 1 or heads % key_heads):

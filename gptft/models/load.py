@@ -160,9 +160,8 @@ def new_model(
     except Exception as error:  # each architecture checks its sizes in its own way
         reason = " ".join(str(error).split())
         raise ConfigError(f"model.from_scratch: {model_type} refuses it: {reason}") from None
-    if (
-        place := _let_padding_learn(model)
-    ) is not None:  # it starts at zero; the mean of all tokens is a better start
+    place = _let_padding_learn(model)
+    if place is not None:  # its embedding starts at zero; the mean of all is a better start
         weight: torch.Tensor = model.get_input_embeddings().weight.data  # type: ignore[assignment]
         weight[place] = weight.mean(dim=0)
     return model

@@ -34,17 +34,12 @@ def resolve_model(name: str) -> Path | None:
         raise ModelError(f"The model's name is {len(name):,} characters long; that is no model.")
     if name in BUNDLED_MODELS:
         return Path(str(files("gptft.models"))) / name
-    path = Path(name).expanduser()
-    if path.is_dir():
-        return _model_dir(path)
-    if path.is_file():
-        if path.suffix == ".json":
-            return path
-        raise ModelError(
-            f"{name} is a file. A model is a folder with config.json and model.safetensors, "
-            f"a run folder, a tokenizer.json, a hub id, or a bundled one: "
-            f"{', '.join(BUNDLED_MODELS)}."
-        )
+    try:
+        path = _local_path(name)
+    except OSError as error:  # no right to look there, or a part of the name is too long
+        raise ModelError(f"{name} can't be opened: {error.strerror}.") from None
+    if path is not None:
+        return path
     if _HUB_ID.fullmatch(name) and not name.endswith((".json", ".safetensors")):
         first, _, rest = name.partition("/")
         if rest and Path(first).is_dir():  # `runs/typo` beside runs/ is no hub id
@@ -65,15 +60,34 @@ def expand_models(names: Iterable[str]) -> list[str]:
     """
     found = []
     for name in names:
-        pattern = str(Path(name).expanduser())
-        if not has_magic(name) or Path(pattern).is_dir():
+        if not has_magic(name) or _expand_user(name).is_dir():
             found.append(name)
             continue
-        folders = [path for path in sorted(glob(pattern)) if Path(path).is_dir()]
+        folders = [path for path in sorted(glob(str(_expand_user(name)))) if Path(path).is_dir()]
         if not folders:
             raise ModelError(f"{name} matches no folder. Check the pattern.")
         found.extend(folders)
     return found
+
+
+def _expand_user(name: str) -> Path:
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:
+        raise ModelError(f"{name}: there is no such user. Give the whole path.") from None
+
+
+def _local_path(name: str) -> Path | None:
+    path = _expand_user(name)
+    if path.is_dir():
+        return _model_dir(path)
+    if path.is_file() and path.suffix != ".json":
+        raise ModelError(
+            f"{name} is a file. A model is a folder with config.json and model.safetensors, "
+            f"a run folder, a tokenizer.json, a hub id, or a bundled one: "
+            f"{', '.join(BUNDLED_MODELS)}."
+        )
+    return path if path.is_file() else None
 
 
 def _model_dir(path: Path) -> Path:

@@ -166,12 +166,20 @@ def newest_valid(folder: Path) -> tuple[Checkpoint | None, list[Skipped]]:
     return None, skipped
 
 
-def rotate_checkpoints(folder: Path, *, keep: int, best: Path | None = None) -> None:
+def rotate_checkpoints(folder: Path, *, step: int, keep: int, best: Path | None = None) -> None:
     """Remove the oldest of our checkpoints until `keep` are left; never the best one.
 
-    A folder without a manifest is not ours: it isn't counted, and it stays.
+    What isn't counted stays: a folder without a manifest, which is not ours, and what was damaged
+    beyond `step` when the run was resumed from before it.
+
+    Args:
+        folder: where checkpoints are.
+        step: of the one that was written last.
+        keep: at least 1.
+        best: the folder of the best one, if that is known.
     """
-    ours = [c for c in list_checkpoints(folder) if (c.path / MANIFEST).is_file()]
+    made = (c for c in list_checkpoints(folder) if c.step <= step)
+    ours = [c for c in made if (c.path / MANIFEST).is_file()]
     spare = [c for c in ours if best is None or c.path.resolve() != best.resolve()]
     room = keep - (len(ours) - len(spare))
     for checkpoint in spare[max(room, 1) :]:

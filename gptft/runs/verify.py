@@ -135,6 +135,6 @@ def _weights_problem(path: Path) -> str | None:
         return "is missing"
     except OSError as error:
         return cannot_read(error)
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
         return "is no safetensors file"
     return None if size == needed else f"has {size:,} bytes, not {needed:,}"

@@ -54,12 +54,11 @@ class CheckpointSaver:
         try:
             trainer.stage_checkpoint()
             trainer.accelerator.wait_for_everyone()
-            if is_first:
-                staged = folder / STAGING / f"checkpoint-{step}"
-                self._name_best(staged)
-                if not self._is_proved:
-                    trainer.check_restorable(staged)
-                    self._is_proved = True
+            staged = folder / STAGING / f"checkpoint-{step}"
+            self._name_best(staged)
+            if is_first and not self._is_proved:
+                trainer.check_restorable(staged)
+                self._is_proved = True
         except Exception as error:  # torch and safetensors raise types of their own
             raise self._failed(error) from error
         self.saved_step = step
@@ -70,12 +69,13 @@ class CheckpointSaver:
             )
 
     def _name_best(self, written: Path) -> None:
-        """Let the state name the best checkpoint by the place it will be in."""
+        """Let the state of every process name the best checkpoint by the place it will be in."""
         state = self._trainer.state
         if state.best_model_checkpoint is not None:
             best = Path(state.best_model_checkpoint)
             state.best_model_checkpoint = str(self._trainer.checkpoints_dir / best.name)
-            self._trainer.write_state(written)
+            if self._trainer.is_world_process_zero():
+                self._trainer.write_state(written)
 
     def _commit(
         self, folder: Path, *, step: int, notes: dict[str, Any], best: Path | None
@@ -83,7 +83,7 @@ class CheckpointSaver:
         staged = folder / STAGING / f"checkpoint-{step}"
         checkpoint = commit_checkpoint(staged, folder, step=step, notes=notes)
         if self._keep:
-            rotate_checkpoints(folder, keep=self._keep, best=best)
+            rotate_checkpoints(folder, step=step, keep=self._keep, best=best)
         clear_leftovers(folder)
         return checkpoint
 

@@ -64,7 +64,7 @@ def measure_loss(
                     raise EvaluationStoppedError
                 losses = row_losses(trainer, model, batch)
                 nll, counts = trainer.accelerator.gather_for_metrics(losses)  # a tuple of (B,)
-                total += nll.sum().cpu()
+                total += nll.cpu().double().sum()  # on the CPU: MPS has no float64
                 num_tokens += int(counts.sum())
     except torch.OutOfMemoryError as error:
         batch_size = trainer.args.per_device_eval_batch_size
@@ -81,7 +81,7 @@ def measure_loss(
 def row_losses(
     trainer: TrainerAdapter, model: PreTrainedModel, batch: dict[str, torch.Tensor]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Summed loss and predicted tokens of each block of a batch, both of shape (B,)."""
+    """Summed loss, float32, and predicted tokens of each block of a batch, both of shape (B,)."""
     batch = trainer.to_device(batch)
     with torch.no_grad(), trainer.accelerator.autocast():
         inputs = {name: value for name, value in batch.items() if name != "labels"}
@@ -94,4 +94,4 @@ def row_losses(
         )
         for row, target in zip(logits, targets, strict=True)
     ]
-    return torch.stack(losses).double(), (targets != IGNORED).sum(dim=1)
+    return torch.stack(losses), (targets != IGNORED).sum(dim=1)

@@ -25,6 +25,8 @@ def fingerprint(config: Config, setup: Setup) -> dict[str, Any]:
     if unlikelihood := setup.trainer.unlikelihood:
         training["training.unlikelihood_weight"] = unlikelihood.weight
         training["training.unlikelihood_ngram_size"] = unlikelihood.ngram_size
+    if config.model.revision is not None:
+        training["model.revision"] = config.model.revision
     if config.model.average_with:
         training["model.average_with"] = config.model.model_dump()["average_with"]
     data = config.data

@@ -4,7 +4,7 @@ import os
 import shutil
 from pathlib import Path
 
-from gptft.files import sync_folder, sync_tree
+from gptft.files import list_files, sync_folder, sync_tree
 from gptft.models.precision import named_dtype
 from gptft.training.setup import Setup
 
@@ -21,7 +21,7 @@ def save_model(setup: Setup, *, run_dir: Path, save_dtype: str) -> None:
     setup.trainer.save_model(str(partial))
     if setup.trainer.is_world_process_zero():
         setup.tokenizer.save_pretrained(str(partial))
-        for path in partial.iterdir():  # safetensors writes for its owner alone
+        for path in list_files(partial).values():  # safetensors writes for its owner alone
             path.chmod(0o666 & ~_umask())
         sync_tree(partial)
         if final.exists():  # of a resumed run

@@ -15,8 +15,8 @@ from gptft.files import append_json_line
 class RunLog(TrainerCallback):
     """Writes every log step to metrics.jsonl and shows it.
 
-    `tokens_per_second` is over the steps since the last log step, evaluation and saving left out of
-    neither: it is what the run really does.
+    `tokens_per_second` counts all processes and the time since the last log step, with evaluation
+    and saving in it.
     """
 
     def __init__(self, path: Path, *, console: Console, num_tokens_seen: Callable[[], int]) -> None:
@@ -66,7 +66,8 @@ class RunLog(TrainerCallback):
             return
         entry = {"step": state.global_step, "epoch": state.epoch, **logs}
         if "loss" in logs:
-            entry["tokens_per_second"] = self._rate()
+            # The other processes train on as many.
+            entry["tokens_per_second"] = round(self._rate() * args.world_size, 1)
         append_json_line(self._path, entry)
         shown = _line(entry)
         if self._bar:
@@ -93,7 +94,7 @@ class RunLog(TrainerCallback):
         elapsed = max(seconds - self._last[0], 1e-9)
         rate = (tokens - self._last[1]) / elapsed
         self._last = (seconds, tokens)
-        return round(rate, 1)
+        return rate
 
 
 def _line(entry: Mapping[str, Any]) -> str:

@@ -12,45 +12,18 @@ Fingerprint = Mapping[str, Any]
 # Fields of TrainingArguments that leave the weights as they would be, bit for bit.
 NEUTRAL = frozenset(
     {
-        "output_dir",
-        "disable_tqdm",
-        "report_to",
-        "run_name",
-        "project",
-        "resume_from_checkpoint",
-        "do_train",
-        "do_eval",
-        "do_predict",
-        "load_best_model_at_end",
-        "metric_for_best_model",
-        "greater_is_better",
-        "per_device_eval_batch_size",
-        "eval_accumulation_steps",
-        "prediction_loss_only",
-        "include_num_input_tokens_seen",
-        "skip_memory_metrics",
-        "local_rank",
-        "ddp_timeout",
-        "ddp_backend",
-        "deepspeed_plugin",
-        "remove_unused_columns",
-        "auto_find_batch_size",
-        "restore_callback_states_from_checkpoint",
-        "ignore_data_skip",
-        "enable_jit_checkpoint",
-        "warmup_ratio",
+        "output_dir", "disable_tqdm", "report_to", "run_name", "project", "resume_from_checkpoint",
+        "do_train", "do_eval", "do_predict", "load_best_model_at_end", "metric_for_best_model",
+        "greater_is_better", "per_device_eval_batch_size", "eval_accumulation_steps",
+        "prediction_loss_only", "include_num_input_tokens_seen", "skip_memory_metrics",
+        "local_rank", "ddp_timeout", "ddp_backend", "remove_unused_columns", "auto_find_batch_size",
+        "restore_callback_states_from_checkpoint", "enable_jit_checkpoint",
+        # Not all of dataloader_*: with drop_last an epoch lacks its last batch.
+        "dataloader_multiprocessing_context", "dataloader_num_workers", "dataloader_pin_memory",
+        "dataloader_persistent_workers", "dataloader_prefetch_factor",
     }
-)
-_NEUTRAL_PREFIXES = (
-    "logging_",
-    "log_",
-    "trackio_",
-    "save_",
-    "hub_",
-    "push_to_hub",
-    "dataloader_",
-    "_",
-)
+)  # fmt: skip
+_NEUTRAL_PREFIXES = ("logging_", "log_", "trackio_", "save_", "hub_", "push_to_hub", "_")
 _TARGETS = ("training.max_steps", "training.num_train_epochs")
 
 

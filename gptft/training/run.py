@@ -74,6 +74,7 @@ class Run:
             prompts=config.samples.prompts,
         )
         self._checkpoint: Checkpoint | None = None
+        self._first: list[str] = []  # the prompts continued before training
         self.facts: dict[str, Any] | None = None
 
     def begin(self, earlier: Mapping[str, Any] | None, resume: Resume, *, overwrite: bool) -> None:
@@ -86,15 +87,14 @@ class Run:
             f"Training {count(setup.num_parameters, 'parameter')} in {setup.dtype} on "
             f"{self._trainer.args.device.type}, {count(len(setup.store), 'block')}."
         )
-        if earlier is not None and "before" in earlier:
-            self._before = _measured_from(earlier["before"])
-            self._first = list(earlier["before"]["samples"])
+        if earlier is not None:
             if self._is_first and self._checkpoint is None:
                 self._samples.write(self._first, step=0)
             return
         self._before = setup.measure()
-        self._first = self._samples.sample(setup.model) if self._is_first else []
-        if self._is_first:  # nothing on disk is touched before all that can be refused has been
+        if self._is_first:
+            self._first = self._samples.sample(setup.model)
+            # Nothing on disk is touched before all that can be refused has been.
             run_folder.claim(self._run_dir, overwrite=overwrite)
         train, validation = map(_plain, self._before)
         self.facts = run_folder.circumstances(
@@ -120,7 +120,7 @@ class Run:
             ConfigError: something that decides its weights is another now.
         """
         new, old = fingerprint(self._config, self._setup), earlier.get("fingerprint")
-        if not isinstance(old, dict):
+        if not isinstance(old, dict) or "before" not in earlier:
             raise ConfigError(
                 f"{self._run_dir} was made by a gptft that couldn't resume its runs. "
                 "Name another training.output_dir."
@@ -143,9 +143,14 @@ class Run:
             self._trainer.resume_from(
                 self._checkpoint, changed=frozenset(change.field for change in changes)
             )
+        before, prompts = earlier["before"], earlier["config"]["samples"]["prompts"]
+        self._before, self._first = _measured_from(before), list(before["samples"])
+        if self._is_first and prompts != self._config.samples.prompts:
+            self._first = self._samples.sample(self._setup.model)  # no checkpoint is loaded yet
         self.facts = {
             **{name: fact for name, fact in earlier.items() if name not in ("error", "step")},
             "state": "running",
+            "before": {**before, "samples": self._first},
             "config": self._resolved(),
             "fingerprint": new,
             "changes": [
@@ -290,7 +295,8 @@ class Run:
         trainer, training = self._trainer, self._config.training
         batch = trainer.args.per_device_train_batch_size
         if not training.get("auto_batch") or batch == 1 or self.facts is None:
-            way = "Lower data.block_size" if batch == 1 else "Set training.auto_batch: true"
+            is_set = batch == 1 or training.get("auto_batch")  # the latter: in the first sample
+            way = "Lower data.block_size" if is_set else "Set training.auto_batch: true"
             problem = f"Out of memory with {batch} blocks a batch. {way}, or take a smaller model."
             self._failed(problem)
             raise RunError(problem) from error

@@ -65,6 +65,8 @@ class Setup:
 
     def release(self) -> None:
         """Give back what the accelerator holds."""
+        if self.trainer.optimizer is not None:  # it is in a cycle of references, and so would stay
+            self.trainer.optimizer.state.clear()
         self.trainer.accelerator.free_memory()
         self.model.to("cpu")  # type: ignore[arg-type]
         if torch.cuda.is_available():

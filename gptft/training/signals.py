@@ -38,7 +38,8 @@ class Signals:
         try:
             for name in (*_ENDING, _SAVING):
                 number = getattr(signal, name, None)  # Windows lacks some
-                if number is not None:
+                # What whoever started us ignores stays ignored: SIGHUP under nohup.
+                if number is not None and signal.getsignal(number) != signal.SIG_IGN:
                     handler = self._on_save if name == _SAVING else self._on_stop
                     handlers[number] = signal.signal(number, handler)
         except ValueError:  # not the main thread: whoever runs it takes the signals

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -225,8 +224,9 @@ class BlockTrainer(TrainerAdapter):
         )
 
     def wait_for_commit(self) -> None:
-        """Wait until the checkpoint that was written last can be loaded."""
+        """Wait until the checkpoint that was written last can be loaded by all processes."""
         self.checkpoints.wait()
+        self.accelerator.wait_for_everyone()  # only the first has one to wait for
 
     def undo_step(self) -> None:
         """Forget what was counted of a step that was not finished."""
@@ -260,7 +260,7 @@ class BlockTrainer(TrainerAdapter):
 
     def load_finished(self, checkpoint: Checkpoint) -> None:
         """Load weights and state of a checkpoint after which no step is left."""
-        self.load_checkpoint(Path(checkpoint.path))
+        self.load_checkpoint(checkpoint.path)
         self._evaluate_if_due()
         if self.args.load_best_model_at_end:
             self.load_best()

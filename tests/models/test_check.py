@@ -76,6 +76,14 @@ def test_an_override_that_the_weights_do_not_fit_is_named(
         load_for_training(str(tmp_path), config_overrides=overrides)
 
 
+def test_an_override_of_another_type_is_named(tiny_model_dir: Path):
+    model = {"name": str(tiny_model_dir), "config_overrides": {"num_key_value_heads": {"a": 1}}}
+    problems = model_problems(ModelConfig.model_validate(model), masks_documents=False)
+    path, problem = problems[0]
+    assert path[-1] == "num_key_value_heads"
+    assert "is not a field" in problem
+
+
 def test_an_alias_and_its_field_are_one():
     architecture = find_architecture("gpt2")
     assert architecture is not None
@@ -98,6 +106,14 @@ def test_what_transformers_does_not_have_is_told_apart():
         ({"model_type": "gpt2", "n_layr": 2}, "n_layr is not a field of this model's config. Did"),
         ({"model_type": "gpt2", "n_layer": "2"}, "n_layer must be a whole number from 1"),
         ({"model_type": "llama", "hidden_size": 30, "num_attention_heads": 4}, "4 heads don't"),
+        ({"model_type": "gpt2", "activation_function": ["gelu"]}, "can't be ['gelu']"),
+        ({"model_type": "gpt2", "attn_implementation": {"sdpa": 1}}, "can't be {'sdpa': 1}"),
+        (
+            {"model_type": "gpt2", "vocab_size": "9", "pad_token_id": 3},
+            "vocab_size must be a whole",
+        ),
+        ({"model_type": "llama", "head_dim": "64"}, "head_dim must be a whole number"),
+        ({"model_type": "llama", "rope_parameters": {"rope_type": ["x"]}}, "can't be ['x']"),
     ],
 )
 def test_a_new_model_that_cannot_be_made_is_named(model: dict[str, object], said: str):

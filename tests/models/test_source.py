@@ -40,6 +40,25 @@ def test_what_can_be_no_model_is_said(in_tmp: Path, name: str):
         resolve_model(name)
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("~nobody-of-this-name/model", "there is no such user"),
+        ("a" * 300, "can't be opened: File name too long"),
+        ("owner/" + "a" * 300, "can't be opened: File name too long"),
+    ],
+)
+def test_a_name_that_cannot_be_looked_up_is_one_line(in_tmp: Path, name: str, said: str):
+    (in_tmp / "owner").mkdir()
+    with pytest.raises(ModelError, match=said):
+        resolve_model(name)
+
+
+def test_globs_below_a_user_that_is_not_there_are_one_line():
+    with pytest.raises(ModelError, match="there is no such user"):
+        expand_models(["~nobody-of-this-name/*"])
+
+
 def test_a_file_that_is_no_model_is_said(in_tmp: Path):
     (in_tmp / "weights.bin").write_bytes(b"")
     with pytest.raises(ModelError, match="is a file"):

@@ -124,16 +124,30 @@ def test_rotation_keeps_the_newest_and_the_best(
     for step in range(1, 6):
         commit(tmp_path, step)
     path = tmp_path / f"checkpoint-{best}" if best else None
-    rotate_checkpoints(tmp_path, keep=keep, best=path)
+    rotate_checkpoints(tmp_path, step=5, keep=keep, best=path)
     clear_leftovers(tmp_path)
     assert names(tmp_path) == {f"checkpoint-{step}" for step in left}
+
+
+def test_a_damaged_checkpoint_of_a_later_step_does_not_push_out_the_one_just_written(
+    tmp_path: Path,
+):
+    for step in (2, 4, 6):
+        commit(tmp_path, step)
+    (tmp_path / "checkpoint-6" / "empty").write_text("damage", encoding="utf-8")
+    commit(tmp_path, 5)  # after resuming from step 4
+    rotate_checkpoints(tmp_path, step=5, keep=1)
+    clear_leftovers(tmp_path)
+    assert names(tmp_path) == {"checkpoint-5", "checkpoint-6"}
+    newest, _ = newest_valid(tmp_path)
+    assert newest == Checkpoint(tmp_path / "checkpoint-5", 5)
 
 
 def test_what_others_have_made_is_neither_counted_nor_touched(tmp_path: Path):
     before = strangers(tmp_path)
     for step in (1, 2, 3):
         commit(tmp_path, step)
-    rotate_checkpoints(tmp_path, keep=2)
+    rotate_checkpoints(tmp_path, step=3, keep=2)
     clear_leftovers(tmp_path)
     after = contents(tmp_path)
     assert {name: after[name] for name in before} == before

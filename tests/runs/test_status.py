@@ -155,6 +155,8 @@ def test_the_model_of_a_run_that_is_done_is_whole_or_the_run_is_damaged(done: Pa
     assert verified(done)["run"] == (only(done).reason,)
     weights.write_bytes(b"")
     assert only(done).reason == "model/model.safetensors is no safetensors file"
+    weights.write_bytes((99_999).to_bytes(8, "little") + b"[" * 99_999)
+    assert only(done).reason == "model/model.safetensors is no safetensors file"
     weights.unlink()
     assert only(done).reason == "model/model.safetensors is missing"
     index = {"weight_map": {"a": "model-00001-of-00002.safetensors"}}

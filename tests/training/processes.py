@@ -6,6 +6,7 @@ makes one phase last, and says on stderr when it begins.
 
 import multiprocessing
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -81,6 +82,8 @@ class Command:
 def _child(args: tuple[str, ...], log: str, slow: str | None, wanted: dict[str, str]) -> None:
     os.environ.clear()
     os.environ.update(wanted)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # tests may run under nohup, or in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     file = os.open(log, os.O_WRONLY | os.O_APPEND)
     os.dup2(file, 1)
     os.dup2(file, 2)

@@ -71,3 +71,28 @@ def test_two_processes_follow_the_losses_of_one(
     alone = json.loads((tmp_path / "one" / "run.json").read_text(encoding="utf-8"))
     assert facts["result"]["num_tokens"] == alone["result"]["num_tokens"]
     assert (tmp_path / "two" / "report.html").is_file()
+
+
+def test_all_processes_load_the_best_checkpoint(
+    tmp_path: Path, tiny_model_dir: Path, corpus_dir: Path
+):
+    text = CONFIG.format(model=tiny_model_dir, texts=corpus_dir)
+    (tmp_path / "my.yaml").write_text(text, encoding="utf-8")
+    launcher = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m")
+    settings = (
+        "training.ddp_backend=gloo",
+        "training.save_strategy=steps",
+        "training.save_steps=2",
+        "data.block_size=8",
+        "training.per_device_eval_batch_size=1",  # so that both measure blocks of their own
+        "training.load_best_model_at_end=true",
+        "training.learning_rate=0.3",
+        "training.lr_scheduler_type=constant",  # it gets worse: the best checkpoint isn't the last
+    )
+    _, logged = train(tmp_path, "two", *launcher, batch=1, settings=settings)
+    losses = [entry["eval_loss"] for entry in logged if "eval_loss" in entry]
+    assert min(losses) < losses[-1]
+    facts = json.loads((tmp_path / "two" / "run.json").read_text(encoding="utf-8"))
+    # Each process has measured its share of the blocks, with the weights it has.
+    after = facts["result"]["validation"]["loss_after"]
+    assert after == pytest.approx(min(losses), rel=1e-6)

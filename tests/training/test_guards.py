@@ -15,6 +15,8 @@ from transformers import GPT2LMHeadModel
 from gptft.errors import ConfigError, RunError
 from gptft.files import as_json
 from gptft.training.run import Resume
+from gptft.training.samples import SampleWriter
+from gptft.training.setup import Setup
 from gptft.training.trainer import BlockTrainer
 from tests.training.conftest import Run
 from tests.training.folders import assert_same, contents, facts, rows, weights
@@ -251,6 +253,26 @@ def test_out_of_memory_goes_on_with_smaller_batches_that_train_the_same(
     assert facts(tmp_path / "large")["state"] == "done"
 
 
+def test_out_of_memory_frees_the_moments_before_the_next_model_is_loaded(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+):
+    stock, held = Setup.release, []
+
+    def release(self: Setup) -> None:
+        def size() -> int:
+            return sum(s["exp_avg"].numel() for s in self.trainer.optimizer.state.values())
+
+        held.append(size())
+        stock(self)
+        held.append(size())
+
+    monkeypatch.setattr(Setup, "release", release)
+    small_memory(monkeypatch, rows_at_most=1, from_call=3)
+    run(training={"auto_batch": True, "max_steps": 5})
+    assert held[0] > 0
+    assert held[1:] == [0]
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
@@ -269,6 +291,18 @@ def test_out_of_memory_is_one_sentence_where_nothing_else_helps(
         run(training=settings)
     assert caught.value.exit_code == 1
     assert facts(tmp_path / "run")["state"] == "failed"
+
+
+def test_out_of_memory_in_the_first_sample_does_not_ask_for_what_is_set(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def sample(self: SampleWriter, model: Any) -> list[str]:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(SampleWriter, "sample", sample)
+    with pytest.raises(RunError, match=r"2 blocks a batch\. Lower data\.block_size, or take"):
+        run(training={"auto_batch": True})
+    assert not (tmp_path / "run").exists()
 
 
 def test_out_of_memory_while_measuring_names_the_batch_of_that(

@@ -149,6 +149,7 @@ TRAINING_CHANGES: list[tuple[str, Any, Any]] = [
     ("eval_steps", 2, 3),
     ("eval_strategy", "steps", "no"),
     ("neftune_noise_alpha", None, 5.0),
+    ("dataloader_drop_last", False, True),
 ]
 
 
@@ -182,6 +183,8 @@ def test_every_change_that_matters_is_refused_by_name_and_nothing_is_touched(
     shutil.copytree(tiny_model_dir, copy)
     refused("model", tiny_model_dir, copy, model={"name": str(copy)})
     half = {"name": str(tiny_model_dir), "dtype": "bfloat16"}
+    named = {"name": str(tiny_model_dir), "revision": "v2"}
+    refused("model.revision", None, "v2", model=named)
     refused("model.dtype", "float32", "bfloat16", model=half)
     with threads(2):
         refused("threads", 1, 2)
@@ -253,6 +256,28 @@ def test_settings_that_change_no_weight_may_change(run: Run, tmp_path: Path):
     assert steps == [1, 2, 3, 6]
     names = {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()}
     assert names == {"checkpoint-5", "checkpoint-6"}
+
+
+def test_other_prompts_have_texts_of_their_own_from_before_training(run: Run, tmp_path: Path):
+    base = {"max_steps": 4, **SAVES}
+    with Cut(after=3):
+        run(training=base, samples={"prompts": ["Буря"]})
+    with Cut(after=3):
+        run(training=base, samples={"prompts": ["The", "Мой"]}, resume=Resume())
+    result = run(training=base, samples={"prompts": ["The", "Мой"]}, resume=Resume())
+    assert [(sample.prompt, sample.before) for sample in result.samples] == [
+        ("The", " <- The"),
+        ("Мой", " <- Мой"),
+    ]
+
+
+def test_other_prompts_are_no_hindrance_where_no_checkpoint_is_left(run: Run, tmp_path: Path):
+    base = {"max_steps": 4, **SAVES}
+    with Cut(after=3):
+        run(training=base, samples={"prompts": ["Буря"]})
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    result = run(training=base, samples={"prompts": ["The", "Мой"]}, resume=Resume())
+    assert [sample.before for sample in result.samples] == [" <- The", " <- Мой"]
 
 
 def schedule(name: str, step: int, *, of: int, peak: float) -> float:

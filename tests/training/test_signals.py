@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from gptft.training.signals import Signals
 from tests.training.folders import assert_same, facts, rows
 from tests.training.processes import Command
 
@@ -153,6 +154,17 @@ def test_a_second_ctrl_c_quits_at_once_and_saves_nothing(start: Start, tmp_path:
     assert facts(run_dir)["state"] == "stopped"
     assert not list(run_dir.rglob("*.safetensors"))
     assert_goes_on(start, run_dir, place)
+
+
+def test_what_nohup_ignores_stays_ignored():
+    earlier = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        signals = Signals()
+        with signals.listen():
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert signals.stop is None
+    finally:
+        signal.signal(signal.SIGHUP, earlier)
 
 
 @pytest.mark.parametrize("phase", ["loading", "measuring"])

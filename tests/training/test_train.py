@@ -1,15 +1,28 @@
 import json
 import math
+import shutil
+import time
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingArguments, set_seed
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    Trainer,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+    set_seed,
+)
 
+import gptft.training.evaluation as evaluation
 from gptft.api import load_config
 from gptft.data.plan import plan_packing
 from gptft.data.prepare import prepare_blocks
@@ -17,6 +30,7 @@ from gptft.data.store import BlockStore
 from gptft.errors import ConfigError, ModelError
 from gptft.files import default_cache_dir
 from gptft.training.dataset import collate_blocks
+from gptft.training.progress import RunLog
 from gptft.training.run import Resume
 from gptft.training.trainer import BlockTrainer
 from tests.conftest import SENTENCES
@@ -49,6 +63,51 @@ def test_the_run_folder_is_laid_out_as_documented(run: Run):
     ]
     assert [s.after for s in result.samples] == [" <- Буря", " <- The"]
     assert not list(result.run_dir.rglob("*.bin"))
+
+
+def test_losses_of_blocks_stay_in_float32_where_the_model_is(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+):
+    """An accelerator of Apple has no float64."""
+    stock, dtypes = evaluation.row_losses, set()
+
+    def row_losses(*args: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        losses, counts = stock(*args)
+        dtypes.add(losses.dtype)
+        return losses, counts
+
+    monkeypatch.setattr(evaluation, "row_losses", row_losses)
+    run(training={"max_steps": 1})
+    assert dtypes == {torch.float32}
+
+
+def test_tokens_a_second_are_those_of_all_processes(tmp_path: Path, monkeypatch: Any):
+    clock, seen = iter((0.0, 2.0)), iter((0, 300))
+    monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
+    log = RunLog(
+        tmp_path / "metrics.jsonl",
+        console=Console(quiet=True),
+        num_tokens_seen=lambda: next(seen),
+    )
+    args: Any = SimpleNamespace(world_size=4)
+    state, control = TrainerState(), TrainerControl()
+    log.on_train_begin(args, state, control)
+    log.on_log(args, state, control, {"loss": 1.0})
+    row = json.loads((tmp_path / "metrics.jsonl").read_text(encoding="utf-8"))
+    assert row["tokens_per_second"] == 600.0  # 4 processes, each 300 tokens in 2 seconds
+
+
+def test_folders_in_the_model_can_be_opened(run: Run, tmp_path: Path, tiny_model_dir: Path):
+    """A tokenizer with several chat templates keeps them in a folder of their own."""
+    shutil.copytree(tiny_model_dir, tmp_path / "base")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "base")
+    tokenizer.chat_template = {"default": "a", "tool_use": "b"}
+    tokenizer.save_pretrained(tmp_path / "base")
+    result = run(model={"name": str(tmp_path / "base")})
+    (folder,) = (path for path in (result.run_dir / "model").iterdir() if path.is_dir())
+    assert folder.stat().st_mode & 0o700 == 0o700
+    again = AutoTokenizer.from_pretrained(result.run_dir / "model")
+    assert again.chat_template == tokenizer.chat_template
 
 
 def test_stock_transformers_opens_the_model_and_sees_the_same_logits(
