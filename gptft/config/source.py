@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError
-from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
+from ruamel.yaml.error import MarkedYAMLError, StreamMark
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from gptft.errors import ConfigError
 
@@ -89,13 +89,12 @@ def parse_yaml(text: str, *, name: str) -> Source:
     except ConfigError:
         raise
     except Exception as error:  # ruamel raises bare errors for forbidden characters
-        reason = str(error).strip().splitlines()[0]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ConfigError(f"{name} is not YAML: {reason}.") from None
     if node is None:
         return source
     raise ConfigError(
-        f"{name}:{node.start_mark.line + 1}:{node.start_mark.column + 1}  a config is sections of "
-        "`key: value`, and this is not."
+        f"{_place(name, node.start_mark)}  a config is sections of `key: value`, and this is not."
     )
 
 
@@ -141,9 +140,14 @@ def dump_yaml(values: dict[str, Any]) -> str:
     return stream.getvalue()
 
 
+def _place(name: str, mark: StreamMark) -> str:
+    """Where `mark`, which counts from 0, is for a person."""
+    return f"{name}:{mark.line + 1}:{mark.column + 1}"
+
+
 def _syntax_problem(name: str, error: MarkedYAMLError) -> str:
     mark = error.problem_mark or error.context_mark
-    where = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name
+    where = _place(name, mark) if mark else name
     reason = error.problem or error.context or "unreadable"
     return f"{where}  not YAML: {reason}. Check the indentation, colons and quotes there."
 
@@ -171,16 +175,18 @@ def _plain(node: Node, path: KeyPath, source: Source) -> Any:
 def _mapping(node: MappingNode, path: KeyPath, source: Source) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for key_node, value_node in node.value:
+        if not isinstance(key_node, ScalarNode):
+            place = _place(source.name, key_node.start_mark)
+            raise ConfigError(f"{place}  a setting's name must be text, not a list or a mapping.")
         key = str(key_node.value)
         here = (*path, key)
         if key in values:
-            first = source.marks[here]
-            line, column = key_node.start_mark.line + 1, key_node.start_mark.column + 1
+            mark = key_node.start_mark
             message = (
-                f"{source.name}:{line}:{column}  {'.'.join(map(str, here))} is set twice, first in "
-                f"line {first[0]}. Keep one of them."
+                f"{_place(source.name, mark)}  {'.'.join(map(str, here))} is set twice, first in "
+                f"line {source.marks[here][0]}. Keep one of them."
             )
-            source.problems.append(((line, column), message))
+            source.problems.append(((mark.line + 1, mark.column + 1), message))
             continue
         _mark(key_node, here, source)
         values[key] = _plain(value_node, here, source)

@@ -46,6 +46,14 @@ def test_every_key_has_its_line_and_column():
     assert source.problem(("a", "not there"), "is wrong") == ((1, 1), "c.yaml:1:1  is wrong")
 
 
+def test_a_name_that_is_a_list_is_one_line():
+    with pytest.raises(ConfigError) as caught:
+        parse_yaml("a: 1\n? [b, c]\n: 2\n", name="c.yaml")
+    assert str(caught.value) == (
+        "c.yaml:2:3  a setting's name must be text, not a list or a mapping."
+    )
+
+
 def test_a_duplicate_key_is_a_problem_with_both_lines():
     source = parse_yaml("a:\n  b: 1\n  b: 2\n", name="c.yaml")
     assert source.problems == [
