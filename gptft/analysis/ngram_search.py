@@ -143,6 +143,7 @@ def find_copies(
         for start in range(0, num_tokens if levels else 0, own):
             ids = read(start, min(own + overlap, num_tokens - start))
             chunk = _number_chunk(ids, table, levels, start=start, own=min(own, len(ids)))
+            # strict=False: a chunk has no levels beyond the longest n-grams found in it.
             for marks, numbers, hits in zip(seen, chunk.numbers, chunk.hits, strict=False):
                 marks[numbers[hits]] = True
             for search in searches:
@@ -200,7 +201,7 @@ def _number_chunk(
     half = 1
     for level in levels[1:]:
         hits = chunk.hits[-1]
-        hits = hits[: np.searchsorted(hits, len(ids) - half)]
+        hits = hits[: np.searchsorted(hits, len(ids) - half)]  # they are sorted
         hits = hits[numbers[hits + half] > 0]
         pairs = _pair(numbers[hits], numbers[hits + half])
         maybe = np.flatnonzero(level.slots[_slots_of(pairs)])

@@ -170,10 +170,12 @@ def score_tokens(
     (2012.15832), section 2, describe it.
     """
     check_start(ids, start)
-    row = torch.tensor([list(ids)], device=model.device)
+    row = torch.tensor([list(ids)], device=model.device)  # (1, T)
     scores: list[TokenScore] = []
     for first, logits in chunked_logits(model, row[:, :-1], torch.ones_like(row), first=start - 1):
-        targets = row[0, first + 1 : first + 1 + logits.shape[1]]
+        targets = row[
+            0, first + 1 : first + 1 + logits.shape[1]
+        ]  # (t,): logits at i are token i + 1's
         processed = _processed(processors, row, logits, first=first) if processors else None
         scores += _token_scores(logits[0], processed, targets, num_runners_up=num_runners_up)
     return scores
@@ -222,6 +224,7 @@ def _token_scores(
     if processed is not None:
         after = processed.gather(-1, targets[:, None])[:, 0].tolist()
         best_after = processed.gather(-1, best.indices).exp().tolist()
+    # strict=False: `repeat` has no end.
     scores = zip(targets.tolist(), own[:, 0].tolist(), after, ranks.tolist(), strict=False)
     others = zip(best.indices.tolist(), best.values.exp().tolist(), best_after, strict=False)
     for (token, logprob, logprob_after, rank), columns in zip(scores, others, strict=True):

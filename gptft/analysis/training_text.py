@@ -25,7 +25,7 @@ from gptft.tokenization.tokenizer import TextTokenizer, load_tokenizer
 from gptft.tokenization.tokens import split_tokens
 
 _CONTEXT = 48  # tokens on either side of a span that tell its place from others with the same words
-_HELD_OUT_TOKENS = 4096
+_HELD_OUT_TOKENS = 4096  # in all: as many as a few dozen samples have, and quick to search
 _SHORTEST_EXCERPT = 32  # tokens, so that there are 16-grams in it
 
 

@@ -63,7 +63,7 @@ def text_argument(words: Sequence[str], file: Path | None, *, example: str) -> s
     Args:
         words: joined with a space.
         file: a text file.
-        example: a command with a text, for who gave none.
+        example: a command with a text, for a person who gave none.
 
     Raises:
         ConfigError: it is given twice, or not at all.

@@ -19,7 +19,7 @@ class Ledger(JsonFields):
     counts as often as it stands in the blocks.
 
     Attributes:
-        files: texts read: files, and data sets of the hub.
+        files: texts read: files, and datasets of the hub.
         skipped_files: files of named folders that were skipped.
         documents: texts in the blocks, none of them empty.
         empty_documents: texts of nothing but white space, left out.
@@ -115,8 +115,8 @@ class Ledger(JsonFields):
         """The account in plain words, one fact a sentence."""
         said = [
             f"{count(self.files, 'file')}, {count(self.documents, 'document')}: "
-            f"{self.bytes:,} bytes, {self.characters:,} characters.",
-            f"{self.tokens:,} tokens ({self.bytes_per_token:.2f} bytes a token) + "
+            f"{count(self.bytes, 'byte')}, {count(self.characters, 'character')}.",
+            f"{count(self.tokens, 'token')} ({self.bytes_per_token:.2f} bytes a token) + "
             f"{self.num_eos:,} EOS, one after each document.",
             self._blocks_sentence(),
         ]
@@ -124,7 +124,7 @@ class Ledger(JsonFields):
             said.append(self._validation_sentence())
         if self.documents > 1 and self.longest_tokens:
             said.append(
-                f"Longest document: {self.longest_tokens:,} tokens{self._names('longest')}; "
+                f"Longest document: {count(self.longest_tokens, 'token')}{self._names('longest')}; "
                 f"shortest: {self.shortest_tokens:,}{self._names('shortest')}."
             )
         if self.repeated_documents:

@@ -152,7 +152,7 @@ def reading_of(text: ScannedText) -> tuple[str | int, ...]:
 
 
 def format_version(path: Path | None) -> tuple[int, ...]:
-    """The version of a file's format; none for a data set of the hub, and none for version 1."""
+    """The version of a file's format; none for a dataset of the hub, and none for version 1."""
     version = 1 if path is None else format_of(path).version
     # Named only where it isn't 1, so that stores made before formats had one are still found.
     return () if version == 1 else (version,)

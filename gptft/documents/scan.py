@@ -24,7 +24,7 @@ from gptft.text.streams import unreadable
 
 Progress = Callable[[str, int, int], None]  # what is being done, bytes done, bytes in all
 
-HUB_ENCODING = "hub"  # what stands in the facts of a data set of the hub
+HUB_ENCODING = "hub"  # what stands in the facts of a dataset of the hub
 _MAX_NAMED = 5  # so many bad files are named one by one, the rest are counted
 _SETTLED_NS = 2_000_000_000  # a file younger than this may change again within its time stamp
 
@@ -53,7 +53,7 @@ class Stamp:
 
     @classmethod
     def of_input(cls, text: TextInput) -> "Stamp | None":
-        """The stamp of an input's file; None for a data set of the hub."""
+        """The stamp of an input's file; None for a dataset of the hub."""
         return None if text.path is None else cls.of(text.path)
 
 
@@ -67,7 +67,7 @@ class ScannedText:
     Attributes:
         source: where it is.
         facts: its digest, size and encoding.
-        stamp: of the file when it was scanned; None for a data set of the hub.
+        stamp: of the file when it was scanned; None for a dataset of the hub.
     """
 
     source: TextInput

@@ -1,4 +1,4 @@
-"""Files, folders, globs and `hub:` data sets -> the list of texts, in the same order everywhere.
+"""Files, folders, globs and `hub:` datasets -> the list of texts, in the same order everywhere.
 
 Looks at names and folders only, and gives the reason for everything that is skipped.
 """
@@ -18,7 +18,7 @@ from gptft.config.sections import DataConfig
 from gptft.documents.formats.registry import SUFFIXES, format_of
 from gptft.errors import DataError
 from gptft.terminal.text import shown_path
-from gptft.terminal.words import account_of_skipped, first_of
+from gptft.terminal.words import account_of_skipped, count, first_of
 from gptft.text.streams import COMPRESSED_SUFFIXES, content_suffix
 
 HUB_PREFIX = "hub:"
@@ -28,11 +28,11 @@ VALIDATION = -1  # the source number of what data.validation names
 
 @dataclass(frozen=True)
 class TextInput:
-    """One thing to read: a file, or a data set of the hub.
+    """One thing to read: a file, or a dataset of the hub.
 
     Attributes:
         name: as a message shows it; always printable.
-        path: the file; None for a data set of the hub.
+        path: the file; None for a dataset of the hub.
         number: the index of the source in data.train that named it, VALIDATION for a held-out one.
     """
 
@@ -102,8 +102,8 @@ def find_texts(data: DataConfig) -> FoundTexts:
         raise DataError("\n".join([*finder.problems, *problems]))
     if not train and held_out:
         raise DataError(
-            f"data.validation names all {len(held_out)} files of data.train, which leaves nothing "
-            "to train on. Name fewer."
+            f"data.validation names all {count(len(held_out), 'file')} of data.train, which leaves "
+            "nothing to train on. Name fewer."
         )
     if not train:
         raise DataError(f"data.exclude leaves nothing of {data.train_names}. Exclude less.")
@@ -154,7 +154,7 @@ class _Finder:
         self.problems: list[str] = []
 
     def collect(self, names: Sequence[str], number: int) -> dict[str, TextInput]:
-        """The texts of some sources, files by real path and data sets by name."""
+        """The texts of some sources, files by real path and datasets by name."""
         collected: dict[str, TextInput] = {}
         for name in names:
             if name.startswith(HUB_PREFIX):

@@ -193,11 +193,12 @@ def where_tokens_went(ledger: Ledger) -> list[tuple[str, int]]:
 
 def account(ledger: Ledger) -> str:
     """The tokens that came in and where they went, as one sum."""
-    parts = [f"{ledger.num_blocks:,} blocks of {ledger.block_size:,}"]
-    parts.append(f"{ledger.tail_tokens:,} in the last block")
-    parts.append(f"{ledger.dropped_tokens:,} dropped")
-    parts.append(f"{validation_tokens(ledger):,} held out")
-    return f"The account: {ledger.tokens:,} tokens + {ledger.num_eos:,} EOS = {' + '.join(parts)}."
+    blocks = f"{count(ledger.num_blocks, 'block')} of {ledger.block_size:,}"
+    return (
+        f"The account: {count(ledger.tokens, 'token')} + {ledger.num_eos:,} EOS = {blocks} + "
+        f"{ledger.tail_tokens:,} in the last block + {ledger.dropped_tokens:,} dropped + "
+        f"{validation_tokens(ledger):,} held out."
+    )
 
 
 def run_facts(run: Run) -> list[tuple[str, str]]:

@@ -436,6 +436,11 @@ class TestAccount:
         assert (ledger.skipped_files, ledger.skipped) == (2, {"hidden": 1, ".png": 1})
         assert any(f"2 empty documents left out ({folder}/d.txt, " in s for s in ledger.sentences())
 
+    def test_of_one_token_in_the_singular(self, model_dir: Path, folder: Path):
+        said = prepare(model_dir, train=str(folder / "b.txt")).sentences()
+        assert said[0] == "1 file, 1 document: 1 byte, 1 character."
+        assert said[1] == "1 token (1.00 bytes a token) + 1 EOS, one after each document."
+
     def test_of_no_windows_line_ends_where_they_are_made_lf(self, model_dir: Path, folder: Path):
         prepared = prepare(model_dir, train=str(folder / "e.txt"), line_ends="lf")
         assert prepared.ledger.crlf_files == 0
