@@ -173,9 +173,8 @@ def score_tokens(
     row = torch.tensor([list(ids)], device=model.device)  # (1, T)
     scores: list[TokenScore] = []
     for first, logits in chunked_logits(model, row[:, :-1], torch.ones_like(row), first=start - 1):
-        targets = row[
-            0, first + 1 : first + 1 + logits.shape[1]
-        ]  # (t,): logits at i are token i + 1's
+        # Logits after input i are of token i + 1; shape (t,).
+        targets = row[0, first + 1 : first + 1 + logits.shape[1]]
         processed = _processed(processors, row, logits, first=first) if processors else None
         scores += _token_scores(logits[0], processed, targets, num_runners_up=num_runners_up)
     return scores

@@ -18,6 +18,7 @@ from gptft.config.sections import DataConfig
 from gptft.console import Notify
 from gptft.documents.formats.plain_text import Chunk
 from gptft.documents.scan import Progress, ScannedText
+from gptft.errors import DataError
 from gptft.files import read_json, write_json
 from gptft.tokenization.batches import Batch, encodable_chunks, encode_batches
 from gptft.tokenization.encoder import Engine, choose_engine, with_engine
@@ -180,11 +181,17 @@ class EncodedDocuments:
             self.rows = np.memmap(folder / _DOCUMENTS, dtype=DOCUMENT, mode="r")
 
     def token_ids(self, start: int, stop: int, *, at_once: int) -> Iterator[TokenIds]:
-        """Yield the ids from place `start` to `stop` of the whole stream, `at_once` at a time."""
+        """Yield the ids from place `start` to `stop` of the whole stream, `at_once` at a time.
+
+        Raises:
+            DataError: the file of ids ends before `stop`.
+        """
         dtype = np.dtype(self.stats.dtype)
         with self._path.open("rb") as file:
             file.seek(start * dtype.itemsize)
             while start < stop:
                 ids = np.fromfile(file, dtype=dtype, count=min(at_once, stop - start))
+                if not len(ids):  # cut short since it was checked: this loop would never end
+                    raise DataError(f"{self._path} ends before its last document. Encode it again.")
                 yield ids
                 start += len(ids)

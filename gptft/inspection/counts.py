@@ -168,7 +168,7 @@ def count_tokens(
     """Count the tokens of a corpus, and what else its account needs.
 
     Args:
-        names: files, folders, globs and `hub:` data sets.
+        names: files, folders, globs and `hub:` datasets.
         tokenizer: what encodes them.
         cache_dir: where scans of files are remembered; the user's own cache by default.
         progress: told ("reading" or "tokenizing", bytes done, bytes in all).

@@ -116,7 +116,7 @@ def split_corpus(
     """Find a corpus and draw the passages that are held out, at least one of two.
 
     Args:
-        names: files, folders, globs and `hub:` data sets.
+        names: files, folders, globs and `hub:` datasets.
         held_out: the share of the passages, 0 to below 1.
         cache_dir: where scans are remembered; the user's own cache by default.
         progress: told ("reading", bytes done, bytes in all).

@@ -61,7 +61,7 @@ def train_tokenizer(
     """Train a tokenizer on texts, write it, and measure it on passages that were held out.
 
     Args:
-        names: files, folders, globs and `hub:` data sets.
+        names: files, folders, globs and `hub:` datasets.
         out_dir: where tokenizer.json and tokenizer_config.json are written.
         kind: the model of the tokenizer.
         vocab_size: ids in all.

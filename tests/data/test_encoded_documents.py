@@ -67,6 +67,16 @@ def test_documents_stand_in_order_each_ended_by_eos(
     ]
 
 
+def test_ids_that_were_cut_short_are_an_error_and_no_endless_loop(
+    counting: tuple[DataConfig, TextTokenizer], tmp_path: Path
+):
+    made, _ = encoded(*counting, tmp_path / "out")
+    (path,) = (tmp_path / "out").rglob("tokens.bin")
+    path.write_bytes(path.read_bytes()[:-2])
+    with pytest.raises(DataError, match="ends before its last document"):
+        list(made.token_ids(0, 11, at_once=4))
+
+
 @pytest.mark.parametrize("at_once", [1, 2, 100])
 def test_any_stretch_can_be_read_a_little_at_a_time(
     counting: tuple[DataConfig, TextTokenizer], tmp_path: Path, at_once: int
