@@ -147,10 +147,8 @@ def _compiler(training: Mapping[str, Any]) -> Iterator[FieldProblem]:
     backend, mode = training.get("torch_compile_backend"), training.get("torch_compile_mode")
     if backend is not None:
         if backend not in _COMPILERS:
-            yield (
-                "torch_compile_backend",
-                f"can't be {backend!r}. Take one of {', '.join(_COMPILERS)}.",
-            )
+            why = f"can't be {backend!r}. Take one of {', '.join(_COMPILERS)}."
+            yield "torch_compile_backend", why
         elif (module := _COMPILERS[backend]) and (problem := _missing(module, module)):
             yield "torch_compile_backend", f"{backend} {problem}"
     if mode is not None and mode not in _COMPILE_MODES:
@@ -179,12 +177,8 @@ def _files(training: Mapping[str, Any]) -> Iterator[FieldProblem]:
 def _processes(training: Mapping[str, Any]) -> Iterator[FieldProblem]:
     if "RANK" in os.environ or "LOCAL_RANK" in os.environ:
         return
-    for name in ("fsdp", "ddp_backend"):
-        if training.get(name):
-            yield (
-                name,
-                "needs several processes, and this is one. Start it by torchrun, or leave it out.",
-            )
+    why = "needs several processes, and this is one. Start it by torchrun, or leave it out."
+    yield from ((name, why) for name in ("fsdp", "ddp_backend") if training.get(name))
 
 
 def _hub(training: Mapping[str, Any]) -> Iterator[FieldProblem]:
