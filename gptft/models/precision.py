@@ -26,6 +26,7 @@ def has_native_bfloat16(device: torch.device) -> bool:
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
         probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported", "_is_arm_bf16_supported")
+        # Not public (torch 2.13), so any may be missing; `bool` stands in for it and gives False.
         return any(bool(getattr(torch.cpu, probe, bool)()) for probe in probes)
     return False
 

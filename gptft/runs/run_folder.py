@@ -36,8 +36,7 @@ def hold(run_dir: Path) -> Iterator[None]:
     if not is_first_process():
         yield
         return
-    if run_dir.exists() and not run_dir.is_dir():
-        raise ConfigError(f"{run_dir} is a file. Name another training.output_dir.")
+    _refuse_file(run_dir)
     from filelock import FileLock, Timeout  # it takes a moment, and few commands lock
 
     folders = (run_dir / "checkpoints", run_dir, *run_dir.parents)
@@ -52,9 +51,7 @@ def hold(run_dir: Path) -> Iterator[None]:
             "or name another training.output_dir."
         ) from None
     except OSError as error:
-        raise RunError(
-            f"{run_dir} can't be made: {error.strerror}. Name another training.output_dir."
-        ) from None
+        raise _cannot_make(run_dir, error) from None
     try:
         yield
     finally:
@@ -63,6 +60,15 @@ def hold(run_dir: Path) -> Iterator[None]:
         for folder in absent:
             with suppress(OSError):
                 folder.rmdir()  # it is empty: nothing came of it
+
+
+def _refuse_file(run_dir: Path) -> None:
+    if run_dir.exists() and not run_dir.is_dir():
+        raise ConfigError(f"{run_dir} is a file. Name another training.output_dir.")
+
+
+def _cannot_make(run_dir: Path, error: OSError) -> RunError:
+    return RunError(f"{run_dir} can't be made: {error.strerror}. Name another training.output_dir.")
 
 
 def is_held(run_dir: Path) -> bool:
@@ -92,8 +98,7 @@ def check_free(run_dir: Path, *, overwrite: bool) -> None:
     Raises:
         ConfigError: the folder isn't free, or can't be one.
     """
-    if run_dir.exists() and not run_dir.is_dir():
-        raise ConfigError(f"{run_dir} is a file. Name another training.output_dir.")
+    _refuse_file(run_dir)
     if _is_empty(run_dir):
         return
     if is_foreign(run_dir):
@@ -149,9 +154,7 @@ def claim(run_dir: Path, *, overwrite: bool) -> None:
         with suppress(OSError):
             (run_dir / "checkpoints").rmdir()  # Trainer makes it, used or not
     except OSError as error:
-        raise RunError(
-            f"{run_dir} can't be made: {error.strerror}. Name another training.output_dir."
-        ) from None
+        raise _cannot_make(run_dir, error) from None
 
 
 def _set_aside(run_dir: Path) -> None:

@@ -16,8 +16,8 @@ from gptft.config.training_needs import UNSCALED
 from gptft.errors import ModelError
 from gptft.training.unlikelihood import Unlikelihood, UnwantedTokens
 
-_ROWS_ON_CPU = 2**21  # logits at a time: 8 MiB as float32, which stay in a cache
-_ROWS_ELSEWHERE = 2**27  # enough for an accelerator to be busy
+_LOGITS_ON_CPU = 2**21  # at a time: 8 MiB as float32, which stay in a cache
+_LOGITS_ELSEWHERE = 2**27  # enough for an accelerator to be busy
 
 
 class _CrossEntropy(torch.autograd.Function):
@@ -33,18 +33,18 @@ class _CrossEntropy(torch.autograd.Function):
         unwanted: UnwantedTokens | None,
     ) -> torch.Tensor:
         """Scalar, float32, from logits of shape (N, V) and targets of shape (N,)."""
-        at_once = _ROWS_ON_CPU if logits.device.type == "cpu" else _ROWS_ELSEWHERE
+        at_once = _LOGITS_ON_CPU if logits.device.type == "cpu" else _LOGITS_ELSEWHERE
         rows = max(1, at_once // logits.shape[1])
         wants_gradient = ctx.needs_input_grad[0]
         gradient = torch.empty_like(logits) if wants_gradient else None
         total = torch.zeros((), dtype=torch.float32, device=logits.device)
         for start in range(0, len(logits), rows):
             part = logits[start : start + rows].to(torch.float32, copy=True)  # (rows, V)
-            counts = targets[start : start + rows] != ignored
-            wanted = targets[start : start + rows].where(counts, 0)[:, None]
+            is_predicted = targets[start : start + rows] != ignored
+            wanted = targets[start : start + rows].where(is_predicted, 0)[:, None]
             normalizer = part.logsumexp(dim=1, keepdim=True)
             losses = normalizer - part.gather(1, wanted)
-            total += losses[:, 0].where(counts, 0).sum()
+            total += losses[:, 0].where(is_predicted, 0).sum()
             if gradient is None and unwanted is None:
                 continue
             part.sub_(normalizer).exp_()  # probabilities
@@ -52,7 +52,7 @@ class _CrossEntropy(torch.autograd.Function):
                 total += unwanted.add_to(part, start=start)
             if gradient is not None:
                 part.scatter_add_(1, wanted, -torch.ones_like(normalizer))
-                gradient[start : start + rows] = part.mul_(counts[:, None] / divisor)
+                gradient[start : start + rows] = part.mul_(is_predicted[:, None] / divisor)
         ctx.save_for_backward(gradient)
         return total / divisor
 

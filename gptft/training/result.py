@@ -31,16 +31,9 @@ class TrainResult(JsonFields):
     samples: tuple[Sample, ...]
 
     json_names = (
-        "run_dir",
-        "model_dir",
-        "steps",
-        "seconds",
-        "num_tokens",
-        "tokens_per_second",
-        "train",
-        "validation",
-        "samples",
-    )
+        "run_dir", "model_dir", "steps", "seconds", "num_tokens", "tokens_per_second", "train",
+        "validation", "samples",
+    )  # fmt: skip
     json_digits: ClassVar = {"seconds": 2, "tokens_per_second": 1}
 
     @property

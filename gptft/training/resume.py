@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gptft.config.suggest import did_you_mean
+from gptft.config.training_fields import OWN_OPTIMIZERS
 from gptft.errors import ConfigError
 
 Fingerprint = Mapping[str, Any]
@@ -68,7 +69,12 @@ def agreed_changes(
     ]
     problems = []
     for change in changes:
-        if change.field in _TARGETS and extend:
+        if change.field == "training.optim" and {change.old, change.new} & OWN_OPTIMIZERS.keys():
+            problems.append(
+                f"training.optim was {change.old} and is {change.new} now, which groups parameters "
+                "in another way, so that the checkpoint's optimizer state doesn't fit. Put it back."
+            )
+        elif change.field in _TARGETS and extend:
             if not _is_more(change):
                 problems.append(
                     f"{change.field} was {change.old} and is {change.new} now: --extend trains "

@@ -3,7 +3,7 @@
 import math
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from rich.console import Console
 
 from gptft.config.sections import Config
 from gptft.config.source import dump_yaml
+from gptft.console import Notify
 from gptft.errors import ConfigError, Interrupted, RunError
 from gptft.files import as_json, is_disk_full, keep_json_lines, write_json, write_text
 from gptft.runs import run_folder
@@ -44,7 +45,7 @@ class Resume:
     extend: bool = False
 
 
-class Run:
+class TrainingRun:
     """One run; its methods are called in the order they stand in.
 
     Attributes:
@@ -59,7 +60,7 @@ class Run:
         run_dir: Path,
         sampler: Sampler,
         signals: Signals,
-        notify: Callable[[str], None],
+        notify: Notify,
     ) -> None:
         """Load all that the run needs; see `train_model`."""
         self._config, self._run_dir = config, run_dir
@@ -287,7 +288,7 @@ class Run:
         self._note_state("failed", step=self._trainer.state.global_step, error=why)
 
     def after_out_of_memory(self, error: torch.OutOfMemoryError) -> Config:
-        """Keep what was trained, and give the config with half the batch, twice the accumulation.
+        """Keep what was trained, and give the config with a smaller batch and more accumulation.
 
         Raises:
             RunError: it isn't asked for, or one block at a time is too much already.
@@ -303,7 +304,7 @@ class Run:
         if trainer.state.global_step and not trainer.in_optimizer_step:
             trainer.undo_step()
             trainer.save_now()
-        by = next(n for n in range(2, batch + 1) if batch % n == 0)
+        by = next(n for n in range(2, batch + 1) if batch % n == 0)  # so that steps stay the same
         accumulation = trainer.args.gradient_accumulation_steps * by
         self._notify(
             f"Out of memory with {batch} blocks a batch: continuing with {batch // by} and "

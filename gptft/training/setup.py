@@ -131,12 +131,7 @@ def _load(
     else:
         named = config.tokenizer.name
         tokenizer = load_auto_tokenizer(named if named else str(store_dir / "tokenizer"))
-        model = new_model(
-            sizes,
-            vocab_size=len(tokenizer),
-            eos_token_id=eos_token_id,
-            seed=seed,
-        )
+        model = new_model(sizes, vocab_size=len(tokenizer), eos_token_id=eos_token_id, seed=seed)
     if tokenizer.eos_token_id != eos_token_id:  # the files disagree; the blocks have the last word
         tokenizer.eos_token = str(tokenizer.convert_ids_to_tokens(eos_token_id))
     _learn_eos(model, eos_token_id)

@@ -1,6 +1,5 @@
 """A block store and a base model -> a run folder: what `gptft train` does."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -8,20 +7,18 @@ from rich.console import Console
 from transformers.utils import logging as transformers_logging
 
 from gptft.config.sections import Config
+from gptft.console import Notify, silent
 from gptft.errors import Interrupted
 from gptft.models.precision import pick_device
 from gptft.runs import run_folder
 from gptft.runs.read import read_facts
 from gptft.training.memory_allocator import keep_freed_memory
 from gptft.training.result import TrainResult
-from gptft.training.run import Resume, Run
+from gptft.training.run import Resume, TrainingRun
 from gptft.training.samples import Sampler
 from gptft.training.signals import Signals
 
-_BATCH_FIELDS = (
-    "training.per_device_train_batch_size",
-    "training.gradient_accumulation_steps",
-)
+_BATCH_FIELDS = ("training.per_device_train_batch_size", "training.gradient_accumulation_steps")
 
 
 def train_model(
@@ -33,7 +30,7 @@ def train_model(
     console: Console,
     overwrite: bool = False,
     resume: Resume | None = None,
-    notify: Callable[[str], None] = lambda message: None,
+    notify: Notify = silent,
 ) -> TrainResult:
     """Train on a block store and leave a run folder.
 
@@ -64,7 +61,7 @@ def train_model(
         if earlier is None:
             run_folder.check_free(run_dir, overwrite=overwrite)
         while True:
-            run = Run(
+            run = TrainingRun(
                 config,
                 store_dir=store_dir,
                 run_dir=run_dir,

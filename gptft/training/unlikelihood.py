@@ -53,6 +53,7 @@ class UnwantedTokens:
         rows, tokens = self._places[low:high] - start, self._tokens[low:high]
         p = probabilities[rows, tokens]
         rest = (1 - p).clamp(min=_LEAST)
+        # d/dz_j of -w log(1 - p_t) is w p_t / (1 - p_t) * ([j = t] - p_j), for logits z.
         pull = self._weight * p / rest
         taken = torch.zeros_like(probabilities[:, 0]).index_add_(0, rows, pull)
         probabilities.mul_((1 - taken)[:, None])

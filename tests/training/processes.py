@@ -151,7 +151,7 @@ SLOW: dict[str, Callable[[], None]] = {
     "measuring": lambda: _before(evaluation, "row_losses", "measuring", _PATIENCE),
     "evaluating": _evaluations,
     "committing": lambda: _before(saving, "commit_checkpoint", "committing", 0.5),
-    "finishing": lambda: _before(runs.Run, "finish", "finishing", _PATIENCE),
+    "finishing": lambda: _before(runs.TrainingRun, "finish", "finishing", _PATIENCE),
     "writing": lambda: _before(runs, "save_model", "writing", 0.5),
     "optimizer": _stuck_in_the_optimizer,
 }

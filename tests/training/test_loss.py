@@ -15,7 +15,7 @@ from gptft.training.loss import causal_loss, use_fast_loss
 @pytest.fixture(autouse=True)
 def _few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several parts, the last one shorter."""
-    monkeypatch.setattr(loss_module, "_ROWS_ON_CPU", 4 * 11)
+    monkeypatch.setattr(loss_module, "_LOGITS_ON_CPU", 4 * 11)
 
 
 def logits_and_labels(dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:

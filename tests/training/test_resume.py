@@ -489,6 +489,10 @@ def test_a_run_without_a_fingerprint_that_agrees_names_every_difference():
     )
     (change,) = agreed_changes(old, {**old, "threads": 4}, allow=("threads",), extend=False)
     assert as_json(change) == {"field": "threads", "old": 2, "new": 4}
+    for name in ("adamw_torch", "muon"):
+        new = {"training.optim": {"adamw_torch": "muon", "muon": "adamw_torch"}[name]}
+        with pytest.raises(ConfigError, match=r"optimizer state doesn't fit\. Put it back\.$"):
+            agreed_changes({"training.optim": name}, new, allow=("optim",), extend=False)
     with pytest.raises(ConfigError, match=r"tread is no field of the fingerprint\. Did you mean"):
         agreed_changes(old, old, allow=("tread",), extend=False)
 

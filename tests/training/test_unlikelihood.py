@@ -91,7 +91,7 @@ def by_autograd(
 def test_loss_and_gradient_are_those_of_the_definition(
     monkeypatch: pytest.MonkeyPatch, n: int, divisor: int | None, rows_at_once: int
 ):
-    monkeypatch.setattr(loss_module, "_ROWS_ON_CPU", rows_at_once * VOCAB)
+    monkeypatch.setattr(loss_module, "_LOGITS_ON_CPU", rows_at_once * VOCAB)
     ours, labels = logits_and_labels()
     theirs = ours.detach().clone().requires_grad_()
     loss = causal_loss(ours, labels, VOCAB, divisor, unlikelihood=Unlikelihood(1.7, n, EOS))
