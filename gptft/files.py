@@ -364,13 +364,12 @@ def free_bytes(folder: Path) -> int:
 
 
 def can_be_made(folder: Path) -> bool:
-    """Whether a folder can be written to, or made.
-
-    Raises:
-        OSError: its name is too long, or a folder on the way to it can't be looked into.
-    """
-    existing = _existing(folder)
-    return existing.is_dir() and os.access(existing, os.W_OK)
+    """Whether a folder can be written to, or made."""
+    try:
+        existing = _existing(folder)
+        return existing.is_dir() and os.access(existing, os.W_OK)
+    except OSError:  # its name is too long, or a folder on the way to it can't be looked into
+        return False
 
 
 def _existing(folder: Path) -> Path:

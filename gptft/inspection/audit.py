@@ -77,15 +77,10 @@ def audit_tokenizer(name: str, *, revision: str | None = None) -> Audit:
     files = read_tokenizer_files(name, revision=revision)
     findings = [finding for check in _CHECKS for finding in check(files)]
     if files.source.lower().endswith(GGUF_SUFFIX):
-        findings = [_in_gguf(f, files.source) for f in findings if _key(f) not in _NOT_IN_GGUF]
+        findings = [  # all files of a model folder are in one
+            replace(finding, where=f"{files.source}:{key}".rstrip(":"))
+            for finding in findings
+            if (key := finding.where.partition(":")[2]) not in _NOT_IN_GGUF
+        ]
     findings.sort(key=lambda finding: LEVELS.index(finding.level))
     return Audit(name, tuple(findings))
-
-
-def _key(finding: Finding) -> str:
-    return finding.where.partition(":")[2]
-
-
-def _in_gguf(finding: Finding, source: str) -> Finding:
-    """The finding as of a .gguf file, which is all files of a model folder in one."""
-    return replace(finding, where=f"{source}:{_key(finding)}".rstrip(":"))

@@ -268,9 +268,9 @@ def _merge(bpe: _Bpe, ids: Sequence[int]) -> Iterator[MergeStep]:
 
 def _symbol(bpe: _Bpe, token_id: int) -> Symbol:
     if token_id not in bpe.symbols:
-        entry, written = bpe.entries[token_id], bpe.token_bytes
-        raw = written.of_entry(entry)  # without its id: it was merged, not matched as added
-        before = written.prefix if entry.startswith(written.prefix) else ""
-        after = written.suffix if entry.endswith(written.suffix) else ""
+        entry, token_bytes = bpe.entries[token_id], bpe.token_bytes
+        raw = token_bytes.of_entry(entry)  # without its id: it was merged, not matched as added
+        before = token_bytes.prefix if entry.startswith(token_bytes.prefix) else ""
+        after = token_bytes.suffix if entry.endswith(token_bytes.suffix) else ""
         bpe.symbols[token_id] = Symbol(token_id, entry, raw, before + visible(raw) + after)
     return bpe.symbols[token_id]

@@ -89,17 +89,17 @@ class VocabularySearch(JsonFields):
 
     Attributes:
         entries: the tokens to show.
-        reach: by id, whether text is ever encoded to them.
+        reachability: by id, whether text is ever encoded to them.
         num_found: how many there are in all.
     """
 
     entries: tuple[VocabularyEntry, ...]
-    reach: Mapping[int, Reachability]
+    reachability: Mapping[int, Reachability]
     num_found: int
 
     def json_fields(self) -> dict[str, Any]:
         """The tokens, each with its reachability, and how many there are in all."""
-        tokens = [asdict(entry) | {"reach": self.reach[entry.id]} for entry in self.entries]
+        tokens = [asdict(entry) | {"reach": self.reachability[entry.id]} for entry in self.entries]
         return {"num_found": self.num_found, "tokens": tokens}
 
 
@@ -115,7 +115,7 @@ def summarize_vocabulary(tokenizer: TextTokenizer) -> VocabularySummary:
     entries = _entries(tokenizer, token_bytes)
     ordinary = [entry for entry in entries if not entry.special]
     with tokenizer.explained():
-        reach = find_reachability(token_bytes, {entry.id: entry.bytes for entry in ordinary})
+        reachability = find_reachability(token_bytes, {entry.id: entry.bytes for entry in ordinary})
     whole = [entry.text for entry in ordinary if entry.text is not None]
     if prefix := token_bytes.prefix:
         with_space = [e for e in ordinary if not e.token.startswith(prefix)]
@@ -134,8 +134,8 @@ def summarize_vocabulary(tokenizer: TextTokenizer) -> VocabularySummary:
         lengths=dict(sorted(Counter(len(entry.bytes) for entry in ordinary).items())),
         num_with_space=len(with_space),
         num_partial=len(ordinary) - len(whole),
-        unreachable=tuple(e for e in ordinary if reach[e.id] is Reachability.UNREACHABLE),
-        unknown=tuple(e for e in ordinary if reach[e.id] is Reachability.UNKNOWN),
+        unreachable=tuple(e for e in ordinary if reachability[e.id] is Reachability.UNREACHABLE),
+        unknown=tuple(e for e in ordinary if reachability[e.id] is Reachability.UNKNOWN),
         longest=tuple(sorted(ordinary, key=lambda e: (-len(e.bytes), e.id))[:_NUM_LONGEST]),
     )
 
@@ -186,8 +186,8 @@ def search_vocabulary(
     special = [entry.id for entry in shown if entry.special]
     with tokenizer.explained():
         raws = {entry.id: entry.bytes for entry in shown}
-        reach = find_reachability(token_bytes, raws, reserved=special)
-    return VocabularySearch(tuple(shown), reach, len(found))
+        reachability = find_reachability(token_bytes, raws, reserved=special)
+    return VocabularySearch(tuple(shown), reachability, len(found))
 
 
 def _entries(tokenizer: TextTokenizer, token_bytes: TokenBytes) -> list[VocabularyEntry]:

@@ -11,7 +11,7 @@ _MAX_SHOWN = 20  # tokens of a kind; JSON has all
 
 def search_view(found: VocabularySearch) -> Table:
     """A line a token: id, text, script, whether text is ever encoded to it."""
-    rows = [(str(e.id), _shown(e), e.script, found.reach[e.id].value) for e in found.entries]
+    rows = [(str(e.id), _shown(e), e.script, found.reachability[e.id].value) for e in found.entries]
     left = found.num_found - len(rows)
     title = count(found.num_found, "token") + (f", {left:,} not shown" if left else "")
     return Table(rows, "rlll", title)

@@ -44,8 +44,8 @@ def learn_words(
         can_be_added: whether the tokenizer takes a word as a new token.
         progress: told ("learning", bytes done, bytes in all).
     """
-    written = TokenBytes.of(tokenizer.backend)
-    with_space = written.byte_level or bool(written.space)
+    token_bytes = TokenBytes.of(tokenizer.backend)
+    with_space = token_bytes.byte_level or bool(token_bytes.space)
     pattern = _WORD_WITH_SPACE if with_space else _WORD
     counts: Counter[str] = Counter()
     for passage in corpus.training("learning", progress):

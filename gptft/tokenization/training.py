@@ -149,10 +149,8 @@ def refuse_full(folder: Path) -> None:
     Raises:
         ConfigError: the folder holds one, isn't a folder, or can't be made.
     """
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"{folder} is a file. Name a folder that a tokenizer can be written to.")
     if not can_be_made(folder):
-        raise ConfigError(f"{folder} can't be made or written to. Name another folder.")
+        raise ConfigError(f"{folder} is a file, or can't be made or written to. Name another.")
     if any((folder / name).exists() for name in ("tokenizer.json", "tokenizer_config.json")):
         raise ConfigError(f"{folder} holds a tokenizer already. Name another folder, or remove it.")
 

@@ -266,7 +266,7 @@ def test_search_by_text() -> None:
 def test_search_by_id() -> None:
     found = search_vocabulary(PICO, token_id=0)
     assert tokens(found.entries) == ["<|endoftext|>"]
-    assert found.reach == {0: Reachability.RESERVED}
+    assert found.reachability == {0: Reachability.RESERVED}
     for wrong in (8192, -1):
         with pytest.raises(ConfigError, match=f"no token {wrong}: ids go from 0 to 8,191"):
             search_vocabulary(PICO, token_id=wrong)
@@ -283,7 +283,7 @@ def test_search_by_pattern() -> None:
 def test_search_says_what_no_text_gives() -> None:
     found = search_vocabulary(by_hand(), text="ab")
     assert tokens(found.entries) == ["ab", "abc", "cab"]
-    assert found.reach[7] is Reachability.UNREACHABLE
+    assert found.reachability[7] is Reachability.UNREACHABLE
     assert as_json(found)["tokens"][2]["reach"] == "unreachable"
 
 

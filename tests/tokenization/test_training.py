@@ -179,6 +179,8 @@ def test_a_tokenizer_is_never_written_over(corpus: Path, tmp_path: Path) -> None
         extend_tokenizer("pico", corpus, tokens=["🦊"])
     with pytest.raises(ConfigError, match="can't be made or written to"):
         extend_tokenizer("pico", corpus / "below" / "a file", tokens=["🦊"])
+    with pytest.raises(ConfigError, match="can't be made or written to"):
+        extend_tokenizer("pico", tmp_path / ("long" * 100), tokens=["🦊"])
     assert (tmp_path / "tokenizer.json").read_text(encoding="utf-8") == "mine"
 
 
