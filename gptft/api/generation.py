@@ -30,7 +30,7 @@ Stream = Literal["never", "possible", "always"]
 
 @dataclass(frozen=True)
 class Generation(JsonFields):
-    """What a model wrote.
+    """The texts that a model generated, and what was asked about them.
 
     Attributes:
         texts: one a prompt, or as many as num_return_sequences says.
@@ -157,8 +157,7 @@ def generate(
     """
     request = _Request.of(model, prompts, options)
     settings = request.settings()
-    is_explained, must = "why" in extras, stream == "always"
-    streamed = stream != "never" and _can_stream(settings, request, is_explained, must=must)
+    streamed = stream != "never" and _can_stream(settings, request, extras, must=stream == "always")
     notify(f"{request.name}, {settings.sentence()}")
 
     from gptft.decoding import engine
@@ -178,7 +177,7 @@ def generate(
     with SpeedMeter(loaded.model) if "speed" in extras else nullcontext() as meter:
         generated = run()
     speed = meter.speed(generated) if meter else None
-    return Generation(generated, explain(loaded, generated) if is_explained else (), speed)
+    return Generation(generated, explain(loaded, generated) if "why" in extras else (), speed)
 
 
 def _run_streamed(
@@ -199,8 +198,13 @@ def _run_streamed(
             on_text("\n")
 
 
-def _can_stream(settings: Settings, request: _Request, is_explained: bool, *, must: bool) -> bool:
-    whole = {"--why shows": is_explained, "--window writes": request.window}
+def _can_stream(
+    settings: Settings, request: _Request, extras: Collection[Extra], *, must: bool
+) -> bool:
+    whole = {
+        "--why shows": "why" in extras, "--speed times": "speed" in extras,
+        "--window writes": request.window,
+    }  # fmt: skip
     reason = next((f"{flag} whole texts" for flag, is_on in whole.items() if is_on), None)
     reason = reason or why_not_streamed(settings, num_prompts=len(request.prompts))
     if must and reason:

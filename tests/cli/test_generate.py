@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from gptft import cli
+from gptft import api, cli
 from gptft.api import load_config
 from gptft.cli import generate as command
 from gptft.cli.app import app
@@ -146,6 +146,15 @@ class TestPrompts:
         message = error_of(run("-p", "q" * 60))
         assert "60 tokens" in message
         assert "context of 64" in message
+
+
+def test_speed_is_measured_where_a_text_could_be_streamed(tiny_model_dir):
+    given = {"max_new_tokens": 2}
+    for extras, stream, streamed in ((["speed"], "possible", False), ([], "possible", True)):
+        found = api.generate(
+            str(tiny_model_dir), ["fox"], given=given, extras=extras, stream=stream, use_cpu=True
+        )
+        assert (found.streamed, found.speed is None) == (streamed, streamed)
 
 
 class TestSettings:
