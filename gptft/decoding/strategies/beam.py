@@ -30,8 +30,9 @@ METHOD = define.Method(
     group="search",
     settings=(
         Setting("num_beams", whole(ge=1), 1, "Texts kept at once."),
-        Setting("length_penalty", number(), 1.0, "Beams: above 0 favours longer texts, below 0 "
-                "shorter ones."),
+        # It is the exponent of a text's length, which has to stay a number.
+        Setting("length_penalty", number(ge=-10, le=10), 1.0, "Beams: above 0 favours longer "
+                "texts, below 0 shorter ones."),
         Setting("early_stopping", EarlyStopping, False, "Beams: stop at num_beams ended texts; "
                 "never waits until no better one is possible."),
     ),
