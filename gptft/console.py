@@ -19,6 +19,9 @@ from gptft.files import as_json
 Notify = Callable[[str], None]  # is told in a sentence what a person should know, as `notice` is
 
 _CONTROL = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f]")  # all but tabs and line ends
+# What JSON lets through and a terminal obeys, or no stream takes: DEL and C1 controls, characters
+# that turn the direction of writing, and halves of surrogate pairs.
+_NOT_IN_JSON = re.compile("[\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _PLAIN_WIDTH = 100_000  # off a terminal: never wrap
 
 
@@ -68,11 +71,11 @@ def error(message: str) -> None:
 def result_json(value: Any) -> None:
     """Print `as_json(value)` to stdout, letters beyond ASCII readable, indented by two spaces.
 
-    Control characters that JSON would let through, but a terminal would obey, are escaped.
+    What a terminal would obey is escaped, and the values stay what they are.
     """
     if is_first_process():
         text = json.dumps(as_json(value), ensure_ascii=False, indent=2)
-        text = _CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+        text = _NOT_IN_JSON.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
         sys.stdout.write(text + "\n")
 
 

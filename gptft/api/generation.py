@@ -15,6 +15,7 @@ from gptft.decoding.settings import Settings, choose_settings, why_not_streamed,
 from gptft.errors import ConfigError
 from gptft.files import JsonFields
 from gptft.models.source import resolve_model
+from gptft.report.page_file import check_page_path
 
 if TYPE_CHECKING:
     from gptft.analysis.compare.results import StrategyResult
@@ -218,6 +219,8 @@ def compare(
     names: Sequence[str] | None,
     *,
     html: Path | None = None,
+    inputs: Sequence[Path] = (),
+    overwrite: bool = False,
     notify: Notify = silent,
     **options: Unpack[Options],
 ) -> "list[StrategyResult]":
@@ -228,14 +231,19 @@ def compare(
         prompts: one.
         names: of strategies, the config's own among them; None for all.
         html: a page to write, too.
+        inputs: files that were read, and that the page may not replace.
+        overwrite: whether the page may replace anything; else only another page of gptft.
         notify: told of each strategy before it runs, and what was written.
         **options: see `Options`; of a config's generation section, what concerns every strategy.
 
     Raises:
-        ConfigError: settings, names or prompts that can't be had.
+        ConfigError: settings, names or prompts that can't be had, or the page would replace
+            something else.
         ModelError: the model can't be found or read.
         RunError: the page can't be written.
     """
+    if html is not None:
+        check_page_path(html, inputs=inputs, overwrite=overwrite)
     from gptft.analysis.compare import entries, run
     from gptft.analysis.memorization import base_model_of, training_text_of
 

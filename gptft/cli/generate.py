@@ -45,6 +45,7 @@ def generate(
     html: Annotated[
         Path | None, Option(help="With --compare: write the comparison as a page, too.")
     ] = None,
+    overwrite: options.OverwritePage = False,
     why: Annotated[
         bool, Option("--why", help="Show each token's probability, rank and runners-up.")
     ] = False,
@@ -88,7 +89,11 @@ def generate(
 
         names = [name.strip() for name in compare.split(",") if name.strip()]
         chosen = None if compare == "all" else names
-        rows = api.compare(model, texts, chosen, html=html, notify=notice, **asked)
+        read = [path for path in (prompt_file, config_file) if path is not None]
+        rows = api.compare(
+            model, texts, chosen, html=html, inputs=read, overwrite=overwrite, notify=notice,
+            **asked,
+        )  # fmt: skip
         options.print_result(rows, comparison_table, as_json=as_json)
         return
     extras: list[Extra] = ["why"] if why else []

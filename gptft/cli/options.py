@@ -43,6 +43,9 @@ Words = Annotated[
 UseCpu = Annotated[
     bool, Option("--cpu", help="Run on the CPU even if an accelerator is available.")
 ]
+OverwritePage = Annotated[
+    bool, Option("--overwrite", help="Let --html replace a file that is no page of gptft.")
+]
 AsJson = Annotated[bool, Option("--json", help="Print the result as JSON.")]
 
 

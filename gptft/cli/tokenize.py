@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer import Option
 
-from gptft.cli.options import AsJson, Words, print_result, progress_bar, text_argument
+from gptft.cli.options import (
+    AsJson,
+    OverwritePage,
+    Words,
+    print_result,
+    progress_bar,
+    text_argument,
+)
 from gptft.console import error, notice, result, result_json
 from gptft.errors import ConfigError, Interrupted
 
@@ -55,6 +62,7 @@ def tokenize(
     compare: Compared = [],
     as_bytes: AsBytes = False,
     html: Html = None,
+    overwrite: OverwritePage = False,
     merges: Merges = False,
     vocab: Vocabulary = False,
     search: Search = None,
@@ -83,7 +91,8 @@ def tokenize(
     elif _is_corpus(files, [name for name, on in {**views, "--merges": merges}.items() if on]):
         _count(files, models, as_json=as_json)
     else:
-        show = _show_merges if merges else partial(_show_tokens, as_bytes=as_bytes, html=html)
+        page = {"html": html, "inputs": files, "overwrite": overwrite}
+        show = _show_merges if merges else partial(_show_tokens, as_bytes=as_bytes, page=page)
         _texts(text, files, models, show=partial(show, as_json=as_json), is_page=html is not None)
 
 
@@ -254,14 +263,14 @@ def _show_tokens(
     text: str,
     *,
     as_bytes: bool,
-    html: Path | None,
+    page: dict[str, Any],
     as_json: bool,
 ) -> None:
     from gptft import api
     from gptft.inspection.cost_view import comparison_view, cost_view
     from gptft.inspection.token_view import byte_view, text_view
 
-    measured = api.tokenize(text, tokenizers, html=html, notify=notice)
+    measured = api.tokenize(text, tokenizers, **page, notify=notice)
     if as_json:
         _print_json(measured)
     elif len(measured) > 1:

@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import gptft.files as files
+from gptft.terminal.cells import cut
 
 MANIFEST = "MANIFEST.json"
 STAGING = ".staging"
 _TRASH = ".trash-"
 _NAME = re.compile(r"checkpoint-(\d+)")
 _FORMAT = 1
+_SHOWN = 200  # columns of a file's name, which a damaged manifest may have made of anything
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,7 @@ def _differences(
         except (KeyError, TypeError, ValueError, AttributeError):
             problem = f"isn't described in {MANIFEST}"
         if problem:
-            yield f"{name} {problem}"
+            yield f"{cut(name, _SHOWN)} {problem}"
 
 
 def _as_text(manifest: dict[str, Any]) -> str:

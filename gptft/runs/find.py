@@ -8,7 +8,7 @@ from gptft.errors import ConfigError
 from gptft.runs.run_folder import EARLIER
 
 _DEPTH = 3  # folders below the one that is searched
-_INSIDE = ("checkpoints", "model", EARLIER)  # of a run; no other runs are in them
+_INSIDE = ("checkpoints", "trackers", "model", EARLIER)  # of a run; no other runs are in them
 
 
 def find_runs(folder: Path) -> tuple[list[Path], list[tuple[Path, str]]]:

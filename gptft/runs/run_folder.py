@@ -19,7 +19,7 @@ LOCK = ".lock"
 _FAILED = ".failed"
 # All that a run folder ever holds; anything else there is not ours.
 _OURS = (
-    "run.json", "config.yaml", "metrics.jsonl", "samples.jsonl", "checkpoints", "model",
+    "run.json", "config.yaml", "metrics.jsonl", "samples.jsonl", "checkpoints", "trackers", "model",
     ".model.partial", ".model.old", "report.html", EARLIER, LOCK, _FAILED,
 )  # fmt: skip
 _PACKAGES = ("transformers", "torch", "tokenizers", "accelerate", "datasets", "safetensors")

@@ -21,6 +21,7 @@ from gptft.runs import run_folder
 from gptft.runs.checkpoints import Checkpoint, clear_leftovers, newest_valid
 from gptft.runs.read import BeforeAfter, Sample
 from gptft.terminal.words import count
+from gptft.training.dry_save import check_savable
 from gptft.training.evaluation import EvaluationStoppedError, Measured
 from gptft.training.fingerprint import fingerprint
 from gptft.training.model_saving import save_model
@@ -81,6 +82,8 @@ class TrainingRun:
     def begin(self, earlier: Mapping[str, Any] | None, resume: Resume, *, overwrite: bool) -> None:
         """Measure the model and claim the folder; or find the checkpoint to resume from."""
         setup = self._setup
+        if self._is_first:
+            check_savable(setup.model, setup.tokenizer, notify=self._notify)
         self._trainer.checkpoints.check_disk()
         if earlier is not None:
             self._resume(earlier, resume)

@@ -17,6 +17,7 @@ from gptft.training.result import TrainResult
 from gptft.training.run import Resume, TrainingRun
 from gptft.training.samples import Sampler
 from gptft.training.signals import Signals
+from gptft.training.trackers import tracking_in
 
 _BATCH_FIELDS = ("training.per_device_train_batch_size", "training.gradient_accumulation_steps")
 
@@ -56,7 +57,7 @@ def train_model(
     if pick_device(use_cpu=bool(config.training.get("use_cpu"))).type == "cpu":
         keep_freed_memory()
     signals = Signals()
-    with signals.listen(), run_folder.hold(run_dir):
+    with signals.listen(), run_folder.hold(run_dir), tracking_in(run_dir, config.training):
         earlier = read_facts(run_dir) if resume else None
         if earlier is None:
             run_folder.check_free(run_dir, overwrite=overwrite)

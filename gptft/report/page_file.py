@@ -1,0 +1,44 @@
+"""A path that a user named for a page -> whether a page may be put there without a loss."""
+
+import errno
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from gptft.errors import ConfigError, RunError
+
+_MARK = b'<meta name="generator" content="gptft">'  # of templates/page.html.j2
+_HEAD = 1_000  # bytes that hold it
+
+
+def check_page_path(path: Path, *, inputs: Iterable[Path] = (), overwrite: bool = False) -> None:
+    """Refuse to put a page where something else is; called before what it shows is computed.
+
+    Args:
+        path: where the page is to go.
+        inputs: files that are read.
+        overwrite: whether anything may be replaced; a link, a pipe or a device is written to.
+
+    Raises:
+        ConfigError: the path is taken by an input, or by anything but a page of gptft.
+        RunError: nothing can be written there.
+    """
+    try:
+        taken = None if overwrite or not path.exists() else _taken_by(path, inputs)
+        if not path.parent.exists():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+    except OSError as error:  # a name too long, say
+        raise RunError(f"{path} can't be written: {error.strerror}.") from None
+    if taken:
+        raise ConfigError(
+            f"{path} isn't overwritten: {taken}. Name another file, or insist with --overwrite."
+        )
+
+
+def _taken_by(path: Path, inputs: Iterable[Path]) -> str | None:
+    if not path.is_file():
+        return "it is a folder" if path.is_dir() else "it is no regular file"
+    if any(one.exists() and one.samefile(path) for one in inputs):
+        return "it is read by this very command"
+    with path.open("rb") as file:
+        return None if _MARK in file.read(_HEAD) else "it isn't a page of gptft"
