@@ -12,7 +12,7 @@ from gptft.config.load import ConfigFile
 from gptft.config.sections import Config
 from gptft.config.source import KeyPath, Problem
 from gptft.config.training_fields import value_problems
-from gptft.config.training_needs import SLOW_BFLOAT16, UNSCALED, unmet_needs
+from gptft.config.training_needs import FSDP_ON_CPU, SLOW_BFLOAT16, UNSCALED, unmet_needs
 from gptft.data.plan import NO_DATA, PackingPlan, plan_packing
 from gptft.documents.first_look import DocumentCounts, look_at_texts
 from gptft.documents.sources import FoundTexts, find_texts
@@ -248,9 +248,11 @@ def check_samples(checked: CheckResult, file: ConfigFile, *, store_dir: Path) ->
 
 def _machine_problems(training: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """What the machine can't compute; fields of `training` and messages that follow their names."""
-    if not (training.get("bf16") or training.get("tf32")):
+    if not any(map(training.get, ("bf16", "fsdp", "tf32"))):
         return
     device = None if training.get("use_cpu") else machine.accelerator()
+    if training.get("fsdp") and device != "cuda":
+        yield "fsdp", FSDP_ON_CPU
     capability = machine.cuda_capability() if device == "cuda" else None
     has_ampere = capability is not None and capability >= (8, 0)
     if training.get("bf16"):

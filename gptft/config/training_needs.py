@@ -71,6 +71,10 @@ SLOW_BFLOAT16 = (
     "needs bfloat16 instructions, which this CPU doesn't have: it would be 30 to 200 times slower "
     "than in float32. Set training.bf16: false."
 )
+FSDP_ON_CPU = (
+    "needs GPUs: without them accelerate drops it, and each process holds the whole model. "
+    "Leave it out."
+)
 UNSCALED = (
     "training.unlikelihood_weight: float16 logits need a loss that is scaled. "
     "Use bf16, or model.dtype: float32."

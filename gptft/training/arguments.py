@@ -3,16 +3,18 @@
 Defaults of ours are those that lose or hide something in the stock Trainer.
 """
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import TrainingArguments
 
 from gptft.config.suggest import did_you_mean
 from gptft.config.training_conflicts import conflicts
 from gptft.config.training_fields import OWN_FIELDS, OWN_OPTIMIZERS
-from gptft.config.training_needs import SLOW_BFLOAT16, unmet_needs
+from gptft.config.training_needs import FSDP_ON_CPU, SLOW_BFLOAT16, unmet_needs
 from gptft.errors import ConfigError
 from gptft.models.precision import DtypeName, has_native_bfloat16, pick_device
 from gptft.training.fields import describe_fields
@@ -35,17 +37,12 @@ def training_arguments(
         ConfigError: a field the installed transformers doesn't have, a combination it refuses, or
             an evaluation without a validation part.
     """
-    problems = conflicts(training, has_validation=has_validation) + unmet_needs(training)
-    if problems:
+    if problems := conflicts(training, has_validation=has_validation) + unmet_needs(training):
         raise ConfigError(*(f"training.{name} {message}" for name, message in problems))
     training = {name: value for name, value in training.items() if name not in OWN_FIELDS}
     _check_names(training)
     device = pick_device(use_cpu=bool(training.get("use_cpu", False)))
-    has_bfloat16 = has_native_bfloat16(device)
-    if device.type == "cpu" and training.get("bf16"):
-        if not has_bfloat16:
-            raise ConfigError(f"training.bf16 {SLOW_BFLOAT16}")
-        training["use_cpu"] = True  # else transformers takes bf16 for a GPU's
+    num_processes = _settle_device(training, device)
     ours: dict[str, Any] = {
         "logging_steps": 1 / _LOGS_A_RUN,
         "logging_nan_inf_filter": False,
@@ -58,7 +55,7 @@ def training_arguments(
         "greater_is_better": False,
     }
     if device.type == "cuda" and dtype == "auto" and not training.get("fp16"):
-        ours["bf16"] = has_bfloat16
+        ours["bf16"] = has_native_bfloat16(device)
     fixed = {
         "output_dir": str(run_dir / "checkpoints"),
         "disable_tqdm": True,
@@ -79,7 +76,30 @@ def training_arguments(
         raise ConfigError(f"training: transformers refuses these settings: {reason}") from None
     if own_optimizer:
         args.optim = optim
+    if args.world_size != num_processes:
+        why = f"{num_processes} processes were started, and on {device.type} each would train alone"
+        raise ConfigError(f"{why}. Set training.use_cpu: true, or start one.")
     return args
+
+
+def _settle_device(training: dict[str, Any], device: torch.device) -> int:
+    """Set `use_cpu` where transformers needs it; how many processes the run is to have."""
+    is_cpu, is_launched = device.type == "cpu", "LOCAL_RANK" in os.environ
+    if is_cpu and training.get("bf16") and not has_native_bfloat16(device):
+        raise ConfigError(f"training.bf16 {SLOW_BFLOAT16}")
+    if device.type in ("cpu", "mps") and training.get("fsdp"):
+        raise ConfigError(f"training.fsdp {FSDP_ON_CPU}")
+    num_processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if num_processes > 1 and not is_launched:
+        raise ConfigError(
+            f"WORLD_SIZE is {num_processes}, and no launcher has set LOCAL_RANK. Start the "
+            "processes by torchrun, or unset WORLD_SIZE."
+        )
+    if is_cpu and (training.get("bf16") or is_launched):
+        # Else transformers takes bf16 for a GPU's, and lets processes join only on GPUs: each would
+        # be a run of its own, in the same folder.
+        training["use_cpu"] = True
+    return num_processes
 
 
 def _check_names(training: Mapping[str, Any]) -> None:

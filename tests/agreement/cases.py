@@ -198,6 +198,7 @@ WRONG = (
     cross("training.use_liger_kernel needs the package liger_kernel", use_liger_kernel=True),
     cross("training.deepspeed needs the package deepspeed", deepspeed={"train_batch_size": 1}),
     cross("training.fsdp needs several processes", fsdp="full_shard"),
+    cross("training.fsdp needs GPUs", fsdp="full_shard", use_cpu=True),
     cross("training.ddp_backend needs several processes", ddp_backend="gloo"),
     cross("training.push_to_hub needs the model hub", push_to_hub=True),
     ignored(

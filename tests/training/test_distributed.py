@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 pytestmark = pytest.mark.slow
 
@@ -49,10 +50,14 @@ def train(folder: Path, name: str, *launcher: str, batch: int, settings: tuple[s
     return done, [json.loads(line) for line in lines]
 
 
+@pytest.mark.parametrize("use_cpu", [True, False])
 def test_two_processes_follow_the_losses_of_one(
-    tmp_path: Path, tiny_model_dir: Path, corpus_dir: Path
+    tmp_path: Path, tiny_model_dir: Path, corpus_dir: Path, use_cpu: bool
 ):
+    if not use_cpu and torch.accelerator.is_available():
+        pytest.skip("it is about a machine without an accelerator")
     text = CONFIG.format(model=tiny_model_dir, texts=corpus_dir)
+    text = text if use_cpu else text.replace("  use_cpu: true\n", "")
     (tmp_path / "my.yaml").write_text(text, encoding="utf-8")
     launcher = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m")
     one_done, one = train(tmp_path, "one", batch=2)
