@@ -156,7 +156,7 @@ def train(
     if not is_yaml(Path(file.source.name)):
         notify(
             f"No config: the recipe for a text, which `gptft config show {file.source.name}` "
-            "prints. Change it with --set."
+            "prints. Change it with flags such as --epochs 3, or --set."
         )
     checked = check_file(file)
     with progress() as told:

@@ -59,9 +59,7 @@ def load_command(name: str) -> Any:
     if own is None:
         own = typer.Typer(add_completion=False)
         own.command(name)(getattr(module, name))
-        command = get_command(own)
-    else:
-        command = get_group(own)
+    command = get_command(own) if len(own.registered_commands) == 1 else get_group(own)
     command.name = name
     return command
 
@@ -73,7 +71,11 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    # --learning_rate is --learning-rate: Hugging Face's scripts have both.
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "token_normalize_func": lambda name: name.replace("_", "-"),
+    },
 )
 
 

@@ -1,11 +1,13 @@
 """`gptft train`: text and a base model -> a run folder with a tuned model."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
 from typer import Option
 
 from gptft.cli.options import AsJson, ConfigFile, Overrides, progress_bar
+from gptft.cli.training_flags import FlagsCommand, given_flags, with_flags
 from gptft.console import notice, result, result_json
 from gptft.terminal.draw import Table
 from gptft.terminal.text import harmless
@@ -15,6 +17,11 @@ if TYPE_CHECKING:
     from gptft.training.result import TrainResult
 
 
+app = typer.Typer(add_completion=False)
+
+
+@app.command(cls=FlagsCommand)
+@with_flags
 def train(
     config_file: ConfigFile,
     overrides: Overrides = [],
@@ -34,12 +41,22 @@ def train(
         bool, Option("--extend", help="With --resume: train further than was planned.")
     ] = False,
     as_json: AsJson = False,
+    **flags: Any,
 ) -> None:
-    """Fine-tune a model on the texts of CONFIG, or train a new one."""
+    """Fine-tune a model on the texts of CONFIG, or train a new one.
+
+    \b
+      gptft train poem.txt
+      gptft train my-texts --model gpt2 --epochs 3 --lr 1e-4 --seed 7 --out runs/a
+      gptft train my.yaml --resume
+
+    Any setting of training is a flag, too: --weight-decay 0.1, --bf16.
+    A flag goes over --set, and --set over CONFIG.
+    """  # noqa: D301  # typer leaves the lines behind a \b as they are
     from gptft import api
     from gptft.api.training import CompleteRun
 
-    file = api.read_config(config_file, overrides=overrides)
+    file = api.read_config(config_file, overrides=[*overrides, *given_flags(flags)])
     outcome = api.train(
         file, run_dir=Path("runs") / config_file.resolve().stem, overwrite=overwrite, resume=resume,
         allow_change=tuple(allow_change), extend=extend, progress=progress_bar, notify=notice,

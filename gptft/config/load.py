@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from gptft.config.flags import flag_settings
 from gptft.config.sections import Config, Section
 from gptft.config.settings import BOUNDS, Setting, read_settings
 from gptft.config.source import KeyPath, Problem, Source, parse_value, read_yaml
@@ -78,7 +79,8 @@ def read_config(
 
     Args:
         path: a YAML file, a text file, or a folder of texts.
-        overrides: `section.key=value` each, the value as YAML reads it; the last one wins.
+        overrides: `section.key=value` each, or `--flag=value` (see `flag_settings`), the value as
+            YAML reads it; the last one wins.
         generation: the settings of the section of that name and of each of `strategies`.
 
     Raises:
@@ -154,9 +156,11 @@ def _read_strategies(source: Source, generation: GenerationSettings) -> list[Pro
 
 
 def _apply(override: str, source: Source) -> None:
-    """Put one `section.key=value` into the source's values."""
+    """Put one `section.key=value` or `--flag=value` into the source's values."""
     name, sign, text = override.partition("=")
-    keys = tuple(name.strip().split("."))
+    keys = flag_settings().get(name)
+    place, named = ("--set", f"--set {override}") if keys is None else (name, name)
+    keys = keys or tuple(name.strip().split("."))
     if not sign or not all(keys):
         raise ConfigError(
             f"--set {override}: write it as section.key=value, "
@@ -168,10 +172,11 @@ def _apply(override: str, source: Source) -> None:
             target[key] = {}
         target = target[key]
         if not isinstance(target, dict):
-            raise ConfigError(f"--set {override}: {'.'.join(keys[:end])} is not a section.")
-    target[keys[-1]] = parse_value(text)
+            raise ConfigError(f"{named}: {'.'.join(keys[:end])} is not a section.")
+    target[keys[-1]] = parse_value(text, name=place)
     source.marks = {p: mark for p, mark in source.marks.items() if p[: len(keys)] != keys}
-    source.overridden.add(keys)
+    source.overridden.pop(keys, None)  # the last one is put last
+    source.overridden[keys] = place
 
 
 def _one_a_setting(errors: list[ErrorDetails]) -> list[ErrorDetails]:

@@ -28,22 +28,24 @@ class Source:
         values: the plain values, a mapping at the top.
         marks: line and column, from 1, of every key and list item.
         problems: what is wrong with it as YAML: line and column, and a message.
-        overridden: settings that came from --set and so have no line.
+        overridden: settings that came from --set or a flag and so have no line, and from which.
     """
 
     name: str
     values: dict[str, Any] = field(default_factory=dict)
     marks: dict[KeyPath, tuple[int, int]] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
-    overridden: set[KeyPath] = field(default_factory=set)
+    overridden: dict[KeyPath, str] = field(default_factory=dict)
 
     def problem(self, path: KeyPath, message: str) -> Problem:
         """What is wrong with the setting `path`, with its place before it.
 
-        The place is `file:line:column` of the setting or of the nearest section above it, or --set.
+        The place is `file:line:column` of the setting or of the nearest section above it, --set or
+        a flag.
         """
-        if any(path[: len(keys)] == keys for keys in self.overridden):
-            return _LAST, f"--set  {message}"
+        for keys, place in reversed(self.overridden.items()):
+            if path[: len(keys)] == keys:
+                return _LAST, f"{place}  {message}"
         above = (self.marks.get(path[:end]) for end in range(len(path), 0, -1))
         if (mark := next(filter(None, above), None)) is None:
             return _LAST, f"{self.name}  {message}"
@@ -98,7 +100,7 @@ def parse_yaml(text: str, *, name: str) -> Source:
     )
 
 
-def parse_value(text: str) -> Any:
+def parse_value(text: str, *, name: str = "--set") -> Any:
     """Read one value as YAML reads it: 5e-5 a number, true a boolean, [a, b] a list.
 
     What YAML can't read is taken as the text it is.
@@ -109,16 +111,16 @@ def parse_value(text: str) -> Any:
     Raises:
         ConfigError: it isn't Unicode, or names a key twice.
     """
-    as_text = Source("--set", {"value": text})
+    as_text = Source(name, {"value": text})
     try:
-        source = parse_yaml(f"value: {text}", name="--set")
+        source = parse_yaml(f"value: {text}", name=name)
     except ConfigError:
         source = as_text
     if len(source.values) > 1:  # a further line of the text looks like a key
         source = as_text
     problems = [message for _, message in source.problems]
     if _HALF_PAIR.search(text):
-        problems.append(f"--set: {text!r} is not Unicode. Write it in UTF-8.")
+        problems.append(f"{name}: {text!r} is not Unicode. Write it in UTF-8.")
     if problems:
         raise ConfigError(*problems)
     return source.values["value"]
