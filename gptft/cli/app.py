@@ -28,8 +28,25 @@ COMMANDS = {
 }
 
 
+_FIRST_COMMANDS = """\
+gptft fine-tunes a GPT on your own text and shows what it learned. To begin:
+
+  gptft tokenize "Мороз и солнце"                 what a model sees of a text
+  gptft train poem.txt                            tune the bundled model on a text of yours
+  gptft generate runs/poem -p "Мороз и солнце"    let it continue a prompt
+
+gptft --help lists every command, gptft train --help what one takes."""
+
+
 class _Commands(TyperGroup):
     """Commands by the name of their module, imported at first use: each takes milliseconds."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the command line; where it is empty, show how to begin."""
+        if not args:  # here, since calling anything through typer imports pydantic first
+            result(_FIRST_COMMANDS)
+            raise typer.Exit
+        return super().parse_args(ctx, args)
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Their names, in order."""
@@ -68,7 +85,6 @@ app = typer.Typer(
     cls=_Commands,
     name="gptft",
     help="Fine-tune a GPT on your own text and see what it learned.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     # --learning_rate is --learning-rate: Hugging Face's scripts have both.

@@ -47,6 +47,7 @@ def modules_of(*args: str, cwd: Path | None = None) -> set[str]:
 @pytest.mark.parametrize(
     "args",
     [
+        [],
         ["--help"],
         ["prepare", "--help"],
         ["train", "--help"],
@@ -103,7 +104,8 @@ def test_the_list_of_commands_says_what_each_says_itself(name: str):
     assert COMMANDS[name] == own
 
 
-def test_help_imports_no_command():
-    loaded = modules_of("--help")
+@pytest.mark.parametrize("args", [[], ["--help"]])
+def test_help_imports_no_command(args: list[str]):
+    loaded = modules_of(*args)
     assert not {f"gptft.cli.{name}" for name in COMMANDS} & loaded
     assert not {"pydantic", "tokenizers", "numpy"} & loaded

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +12,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from gptft.cli import main
-from gptft.cli.app import app
+from gptft.cli.app import app, load_command
 from gptft.console import stderr
 from gptft.errors import GptftError
 from gptft.runs.read import BeforeAfter, Sample
@@ -76,6 +78,15 @@ def test_train_on_a_text_without_a_config(in_tmp: Path, corpus_dir: Path, tiny_m
     assert result.exit_code == 0, result.output
     assert (in_tmp / "runs" / "0" / "model" / "model.safetensors").is_file()
     assert "shorter than one block" in result.stderr
+
+
+def test_gptft_alone_shows_three_commands_to_begin_with():
+    result = invoke()
+    assert (result.exit_code, result.stderr) == (0, "")
+    shown = re.findall(r"^  gptft (.+?)(?:   .*)?$", result.stdout, flags=re.MULTILINE)
+    assert len(shown) == 3
+    for name, *words in map(shlex.split, shown):
+        load_command(name).make_context(name, words)  # fails where it doesn't parse
 
 
 def test_prepare_prints_the_ledger(config_file: Path):
