@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from gptft.errors import RunError
+from gptft.inputs import expand_user, open_input, parse_json, read_input
 
 Checksum = Literal["sha256", "xxh3_128"]
 
@@ -22,13 +23,23 @@ _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _SAYS_FULL = ("no space left", "disk quota", "file too large", "os error 28", "errno 28")
 _HASHERS = 4  # files read at a time
 _TAIL = 65_536  # bytes: a row of a log has some hundreds
+_MAX_JSON = 2**28  # bytes: a tokenizer of 256,000 tokens has an eighth of it
 
 
 def default_cache_dir() -> Path:
-    """Where block stores live: $GPTFT_CACHE, else gptft in $XDG_CACHE_HOME, else ~/.cache/gptft."""
-    if named := os.environ.get("GPTFT_CACHE"):
-        return Path(named).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "gptft"
+    """Where block stores live: $GPTFT_CACHE, else gptft in $XDG_CACHE_HOME, else ~/.cache/gptft.
+
+    Raises:
+        RunError: it is below the home folder of a user that isn't there.
+    """
+    above = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    named = os.environ.get("GPTFT_CACHE") or os.path.join(above, "gptft")
+    try:
+        return expand_user(named)
+    except OSError as error:
+        raise RunError(
+            f"The cache can't be in {named}: {error.strerror}. Set GPTFT_CACHE."
+        ) from None
 
 
 class JsonFields:
@@ -106,9 +117,7 @@ def read_json_value(path: Path) -> Any:
         ValueError: it isn't JSON in UTF-8; the message names the file.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except RecursionError:
-        raise ValueError(f"{path} is not readable as JSON: it is nested too deeply.") from None
+        return parse_json(read_input(path, at_most=_MAX_JSON))
     except ValueError as error:  # of the UTF-8 decoder, too
         raise ValueError(f"{path} is not readable as JSON: {error}.") from None
 
@@ -195,8 +204,9 @@ def read_json_lines(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
         OSError: the file can't be read.
     """
     rows, unreadable = [], []
-    with suppress(FileNotFoundError), path.open("rb") as file:
-        for number, line in enumerate(file, start=1):  # bytes end at \n alone, text at \u2028 too
+    with suppress(FileNotFoundError):
+        lines = read_input(path, at_most=_MAX_JSON).split(b"\n")  # text lines end at \u2028, too
+        for number, line in enumerate(lines, start=1):
             if (row := _object(line)) is not None:
                 rows.append(row)
             elif line.strip():
@@ -222,7 +232,8 @@ def keep_json_lines(path: Path, *, until_step: int) -> None:
     """
     if not path.is_file():
         return
-    rows = [(line, (_object(line) or {}).get("step")) for line in path.read_bytes().split(b"\n")]
+    content = read_input(path, at_most=_MAX_JSON)
+    rows = [(line, (_object(line) or {}).get("step")) for line in content.split(b"\n")]
     kept = [line + b"\n" for line, step in rows if isinstance(step, int) and step <= until_step]
     _write_bytes(path, b"".join(kept))
 
@@ -230,7 +241,7 @@ def keep_json_lines(path: Path, *, until_step: int) -> None:
 def read_tail(path: Path) -> bytes:
     """The last 64 KiB of a file; empty where it can't be read."""
     try:
-        with path.open("rb") as file:
+        with open_input(path) as file:
             file.seek(max(file.seek(0, os.SEEK_END) - _TAIL, 0))
             return file.read(_TAIL)
     except OSError:
@@ -239,8 +250,8 @@ def read_tail(path: Path) -> bytes:
 
 def _object(line: bytes) -> dict[str, Any] | None:
     try:
-        row = json.loads(line.decode())
-    except (ValueError, RecursionError):
+        row = parse_json(line)
+    except ValueError:
         return None
     return row if isinstance(row, dict) else None
 
@@ -280,7 +291,7 @@ def file_checksum(path: Path, checksum: Checksum = "sha256") -> str:
     Raises:
         OSError: the file can't be read.
     """
-    with path.open("rb") as file:
+    with open_input(path) as file:
         return hashlib.file_digest(file, _hasher(checksum)).hexdigest()
 
 

@@ -19,6 +19,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 ROOMS = (
     "version",
     "errors",
+    "inputs",
     "files",
     "console",
     "text",

@@ -22,6 +22,7 @@ from gptft.config.training_conflicts import training_problems
 from gptft.config.training_fields import known_fields
 from gptft.errors import ConfigError
 from gptft.terminal.words import wrong_value
+from gptft.text.unicode import text_problem
 
 # How a text is trained on where no config says otherwise: by TrainingArguments' own defaults a poem
 # gets three steps of 5e-5, which change nothing. By these it is memorized, which
@@ -158,6 +159,8 @@ def _read_strategies(source: Source, generation: GenerationSettings) -> list[Pro
 def _apply(override: str, source: Source) -> None:
     """Put one `section.key=value` or `--flag=value` into the source's values."""
     name, sign, text = override.partition("=")
+    if problem := text_problem(name):
+        raise ConfigError(f"--set {override!r}: the setting's name {problem}, which is no text.")
     keys = flag_settings().get(name)
     place, named = ("--set", f"--set {override}") if keys is None else (name, name)
     keys = keys or tuple(name.strip().split("."))

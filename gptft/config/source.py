@@ -1,22 +1,28 @@
 """YAML 1.2 text, where 5e-5 is a number -> plain values, with the line and column of each key."""
 
 import io
-import re
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.composer import Composer
 from ruamel.yaml.error import MarkedYAMLError, StreamMark
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from gptft.errors import ConfigError
+from gptft.inputs import read_input
+from gptft.text.unicode import join_pairs, only_text, text_problem
 
 KeyPath = tuple[str | int, ...]
 Problem = tuple[tuple[int, int], str]  # line and column, message
 _LAST = (10**9, 0)  # where a problem without a line is sorted
-_MAX_DEPTH = 32  # a config has four levels; more means an alias that holds itself
-_HALF_PAIR = re.compile("[\ud800-\udfff]")
+# A config has four levels, some hundreds of values and some kilobytes. Much more is an alias that
+# holds itself, aliases of aliases, or no config at all.
+_MAX_DEPTH = 32
+_MAX_NODES = 100_000
+_MAX_CHARACTERS = 4_000_000
 
 
 @dataclass
@@ -29,6 +35,8 @@ class Source:
         marks: line and column, from 1, of every key and list item.
         problems: what is wrong with it as YAML: line and column, and a message.
         overridden: settings that came from --set or a flag and so have no line, and from which.
+        num_nodes: names and values, each as often as an alias stands for it.
+        num_characters: the same of the characters of all texts.
     """
 
     name: str
@@ -36,6 +44,8 @@ class Source:
     marks: dict[KeyPath, tuple[int, int]] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     overridden: dict[KeyPath, str] = field(default_factory=dict)
+    num_nodes: int = 0
+    num_characters: int = 0
 
     def problem(self, path: KeyPath, message: str) -> Problem:
         """What is wrong with the setting `path`, with its place before it.
@@ -59,7 +69,7 @@ def read_yaml(path: Path) -> Source:
         ConfigError: it can't be read or isn't YAML; with file:line:column.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_input(path, at_most=_MAX_CHARACTERS).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ConfigError(
             f"{path} is not a config: not UTF-8 text, byte 0x{error.object[error.start]:02x} at "
@@ -82,7 +92,9 @@ def parse_yaml(text: str, *, name: str) -> Source:
     """
     source = Source(name)
     try:
-        node = YAML(typ="safe", pure=True).compose(io.StringIO(text))
+        yaml = YAML(typ="safe", pure=True)
+        yaml.Composer = _Composer
+        node = yaml.compose(io.StringIO(text))
         if isinstance(node, MappingNode):
             source.values = _plain(node, (), source)
             return source
@@ -111,6 +123,8 @@ def parse_value(text: str, *, name: str = "--set") -> Any:
     Raises:
         ConfigError: it isn't Unicode, or names a key twice.
     """
+    if problem := text_problem(text):
+        raise ConfigError(f"{name}: {text!r} is not Unicode: it {problem}. Write it in UTF-8.")
     as_text = Source(name, {"value": text})
     try:
         source = parse_yaml(f"value: {text}", name=name)
@@ -118,11 +132,8 @@ def parse_value(text: str, *, name: str = "--set") -> Any:
         source = as_text
     if len(source.values) > 1:  # a further line of the text looks like a key
         source = as_text
-    problems = [message for _, message in source.problems]
-    if _HALF_PAIR.search(text):
-        problems.append(f"{name}: {text!r} is not Unicode. Write it in UTF-8.")
-    if problems:
-        raise ConfigError(*problems)
+    if source.problems:
+        raise ConfigError(*(message for _, message in source.problems))
     return source.values["value"]
 
 
@@ -150,13 +161,37 @@ def _place(name: str, mark: StreamMark) -> str:
 def _syntax_problem(name: str, error: MarkedYAMLError) -> str:
     mark = error.problem_mark or error.context_mark
     where = _place(name, mark) if mark else name
+    if isinstance(error, _TooMuchError):
+        return f"{where}  more than {error.problem}. A config has four levels, some hundred values."
     reason = error.problem or error.context or "unreadable"
     return f"{where}  not YAML: {reason}. Check the indentation, colons and quotes there."
+
+
+class _TooMuchError(MarkedYAMLError):
+    """YAML that is right, and more of it than any config holds."""
+
+
+class _Composer(Composer):
+    """Gives up where there is too much, before all of it is read."""
+
+    def __init__(self, loader: Any = None) -> None:
+        super().__init__(loader)
+        self.warn_double_anchors = False  # YAML 1.2 allows them, and a warning would be printed
+        self.num_nodes = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """The next value with all that it holds."""
+        self.num_nodes += 1
+        if self.num_nodes > _MAX_NODES or self.depth > _MAX_DEPTH:
+            limit = f"{_MAX_DEPTH} levels" if self.depth > _MAX_DEPTH else f"{_MAX_NODES:,} values"
+            raise _TooMuchError(problem=limit, problem_mark=self.parser.peek_event().start_mark)
+        return super().compose_node(parent, index)
 
 
 def _plain(node: Node, path: KeyPath, source: Source) -> Any:
     if len(path) > _MAX_DEPTH:
         raise ConfigError(source.problem(path, f"nested more than {_MAX_DEPTH} deep.")[1])
+    _count_node(source)
     if isinstance(node, MappingNode):
         return _mapping(node, path, source)
     if isinstance(node, SequenceNode):
@@ -166,12 +201,19 @@ def _plain(node: Node, path: KeyPath, source: Source) -> Any:
             items.append(_plain(item, (*path, index), source))
         return items
     value = _scalar(node)
-    if isinstance(value, str) and _HALF_PAIR.search(value):
-        name = ".".join(map(str, path))
-        message = f"{name} has half of a surrogate pair, which is no text. Write another escape."
-        source.problems.append(source.problem(path, message))
-        return _HALF_PAIR.sub("?", value)  # for the checks that follow
-    return value
+    return _text(value, path, source) if isinstance(value, str) else value
+
+
+def _text(value: str, path: KeyPath, source: Source) -> str:
+    """A text with its surrogate pairs joined; what is no text is a problem of the setting."""
+    source.num_characters += len(value)
+    text = join_pairs(value)
+    if problem := text_problem(text):
+        name = only_text(".".join(map(str, path)))
+        source.problems.append(
+            source.problem(path, f"{name} {problem}, which is no text. Write another escape.")
+        )
+    return only_text(text)  # for the checks that follow
 
 
 def _mapping(node: MappingNode, path: KeyPath, source: Source) -> dict[str, Any]:
@@ -180,7 +222,8 @@ def _mapping(node: MappingNode, path: KeyPath, source: Source) -> dict[str, Any]
         if not isinstance(key_node, ScalarNode):
             place = _place(source.name, key_node.start_mark)
             raise ConfigError(f"{place}  a setting's name must be text, not a list or a mapping.")
-        key = str(key_node.value)
+        _count_node(source)
+        key = only_text(join_pairs(key_node.value))
         here = (*path, key)
         if key in values:
             mark = key_node.start_mark
@@ -191,8 +234,22 @@ def _mapping(node: MappingNode, path: KeyPath, source: Source) -> dict[str, Any]
             source.problems.append(((mark.line + 1, mark.column + 1), message))
             continue
         _mark(key_node, here, source)
+        _text(key_node.value, here, source)
         values[key] = _plain(value_node, here, source)
     return values
+
+
+def _count_node(source: Source) -> None:
+    source.num_nodes += 1
+    for number, limit, what in (
+        (source.num_nodes, _MAX_NODES, "values"),
+        (source.num_characters, _MAX_CHARACTERS, "characters"),
+    ):
+        if number > limit:
+            raise ConfigError(
+                f"{source.name} has more than {limit:,} {what} where its aliases (*name) are "
+                "written out. Use fewer of them."
+            )
 
 
 def _mark(node: Node, path: KeyPath, source: Source) -> None:
@@ -201,5 +258,14 @@ def _mark(node: Node, path: KeyPath, source: Source) -> None:
 
 def _scalar(node: Node) -> Any:
     """The value of a scalar under YAML 1.2's core schema; a date stays the text it is."""
-    value = YAML(typ="safe", pure=True).constructor.construct_object(node)
+    try:
+        value = _constructor().construct_non_recursive_object(node)
+    except (ValueError, KeyError):  # a 13th month; a number longer than Python reads; !!bool 7
+        return node.value
     return value if isinstance(value, str | int | float | bool | None) else node.value
+
+
+@cache
+def _constructor() -> Any:
+    """What makes values of scalars; it keeps nothing of them, and takes a while to be made."""
+    return YAML(typ="safe", pure=True).constructor

@@ -3,7 +3,6 @@
 Follows transformers 5.23 (`get_scheduler`, `AcceleratorConfig`, its optimizers) and torch 2.13.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -12,6 +11,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from gptft.config.settings import Flag, Setting, one_of, read_settings
 from gptft.config.suggest import did_you_mean
 from gptft.config.training_fields import FieldProblem, exact, exact_whole
+from gptft.inputs import parse_json
 from gptft.terminal.words import wrong_value
 
 
@@ -70,7 +70,7 @@ def _mapping(training: Mapping[str, Any], name: str) -> tuple[dict[str, Any], st
     given = training.get(name, {})
     if isinstance(given, str):
         try:
-            given = json.loads(given)
+            given = parse_json(given)
         except ValueError:
             given = None
     if not isinstance(given, dict):

@@ -3,7 +3,6 @@
 Only asks whether a package is there: nothing is imported, so that a config is checked in no time.
 """
 
-import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -13,6 +12,8 @@ from typing import Any
 
 from gptft.config.suggest import did_you_mean
 from gptft.config.training_fields import OWN_OPTIMIZERS, FieldProblem
+from gptft.files import read_json_value
+from gptft.inputs import parse_json
 
 # Trackers of report_to, each with the module it needs and what pip calls it.
 _TRACKERS = {
@@ -171,7 +172,7 @@ def _files(training: Mapping[str, Any]) -> Iterator[FieldProblem]:
         if not isinstance(value, str) or (name == "fsdp_config" and not training.get("fsdp")):
             continue
         try:
-            json.loads(value if value.startswith("{") else Path(value).read_text(encoding="utf-8"))
+            _ = parse_json(value) if value.startswith("{") else read_json_value(Path(value))
         except OSError as error:
             yield name, f"names {value!r}, which can't be read: {error.strerror}."
         except ValueError as error:

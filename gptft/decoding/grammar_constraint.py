@@ -4,18 +4,20 @@ import importlib.util
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gptft.decoding import define
 from gptft.decoding.known_model import problems
 from gptft.errors import ConfigError
+from gptft.inputs import expand_user, read_input
 from gptft.terminal.words import count
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer
     from torch import Tensor
     from transformers import PreTrainedTokenizerBase
+
+_MAX_BYTES = 10_000_000  # of a file with a grammar or a schema
 
 
 class GrammarConstraint:
@@ -206,11 +208,10 @@ def text_or_file(value: str, *, setting: str, is_text: bool) -> tuple[str, str]:
     if is_text:
         return value, f"{setting}:"
     try:
-        return Path(value).expanduser().read_text(encoding="utf-8-sig"), f"{setting}: {value}:"
+        content = read_input(expand_user(value), at_most=_MAX_BYTES)
+        return content.decode("utf-8-sig"), f"{setting}: {value}:"
     except UnicodeDecodeError:
         why = "it isn't text in UTF-8"
     except OSError as error:
         why = error.strerror or str(error)
-    except (RuntimeError, ValueError) as error:  # ~name of no user; a NUL
-        why = str(error).rstrip(".")
     raise ConfigError(f"{setting}: {value} can't be read: {why}.")

@@ -12,6 +12,7 @@ from gptft.errors import ConfigError
 from gptft.files import JsonFields
 from gptft.inspection.reachability import Reachability, find_reachability
 from gptft.text.scripts import script_of
+from gptft.text.unicode import text_problem
 from gptft.tokenization.token_bytes import TokenBytes, whole_text
 from gptft.tokenization.tokenizer import TextTokenizer
 
@@ -244,12 +245,9 @@ def _kind_of(character: str) -> str:
 def _with_text(entries: list[VocabularyEntry], text: str) -> list[VocabularyEntry]:
     if not text:
         raise ConfigError("The text to look for is empty.")
-    try:
-        raw = text.encode()
-    except UnicodeEncodeError:
-        raise ConfigError(
-            "The text to look for is not Unicode: half of a surrogate pair."
-        ) from None
+    if problem := text_problem(text):
+        raise ConfigError(f"The text to look for is not Unicode: it {problem}.")
+    raw = text.encode()
     found = [entry for entry in entries if raw in entry.bytes or entry.token == text]
     return sorted(found, key=lambda e: (len(e.bytes), e.id))
 

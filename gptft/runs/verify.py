@@ -9,6 +9,7 @@ from typing import Any
 
 from gptft.errors import ConfigError, RunError
 from gptft.files import JsonFields, read_json
+from gptft.inputs import open_input
 from gptft.runs.checkpoints import all_damage, list_checkpoints
 from gptft.runs.find import cannot_read, find_runs
 from gptft.runs.read import read_facts
@@ -126,7 +127,7 @@ def _weights_problem(path: Path) -> str | None:
     (https://github.com/huggingface/safetensors, "Format").
     """
     try:
-        with path.open("rb") as file:
+        with open_input(path) as file:
             length = int.from_bytes(file.read(8), "little")
             header = json.loads(file.read(length)) if length < _MAX_HEADER else {}
         ends = [entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"]

@@ -15,12 +15,14 @@ from typing import Literal
 
 from gptft.errors import DataError
 from gptft.files import file_checksum
+from gptft.inputs import read_input
 from gptft.text.not_text import Flaw, find_codec, refuse_nul, refuse_undecodable
 from gptft.text.streams import LEAVE_OUT, READ_BYTES, ByteSource, NotTextError, unreadable
 
 LineEnds = Literal["keep", "lf"]
 Advance = Callable[[int], None]
 
+_MAX_TEXT = 100_000_000  # bytes of a text that a command holds in memory; a corpus is streamed
 _BOMS = (  # UTF-32 first: its little-endian mark begins with that of UTF-16
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
@@ -56,26 +58,38 @@ def read_text(path: Path, *, line_ends: LineEnds = "keep") -> str:
     """All of a text file in any encoding, without its byte order mark; .gz and .zst read through.
 
     Raises:
-        DataError: the file can't be read, or isn't text.
+        DataError: the file can't be read, isn't text, or has more than 100 MB of it.
     """
-    return _read_all(ByteSource.of_file(path), line_ends)
+    try:
+        raw = read_input(path, at_most=_MAX_TEXT)
+    except OSError as error:
+        raise unreadable(path, error) from None
+    return _read_all(ByteSource.of_bytes(raw, path), line_ends)
 
 
 def read_stdin() -> str:
     """All of standard input, in any encoding; empty where it is closed or a terminal.
 
     Raises:
-        DataError: it isn't text.
+        DataError: it isn't text, or has more than 100 MB of it.
     """
     if sys.stdin is None or sys.stdin.isatty():
         return ""
-    raw = sys.stdin.buffer.read()
+    raw = sys.stdin.buffer.read(_MAX_TEXT + 1)
     return _read_all(ByteSource("Standard input", "text", lambda: io.BytesIO(raw)), "keep")
 
 
 def _read_all(source: ByteSource, line_ends: LineEnds) -> str:
+    num_bytes = 0
+
+    def advance(num_more: int) -> None:
+        nonlocal num_bytes
+        num_bytes += num_more
+        if num_bytes > _MAX_TEXT:
+            raise DataError(f"{source.name} has more than {_MAX_TEXT:,} bytes of text. Give less.")
+
     try:
-        facts = _examine(source, "auto", _no_matter)
+        facts = _examine(source, "auto", advance)
         return "".join(_read_chunks(source, facts, line_ends, READ_BYTES))
     except NotTextError as error:
         raise error.without_settings() from None

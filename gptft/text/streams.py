@@ -53,6 +53,11 @@ class ByteSource:
         """The bytes of a file, decompressed where its suffix is .gz or .zst."""
         return cls(str(path), "a text file", lambda: open_bytes(path))
 
+    @classmethod
+    def of_bytes(cls, raw: bytes, path: Path) -> "ByteSource":
+        """The bytes that were read from a file, decompressed as its suffix says."""
+        return cls(str(path), "a text file", lambda: open_bytes(path, raw))
+
     def chunks(self, num_bytes: int) -> Iterator[bytes]:
         """All bytes, `num_bytes` at a time; only the last chunk is shorter, and may be empty.
 
@@ -87,16 +92,20 @@ def content_suffix(path: Path) -> str:
     return inner.suffix.lower()
 
 
-def open_bytes(path: Path) -> BinaryIO:
+def open_bytes(path: Path, content: bytes | None = None) -> BinaryIO:
     """Open a buffered stream of a file's bytes, decompressed where its suffix is .gz or .zst.
+
+    Args:
+        path: the file.
+        content: its bytes, where they have been read.
 
     Raises:
         OSError: the file can't be opened.
     """
     suffix = path.suffix.lower()
     if suffix == ".gz":
-        return cast(BinaryIO, gzip.open(path, "rb"))
-    raw = path.open("rb")
+        return cast(BinaryIO, gzip.open(path if content is None else io.BytesIO(content), "rb"))
+    raw = path.open("rb") if content is None else io.BytesIO(content)
     if suffix != ".zst":
         return raw
     import pyarrow as pa  # slow to import

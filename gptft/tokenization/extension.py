@@ -10,6 +10,7 @@ from tokenizers import AddedToken, Tokenizer
 from gptft.documents.scan import Progress
 from gptft.errors import ConfigError, ModelError
 from gptft.text.encoding import read_text
+from gptft.text.unicode import text_problem
 from gptft.tokenization.evaluation import Cost, measure_cost, split_corpus
 from gptft.tokenization.new_words import learn_words
 from gptft.tokenization.tokenizer import TextTokenizer, load_tokenizer, save_tokenizer
@@ -176,8 +177,8 @@ def _problem(token: str, backend: Tokenizer) -> str | None:
     """Why a token can't be added, or None."""
     if not token.strip():
         return f"{token!r} can't be a token: there is nothing in it but white space."
-    if any(0xD800 <= ord(character) < 0xE000 for character in token):
-        return f"{token!r} is no text: it has half of a surrogate pair."
+    if problem := text_problem(token):
+        return f"{token!r} is no text: it {problem}."
     number = backend.token_to_id(token)
     if number is None:
         ids = backend.encode(token, add_special_tokens=False).ids

@@ -20,6 +20,7 @@ from gptft.errors import ModelError
 from gptft.files import write_json, write_text
 from gptft.models.hub import find_model
 from gptft.models.model_files import ModelFiles, context_length
+from gptft.text.unicode import text_problem
 
 GGUF_SUFFIX = ".gguf"
 END_OF_TEXT = "<|endoftext|>"  # GPT-2's own EOS (Radford et al. 2019)
@@ -267,6 +268,4 @@ def _token_text(value: Any) -> str | None:
     """
     if isinstance(value, dict):
         value = value.get("content")
-    if not isinstance(value, str) or any("\ud800" <= char <= "\udfff" for char in value):
-        return None  # half of a surrogate pair is no token of any text
-    return value
+    return value if isinstance(value, str) and text_problem(value) is None else None

@@ -102,8 +102,8 @@ def test_one_without_an_end_is_cut_off(loaded):  # noqa: F811
     ("value", "said"),
     [
         ("nowhere.gbnf", "grammar: nowhere.gbnf can't be read: No such file or directory."),
-        ("no\0where", "grammar: no\0where can't be read: embedded null byte."),
-        ("~nobody-here/x", "grammar: ~nobody-here/x can't be read: Could not determine home"),
+        ("no\0where", "grammar: no\0where can't be read: its name holds a NUL character."),
+        ("~nobody-here/x", "grammar: ~nobody-here/x can't be read: there is no such user."),
         ('x ::= "a"', "grammar: it isn't GBNF: No 'root' rule found."),
         ("root ::= nope", "grammar: it isn't GBNF: Rule 'nope' not found."),
         (

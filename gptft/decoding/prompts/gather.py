@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gptft.errors import ConfigError
+from gptft.inputs import parse_json
 from gptft.text.encoding import read_stdin, read_text
 from gptft.text.streams import content_suffix
+from gptft.text.unicode import text_problem
 
 
 def gather_prompts(prompts: Sequence[str], path: Path | None) -> list[str]:
@@ -18,7 +20,7 @@ def gather_prompts(prompts: Sequence[str], path: Path | None) -> list[str]:
             .gz or .zst.
 
     Raises:
-        ConfigError: there is none, or one holds half of a surrogate pair.
+        ConfigError: there is none, or one is no text.
         DataError: a file can't be read, or it or standard input isn't text.
     """
     found = [*prompts, *(_read_file(path) if path is not None else [])]
@@ -27,8 +29,8 @@ def gather_prompts(prompts: Sequence[str], path: Path | None) -> list[str]:
             raise ConfigError('There is no prompt. Give one: -p "...", --file FILE, or pipe it in.')
         found = [content.removesuffix("\n").removesuffix("\r")]
     for prompt in found:
-        if any("\ud800" <= character <= "\udfff" for character in prompt):
-            raise ConfigError(f"The prompt {prompt[:30]!r} is not UTF-8 text.")
+        if problem := text_problem(prompt):
+            raise ConfigError(f"The prompt {prompt[:30]!r} is not UTF-8 text: it {problem}.")
     return found
 
 
@@ -47,11 +49,17 @@ def _read_file(path: Path) -> list[str]:
 def _json_prompt(line: str, place: str) -> str:
     """The `prompt` of a line, or the line's text where it is no object."""
     try:
-        value = json.loads(line)
-    except json.JSONDecodeError as error:  # its own line is 1, always
-        what = f"{error.msg} at column {error.colno}"
+        value = parse_json(line)
+    except ValueError as error:
+        what = str(error)
+        if isinstance(error, json.JSONDecodeError):  # its own line is 1, always
+            what = f"{error.msg} at column {error.colno}"
         raise ConfigError(f"{place}: this line is no JSON: {what}.") from None
     prompt = value.get("prompt") if isinstance(value, dict) else value
     if isinstance(prompt, str):
+        if problem := text_problem(prompt):
+            raise ConfigError(f"{place}: the prompt is not UTF-8 text: it {problem}.")
         return prompt
-    raise ConfigError(f'{place}: a line is {{"prompt": "..."}} or a text in quotes, not {line!r}.')
+    raise ConfigError(
+        f'{place}: a line is {{"prompt": "..."}} or a text in quotes, not {line[:60]!r}.'
+    )

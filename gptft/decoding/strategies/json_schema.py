@@ -10,6 +10,7 @@ from gptft.config.settings import Kind, Setting
 from gptft.decoding import define
 from gptft.decoding.grammar_constraint import constrain_by_grammar, grammar_problems, text_or_file
 from gptft.errors import ConfigError
+from gptft.inputs import parse_json
 
 # As json.dumps writes it: free white space a model can repeat for as long as it likes.
 _STYLE: Any = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
@@ -24,11 +25,13 @@ def read_schema(value: str) -> dict[str, Any]:
     inline = value.lstrip().startswith("{")
     text, where = text_or_file(value, setting="json_schema", is_text=inline)
     try:
-        schema = json.loads(text)
+        schema = parse_json(text)
     except json.JSONDecodeError as error:
         raise ConfigError(
             f"{where} it isn't JSON: {error.msg} at line {error.lineno}, column {error.colno}."
         ) from None
+    except ValueError as error:
+        raise ConfigError(f"{where} it isn't JSON: {error}.") from None
     if not isinstance(schema, dict):
         raise ConfigError(f"{where} a schema is a mapping, such as {{type: object}}.")
     return schema

@@ -1,0 +1,83 @@
+"""A path or JSON that a person wrote -> bytes within a bound, a value, or an error that says why.
+
+A FIFO that nobody writes to would be waited for, a device never ends, and a sparse file of a
+terabyte takes no room on the disk.
+"""
+
+import errno
+import json
+import os
+import stat
+from io import BufferedReader
+from pathlib import Path
+from typing import Any
+
+
+def open_input(path: Path) -> BufferedReader:
+    """Open a file, or a pipe that something writes to, such as `<(command)` of a shell.
+
+    Raises:
+        OSError: it can't be opened, or is neither; `strerror` says what it is.
+    """
+    try:
+        stream = open(path, "rb", opener=_without_waiting)  # noqa: SIM115  (the caller closes it)
+    except ValueError:  # open's own, of a NUL in the name
+        raise OSError(errno.EINVAL, "its name holds a NUL character", str(path)) from None
+    mode = os.fstat(stream.fileno()).st_mode
+    problem = None
+    if stat.S_ISFIFO(mode):
+        os.set_blocking(stream.fileno(), True)
+        problem = None if stream.peek(1) else "it is a FIFO, and nothing is written to it"
+    elif not stat.S_ISREG(mode):
+        problem = "it is a device, not a file"
+    if problem is not None:
+        stream.close()
+        raise OSError(errno.EINVAL, problem, str(path))
+    return stream
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    # Without the flag, opening a FIFO waits until another process opens it to write.
+    return os.open(path, flags | (os.O_NONBLOCK if os.name == "posix" else 0))
+
+
+def read_input(path: Path, *, at_most: int) -> bytes:
+    """All bytes of a file or of a pipe.
+
+    Args:
+        path: see `open_input`.
+        at_most: bytes; no more are held in memory.
+
+    Raises:
+        OSError: it can't be read, or has more; `strerror` says so.
+    """
+    with open_input(path) as stream:
+        is_larger = os.fstat(stream.fileno()).st_size > at_most  # 0 of a pipe
+        content = b"" if is_larger else stream.read(at_most + 1)
+    if is_larger or len(content) > at_most:
+        raise OSError(errno.EFBIG, f"it has more than {at_most:,} bytes", str(path))
+    return content
+
+
+def expand_user(name: str | Path) -> Path:
+    """A path with `~` and `~name` at its beginning replaced by a home folder.
+
+    Raises:
+        OSError: there is no such user.
+    """
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:
+        raise OSError(errno.ENOENT, "there is no such user", str(name)) from None
+
+
+def parse_json(text: str | bytes) -> Any:
+    """The value that a text in JSON, or one in UTF-8, spells.
+
+    Raises:
+        ValueError: it isn't JSON, or is nested too deeply, or holds a number too long to be read.
+    """
+    try:
+        return json.loads(text if isinstance(text, str) else text.decode())
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
