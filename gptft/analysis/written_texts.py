@@ -11,20 +11,21 @@ from gptft.text.encoding import read_stdin, read_text
 
 
 def last_samples(run: Path) -> tuple[int, list[WrittenText]]:
-    """The last texts that a run itself wrote, and the step after which it did.
+    """The last texts that a run itself wrote, and the step of the model that did.
 
     Raises:
         ConfigError: it wrote none.
         RunError: the run can't be read.
     """
-    rounds = read_run(run).rounds
+    found = read_run(run)
+    rounds = found.rounds
     if not rounds:
         raise ConfigError(
             f"{run} has no samples to look at: samples.prompts was empty. Let its model write:\n"
             f'  gptft generate {run} -p "..." --json | gptft novelty {run} --file -'
         )
     texts = [WrittenText(utf8_text(prompt), utf8_text(text)) for prompt, text in rounds[-1].texts]
-    return rounds[-1].step, texts
+    return found.sample_step(rounds[-1].step), texts
 
 
 def read_texts(name: str) -> list[WrittenText]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ from gptft.documents.scan import Progress
 from gptft.errors import ConfigError
 from gptft.files import JsonFields
 from gptft.models.average import check_average
-from gptft.runs.read import read_facts
+from gptft.runs.read import read_facts, read_run
 from gptft.runs.run_folder import check_free
 
 if TYPE_CHECKING:
@@ -52,10 +52,12 @@ class CompleteRun(JsonFields):
     Attributes:
         run_dir: its folder.
         result: what it came to, as run.json has it.
+        remarks: sentences on what became worse, and what to change.
     """
 
     run_dir: Path
     result: Mapping[str, Any]
+    remarks: tuple[str, ...] = ()
 
     def json_fields(self) -> dict[str, Any]:
         """What the run came to, and that no step was added."""
@@ -174,7 +176,7 @@ def train(
         sampler=make_sampler(checked.settings), notify=notify,
     )  # fmt: skip
     _write_reports(run_dir)
-    return outcome
+    return replace(outcome, remarks=_remarks(run_dir))
 
 
 def _check_flags(*, overwrite: bool, resume: bool, changes: bool) -> None:
@@ -188,7 +190,16 @@ def _complete(run_dir: Path, facts: Mapping[str, Any]) -> CompleteRun:
     """A run that is done, its reports made if a kill in its very last moment left them out."""
     if not all((run_dir / name).is_file() for name in ("model/README.md", "report.html")):
         _write_reports(run_dir)
-    return CompleteRun(run_dir, facts["result"])
+    return CompleteRun(run_dir, facts["result"], _remarks(run_dir))
+
+
+def _remarks(run_dir: Path) -> tuple[str, ...]:
+    """What to say of a run at its end; nothing where another process writes the folder."""
+    if not is_first_process():
+        return ()
+    from gptft.report.verdict import last_words
+
+    return tuple(last_words(read_run(run_dir)))
 
 
 def _write_reports(run_dir: Path) -> None:

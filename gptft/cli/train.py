@@ -68,6 +68,8 @@ def train(
         result(f"{outcome.run_dir} is complete: {steps}. Train further with --extend.")
     else:
         _print_result(outcome)
+    for sentence in outcome.remarks:
+        notice(sentence)
 
 
 def _print_result(outcome: "TrainResult") -> None:
@@ -91,9 +93,11 @@ def _print_result(outcome: "TrainResult") -> None:
         result(
             f"prompt: {prompt}", f"--- before:\n{prompt}{before}", f"--- after:\n{prompt}{after}\n"
         )
+    best = "" if outcome.model_step == outcome.steps else ", the best on held-out text,"
     notice(
         f"{count(outcome.steps, 'step')}, {count(outcome.num_tokens, 'token')} in "
-        f"{outcome.seconds:.1f} s. Report: {outcome.run_dir / 'report.html'}. "
-        f"The model is in {outcome.run_dir / 'model'}. Let it continue a prompt:\n"
+        f"{outcome.seconds:.1f} s. Report: {outcome.run_dir / 'report.html'}. The model of "
+        f"step {outcome.model_step:,}{best} is in {outcome.run_dir / 'model'}. "
+        "Let it continue a prompt:\n"
         f'  gptft generate {outcome.run_dir} -p "..."'
     )

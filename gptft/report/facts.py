@@ -9,6 +9,7 @@ from typing import Any, Literal
 from gptft.data.ledger import Ledger
 from gptft.errors import ModelError
 from gptft.models.source import BUNDLED_MODELS, resolve_model
+from gptft.report import verdict
 from gptft.report.values import NOTHING, duration, number, rounded
 from gptft.runs.read import BeforeAfter, Point, Run, as_float, as_int, as_mapping
 from gptft.terminal.words import count, percent, short_value
@@ -124,40 +125,6 @@ def _outcome(run: Run) -> str:
     return f"On {text} its perplexity {went} from {number(before)} to {number(after)}."
 
 
-def overfitting(run: Run) -> str:
-    """A sentence where held-out loss has turned well upwards before the end, else nothing."""
-    points = [point for point in run.curve("eval_loss") if math.isfinite(point[1])]
-    if len(points) < 2:
-        return ""
-    (best_step, best), (_, last) = min(points, key=lambda point: point[1]), points[-1]
-    if last <= best * 1.02:
-        return ""
-    if run.section("training").get("load_best_model_at_end"):
-        advice = "The model of the best evaluation was kept."
-    else:
-        advice = "Fewer steps, or load_best_model_at_end, keep the better model."
-    return (
-        f"Held-out loss was lowest at step {best_step:,}, {best:.3f}, and ended at {last:.3f}: "
-        "after that step the model mostly memorized its training text. "
-        f"{advice}"
-    )
-
-
-def validation_curve(run: Run) -> list[Point]:
-    """Held-out loss by step: what was logged, and what was measured before and after.
-
-    With load_best_model_at_end the last measurement belongs to another step, and is left out.
-    """
-    points = dict(run.curve("eval_loss"))
-    if figures := run.validation:
-        if figures.loss_before is not None:
-            points.setdefault(0, figures.loss_before)
-        is_last = not run.section("training").get("load_best_model_at_end")
-        if is_last and run.steps is not None and figures.loss_after is not None:
-            points.setdefault(run.steps, figures.loss_after)
-    return sorted(points.items())
-
-
 def not_finite(points: Sequence[Point]) -> str:
     """A sentence where a logged loss is NaN or infinite, else nothing."""
     bad = [step for step, value in points if not math.isfinite(value)]
@@ -233,6 +200,7 @@ def how_trained(run: Run) -> list[tuple[str, str]]:
         rate = as_float(result.get("tokens_per_second"))
         pace = f", {rate:,.0f} tokens a second" if rate else ""
         said.append(("time", duration(seconds) + pace))
+    said.append(("model kept", verdict.kept_model(run)))
     said.append(("machine", _machine(run)))
     for name, key in (("weights trained in", "dtype"), ("seed", "seed")):
         if (value := run.facts.get(key)) is not None:

@@ -7,7 +7,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from gptft.report import facts, markdown
+from gptft.report import facts, markdown, verdict
 from gptft.report.values import number, one_line, visible
 from gptft.terminal.words import count
 
@@ -54,5 +54,5 @@ def _environment(finalize: Any) -> Environment:
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
     )  # fmt: skip
     environment.filters["one_line"] = one_line
-    environment.globals |= {"facts": facts, "count": count, "number": number}
+    environment.globals |= {"facts": facts, "verdict": verdict, "count": count, "number": number}
     return environment

@@ -105,6 +105,13 @@ class Run:
         return as_int(self.result.get("steps")) or (logged[-1] if logged else None)
 
     @property
+    def model_step(self) -> int | None:
+        """The step whose model was kept; None where that wasn't recorded."""
+        if (step := as_int(self.result.get("model_step"))) is not None:
+            return step
+        return None if self.section("training").get("load_best_model_at_end") else self.steps
+
+    @property
     def train(self) -> BeforeAfter | None:
         """The figures of the training text."""
         return _before_after(self.result.get("train"))
@@ -143,6 +150,11 @@ class Run:
                 found.setdefault((prompt, times[prompt]), []).append((round_.step, text))
                 times[prompt] += 1
         return [Sample(prompt, tuple(texts)) for (prompt, _), texts in found.items()]
+
+    def sample_step(self, step: int) -> int:
+        """The step of the model that wrote a round of samples: for the last round, the one kept."""
+        kept = self.model_step if self.is_finished and step == self.steps else None
+        return step if kept is None else kept
 
     def section(self, name: str) -> Mapping[str, Any]:
         """A section of the config as resolved; an absent one is empty."""

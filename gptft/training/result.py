@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from gptft.files import JsonFields
+from gptft.runs.held_out import BestStep
 from gptft.runs.read import BeforeAfter, Sample
 
 
@@ -15,24 +16,30 @@ class TrainResult(JsonFields):
     Attributes:
         run_dir: its folder.
         steps: optimizer updates.
+        model_step: the step that the model kept is of: the last, or that of the best checkpoint.
         seconds: of training itself.
         num_tokens: trained on, every epoch counted.
         train: on the training part, or 64 blocks spread over a longer one.
         validation: on the validation part, where there is one.
+        best: where the loss on the validation part was lowest.
         samples: prompts with their continuations.
+        remarks: sentences on what became worse, and what to change.
     """
 
     run_dir: Path
     steps: int
+    model_step: int
     seconds: float
     num_tokens: int
     train: BeforeAfter
     validation: BeforeAfter | None
+    best: BestStep | None
     samples: tuple[Sample, ...]
+    remarks: tuple[str, ...] = ()
 
     json_names = (
-        "run_dir", "model_dir", "steps", "seconds", "num_tokens", "tokens_per_second", "train",
-        "validation", "samples",
+        "run_dir", "model_dir", "steps", "model_step", "seconds", "num_tokens",
+        "tokens_per_second", "train", "validation", "best", "samples",
     )  # fmt: skip
     json_digits: ClassVar = {"seconds": 2, "tokens_per_second": 1}
 

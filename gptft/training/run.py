@@ -19,6 +19,7 @@ from gptft.errors import ConfigError, Interrupted, RunError
 from gptft.files import as_json, is_disk_full, keep_json_lines, write_json, write_text
 from gptft.runs import run_folder
 from gptft.runs.checkpoints import Checkpoint, clear_leftovers, newest_valid
+from gptft.runs.held_out import best_step, held_out_curve
 from gptft.runs.read import BeforeAfter, Sample
 from gptft.terminal.words import count
 from gptft.training.dry_save import check_savable
@@ -224,13 +225,18 @@ class TrainingRun:
         after = setup.measure()
         last = self._samples.sample(setup.model) if self._is_first else []
         before, steps = self._before, self._trainer.state.global_step
+        model_step = self._trainer.model_step
+        validation = _before_after(before[1], after[1]) if before[1] and after[1] else None
+        curve = held_out_curve(self._trainer.held_out_losses(), validation, model_step=model_step)
         result = TrainResult(
             run_dir=run_dir,
             steps=steps,
+            model_step=model_step,
             seconds=seconds,
             num_tokens=self._trainer.total_tokens_seen(),
             train=_before_after(before[0], after[0]),
-            validation=_before_after(before[1], after[1]) if before[1] and after[1] else None,
+            validation=validation,
+            best=best_step(curve, run_dir=run_dir),
             samples=tuple(
                 Sample(prompt, ((0, first), (steps, text)))
                 for prompt, first, text in zip(

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -264,6 +265,19 @@ class BlockTrainer(TrainerAdapter):
         self._evaluate_if_due()
         if self.args.load_best_model_at_end:
             self.load_best()
+
+    @property
+    def model_step(self) -> int:
+        """The step that the model is of once training has ended: the last, or the best one's."""
+        best = self.state.best_model_checkpoint
+        if self.args.load_best_model_at_end and best is not None:
+            return int(Path(best).name.removeprefix("checkpoint-"))
+        return self.state.global_step
+
+    def held_out_losses(self) -> list[tuple[int, float]]:
+        """The evaluations of the run so far: steps and losses."""
+        logged = self.state.log_history
+        return [(int(row["step"]), row["eval_loss"]) for row in logged if "eval_loss" in row]
 
     def load_optimizer(self, load: Callable[[], None]) -> None:
         """Load optimizer and schedule, and apply the settings that were allowed to change."""

@@ -29,6 +29,7 @@ from gptft.data.prepare import prepare_blocks
 from gptft.data.store import BlockStore
 from gptft.errors import ConfigError, ModelError
 from gptft.files import default_cache_dir
+from gptft.runs.held_out import BestStep
 from gptft.training.dataset import collate_blocks
 from gptft.training.progress import RunLog
 from gptft.training.run import Resume
@@ -278,8 +279,28 @@ def test_the_best_checkpoint_is_what_is_kept_when_asked(run: Run):
     assert len(evaluated) == 6
     assert result.validation is not None
     assert result.validation.loss_after == pytest.approx(min(evaluated), rel=1e-5)
+    best = 2 * (evaluated.index(min(evaluated)) + 1)
+    assert best < result.steps == 12
+    noted = json.loads((result.run_dir / "run.json").read_text(encoding="utf-8"))["result"]
+    assert (noted["model_step"], noted["steps"]) == (result.model_step, result.steps) == (best, 12)
+    assert noted["best"] == {
+        "step": best,
+        "loss": min(evaluated),
+        "checkpoint": f"checkpoints/checkpoint-{best}",
+    }
     assert (result.run_dir / "checkpoints" / "checkpoint-12").is_dir()
     assert not list(result.run_dir.rglob("training_args.bin"))
+
+
+def test_without_evaluations_the_best_of_before_and_after_is_named(run: Run):
+    worse = run("worse", data={"validation": 0.5}, training={"learning_rate": 3.0})
+    assert worse.validation is not None
+    assert worse.best == BestStep(0, worse.validation.loss_before, None)
+    better = run("better", data={"validation": 0.5})
+    assert better.validation is not None
+    assert better.best == BestStep(3, better.validation.loss_after, None)
+    assert (worse.model_step, better.model_step) == (3, 3)
+    assert run("none").best is None
 
 
 def test_a_resolved_config_gives_the_same_run_again(run: Run):

@@ -1,0 +1,53 @@
+"""Held-out losses as they were logged and measured -> one curve, and its lowest point."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gptft.runs.read import BeforeAfter, Point
+
+
+@dataclass(frozen=True)
+class BestStep:
+    """Where held-out loss was lowest.
+
+    Attributes:
+        step: 0 is before training.
+        loss: in nats a predicted token.
+        checkpoint: that holds the weights of this step, as a path within the run; None where none
+            was kept.
+    """
+
+    step: int
+    loss: float
+    checkpoint: str | None
+
+
+def held_out_curve(
+    logged: Sequence[Point], measured: BeforeAfter | None, *, model_step: int | None
+) -> list[Point]:
+    """Held-out loss by step: what was logged, and what was measured before and after training.
+
+    Args:
+        logged: by evaluations while training.
+        measured: before and after.
+        model_step: the step of the model that was measured after; None where it isn't known.
+    """
+    points = dict(logged)
+    if measured is not None:
+        if measured.loss_before is not None:
+            points.setdefault(0, measured.loss_before)
+        if model_step is not None and measured.loss_after is not None:
+            points.setdefault(model_step, measured.loss_after)
+    return sorted(points.items())
+
+
+def best_step(curve: Sequence[Point], *, run_dir: Path) -> BestStep | None:
+    """The lowest point of a curve, the first of equal ones; None where no loss is finite."""
+    finite = [point for point in curve if math.isfinite(point[1])]
+    if not finite:
+        return None
+    step, loss = min(finite, key=lambda point: point[1])
+    name = f"checkpoints/checkpoint-{step}"
+    return BestStep(step, loss, name if (run_dir / name).is_dir() else None)
