@@ -177,6 +177,8 @@ def generate(
 
     with SpeedMeter(loaded.model) if "speed" in extras else nullcontext() as meter:
         generated = run()
+    if missing := engine.missing_texts(generated, settings, num_prompts=len(request.prompts)):
+        notify(missing)
     speed = meter.speed(generated) if meter else None
     return Generation(generated, explain(loaded, generated) if "why" in extras else (), speed)
 

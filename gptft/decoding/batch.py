@@ -73,8 +73,7 @@ def generate_batch(
     """
     model, special = loaded.model, loaded.special
     config = generation_config(_within_context(model, encoded, settings), special)
-    rows_a_prompt = config.num_beams if settings.row.beams else config.num_return_sequences
-    batch = batch_context(loaded, encoded, rows=rows_a_prompt)
+    batch = batch_context(loaded, encoded, rows=settings.num_drawn)
     made = [processor for _, processor in named_processors(settings, batch)]
     make_loop = settings.row.loop
     loop = make_loop(settings, batch, streamer) if make_loop else None
@@ -98,8 +97,7 @@ def generate_batch(
             **drafts,
         )
     texts: list[list[int]] = output[:, batch.prompt_length :].tolist()
-    # transformers 5.23 fills up beams that have no EOS, ended by a stop string, with -1.
-    return [[i for i in new_ids if i >= 0] for new_ids in texts]
+    return texts
 
 
 @contextmanager

@@ -13,6 +13,9 @@ from transformers import Cache, DynamicCache, PreTrainedModel
 from gptft.errors import ModelError
 from gptft.models.load import context_of
 
+# What models call their cache, where it is one of keys and values, or Mamba's.
+CACHE_NAMES = ("past_key_values", "cache_params")
+
 
 @dataclass
 class CachedModel:
@@ -41,6 +44,14 @@ class CachedModel:
         accepted = inspect.signature(model.forward).parameters.keys()
         return cls(model, accepted, DynamicCache(config=model.config) if cache is None else cache)
 
+    @property
+    def cache_name(self) -> str | None:
+        """The argument that takes the cache; None where the model has another kind of memory."""
+        model: Any = self.model
+        # A model that doesn't name the argument swallows it in **kwargs, without effect.
+        named = (name for name in CACHE_NAMES if name in self.accepted)
+        return next(named, None) if model._supports_default_dynamic_cache() else None
+
     @torch.no_grad()
     def feed(
         self,
@@ -62,7 +73,8 @@ class CachedModel:
             the model's output.
 
         Raises:
-            ModelError: they are to be cached, and the model has another kind of memory (Mamba).
+            ModelError: they are to be cached, and the model has another kind of memory (RWKV), or
+                reads only one token at a time behind what is cached (Mamba).
         """
         seen = torch.ones_like(token_ids) if attention_mask is None else attention_mask  # (B, T)
         if attention_mask is not None or self.attention_mask is not None:
@@ -77,13 +89,15 @@ class CachedModel:
         # Not the cache's own length: a cache of linear attention has none (transformers 5.23).
         is_cached = not (is_last and self.is_empty)
         if is_cached:
-            # A model that doesn't name the argument swallows it in **kwargs, without effect.
-            if "past_key_values" not in self.accepted:
+            name = self.cache_name
+            # Mamba's state is off by per cents after several tokens at once (transformers 5.23).
+            one_by_one = name == "cache_params" and not self.is_empty
+            if name is None or (one_by_one and token_ids.shape[1] > 1):
                 raise ModelError(
                     f"{type(self.model).__name__} keeps no keys and values, so a text can't be "
                     "continued from its cache. Take another strategy."
                 )
-            model_kwargs["past_key_values"] = self.cache
+            model_kwargs[name] = self.cache
             self.is_empty = False
         return self.model(input_ids=token_ids, use_cache=is_cached, **model_kwargs)
 

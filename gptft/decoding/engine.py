@@ -136,7 +136,8 @@ def generate(
             prompt and one text without beams.
 
     Returns:
-        `num_return_sequences` texts for each prompt, in the order of the prompts.
+        `num_return_sequences` texts for each prompt, in the order of the prompts; fewer where beams
+        found fewer that differ.
 
     Raises:
         ConfigError: prompts too long for the model, all of them at once and before any text is
@@ -241,6 +242,14 @@ def encode_chat(loaded: LoadedModel, prompts: Sequence[str]) -> list[list[int]]:
         raise ConfigError(f"The model's chat template can't frame the prompt: {reason}") from None
 
 
+def missing_texts(generated: Sequence[Generated], settings: Settings, *, num_prompts: int) -> str:
+    """What to say where beams found fewer texts than were asked for; empty where they didn't."""
+    asked = settings["num_return_sequences"] * num_prompts
+    if len(generated) == asked:
+        return ""
+    return f"{asked:,} texts were asked for, and the beams found {len(generated):,} that differ."
+
+
 def unused_suggestions(loaded: LoadedModel) -> str | None:
     """What the model's own generation_config.json suggests, none of which is in force.
 
@@ -319,6 +328,11 @@ def _generated(
 def _pick(loaded: LoadedModel, drawn: list[Generated], settings: Settings) -> list[Generated]:
     """The texts to return of those drawn for a prompt."""
     number, texts = settings["num_return_sequences"], [text.continuation for text in drawn]
+    if settings.row.beams:
+        different: dict[str, Generated] = {}
+        for text in drawn:
+            different.setdefault(text.continuation, text)
+        return list(different.values())[:number]
     if settings.row.pick == "best_of_n":
         ids = [[*text.prompt_ids, *text.new_ids] for text in drawn]
         starts = [len(text.prompt_ids) for text in drawn]

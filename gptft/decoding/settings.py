@@ -63,6 +63,8 @@ class Settings:
     @property
     def num_drawn(self) -> int:
         """Texts written for a prompt, of which some may not be returned."""
+        if self.row.beams:
+            return int(self["num_beams"])  # some may be the same
         number = self["num_return_sequences" if self.row.pick == "all" else "num_candidates"]
         return int(number)
 

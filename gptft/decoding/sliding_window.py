@@ -43,7 +43,7 @@ def generate_windows(
         )
     if most <= at_once:
         return generate_batch(loaded, [ids[-(context - most + 1) :]], settings=settings)
-    if settings.row.beams or settings.num_drawn > 1 or settings.row.pick != "all":
+    if settings.num_drawn > 1:
         raise ConfigError(
             f"max_new_tokens is {most:,}, and {settings.strategy} with {settings.num_drawn} texts "
             f"can't slide a window over so long a text. Set max_new_tokens to {at_once:,} or less."

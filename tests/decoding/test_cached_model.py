@@ -10,6 +10,8 @@ from transformers import (
     MambaConfig,
     MambaForCausalLM,
     PreTrainedModel,
+    RwkvConfig,
+    RwkvForCausalLM,
 )
 
 from gptft.decoding.cached_model import CachedModel
@@ -76,8 +78,22 @@ def test_what_is_read_last_is_not_cached(lm):
 
 
 def test_a_model_without_keys_and_values_reads_once_only():
-    shape = {"vocab_size": 60, "hidden_size": 16, "num_hidden_layers": 1, "state_size": 4}
-    cached = CachedModel.of(MambaForCausalLM(MambaConfig(**shape)).eval())
-    with pytest.raises(ModelError, match="MambaForCausalLM keeps no keys and values"):
+    shape = {"vocab_size": 60, "hidden_size": 16, "num_hidden_layers": 2}
+    cached = CachedModel.of(RwkvForCausalLM(RwkvConfig(**shape)).eval())
+    with pytest.raises(ModelError, match="RwkvForCausalLM keeps no keys and values"):
         cached.feed(TEXT)
     assert cached.next_logits(TEXT, is_last=True).shape == (1, 60)
+
+
+def test_mamba_is_fed_and_selected_token_by_token_and_refuses_more():
+    torch.manual_seed(0)
+    shape = {"vocab_size": 60, "hidden_size": 16, "num_hidden_layers": 2, "state_size": 4}
+    mamba = MambaForCausalLM(MambaConfig(**shape, initializer_range=0.3)).eval()
+    cached = CachedModel.of(mamba)
+    cached.feed(torch.tensor([[5, 17, 33], [8, 41, 9]]))
+    cached.select_rows(torch.tensor([1, 1, 0]))
+    logits = cached.next_logits(torch.tensor([[3], [4], [5]]))
+    texts = torch.tensor([[8, 41, 9, 3], [8, 41, 9, 4], [5, 17, 33, 5]])
+    torch.testing.assert_close(logits, at_once(mamba, texts), atol=1e-5, rtol=1e-5)
+    with pytest.raises(ModelError, match="MambaForCausalLM keeps no keys and values"):
+        cached.feed(torch.tensor([[3, 4]] * 3))

@@ -21,6 +21,7 @@ from gptft.decoding.strategies.mirostat import (
     zipf_exponent,
 )
 from gptft.decoding.strategies.quadratic_smoothing import smoothed
+from gptft.decoding.strategies.stock_cuts import keep_likeliest, top_h_keeps
 from gptft.decoding.strategies.tail_free import tail_free_keeps
 from gptft.decoding.strategies.tokens import allowed_tokens, logit_bias
 from gptft.decoding.strategies.top_a import top_a_keeps
@@ -79,6 +80,8 @@ def where_kept(keep, x):
 def some_of_each():
     """A processor of each kind, made anew: some remember."""
     return {
+        "top_k": keep_likeliest(5),
+        "top_h": cut_by(top_h_keeps, top_h=0.4),
         "top_n_sigma": cut_by(top_n_sigma_keeps, top_n_sigma=0.5),
         "top_a": cut_by(top_a_keeps, top_a=0.9),
         "tail_free": cut_by(tail_free_keeps, tfs_z=0.3),
@@ -153,6 +156,67 @@ class TestAll:
             processor = allowed_tokens([0]) if kind == "allowed" else logit_bias({0: -100.0})
         ids = torch.zeros(2, 3, dtype=torch.long)
         assert kept(call(processor, scores, ids)) == [[num_ids - 1]] * 2
+
+
+class TestTopK:
+    def test_there_are_k_even_where_more_are_as_likely(self):
+        scores = torch.tensor([[2.0, 3.0, 2.0, 2.0, 1.0], [1.0, 1.0, 1.0, 1.0, 1.0]])
+        for k in (1, 2, 3):
+            left = kept(call(keep_likeliest(k), scores))
+            assert [len(row) for row in left] == [k, k]
+            assert 1 in left[0]
+            assert 4 not in left[0]
+
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+    def test_so_there_are_in_a_dtype_with_few_numbers(self, dtype):
+        scores = torch.randn(4, 50_000, generator=torch.manual_seed(0)).to(dtype)
+        ties = scores >= scores.topk(500).values[:, -1:]
+        assert int(ties.sum()) > 4 * 500  # what transformers keeps
+        left = call(keep_likeliest(500), scores) > GONE
+        assert left.sum(-1).tolist() == [500] * 4
+        assert (left <= ties).all()
+
+
+def top_h(x, alpha):
+    """Algorithm 1 of 2509.02510, line by line."""
+    p = softmax(x)
+    entropy = -np.sum(p * np.log(p))
+    chosen: list[int] = []
+    for token in np.argsort(-p, kind="stable"):
+        chosen.append(token)
+        q = p[chosen] / p[chosen].sum()
+        if -np.sum(q * np.log(q)) > alpha * entropy:
+            chosen.pop()
+            break
+    return where_kept(np.isin(np.arange(len(x)), chosen), x)
+
+
+class TestTopH:
+    def test_by_hand(self):
+        # 1.75 bits; of 2/3 and 1/3 0.9183, of 4/7, 2/7 and 1/7 1.3788. Without dividing by their
+        # sum it would be 1 and 1.375.
+        scores = logits_of(1 / 2, 1 / 4, 1 / 8, 1 / 8)
+        for share, number in ((0.52, 1), (0.53, 2), (0.787, 2), (0.789, 3), (0.999, 3)):
+            assert kept(call(cut_by(top_h_keeps, top_h=share), scores)) == [[*range(number)]]
+        (left,) = kept(call(cut_by(top_h_keeps, top_h=0.1, min_tokens_to_keep=2), scores))
+        assert left == [0, 1]
+
+    @pytest.mark.parametrize("share", [0.2, 0.5, 0.9])
+    def test_of_equally_likely_tokens_as_many_as_that_power(self, share):
+        """Log k at most share * log V, so V to the power of the share: far more than 100."""
+        (left,) = kept(call(cut_by(top_h_keeps, top_h=share), torch.zeros(1, 50_000)))
+        assert len(left) == math.floor(50_000**share)
+
+    @pytest.mark.parametrize("seed", SEEDS)
+    @pytest.mark.parametrize("share", [0.1, 0.4, 0.9])
+    def test_formula(self, seed, share):
+        scores = random_logits(seed)
+        expected = by_row(lambda x: top_h(x, share), scores)
+        assert torch.equal(call(cut_by(top_h_keeps, top_h=share), scores), expected)
+        wide = random_logits(seed, num_ids=2000)
+        assert torch.equal(
+            call(cut_by(top_h_keeps, top_h=share), wide), by_row(lambda x: top_h(x, share), wide)
+        )
 
 
 class TestTopNSigma:

@@ -123,11 +123,9 @@ def beam_search(
             totals = log_probs[:, g * num_beams : (g + 1) * num_beams] + group.scores[..., None]
             ranking = totals - diversity_penalty * chosen[:, None] if g else totals
             candidates = policy.propose(totals, ranking, num_new=num_new)
-            counts = group.improvable.to(chosen.dtype)[:, None]
-            kept = _advance(inputs, group, candidates, policy, num_new=num_new)
+            kept, taken = _advance(inputs, group, candidates, policy, num_new=num_new)
             parents.append(candidates.parents.gather(1, kept) + g * num_beams)
-            tokens = candidates.tokens.gather(1, kept)  # (B, n)
-            chosen.scatter_add_(1, tokens, (group.scores > -torch.inf) * counts)
+            chosen.scatter_add_(1, candidates.tokens, taken.to(chosen.dtype))
         if not any(bool(group.improvable.any()) for group in groups):
             finished = _joined(*(group.finished for group in groups))
             return best_texts(inputs, finished, unmet=policies[0].unmet)
@@ -138,15 +136,23 @@ def beam_search(
 
 def _advance(
     inputs: LoopInputs, group: _Group, candidates: Candidates, policy: Policy, *, num_new: int
-) -> Tensor:
-    """Let a group become the best of its candidates; their indices, shape (B, n)."""
+) -> tuple[Tensor, Tensor]:
+    """Let a group become the best of its candidates.
+
+    Returns:
+        the indices of those, shape (B, n), and which candidates the group chose, those that ended
+        with this token among them, shape (B, K).
+    """
     tokens = candidates.tokens[..., None]
     grown = torch.cat([_take(group.ids, candidates.parents), tokens], dim=-1)  # (B, K, T + 1)
     stops = inputs.stopping_criteria(grown.flatten(0, 1), None).view(grown.shape[:2])
-    unfinished = ~stops & (candidates.scores > -torch.inf)
+    exists = candidates.scores > -torch.inf
+    unfinished = exists & ~stops
     num_beams = group.scores.shape[1]
     kept = policy.choose(candidates, unfinished, num_beams=num_beams)
-    ends = stops & candidates.may_end & group.improvable[:, None]
+    ends = stops & candidates.may_end & group.improvable[:, None] & exists
+    continues = torch.zeros_like(stops).scatter(1, kept, True) & unfinished
+    taken = ends | (continues & group.improvable[:, None])
     scores = candidates.scores / num_new**inputs.config.length_penalty
     lengths = torch.full_like(candidates.tokens, grown.shape[-1])
     just_finished = Texts(grown, scores.masked_fill(~ends, -torch.inf), lengths)
@@ -156,7 +162,7 @@ def _advance(
     group.ids = _take(grown, kept)
     group.scores = candidates.scores.masked_fill(~unfinished, -torch.inf).gather(1, kept)
     group.improvable = group.improvable & _improvable(group, inputs.config, num_new=num_new)
-    return kept
+    return kept, taken
 
 
 def _improvable(group: _Group, config: GenerationConfig, *, num_new: int) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel
 from transformers.generation.streamers import BaseStreamer
 
-from gptft.decoding.cached_model import CachedModel
+from gptft.decoding.cached_model import CACHE_NAMES, CachedModel
 
 Own = ParamSpec("Own")  # the settings of one loop
 
@@ -27,8 +27,8 @@ class LoopInputs:
         logits_processor: changes scores (B, V) that follow ids (B, T).
         stopping_criteria: of ids (B, T), and scores where there are any: which texts are finished.
         config: its pad_token_id fills up finished texts.
-        prepared: attention_mask of shape (B, T), past_key_values, an empty cache, logits_to_keep,
-            each missing or None where there is none, and what else there is for the model.
+        prepared: attention_mask of shape (B, T), an empty cache by its name, logits_to_keep, each
+            missing or None where there is none, and what else there is for the model.
     """
 
     model: PreTrainedModel
@@ -63,7 +63,8 @@ class LoopInputs:
         """
         if self.prepared.get("logits_to_keep") is not None:
             model_kwargs["logits_to_keep"] = self.prepared["logits_to_keep"]
-        cached = CachedModel.of(self.model, self.prepared.get("past_key_values"))
+        caches = (self.prepared[name] for name in CACHE_NAMES if name in self.prepared)
+        cached = CachedModel.of(self.model, next(caches, None))
         mask = self.prepared.get("attention_mask")
         return cached, cached.feed(self.input_ids, attention_mask=mask, **model_kwargs)
 

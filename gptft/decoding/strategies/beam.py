@@ -1,6 +1,6 @@
-"""Beam search, and beams that draw: transformers' own loop."""
+"""Beam search, and beams that draw."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from gptft.config.settings import EarlyStopping, Setting, number, whole
@@ -9,9 +9,30 @@ from gptft.decoding import define
 BEAMS = ("num_beams", "length_penalty", "early_stopping", define.ALWAYS, "num_return_sequences")
 
 
+def _search(
+    settings: define.Values, batch: define.BatchContext, streamer: Any
+) -> Callable[..., Any]:
+    from gptft.decoding.loops.diverse_beams import diverse_beam_search
+
+    return diverse_beam_search  # in one group
+
+
+def _sampling(
+    settings: define.Values, batch: define.BatchContext, streamer: Any
+) -> Callable[..., Any]:
+    from gptft.decoding.loops.beam_sampling import beam_sampling
+
+    return beam_sampling
+
+
 def beam_fields(settings: define.Values) -> dict[str, Any]:
     """The fields of GenerationConfig for a search with beams."""
     return settings.named("length_penalty", "early_stopping")
+
+
+def drawn_beam_fields(settings: define.Values) -> dict[str, Any]:
+    """Those of a search whose loop draws itself."""
+    return {**beam_fields(settings), "do_sample": False}
 
 
 def check_beams(settings: define.Values) -> Iterator[str]:
@@ -45,6 +66,7 @@ METHOD = define.Method(
             defaults={"num_beams": 5},
             asked_by=("num_beams",),
             when_drawing="beam_sampling",
+            loop=_search,
             generation=beam_fields,
             check=check_beams,
         ),
@@ -56,7 +78,8 @@ METHOD = define.Method(
             takes=(*BEAMS, define.CUTS),
             defaults={"num_beams": 5},
             draws="always",
-            generation=beam_fields,
+            loop=_sampling,
+            generation=drawn_beam_fields,
             check=check_beams,
         ),
     ),

@@ -4,17 +4,13 @@ from collections.abc import Callable
 from typing import Any
 
 from gptft.decoding import define
-from gptft.decoding.strategies.beam import beam_fields, check_beams
+from gptft.decoding.strategies.beam import check_beams, drawn_beam_fields
 
 
 def _loop(settings: define.Values, batch: define.BatchContext, streamer: Any) -> Callable[..., Any]:
     from gptft.decoding.loops.stochastic_beams import stochastic_beam_search
 
     return stochastic_beam_search
-
-
-def _fields(settings: define.Values) -> dict[str, Any]:
-    return {**beam_fields(settings), "do_sample": False}  # the loop draws, not transformers
 
 
 METHOD = define.Method(
@@ -28,7 +24,7 @@ METHOD = define.Method(
             defaults={"num_beams": 4},
             draws="always",
             loop=_loop,
-            generation=_fields,
+            generation=drawn_beam_fields,
             check=check_beams,
         ),
     ),

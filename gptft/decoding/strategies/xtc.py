@@ -33,13 +33,18 @@ def xtc_removes(logits: "Tensor", *, xtc_threshold: float) -> "Tensor":
 
 
 def exclude_top_choices(
-    *, xtc_probability: float, xtc_threshold: float, keep_ids: Collection[int] = ()
+    *,
+    xtc_probability: float,
+    xtc_threshold: float,
+    keep_ids: Collection[int] = (),
+    min_tokens_to_keep: int = 1,
 ) -> define.Process:
     """A processor that removes tokens by `xtc_removes`, in a row with the probability given.
 
     Each call draws one number a row from torch's global generator, needed or not. A row that would
     lose one of `keep_ids` stays as it is (text-generation-webui's rule, there for line end and EOS:
-    without it texts and lines hardly end).
+    without it texts and lines hardly end), and so does one that would keep fewer tokens than
+    `min_tokens_to_keep`.
     """
     import torch
 
@@ -48,7 +53,8 @@ def exclude_top_choices(
         drawn = torch.rand(len(logits), 1, device=logits.device) < xtc_probability
         removes = xtc_removes(logits, xtc_threshold=xtc_threshold)
         kept = [i for i in sorted(keep_ids) if i < logits.shape[-1]]
-        spared = removes[:, kept].any(-1, True)
+        left = ((logits > float("-inf")) & ~removes).sum(-1, keepdim=True)
+        spared = removes[:, kept].any(-1, True) | (left < min_tokens_to_keep)
         return logits.masked_fill(removes & drawn & ~spared, float("-inf"))
 
     return process
@@ -58,6 +64,7 @@ def _build(settings: define.Values, batch: define.BatchContext) -> define.Proces
     return exclude_top_choices(
         **settings.named("xtc_probability", "xtc_threshold"),
         keep_ids={*batch.eos, *batch.encode("\n")},
+        min_tokens_to_keep=batch.min_kept(settings),
     )
 
 

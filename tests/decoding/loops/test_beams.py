@@ -14,6 +14,7 @@ from transformers import (
     StoppingCriteriaList,
 )
 
+from gptft.decoding.loops.beam_sampling import beam_sampling
 from gptft.decoding.loops.constrained_beams import constrained_beam_search
 from gptft.decoding.loops.diverse_beams import diverse_beam_search
 from gptft.decoding.loops.required_words import read_required_words
@@ -179,6 +180,83 @@ def test_groups_choose_as_the_formula_says(either):
     assert scores == sorted(scores, reverse=True)
 
 
+def groups_by_hand(model, prompt, *, groups, penalty, length, ends):
+    """Groups of one beam: each takes its best token less the penalty for each earlier choice.
+
+    A token that ends the text ends it, and the beam grows by its second best, which counts as well.
+    """
+    beams, finished = [([], 0.0)] * groups, [(-np.inf, [])] * groups
+    done = [False] * groups
+    for step in range(1, length + 1):
+        counts = np.zeros(300)
+        for g, (beam, total) in enumerate(beams):
+            if done[g]:
+                continue
+            with torch.no_grad():
+                logits = model(torch.tensor([prompt + beam])).logits[0, -1]
+            scores = logits.double().log_softmax(-1).numpy()
+            best, second = map(int, np.argsort(penalty * counts - scores, kind="stable")[:2])
+            stops = ends({best}) or step == length
+            counts[best] += 1
+            if stops:
+                finished[g] = max(finished[g], ((total + scores[best]) / step, [*beam, best]))
+                counts[second] += step < length and not ends({second})
+            token = second if stops else best
+            beams[g] = ([*beam, token], total + scores[token])
+            done[g] = finished[g][0] >= beams[g][1] / step
+    return [text for _, text in sorted(finished, reverse=True)]
+
+
+@pytest.mark.parametrize("length", [1, 2, 6])
+@pytest.mark.parametrize("penalty", [0.7, 100.0])
+@pytest.mark.parametrize("ending", [(), (5,), range(0, 300, 3)], ids=["none", "one", "many"])
+def test_a_choice_that_ends_a_text_keeps_later_groups_away_too(either, length, penalty, ending):
+    def ends(tokens):
+        return not tokens.isdisjoint(ending)
+
+    def stop(input_ids, scores, **kwargs):
+        return torch.tensor([ends({i}) for i in input_ids[:, -1].tolist()])
+
+    loop = partial(diverse_beam_search, num_beam_groups=3, diversity_penalty=penalty)
+    settings = {"num_beams": 3, "num_return_sequences": 3, "max_new_tokens": length}
+    for prompt in PROMPTS:
+        rows = run(either, [prompt], loop, eos=None, processors=(), criteria=[stop], **settings)
+        written = [[i for i in row if i != PAD] for row in rows]
+        wanted = groups_by_hand(
+            either, list(prompt), groups=3, penalty=penalty, length=length, ends=ends
+        )
+        assert written == wanted
+        if length == 1 and penalty == 100.0:
+            assert len({tuple(row) for row in written}) == 3
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_beams_draw_what_those_of_transformers_draw(either, early_stopping):
+    for seed in range(4):
+        settings = {"do_sample": True, "num_return_sequences": 4, "early_stopping": early_stopping}
+        torch.manual_seed(seed)
+        native = run(either, PROMPTS, **settings, temperature=1.3)
+        torch.manual_seed(seed)
+        assert run(either, PROMPTS, beam_sampling, **settings, temperature=1.3) == native
+
+
+def test_beams_draw_no_token_that_is_ruled_out(either):
+    """Where fewer tokens are left than draws, transformers draws some of those ruled out."""
+
+    def only_three(input_ids, scores):
+        kept = torch.full_like(scores, -torch.inf)
+        kept[:, [60, 61, 62]] = scores[:, [60, 61, 62]]
+        return kept
+
+    settings = {"num_beams": 4, "num_return_sequences": 4, "max_new_tokens": 1, "do_sample": True}
+    torch.manual_seed(0)
+    rows = run(either, PROMPTS, beam_sampling, processors=[only_three], **settings)
+    assert {token for row in rows for token in row} <= {60, 61, 62}
+    torch.manual_seed(0)
+    native = run(either, PROMPTS, processors=[only_three], **settings)
+    assert not {token for row in native for token in row} <= {60, 61, 62}
+
+
 def test_diverse_beams_share_fewer_tokens(either):
     def overlap(rows):
         pairs = itertools.combinations(rows, 2)
@@ -196,7 +274,7 @@ def test_settings_that_forbid_all_tokens_are_explained(model):
     def nothing(input_ids, scores):
         return torch.full_like(scores, -torch.inf)
 
-    for loop in (diverse_beam_search, stochastic_beam_search):
+    for loop in (diverse_beam_search, beam_sampling, stochastic_beam_search):
         with pytest.raises(ConfigError, match="leave no token"):
             run(model, PROMPTS, loop, processors=[nothing])
 

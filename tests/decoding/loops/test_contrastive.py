@@ -12,11 +12,11 @@ from transformers import (
     LlamaConfig,
     LlamaForCausalLM,
     LogitsProcessorList,
-    MambaConfig,
-    MambaForCausalLM,
     MaxLengthCriteria,
     NoRepeatNGramLogitsProcessor,
     PreTrainedModel,
+    RwkvConfig,
+    RwkvForCausalLM,
     StoppingCriteriaList,
 )
 
@@ -247,8 +247,6 @@ def test_a_model_that_hides_its_states_is_refused():
 
 
 def test_a_model_without_keys_and_values_is_refused():
-    mamba = MambaForCausalLM(
-        MambaConfig(vocab_size=120, hidden_size=16, num_hidden_layers=1, state_size=4)
-    )
-    with pytest.raises(ModelError, match="MambaForCausalLM keeps no keys and values"):
-        write(mamba)
+    rwkv = RwkvForCausalLM(RwkvConfig(vocab_size=120, hidden_size=16, num_hidden_layers=2))
+    with pytest.raises(ModelError, match="RwkvForCausalLM keeps no keys and values"):
+        write(rwkv)
