@@ -136,8 +136,7 @@ def generate(
             prompt and one text without beams.
 
     Returns:
-        `num_return_sequences` texts for each prompt, in the order of the prompts; fewer where beams
-        found fewer that differ.
+        `num_return_sequences` texts for each prompt, in order; fewer where beams find no more.
 
     Raises:
         ConfigError: prompts too long for the model, all of them at once and before any text is

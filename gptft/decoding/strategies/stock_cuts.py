@@ -21,7 +21,7 @@ def keep_likeliest(number: int) -> define.Process:
     It drops those that are only as likely as the last of them, of which there are many in bfloat16;
     transformers (5.23) keeps these, too.
 
-    Source: Fan et al. 2018 (1805.04833), section 5: from the k = 10 most likely candidates.
+    Source: Fan et al. 2018 (1805.04833).
     """
     return define.cut_by(lambda logits: logits.isposinf(), min_tokens_to_keep=number)
 
