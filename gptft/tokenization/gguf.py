@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from gptft.errors import ModelError
+from gptft.tokenization.framing import Framing
 
 _MAGIC = b"GGUF"
 _VERSIONS = (2, 3)  # the first has other widths and was given up within weeks
@@ -45,12 +46,14 @@ class FileTokenizer:
         special_tokens: token text by name, of eos_token, bos_token, pad_token, unk_token.
         context: the most tokens the model sees at once; None where the file doesn't say.
         num_embeddings: ids the model knows.
+        framing: what stands around a text that the model is given.
     """
 
     backend: Tokenizer
     special_tokens: dict[str, str]
     context: int | None
     num_embeddings: int
+    framing: Framing
 
 
 class _DamagedError(Exception):
@@ -174,7 +177,8 @@ def _rebuild(pairs: Mapping[str, Any]) -> FileTokenizer:
     added = [(token, kind) for token, kind in zip(tokens, kinds, strict=True) if token]
     backend.add_special_tokens([AddedToken(t, special=True) for t, k in added if k == _CONTROL])
     backend.add_tokens([AddedToken(t, normalized=False) for t, k in added if k == _USER_DEFINED])
-    return FileTokenizer(backend, _named(pairs, tokens), _context(pairs), len(tokens))
+    special, framing = _named(pairs, tokens), _framing(pairs, kind)
+    return FileTokenizer(backend, special, _context(pairs), len(tokens), framing)
 
 
 def _strings(pairs: Mapping[str, Any], name: str) -> list[str]:
@@ -265,6 +269,18 @@ def _named(pairs: Mapping[str, Any], tokens: Sequence[str]) -> dict[str, str]:
     keys = {"eos": "eos", "bos": "bos", "pad": "padding", "unk": "unknown"}
     found = {name: _token_at(pairs, tokens, f"{key}_token_id") for name, key in keys.items()}
     return {f"{name}_token": token for name, token in found.items() if token}
+
+
+def _framing(pairs: Mapping[str, Any], kind: str) -> Framing:
+    """What llama.cpp puts around a text; its defaults are those of `llama_vocab::impl::load`."""
+    adds_bos = kind == "llama" or pairs.get("tokenizer.ggml.pre") == "llama-bpe"
+
+    def ids(name: str, by_default: bool) -> tuple[int, ...]:
+        token_id = pairs.get(f"tokenizer.ggml.{name}_token_id")
+        is_added = pairs.get(f"tokenizer.ggml.add_{name}_token", by_default) is True
+        return (token_id,) if is_added and isinstance(token_id, int) else ()
+
+    return Framing(ids("bos", adds_bos), ids("eos", False))
 
 
 def _token_at(pairs: Mapping[str, Any], tokens: Sequence[str], key: str) -> str | None:

@@ -9,18 +9,19 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-from gptft.errors import ModelError
+from gptft.errors import ConfigError, ModelError
 from gptft.files import write_json, write_text
 from gptft.models.hub import find_model
 from gptft.models.model_files import ModelFiles, context_length
 from gptft.text.unicode import text_problem
+from gptft.tokenization.framing import UNFRAMED, Framing, framing_of, set_framing
 
 GGUF_SUFFIX = ".gguf"
 END_OF_TEXT = "<|endoftext|>"  # GPT-2's own EOS (Radford et al. 2019)
@@ -39,6 +40,7 @@ class TextTokenizer:
         context: the most tokens its model sees at once, or None where no config.json says so.
         name: the model's name, for messages.
         num_embeddings: ids its model knows, or None where no config.json says so.
+        framing: what stands around a text that its model is given.
     """
 
     backend: Tokenizer
@@ -46,6 +48,7 @@ class TextTokenizer:
     context: int | None
     name: str
     num_embeddings: int | None = None
+    framing: Framing = UNFRAMED
 
     @property
     def eos_token_id(self) -> int | None:
@@ -92,6 +95,24 @@ class TextTokenizer:
             )
         return self.eos_token_id
 
+    def with_bos(self, add_bos: bool | Literal["auto"]) -> "TextTokenizer":
+        """The tokenizer with BOS before a text as `data.add_bos` says; auto is its own way.
+
+        Raises:
+            ConfigError: BOS is asked for, and there is none.
+        """
+        if add_bos == "auto" or add_bos == bool(self.framing.before):
+            return self
+        bos = self.special_tokens.get("bos_token")
+        token_id = None if bos is None else self.backend.token_to_id(bos)
+        if add_bos and token_id is None:
+            raise ConfigError(
+                f"data.add_bos is true, and the tokenizer of {self.name} has no BOS token. Use "
+                "auto or false, or set bos_token in its tokenizer_config.json."
+            )
+        before = (token_id,) if add_bos and token_id is not None else ()
+        return replace(self, framing=self.framing._replace(before=before))
+
 
 def load_tokenizer(
     model: str | ModelFiles,
@@ -122,7 +143,10 @@ def load_tokenizer(
     _read_as_text(backend, special)
     size = config.get("vocab_size")
     num_embeddings = size if isinstance(size, int) else None
-    return TextTokenizer(backend, special, context_length(config), files.name, num_embeddings)
+    has_template = not is_folder or (files.folder / "tokenizer.json").is_file()
+    framing = framing_of(backend) if has_template else _framing_by_flags(files, special, backend)
+    context = context_length(config)
+    return TextTokenizer(backend, special, context, files.name, num_embeddings, framing)
 
 
 def names_gguf(name: str) -> bool:
@@ -139,8 +163,9 @@ def _open_gguf(name: str) -> TextTokenizer:
     opened = open_gguf(path)
     _read_as_text(opened.backend, opened.special_tokens)
     return TextTokenizer(
-        opened.backend, opened.special_tokens, opened.context, name, opened.num_embeddings
-    )
+        opened.backend, opened.special_tokens, opened.context, name, opened.num_embeddings,
+        opened.framing,
+    )  # fmt: skip
 
 
 def _read_as_text(backend: Tokenizer, special: Mapping[str, str]) -> None:
@@ -169,7 +194,11 @@ def save_tokenizer(tokenizer: TextTokenizer, folder: Path, *, model_max_length: 
         OSError: they can't be written; neither is ever left half written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / "tokenizer.json", tokenizer.backend.to_str(pretty=True))
+    backend = tokenizer.backend
+    if framing_of(backend) != tokenizer.framing:
+        backend = Tokenizer.from_str(backend.to_str())
+        set_framing(backend, tokenizer.framing)
+    write_text(folder / "tokenizer.json", backend.to_str(pretty=True))
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": model_max_length,
@@ -258,6 +287,20 @@ def _special_tokens(
         if known:
             found[name] = known[0]
     return found
+
+
+def _framing_by_flags(files: ModelFiles, special: Mapping[str, str], backend: Tokenizer) -> Framing:
+    """What stands around a text where no tokenizer.json has a template.
+
+    `AutoTokenizer` goes by these two flags then, and ignores them elsewhere (transformers 5.23).
+    """
+
+    def ids(name: str) -> tuple[int, ...]:
+        is_added = files.json("tokenizer_config.json").get(f"add_{name}") is True
+        token_id = backend.token_to_id(special.get(name, END_OF_TEXT)) if is_added else None
+        return () if token_id is None else (token_id,)
+
+    return Framing(ids("bos_token"), ids("eos_token"))
 
 
 def _token_text(value: Any) -> str | None:

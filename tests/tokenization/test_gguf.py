@@ -341,3 +341,29 @@ def test_a_gguf_file_that_is_not_here_is_never_looked_up(tmp_path: Path) -> None
     with pytest.raises(ModelError, match="no such file") as caught:
         load_tokenizer(str(tmp_path / "model.GGUF"))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("flags", "before", "after"),
+    [
+        ({}, (1,), ()),  # llama.cpp adds BOS to SentencePiece's kind where nothing is said
+        ({"add_bos_token": False}, (), ()),
+        ({"add_bos_token": True, "add_eos_token": True}, (1,), (2,)),
+    ],
+)
+def test_what_stands_around_a_text(
+    flags: dict[str, bool], before: tuple[int, ...], after: tuple[int, ...], tmp_path: Path
+) -> None:
+    _, entries = sentencepiece_like()
+    given = {f"tokenizer.ggml.{name}": is_on for name, is_on in flags.items()}
+    path = write(tmp_path / "a.gguf", llama(entries, **given))
+    assert load_tokenizer(str(path)).framing == (before, after)
+
+
+@pytest.mark.parametrize(("pre", "before"), [("gpt-2", ()), ("llama-bpe", (0,)), ("qwen2", ())])
+def test_bos_where_a_byte_level_file_does_not_say(
+    pre: str, before: tuple[int, ...], tmp_path: Path, pico_model: dict[str, Any]
+) -> None:
+    more = {"tokenizer.ggml.pre": pre, "tokenizer.ggml.bos_token_id": 0}
+    path = write(tmp_path / "a.gguf", byte_level(pico_model, **more))
+    assert load_tokenizer(str(path)).framing.before == before

@@ -1,0 +1,79 @@
+"""A tokenizer's template -> the ids that it puts before and after a text, and back."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import takewhile
+from typing import Any, NamedTuple
+
+from tokenizers import Tokenizer, processors
+
+
+class Framing(NamedTuple):
+    """What stands around a text.
+
+    Attributes:
+        before: ids in front of it: BOS mostly; XGLM's and OPT's is their EOS.
+        after: ids behind it: EOS, where the template has any.
+    """
+
+    before: tuple[int, ...] = ()
+    after: tuple[int, ...] = ()
+
+
+UNFRAMED = Framing()
+
+
+def framing_of(backend: Tokenizer) -> Framing:
+    """What a tokenizer's own template puts around one text."""
+    template = backend.post_processor
+    return UNFRAMED if template is None else _read(json.loads(template.__getstate__()))
+
+
+def _read(template: Mapping[str, Any]) -> Framing:
+    match template["type"]:
+        case "TemplateProcessing":
+            special, parts = template["special_tokens"], template["single"]
+            return Framing(
+                before=tuple(_leading(parts, special)),
+                after=tuple(reversed([*_leading(parts[::-1], special)])),
+            )
+        case "BertProcessing" | "RobertaProcessing":
+            return Framing((template["cls"][1],), (template["sep"][1],))
+        case "Sequence":  # one of them frames the text; ByteLevel only moves offsets
+            return next(filter(any, map(_read, template["processors"])), UNFRAMED)
+    return UNFRAMED
+
+
+def _leading(
+    parts: Sequence[Mapping[str, Any]], special: Mapping[str, Mapping[str, Any]]
+) -> Iterator[int]:
+    for part in takewhile(lambda part: "SpecialToken" in part, parts):
+        yield from special[part["SpecialToken"]["id"]]["ids"]
+
+
+def set_framing(backend: Tokenizer, framing: Framing) -> None:
+    """Have a tokenizer put these ids, each a token of its own, around one text, and around two."""
+    tokens = {i: backend.id_to_token(i) or "" for i in {*framing.before, *framing.after}}
+
+    def framed(*sequences: str) -> list[dict[str, Any]]:
+        parts: list[dict[str, Any]] = []
+        for number, sequence in enumerate(sequences):
+            marks = [
+                [{"SpecialToken": {"id": tokens[i], "type_id": number}} for i in ids]
+                for ids in framing
+            ]
+            parts += [*marks[0], {"Sequence": {"id": sequence, "type_id": number}}, *marks[1]]
+        return parts
+
+    template = {
+        "type": "TemplateProcessing",
+        "single": framed("A"),
+        "pair": framed("A", "B"),
+        "special_tokens": {
+            token: {"id": token, "ids": [i], "tokens": [token]} for i, token in tokens.items()
+        },
+    }
+    made = processors.TemplateProcessing(single="$A", special_tokens=[])
+    # Its own arguments can't hold a token with a colon, which they read as a type id.
+    made.__setstate__(json.dumps(template).encode())
+    backend.post_processor = made
