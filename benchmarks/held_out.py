@@ -53,14 +53,18 @@ def read_parts(data: DataConfig) -> tuple[list[str], dict[str, str]]:
 
 def model_bits(name: str, works: dict[str, str]) -> dict[str, float]:
     """Bits a model needs for each work, read through a window of its context that moves by half."""
-    from gptft.analysis.score import open_model, split_start
+    from gptft.decoding.encoding import encode_bare
+    from gptft.decoding.loaded_model import open_model
     from gptft.decoding.logprobs import sequence_logprobs
+    from gptft.decoding.special_tokens import special_tokens
 
     model, tokenizer = open_model(name)
+    special = special_tokens(model, tokenizer)
     bits = {}
     for work, text in works.items():
-        before, ids = split_start(model, tokenizer, text)
-        logprob = sequence_logprobs(model, [[*before, *ids]], starts=[max(len(before), 1)])[0]
+        ids = [*special.before, *encode_bare(tokenizer, text)]
+        starts = [max(len(special.before), 1)]
+        (logprob,) = sequence_logprobs(model, [ids], starts=starts, kept=len(special.prefix))
         bits[work] = -logprob / math.log(2)
     return bits
 

@@ -82,7 +82,7 @@ class PredictedStep(JsonFields):
     """One step.
 
     Attributes:
-        text: what it follows; a byte that is no character stands as ⟨d0⟩.
+        text: what it follows, without BOS; a byte that is no character stands as ⟨d0⟩.
         entropy_bits: of the model's own distribution.
         rows: the likeliest tokens, as the model alone has it, likeliest first; those of the other
             model among them, and the one chosen.
@@ -189,7 +189,7 @@ def predict(
     torch.manual_seed(settings.seed or 0)  # a processor may draw
     found = predict_steps(
         model, tokenizer, ids, processors=processors, steps=steps, top=top,
-        eos=loaded.special.eos, other=other,
+        eos=loaded.special.eos, other=other, num_before=len(loaded.special.prefix),
     )  # fmt: skip
     return Prediction(model_name, other_model_name, prompt, settings, tuple(found))
 
@@ -205,6 +205,7 @@ def predict_steps(
     top: int = 10,
     eos: Collection[int] = (),
     other: PreTrainedModel | None = None,
+    num_before: int = 0,
 ) -> list[PredictedStep]:
     """Continue step by step, each time with the token that is likeliest after all processors.
 
@@ -218,6 +219,7 @@ def predict_steps(
         top: tokens to keep a step.
         eos: ids that end the text.
         other: a model of the same vocabulary, that reads the same text.
+        num_before: ids of the prompt that stand before its text, BOS.
 
     Raises:
         ConfigError: the processors leave no token.
@@ -234,7 +236,7 @@ def predict_steps(
             new_ids = torch.tensor([unread], device=each.model.device)
             logits.append(each.next_logits(new_ids, is_last=is_last))  # (1, V)
             check_logits(logits[-1])
-        step = _step(read, ids, logits, processors=processors, top=top)
+        step = _step(read, ids, logits, processors=processors, top=top, num_before=num_before)
         found.append(step)
         if step.chosen in eos:
             break
@@ -250,6 +252,7 @@ def _step(
     *,
     processors: NamedProcessors,
     top: int,
+    num_before: int,
 ) -> PredictedStep:
     """What follows `ids`, from logits (1, V) of the model and of the other one, if any."""
     input_ids = torch.tensor([ids], device=logits[0].device)
@@ -262,7 +265,7 @@ def _step(
         cut_by = processors[int(cut[i])][0] if i < len(cut) and cut[i] >= 0 else None
         other = _at(others[0], i) if others else None
         rows.append(PredictedToken(i, read(i).shown, _at(own, i), _at(after, i), cut_by, other))
-    raws = [read(i).bytes for i in [*ids, chosen]]
+    raws = [read(i).bytes for i in [*ids[num_before:], chosen]]
     text, text_after = _as_text(raws[:-1]), _as_text(raws)
     bits, *other_bits = map(_entropy_bits, [own, *others])
     return PredictedStep(text, bits, tuple(rows), kept, chosen, text_after, *other_bits)

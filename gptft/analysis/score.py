@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from itertools import islice, repeat
 
 import torch
-from transformers import LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import LogitsProcessorList, PreTrainedModel
 
 from gptft.analysis.scored_tokens import RunnerUp, ScoredToken, TokenScore, scored_tokens
-from gptft.decoding.encoding import encode_bare, encode_prompt
+from gptft.decoding.encoding import encode_bare
 from gptft.decoding.loaded_model import open_model
 from gptft.decoding.logprobs import check_start, chunked_logits, log_probabilities
 from gptft.decoding.special_tokens import check_ids, special_tokens
@@ -114,7 +114,8 @@ def score(
     if not text:
         raise ConfigError("The text is empty. Give one of at least a character.")
     model, tokenizer = open_model(model_name, dtype=dtype, revision=revision, use_cpu=use_cpu)
-    before, ids = split_start(model, tokenizer, text)
+    special, ids = special_tokens(model, tokenizer), encode_bare(tokenizer, text)
+    before = special.before
     everything = [*before, *ids]
     check_ids(model, [everything])
     if len(everything) < 2:
@@ -123,7 +124,9 @@ def score(
             "Give it a longer one."
         )
     start = max(len(before), 1)
-    scores = score_tokens(model, everything, start=start, num_runners_up=num_runners_up)
+    scores = score_tokens(
+        model, everything, start=start, kept=len(special.prefix), num_runners_up=num_runners_up
+    )
     tokens = scored_tokens(tokenizer, ids, scores)
     unscored = b"".join(token.token.bytes for token in tokens if token.score is None)
     context = context_of(model)
@@ -143,6 +146,7 @@ def score_tokens(
     ids: Sequence[int],
     *,
     start: int,
+    kept: int = 0,
     processors: LogitsProcessorList | None = None,
     num_runners_up: int = 5,
 ) -> list[TokenScore]:
@@ -156,6 +160,7 @@ def score_tokens(
         model: a causal one, in eval mode.
         ids: T token ids.
         start: the first one to score, >= 1: a token is scored by what stands before it.
+        kept: ids at the beginning, BOS, that stand in front of every window.
         processors: called once a token, in order, with all ids before it, shape (1, t), and the
             model's logits, shape (1, V); a token that isn't scored is skipped.
         num_runners_up: other tokens to keep for each.
@@ -172,26 +177,14 @@ def score_tokens(
     check_start(ids, start)
     row = torch.tensor([list(ids)], device=model.device)  # (1, T)
     scores: list[TokenScore] = []
-    for first, logits in chunked_logits(model, row[:, :-1], torch.ones_like(row), first=start - 1):
+    for first, logits in chunked_logits(
+        model, row[:, :-1], torch.ones_like(row), first=start - 1, kept=kept
+    ):
         # Logits after input i are of token i + 1; shape (t,).
         targets = row[0, first + 1 : first + 1 + logits.shape[1]]
         processed = _processed(processors, row, logits, first=first) if processors else None
         scores += _token_scores(logits[0], processed, targets, num_runners_up=num_runners_up)
     return scores
-
-
-def split_start(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, text: str
-) -> tuple[list[int], list[int]]:
-    """What stands before a text, maybe nothing, and the ids of the text itself.
-
-    Before it stands what its tokenizer puts there, else BOS or EOS, else nothing.
-    """
-    ids = encode_bare(tokenizer, text)
-    whole = encode_prompt(tokenizer, text)
-    before = whole[: len(whole) - len(ids)]
-    start = special_tokens(model, tokenizer).start
-    return before or ([] if start is None else [start]), ids
 
 
 def _processed(

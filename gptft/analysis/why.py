@@ -29,7 +29,7 @@ def explain(
         num_runners_up: other tokens to keep for each.
 
     Returns:
-        the prompt's tokens and the new ones, scored, for each text.
+        the prompt's tokens, without BOS, and the new ones, scored, for each text.
     """
     explained = []
     for text in texts:
@@ -37,9 +37,10 @@ def explain(
         processors = LogitsProcessorList(made for _, made in named_processors(text.settings, batch))
         torch.manual_seed(text.settings.seed or 0)  # a processor may draw
         ids = [*text.prompt_ids, *text.new_ids]
+        before = loaded.special.num_before(text.prompt_ids)
         scores = score_tokens(
-            loaded.model, ids, start=len(text.prompt_ids), processors=processors,
+            loaded.model, ids, start=len(text.prompt_ids), kept=before, processors=processors,
             num_runners_up=num_runners_up,
         )  # fmt: skip
-        explained.append(scored_tokens(loaded.tokenizer, ids, scores))
+        explained.append(scored_tokens(loaded.tokenizer, ids[before:], scores))
     return explained

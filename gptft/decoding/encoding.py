@@ -1,8 +1,11 @@
 """Prompt -> token ids, and token ids -> the exact continuation of a prompt."""
 
 from collections.abc import Sequence
+from itertools import takewhile
 
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from gptft.tokenization.framing import framing_of
 
 _REPLACEMENT = "\ufffd"  # what decoders write for bytes that are no character (yet)
 _LONGEST_CHARACTER = 4  # bytes of UTF-8, and so tokens at most
@@ -26,6 +29,15 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
     while end and added[end - 1]:
         end -= 1
     return ids[:end]
+
+
+def prefix_ids(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
+    """What the tokenizer puts before a text, BOS mostly."""
+    if isinstance(tokenizer, PreTrainedTokenizerFast):
+        return framing_of(tokenizer.backend_tokenizer).before
+    encoding = tokenizer("a", return_special_tokens_mask=True, verbose=False)
+    pairs = zip(encoding["input_ids"], encoding["special_tokens_mask"], strict=True)
+    return tuple(i for i, _ in takewhile(lambda pair: pair[1], pairs))
 
 
 def encode_bare(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:

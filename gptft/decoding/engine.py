@@ -335,7 +335,8 @@ def _pick(loaded: LoadedModel, drawn: list[Generated], settings: Settings) -> li
     if settings.row.pick == "best_of_n":
         ids = [[*text.prompt_ids, *text.new_ids] for text in drawn]
         starts = [len(text.prompt_ids) for text in drawn]
-        sums = sequence_logprobs(loaded.model, ids, starts=starts)
+        kept = loaded.special.num_before(drawn[0].prompt_ids)
+        sums = sequence_logprobs(loaded.model, ids, starts=starts, kept=kept)
         means = [s / max(text.num_new_tokens, 1) for s, text in zip(sums, drawn, strict=True)]
         chosen = candidates.best_of_n(means, num_return=number)
         return [replace(drawn[i], details={"mean_logprob": means[i]}) for i in chosen]

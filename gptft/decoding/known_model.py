@@ -72,11 +72,7 @@ class KnownModel(ModelIds):
 
     def encode_prompt(self, text: str) -> list[int]:
         """The ids of a text with what the tokenizer puts before it; as `encoding.encode_prompt`."""
-        encoding = self.tokenizer.backend.encode(text)
-        ids, added = list(encoding.ids), encoding.special_tokens_mask
-        while ids and added[len(ids) - 1]:
-            ids.pop()
-        return ids
+        return [*self.tokenizer.framing.before, *self.encode(text)]
 
     def length_problems(self, setting: str, *, max_new_tokens: int) -> Iterator[str]:
         """Why the model that a setting names, if it does, can't read the prompts and the text."""

@@ -21,6 +21,7 @@ def sequence_logprobs(
     sequences: Sequence[Sequence[int]],
     *,
     starts: Sequence[int],
+    kept: int = 0,
     batch_size: int = 16,
 ) -> list[float]:
     """The log-probability of the end of each sequence, given its beginning.
@@ -33,6 +34,7 @@ def sequence_logprobs(
         sequences: token ids; lengths may differ.
         starts: by sequence, the first token that counts, >= 1; one past the last for none of them:
             0.0.
+        kept: as `chunked_logits` takes it.
         batch_size: sequences at once, of similar length.
 
     Returns:
@@ -49,13 +51,14 @@ def sequence_logprobs(
     for at in range(0, len(order), batch_size):
         batch = order[at : at + batch_size]
         texts, begins = [sequences[i] for i in batch], [starts[i] for i in batch]
-        for i, total in zip(batch, _batch_logprobs(model, texts, starts=begins), strict=True):
+        totals = _batch_logprobs(model, texts, starts=begins, kept=kept)
+        for i, total in zip(batch, totals, strict=True):
             sums[i] = total
     return sums
 
 
 def _batch_logprobs(
-    model: PreTrainedModel, sequences: Sequence[Sequence[int]], *, starts: Sequence[int]
+    model: PreTrainedModel, sequences: Sequence[Sequence[int]], *, starts: Sequence[int], kept: int
 ) -> list[float]:
     """`sequence_logprobs` of sequences that go through the model together."""
     device = model.device
@@ -66,8 +69,9 @@ def _batch_logprobs(
     counted = (places >= begins) & (places < ends)  # (B, T)
     total = torch.zeros(len(sequences), dtype=torch.float64)  # not every device has float64
     for first, logits in chunked_logits(
-        model, ids[:, :-1], (places < ends).long(), first=min(starts) - 1, counted=counted
-    ):
+        model, ids[:, :-1], (places < ends).long(), first=min(starts) - 1, kept=kept,
+        counted=counted,
+    ):  # fmt: skip
         here = slice(first + 1, first + 1 + logits.shape[1])
         logprobs = logits.log_softmax(-1).gather(-1, ids[:, here, None])[..., 0]  # (B, t)
         # Not a product: what isn't counted may be infinite.
@@ -124,6 +128,7 @@ def chunked_logits(
     mask: torch.Tensor,
     *,
     first: int,
+    kept: int = 0,
     counted: torch.Tensor | None = None,
 ) -> Iterator[tuple[int, torch.Tensor]]:
     """The logits after each input from `first` on, in order, in chunks.
@@ -133,6 +138,7 @@ def chunked_logits(
         inputs: shape (B, T), padded on the right.
         mask: shape (B, at least T), 1 where there is a token.
         first: the first input whose logits are needed.
+        kept: inputs at the beginning, BOS, that stand in front of every window.
         counted: shape (B, T + 1), which tokens' scores matter; all of them if not given.
 
     Yields:
@@ -142,10 +148,15 @@ def chunked_logits(
     at_once = max(_LOGITS_AT_ONCE // (num_embeddings(model) * num_rows), 1)
     for begin, end, new in _windows(num_inputs, context=context_of(model), first=first):
         cached = CachedModel.of(model)
+        seen = inputs
+        if begin and kept:
+            front = min(kept, new - begin)
+            seen = inputs.clone()
+            seen[:, begin : begin + front] = inputs[:, :front]
         for at in range(begin, end, at_once):
             stop = min(at + at_once, end)
             output = cached.feed(
-                inputs[:, at:stop], attention_mask=mask[:, at:stop], is_last=stop == end
+                seen[:, at:stop], attention_mask=mask[:, at:stop], is_last=stop == end
             )
             if stop <= new:
                 continue

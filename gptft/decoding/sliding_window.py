@@ -9,6 +9,7 @@ from typing import Any
 
 from gptft.decoding.batch import generate_batch
 from gptft.decoding.loaded_model import LoadedModel
+from gptft.decoding.prompts.room import last_of
 from gptft.decoding.settings import Settings
 from gptft.errors import ConfigError
 from gptft.models.load import context_of
@@ -20,7 +21,8 @@ def generate_windows(
     """Continue the end of the text so far, as often as it takes.
 
     Each time up to half the context is generated, so that the model sees at least about half a
-    context before it. Any strategy will do for a text that needs one window only.
+    context before it; what the tokenizer puts before a text, BOS, stays in front. Any strategy will
+    do for a text that needs one window only.
 
     Args:
         loaded: the model, one with a limit.
@@ -35,14 +37,15 @@ def generate_windows(
     most = settings["max_new_tokens"]
     if context is None:
         return generate_batch(loaded, [ids], settings=settings)
-    at_once = max(context // 2, 1)
+    at_once, kept = max(context // 2, 1), loaded.special.num_before(ids)
     if settings.row.by_beginning:
         raise ConfigError(
             f"{settings.strategy} depends on the beginning of the text, which leaves the window. "
             "Lower max_new_tokens or shorten the prompt until it fits, or take another strategy."
         )
     if most <= at_once:
-        return generate_batch(loaded, [ids[-(context - most + 1) :]], settings=settings)
+        visible = last_of(ids, room=context - most + 1, kept=kept)
+        return generate_batch(loaded, [visible], settings=settings)
     if settings.num_drawn > 1:
         raise ConfigError(
             f"max_new_tokens is {most:,}, and {settings.strategy} with {settings.num_drawn} texts "
@@ -52,7 +55,7 @@ def generate_windows(
     began = time.monotonic()
     while len(new_ids) < most:
         length = min(at_once, most - len(new_ids))
-        visible = [*ids, *new_ids][-(context - length + 1) :]
+        visible = last_of([*ids, *new_ids], room=context - length + 1, kept=kept)
         values = _settings_of_window(settings, num_done=len(new_ids), length=length)
         if settings.is_on("max_time"):
             left = settings["max_time"] - (time.monotonic() - began)

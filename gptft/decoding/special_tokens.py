@@ -6,6 +6,7 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from gptft.decoding.encoding import prefix_ids
 from gptft.decoding.prompts.room import too_long
 from gptft.errors import ConfigError, ModelError
 from gptft.models.load import context_of
@@ -18,12 +19,25 @@ class SpecialTokens:
     Attributes:
         eos: each of them ends a text; those of the tokenizer and of the model, maybe none.
         pad: fills up rows of a batch; masked, so any id will do.
-        start: what an empty prompt begins with, or None where there is neither BOS nor EOS.
+        start: BOS, else EOS, or None where there is neither.
+        prefix: what the tokenizer puts before a text; nothing where it puts none.
     """
 
     eos: tuple[int, ...]
     pad: int
     start: int | None
+    prefix: tuple[int, ...] = ()
+
+    @property
+    def before(self) -> list[int]:
+        """What the first token of a text follows: the prefix, else `start`, else nothing."""
+        return [*self.prefix] or ([] if self.start is None else [self.start])
+
+    def num_before(self, ids: Sequence[int]) -> int:
+        """How many of a prompt's ids stand before its text and are none of it."""
+        before = self.before
+        is_framed = [*ids[: len(before)]] == before and (self.prefix or len(ids) == 1)
+        return len(before) if is_framed else 0
 
     def first(self) -> list[int]:
         """What an empty prompt begins with.
@@ -31,12 +45,12 @@ class SpecialTokens:
         Raises:
             ConfigError: the model has no token to begin with.
         """
-        if self.start is None:
+        if not self.before:
             raise ConfigError(
                 "The prompt is empty, and this model has neither BOS nor EOS to begin a text with. "
                 "Give it a first word."
             )
-        return [self.start]
+        return self.before
 
 
 def special_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> SpecialTokens:
@@ -51,7 +65,8 @@ def special_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -
     eos = known(tokenizer.eos_token_id, own.eos_token_id if own else None)
     bos = known(tokenizer.bos_token_id, own.bos_token_id if own else None)
     pad = known(tokenizer.pad_token_id, *eos)
-    return SpecialTokens(tuple(eos), pad[0] if pad else 0, next(iter([*bos, *eos]), None))
+    start = next(iter([*bos, *eos]), None)
+    return SpecialTokens(tuple(eos), pad[0] if pad else 0, start, prefix_ids(tokenizer))
 
 
 def check_ids(model: PreTrainedModel, encoded: Sequence[Sequence[int]]) -> None:

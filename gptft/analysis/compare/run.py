@@ -135,8 +135,9 @@ def _measured(
 
     mean_logprob = longest_copy = None
     if ids := text.new_ids:
-        start = len(text.prompt_ids)
-        (total,) = sequence_logprobs(loaded.model, [[*text.prompt_ids, *ids]], starts=[start])
+        everything, kept = [*text.prompt_ids, *ids], loaded.special.num_before(text.prompt_ids)
+        starts = [len(text.prompt_ids)]
+        (total,) = sequence_logprobs(loaded.model, [everything], starts=starts, kept=kept)
         mean_logprob = total / len(ids)
     if training_text is not None:
         (copied,) = training_text.copies([ids])

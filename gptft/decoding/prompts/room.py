@@ -1,9 +1,26 @@
-"""Prompts and their lengths in tokens -> what is said of those that leave no room."""
+"""Prompts and the room there is -> what of a long one is seen, or said of one that is too long."""
 
 from collections.abc import Iterable, Sequence
 
 from gptft.terminal.text import quoted
 from gptft.terminal.words import count
+
+
+def last_of(ids: Sequence[int], *, room: int, kept: int) -> list[int]:
+    """What of a long text the model is given: its first `kept` ids, BOS, and the end of the rest.
+
+    Args:
+        ids: of a text.
+        room: the most ids to give, >= 1.
+        kept: ids at the beginning that stay, where one fits beside them.
+
+    >>> last_of([1, 5, 6, 7, 8], room=3, kept=1), last_of([1, 5, 6], room=3, kept=1)
+    ([1, 7, 8], [1, 5, 6])
+    """
+    if len(ids) <= room:
+        return list(ids)
+    kept = min(kept, room - 1)
+    return [*ids[:kept], *ids[len(ids) - room + kept :]]
 
 
 def too_long(
