@@ -99,6 +99,7 @@ def find_copies(
     read: Callable[[int, int], TokenIds],
     num_tokens: int,
     eos_token_id: int,
+    bos_token_ids: Sequence[int] = (),
     at_once: int = _AT_ONCE,
 ) -> list[Copied]:
     """Find what of each sequence stands in a stream of documents, each ended by EOS.
@@ -110,6 +111,7 @@ def find_copies(
         read: gives the ids from a place of the stream on, as many as are asked for.
         num_tokens: the stream's.
         eos_token_id: what ends a document.
+        bos_token_ids: what begins one.
         at_once: tokens of the stream to look at together, >= 1.
 
     Returns:
@@ -131,7 +133,8 @@ def find_copies(
         longest = max(map(len, arrays))
         gap = np.array([-1])  # no n-gram runs over it
         joined = np.concatenate([part for array in arrays for part in (array, gap)])
-        table, levels = _number(np.where(joined == eos_token_id, -1, joined), longest=longest)
+        joined[np.isin(joined, [eos_token_id, *bos_token_ids])] = gap
+        table, levels = _number(joined, longest=longest)
         ends = accumulate(len(array) + 1 for array in arrays)
         searches = [
             _Search(array, levels, slice(end - len(array) - 1, end - 1))

@@ -19,7 +19,7 @@ from gptft.documents.scan import ScannedText, scan_texts
 from gptft.documents.sources import find_texts
 from gptft.errors import GptftError, RunError
 from gptft.files import default_cache_dir
-from gptft.runs.read import require_facts
+from gptft.runs.read import is_older_than_bos, require_facts
 from gptft.tokenization.token_bytes import TokenBytes
 from gptft.tokenization.tokenizer import TextTokenizer, load_tokenizer
 from gptft.tokenization.tokens import split_tokens
@@ -80,6 +80,7 @@ class TrainingText:
         self.num_tokens = self._store.num_tokens
         self.tokenizer = tokenizer
         self.ledger: Mapping[str, Any] = read_ledger(store_dir) or {}
+        self._bos: Sequence[int] = self.ledger.get("bos_token_ids", ())
 
     @classmethod
     def open_run(cls, run_dir: Path, *, notify: Notify = silent) -> "TrainingText":
@@ -127,8 +128,10 @@ class TrainingText:
 
     def copies(self, token_id_lists: Sequence[Sequence[int]]) -> list[Copied]:
         """What of each sequence of ids stands in the training text, word for word."""
-        eos, read = int(self.ledger["eos_token_id"]), self._store.span
-        return find_copies(token_id_lists, read=read, num_tokens=self.num_tokens, eos_token_id=eos)
+        return find_copies(
+            token_id_lists, read=self._store.span, num_tokens=self.num_tokens,
+            eos_token_id=int(self.ledger["eos_token_id"]), bos_token_ids=self._bos,
+        )  # fmt: skip
 
     def held_out_excerpts(self, *, length: int) -> list[list[int]]:
         """Excerpts of the validation split, evenly spread, 4,096 tokens in all at most.
@@ -193,15 +196,16 @@ class TrainingText:
 
     def _wanted(self, place: int, length: int, *, block: int) -> WantedSpan:
         """A span of the stream as text, with what stands around it in its document."""
-        eos = int(self.ledger["eos_token_id"])
+        borders = {int(self.ledger["eos_token_id"]), *self._bos}
         start = max(place - _CONTEXT, 0)
         stop = min(place + length + _CONTEXT, self.num_tokens)
         ids = self._store.span(start, stop - start).tolist()
         at = place - start
         before, span, after = ids[:at], ids[at : at + length], ids[at + length :]
-        at_start = start == 0 or eos in before
-        before = before[len(before) - before[::-1].index(eos) :] if eos in before else before
-        after = after[: after.index(eos)] if eos in after else after
+        at_start = start == 0 or not borders.isdisjoint(before)
+        begin = max((n for n, i in enumerate(before, start=1) if i in borders), default=0)
+        end = next((n for n, i in enumerate(after) if i in borders), None)
+        before, after = before[begin:], after[:end]
         token_bytes = TokenBytes.of(self.tokenizer.backend)
         raws = token_bytes.of_ids([*before, *span, *after], at_start=at_start)
         text = b"".join(raws).decode("utf-8", errors="ignore")
@@ -218,6 +222,9 @@ def _recorded(run_dir: Path, facts: Mapping[str, Any]) -> tuple[str, Config]:
         config = Config.model_validate(
             {part: sections[part] for part in ("model", "tokenizer", "data") if part in sections}
         )
+        if is_older_than_bos(facts) and config.data is not None:
+            data = config.data.model_copy(update={"add_bos": False})
+            config = config.model_copy(update={"data": data})
         if not isinstance(name, str) or Path(name).name != name or config.data is None:
             raise KeyError
     except (KeyError, TypeError, ValidationError):

@@ -252,6 +252,10 @@ class DataConfig(Section):
     tail: Literal["keep", "drop"] = _setting(
         "keep", "The last, shorter block: trained on, or left out."
     )
+    add_bos: bool | Literal["auto"] = _setting(
+        "auto",
+        "Begin each document with BOS; auto does what the tokenizer's own template does.",
+    )
     isolate_documents: bool = _setting(
         False, "Keep the documents of a block from seeing each other, where the model can."
     )

@@ -14,7 +14,7 @@ NAMED = 5  # so many of a kind are named one by one, the rest are counted
 class Ledger(JsonFields):
     """What went into a block store, and what came out.
 
-    For both splits together: tokens + num_eos = num_blocks * block_size + tail_tokens +
+    For both splits together: tokens + num_eos + num_bos = num_blocks * block_size + tail_tokens +
     dropped_tokens, the validation split's counts included in each. A document that a weight repeats
     counts as often as it stands in the blocks.
 
@@ -25,7 +25,7 @@ class Ledger(JsonFields):
         empty_documents: texts of nothing but white space, left out.
         bytes: of the documents in UTF-8.
         characters: of the documents (Unicode code points).
-        tokens: of the documents, without EOS.
+        tokens: of the documents, without BOS and EOS.
         num_eos: EOS tokens added, one a document.
         block_size: tokens a block.
         num_blocks: full blocks of the training split.
@@ -40,7 +40,9 @@ class Ledger(JsonFields):
         tail: what the config asked for, `keep` or `drop`.
         engine: what encoded the text, with its version.
         max_token_id: the highest id in the blocks.
-        validation_tokens: of the validation split, without EOS.
+        num_bos: BOS tokens added; where BOS is EOS, before the first document of a split alone.
+        bos_token_ids: the ids that begin a document; none where nothing does.
+        validation_tokens: of the validation split, without BOS and EOS.
         repeated_documents: of `documents`, repetitions that weights above 1 ask for.
         unused_documents: left out by weights below 1.
         duplicate_documents: equal to an earlier one; they are kept.
@@ -74,6 +76,8 @@ class Ledger(JsonFields):
     tail: Literal["keep", "drop"]
     engine: str = ""
     max_token_id: int = -1
+    num_bos: int = 0
+    bos_token_ids: tuple[int, ...] = ()
     validation_tokens: int = 0
     repeated_documents: int = 0
     unused_documents: int = 0
@@ -91,8 +95,13 @@ class Ledger(JsonFields):
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Ledger | None":
-        """The ledger in `values`, or None where another version of gptft wrote it."""
+        """The ledger in `values`, or None where another version of gptft wrote it.
+
+        One that says nothing of BOS is older, and there is none in its blocks.
+        """
         names = {field.name for field in fields(cls)}
+        bos = tuple(values.get("bos_token_ids", ()))
+        values = {"num_bos": 0, **values, "bos_token_ids": bos}
         known = {name: value for name, value in values.items() if name in names}
         return cls(**known) if set(known) == names else None
 
@@ -117,7 +126,7 @@ class Ledger(JsonFields):
             f"{count(self.files, 'file')}, {count(self.documents, 'document')}: "
             f"{count(self.bytes, 'byte')}, {count(self.characters, 'character')}.",
             f"{count(self.tokens, 'token')} ({self.bytes_per_token:.2f} bytes a token) + "
-            f"{self.num_eos:,} EOS, one after each document.",
+            f"{self.num_eos:,} EOS, one after each document{self._bos_words()}.",
             self._blocks_sentence(),
         ]
         if self.validation_documents:
@@ -133,6 +142,15 @@ class Ledger(JsonFields):
         if self.unused_documents:
             said.append(f"{count(self.unused_documents, 'document')} left out by the weights.")
         return [*said, *self._peculiarities()]
+
+    def _bos_words(self) -> str:
+        if not self.num_bos:
+            return ""
+        each = "one" if len(self.bos_token_ids) <= 1 else f"{len(self.bos_token_ids):,}"
+        where = f"{each} before each"
+        if self.num_bos < self.documents:
+            where = "before the first; elsewhere that EOS is the BOS of the next"
+        return f" + {self.num_bos:,} BOS, {where}"
 
     def _blocks_sentence(self) -> str:
         blocks = f"{count(self.num_blocks, 'block')} of {self.block_size:,} tokens"

@@ -135,7 +135,8 @@ def _pack(
     folder: Path,
 ) -> dict[str, Any]:
     """Write the blocks of both splits, and give what the ledger says of them."""
-    split = Split(encoded, [text.source.number for text in texts], plan.data)
+    numbers = [text.source.number for text in texts]
+    split = Split(encoded, numbers, plan.data, bos=plan.bos, begins_each=plan.begins_each)
     names: list[SplitName] = ["train", "validation"] if split.num_validation else ["train"]
     size, dtype, keep = plan.block_size, token_dtype(tokenizer.vocab_size), plan.data.tail == "keep"
     sizes = {
@@ -160,6 +161,7 @@ def _pack(
         "block_size": size,
         "vocab_size": tokenizer.vocab_size,
         "eos_token_id": tokenizer.require_eos(),
+        "bos_token_ids": plan.bos,
         "tail": plan.data.tail,
         "engine": ", ".join(sorted({one.stats.engine for one in encoded})),
     }
@@ -174,6 +176,7 @@ def _counts(split: Split, sizes: Mapping[SplitName, store.SplitSize]) -> dict[st
     return {
         **both,
         "num_eos": both["documents"],
+        "num_bos": train.bos + held_out.bos,
         **asdict(sizes["train"]),
         "validation_documents": split.num_validation,
         "validation_blocks": validation.num_blocks,

@@ -1,10 +1,62 @@
 """Token ids, each document ended by EOS -> blocks of equal length, and the tail beyond them."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from gptft.tokenization.token_ids import TokenIds
+
+
+def begins_each(bos: Sequence[int], *, eos_token_id: int, isolated: bool) -> bool:
+    """Whether BOS stands before every document, or before the first of a split alone.
+
+    The BOS of some tokenizers (OPT, XGLM) is their EOS. The EOS that ends a document is then the
+    BOS of the next, as those models were trained; two in a row would teach that a text may end
+    where it begins. Documents that don't see each other need one each.
+
+    Args:
+        bos: ids before a document.
+        eos_token_id: that ends one.
+        isolated: `data.isolate_documents`.
+
+    >>> [begins_each([bos], eos_token_id=2, isolated=False) for bos in (1, 2)]
+    [True, False]
+    """
+    return isolated or [*bos] != [eos_token_id]
+
+
+def insert_bos(
+    token_ids: TokenIds, starts: npt.NDArray[np.int64], *, bos: Sequence[int]
+) -> TokenIds:
+    """Put the ids `bos` before each of the places `starts`, shape (N,), of a stretch of ids.
+
+    >>> insert_bos(np.array([5, 2, 6, 2], np.uint16), np.array([0, 2]), bos=[1]).tolist()
+    [1, 5, 2, 1, 6, 2]
+    """
+    return np.insert(token_ids, np.repeat(starts, len(bos)), np.tile(bos, len(starts)))
+
+
+def document_starts(
+    token_ids: TokenIds, *, before: int | None, eos_token_id: int, bos: Sequence[int]
+) -> npt.NDArray[np.bool_]:
+    """Which ids of a stretch are the first of a document: those after EOS, or BOS after EOS.
+
+    Args:
+        token_ids: shape (T,), T >= 1.
+        before: the id before the stretch; None where there is none.
+        eos_token_id: that ends each document.
+        bos: ids that begin each document, maybe none; BOS may be EOS.
+
+    Returns:
+        shape (T,).
+
+    >>> ids = np.array([2, 5, 2, 2, 6])
+    >>> document_starts(ids, before=None, eos_token_id=2, bos=[2]).tolist()
+    [True, False, False, True, False]
+    """
+    is_start = np.concatenate([[before in (None, eos_token_id)], token_ids[:-1] == eos_token_id])
+    return is_start & (token_ids == bos[0]) if bos else is_start
 
 
 def pack_blocks(token_ids: TokenIds, *, block_size: int) -> tuple[TokenIds, TokenIds]:

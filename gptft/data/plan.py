@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gptft.config.sections import Config, DataConfig, TokenizerTrainConfig
+from gptft.data.packing import begins_each
 from gptft.documents.formats.registry import format_of
 from gptft.documents.scan import ScannedText
 from gptft.documents.sources import VALIDATION
@@ -25,7 +26,8 @@ class PackingPlan:
 
     Attributes:
         data: the config's data section.
-        tokenizer: the model's; None to train one on the training split, as `tokenizer_train` says.
+        tokenizer: the model's, beginning texts as `data.add_bos` says; None to train one on the
+            training split, as `tokenizer_train` says.
         tokenizer_train: settings of the tokenizer to train.
         context: the most tokens the model can see, where known.
         num_embeddings: the ids the model knows, where known.
@@ -45,6 +47,17 @@ class PackingPlan:
         return choose_block_size(self.data.block_size, context=self.context)
 
     @property
+    def bos(self) -> tuple[int, ...]:
+        """The ids that begin a document, as `data.add_bos` says."""
+        return self.tokenizer.framing.before if self.tokenizer else ()
+
+    @property
+    def begins_each(self) -> bool:
+        """Whether they begin every document, or the first of each split alone."""
+        eos = self.tokenizer.require_eos() if self.tokenizer else -1
+        return begins_each(self.bos, eos_token_id=eos, isolated=self.data.isolate_documents)
+
+    @property
     def tokenizer_key(self) -> str:
         """What decides the ids."""
         if self.tokenizer is not None:
@@ -62,8 +75,13 @@ class PackingPlan:
         _ = self.block_size
         if self.tokenizer is None and self.tokenizer_train is None:
             raise ConfigError("Name a model with a tokenizer, or set tokenizer.train.")
+        if self.tokenizer is None and self.data.add_bos is True:
+            raise ConfigError(
+                "data.add_bos is true, and a tokenizer made by tokenizer.train has no BOS token. "
+                "Use auto or false."
+            )
         if self.tokenizer is not None:
-            self.check_id(self.tokenizer.require_eos())
+            self.check_id(max(self.tokenizer.require_eos(), *self.bos, 0))
 
     def check_id(self, highest: int) -> None:
         """Refuse an id that the model has no embedding for.
@@ -118,6 +136,8 @@ def plan_packing(config: Config) -> PackingPlan:
         context = context_length(model.from_scratch)
         if config.tokenizer.name is not None:
             tokenizer = load_tokenizer(config.tokenizer.name)
+    if tokenizer is not None:
+        tokenizer = tokenizer.with_bos(config.data.add_bos)
     to_train, cache_dir = config.tokenizer.train, default_cache_dir()
     plan = PackingPlan(config.data, tokenizer, to_train, context, cache_dir, num_embeddings)
     plan.check()
@@ -141,6 +161,8 @@ def store_path(plan: PackingPlan, texts: Sequence[ScannedText]) -> Path:
         "weights": [[n, weights[n]] for n in numbers] if set(weights) != {1.0} else None,
         "seed": data.seed if drawn or set(weights) != {1.0} else None,
     }
+    if plan.bos:  # named only where there is one, so that stores made before are still found
+        content["bos"] = [*plan.bos, "each" if plan.begins_each else "first"]
     return plan.cache_dir / "blocks" / json_checksum(content)[:32]
 
 

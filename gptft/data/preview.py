@@ -8,6 +8,7 @@ from itertools import pairwise
 import numpy as np
 
 from gptft.data.pack import Prepared
+from gptft.data.packing import document_starts
 from gptft.data.plan import PackingPlan
 from gptft.data.store import BlockStore
 from gptft.errors import ConfigError
@@ -23,8 +24,8 @@ class PreviewDocument(JsonFields):
     """The part of a document that lies in a block.
 
     Attributes:
-        data: what its tokens spell, EOS left out; a character may be cut at either end.
-        num_tokens: its tokens in the block, EOS among them.
+        data: what its tokens spell, BOS and EOS left out; a character may be cut at either end.
+        num_tokens: its tokens in the block, BOS and EOS among them.
         begins: whether it begins in the block.
         ends: whether its EOS is in the block.
         untrained: bytes in front whose token is never predicted, up to the end of a character.
@@ -58,6 +59,7 @@ class BlockPreview(JsonFields):
         documents: its documents, in order; their tokens add up to the block's.
         trained_tokens: its tokens that are predicted, and so trained on.
         eos: the text of the EOS token.
+        bos: the text of what stands before each document, unless it is EOS; "" for nothing.
         isolated: whether documents don't see each other (data.isolate_documents).
         shifted: whether later epochs cut the text elsewhere (data.shift_blocks).
     """
@@ -69,6 +71,7 @@ class BlockPreview(JsonFields):
     documents: tuple[PreviewDocument, ...]
     trained_tokens: int
     eos: str
+    bos: str
     isolated: bool
     shifted: bool
 
@@ -103,10 +106,10 @@ def preview_block(plan: PackingPlan, prepared: Prepared, number: int) -> BlockPr
         )
     index = number - 1 if number > 0 else of + number
     tokenizer = plan.tokenizer or load_tokenizer(str(prepared.path / "tokenizer"))
-    eos_token_id = tokenizer.require_eos()
-    isolated = plan.data.isolate_documents
-    begins = index == 0 or int(store[index - 1][-1]) == eos_token_id
-    documents = tuple(_documents(store[index], tokenizer, begins=begins, isolated=isolated))
+    isolated, bos = plan.data.isolate_documents, prepared.ledger.bos_token_ids
+    before = int(store[index - 1][-1]) if index else None
+    documents = tuple(_documents(store[index], tokenizer, before=before, plan=plan))
+    shown = [tokenizer.backend.id_to_token(i) or "" for i in bos if i != tokenizer.eos_token_id]
     return BlockPreview(
         block=index + 1,
         of=of,
@@ -115,33 +118,44 @@ def preview_block(plan: PackingPlan, prepared: Prepared, number: int) -> BlockPr
         documents=documents,
         trained_tokens=len(store[index]) - sum(d.first_is_untrained for d in documents),
         eos=harmless(tokenizer.special_tokens["eos_token"].encode()),
+        bos=harmless("".join(shown).encode()),
         isolated=isolated,
         shifted=plan.data.shift_blocks and of > 1,
     )
 
 
 def _documents(
-    ids: TokenIds, tokenizer: TextTokenizer, *, begins: bool, isolated: bool
+    ids: TokenIds, tokenizer: TextTokenizer, *, before: int | None, plan: PackingPlan
 ) -> Iterator[PreviewDocument]:
-    """Cut a block of shape (T,) after every EOS; the bytes of what lies between."""
+    """Cut a block of shape (T,) where documents begin; the bytes of each.
+
+    Args:
+        ids: of the block.
+        tokenizer: what encoded it.
+        before: the last token of the block before it; None in the first block.
+        plan: what the blocks were prepared by.
+    """
     eos_token_id = tokenizer.require_eos()
     written = TokenBytes.of(tokenizer.backend)
-    bytes_by_id = {i: _with_space(i, written) for i in {*ids.tolist()}}
-    cuts = [0, *(np.flatnonzero(ids == eos_token_id) + 1).tolist(), len(ids)]
-    for start, end in pairwise(cuts):
-        if start == end:
-            continue
-        ends = int(ids[end - 1]) == eos_token_id
-        raws = [bytes_by_id[i] for i in ids[start : end - ends].tolist()]
-        if (written.drops_first_space or written.prefix) and (begins or start):
+    unshown = {eos_token_id, *plan.bos}
+    bytes_by_id = {i: _with_space(i, written) for i in {*ids.tolist()} - unshown}
+    bos = [*plan.bos] if plan.begins_each else []
+    is_start = document_starts(ids, before=before, eos_token_id=eos_token_id, bos=bos)
+    if before is None and not plan.begins_each:
+        is_start[1] = False  # what stands before it is the first document's BOS, no end
+    for start, end in pairwise([0, *(np.flatnonzero(is_start[1:]) + 1).tolist(), len(ids)]):
+        own = ids[start:end].tolist()
+        begins = bool(is_start[start])
+        raws = [bytes_by_id[i] for i in own if i not in unshown]
+        if (written.drops_first_space or written.prefix) and begins:
             drop_first_space(raws)
-        first_is_untrained = start == 0 or isolated
+        first_is_untrained = start == 0 or plan.data.isolate_documents
         yield PreviewDocument(
             data=b"".join(raws),
-            num_tokens=end - start,
-            begins=begins or start > 0,
-            ends=ends,
-            untrained=_first_bytes(raws) if first_is_untrained else 0,
+            num_tokens=len(own),
+            begins=begins,
+            ends=own[-1] == eos_token_id and not (begins and own == bos[: len(own)]),
+            untrained=_first_bytes(raws) if first_is_untrained and own[0] not in unshown else 0,
             first_is_untrained=first_is_untrained,
         )
 

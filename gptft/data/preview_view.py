@@ -113,6 +113,8 @@ def _untrained(preview: BlockPreview) -> str:
 def _remarks(preview: BlockPreview, text: str) -> list[str]:
     """What else there is to know of a block and of the text shown, a line each."""
     said = []
+    if preview.bos:
+        said.append(f"Each document begins with {preview.bos} (BOS), which isn't shown.")
     if preview.shifted:
         said.append(
             "So it is cut in the first epoch; later epochs cut the text elsewhere "

@@ -14,12 +14,14 @@ import numpy.typing as npt
 
 from gptft.config.sections import DataConfig
 from gptft.data.encoded_documents import DocumentRows, EncodedDocuments
+from gptft.data.packing import insert_bos
 from gptft.documents.held_out import Mask, draw_validation
 from gptft.documents.sources import VALIDATION, no_text_in
 from gptft.errors import DataError
 from gptft.tokenization.token_ids import TokenIds
 
 SplitName = Literal["train", "validation"]
+Places = npt.NDArray[np.int64]
 
 _ROWS_AT_ONCE = 65_536
 _TOKENS_AT_ONCE = 1_000_000
@@ -35,6 +37,7 @@ class SplitCounts:
     characters: int = 0
     tokens: int = 0
     max_token_id: int = -1
+    bos: int = 0
 
 
 class _Pass(NamedTuple):
@@ -73,7 +76,13 @@ class Split:
     """
 
     def __init__(
-        self, encoded: Sequence[EncodedDocuments], numbers: Sequence[int], data: DataConfig
+        self,
+        encoded: Sequence[EncodedDocuments],
+        numbers: Sequence[int],
+        data: DataConfig,
+        *,
+        bos: Sequence[int] = (),
+        begins_each: bool = True,
     ) -> None:
         """Draw the validation split and what fractional weights keep.
 
@@ -81,11 +90,13 @@ class Split:
             encoded: in order; together they hold the documents of all texts.
             numbers: of each text, which entry of data.train named it, or VALIDATION.
             data: the config's data section.
+            bos: ids that begin documents.
+            begins_each: whether they begin every document, or the first of each split alone.
 
         Raises:
             DataError: a split is empty, or there are too few documents to hold any out.
         """
-        self._encoded = encoded
+        self._encoded, self._bos, self._begins_each = encoded, bos, begins_each
         self._counts = [count for one in encoded for count in one.stats.documents]
         self._stops = list(accumulate(self._counts))
         self._ranges = _ranges(self._counts, numbers)
@@ -131,7 +142,7 @@ class Split:
                 yield _Pass(start, stop, drawn)
 
     def token_ids(self, split: SplitName) -> Iterator[TokenIds]:
-        """Yield the ids of one split, EOS after each document, and count them."""
+        """Yield the ids of one split, with BOS and EOS around documents, and count them."""
         counts = self.counts[split] = SplitCounts()
         for start, stop, marked in self._passes[split]:
             for encoded, first, token, rows in self._stretches():
@@ -145,10 +156,29 @@ class Split:
                 counts.bytes += int(kept["bytes"].sum())
                 counts.characters += int(kept["characters"].sum())
                 counts.tokens += int(kept["tokens"].sum())
-                for from_, to in _runs(rows, keep, token):
-                    for ids in encoded.token_ids(from_, to, at_once=_TOKENS_AT_ONCE):
+                for run in _runs(rows, keep, token):
+                    for ids in self._begun(encoded, run, counts):
                         counts.max_token_id = max(counts.max_token_id, int(ids.max()))
                         yield ids
+
+    def _begun(
+        self, encoded: EncodedDocuments, starts: Places, counts: SplitCounts
+    ) -> Iterator[TokenIds]:
+        """The ids of documents in a row, BOS before those that get it.
+
+        Args:
+            encoded: what they are of.
+            starts: where each of them begins, and last of all where they end.
+            counts: of the split.
+        """
+        at, end = int(starts[0]), int(starts[-1])
+        for ids in encoded.token_ids(at, end, at_once=_TOKENS_AT_ONCE):
+            begun = starts[(starts >= at) & (starts < min(at + len(ids), end))] - at
+            at += len(ids)
+            if not self._begins_each:
+                begun = begun[:0] if counts.bos else begun[:1]
+            counts.bos += len(begun) * len(self._bos)
+            yield insert_bos(ids, begun, bos=self._bos) if self._bos else ids
 
     def _stretches(self) -> Iterator[_Stretch]:
         """All documents, a bounded number at a time."""
@@ -193,9 +223,7 @@ class Split:
             pairs = sorted(pairs)[:at_most]
         return num_repeats, pairs
 
-    def _digests_of_slice(
-        self, number: int, slices: int
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint64]]:
+    def _digests_of_slice(self, number: int, slices: int) -> tuple[Places, npt.NDArray[np.uint64]]:
         """Places and digests of the documents whose digest falls to one slice of the range."""
         places, digests = [], []
         for _, first, _, rows in self._stretches():
@@ -239,9 +267,12 @@ def _ranges(counts: Sequence[int], numbers: Sequence[int]) -> dict[int, tuple[in
     return ranges
 
 
-def _runs(rows: DocumentRows, keep: Mask, token: int) -> Iterator[tuple[int, int]]:
-    """The stretches of ids of the rows to keep, from where up to where; the first is at `token`."""
+def _runs(rows: DocumentRows, keep: Mask, token: int) -> Iterator[Places]:
+    """For each run of rows to keep, where their ids begin and where the last ends.
+
+    The first row's ids begin at `token`.
+    """
     starts = token + np.concatenate([[0], np.cumsum(rows["tokens"].astype(np.int64) + 1)])
     edges = np.flatnonzero(np.diff(np.concatenate([[False], keep, [False]])))
     for begin, end in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
-        yield int(starts[begin]), int(starts[end])
+        yield starts[begin : end + 1]

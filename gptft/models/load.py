@@ -126,7 +126,12 @@ def _keeps_its_file(tokenizer: PreTrainedTokenizerBase, files: ModelFiles) -> bo
 
 
 def new_model(
-    sizes: Mapping[str, Any], *, vocab_size: int, eos_token_id: int, seed: int
+    sizes: Mapping[str, Any],
+    *,
+    vocab_size: int,
+    eos_token_id: int,
+    bos_token_id: int | None = None,
+    seed: int,
 ) -> PreTrainedModel:
     """Make a model with random weights.
 
@@ -134,6 +139,7 @@ def new_model(
         sizes: `model_type` and any field of that type's config class.
         vocab_size: of its tokenizer; a larger `vocab_size` among the sizes is kept.
         eos_token_id: set as EOS, BOS and PAD where the sizes don't say otherwise.
+        bos_token_id: set as BOS, where it isn't EOS.
         seed: of the weights.
 
     Raises:
@@ -151,6 +157,8 @@ def new_model(
     if asked < vocab_size:
         raise ConfigError(too_small_vocabulary(asked, vocab_size))
     special = dict.fromkeys(("eos_token_id", "bos_token_id", "pad_token_id"), eos_token_id)
+    if bos_token_id is not None:
+        special["bos_token_id"] = bos_token_id
     torch.manual_seed(seed)
     try:
         config = AutoConfig.for_model(model_type, **{**special, **fields, "vocab_size": asked})

@@ -104,7 +104,7 @@ def _what_happened(run: Run) -> str:
 
 def _on_what(ledger: Ledger) -> str:
     documents = ledger.documents - ledger.validation_documents
-    tokens = ledger.tokens + ledger.num_eos - validation_tokens(ledger)
+    tokens = ledger.tokens + ledger.num_eos + ledger.num_bos - validation_tokens(ledger)
     return f"on {count(documents, 'document')} ({rounded(tokens)} tokens)"
 
 

@@ -237,6 +237,11 @@ def as_mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def is_older_than_bos(facts: Mapping[str, Any]) -> bool:
+    """Whether a run.json knows no `data.add_bos`: documents began without BOS then."""
+    return "add_bos" not in as_mapping(as_mapping(facts.get("config")).get("data"))
+
+
 def as_int(value: Any) -> int | None:
     """`value` if it is a whole number that fits 64 bits, else None.
 

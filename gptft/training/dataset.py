@@ -45,11 +45,19 @@ class ShiftedBlockDataset(Dataset[torch.Tensor]):
     as if it were its end. The one block that lies over that seam then stops short of it or begins
     after it, whichever leaves more: the number of blocks stays, and an epoch misses less than half
     a block.
+
+    Where BOS is EOS and stands before the first document alone, the EOS at the stream's end takes
+    its place at the seam.
     """
 
-    def __init__(self, store: BlockStore, *, seed: int, eos_token_id: int) -> None:
-        """Cut `store` from places drawn by `seed` and the epoch; EOS ends its documents."""
-        self._store = store
+    def __init__(
+        self, store: BlockStore, *, seed: int, eos_token_id: int, begins_each: bool = True
+    ) -> None:
+        """Cut `store` from places drawn by `seed` and the epoch; EOS ends its documents.
+
+        `begins_each` is False where BOS is EOS; see `gptft.data.packing.begins_each`.
+        """
+        self._store, self._begins_each = store, begins_each
         self._seed = seed
         self._offset = 0
         self._is_ring = len(store) > 0 and int(store[-1][-1]) == eos_token_id
@@ -65,7 +73,10 @@ class ShiftedBlockDataset(Dataset[torch.Tensor]):
             after_seam = length - before_seam
             start = start if before_seam >= after_seam else 0
             length = max(before_seam, after_seam)
-        return torch.from_numpy(self._store.span(start, length).astype("int64"))
+        ids = self._store.span(start, length)
+        if not self._begins_each and before_seam < length:
+            ids = np.delete(ids, before_seam)
+        return torch.from_numpy(ids.astype("int64"))
 
     def set_epoch(self, epoch: int) -> None:
         """Cut as epoch `epoch`, from 0, is cut: the same in every process and every run."""
@@ -114,7 +125,9 @@ def collate_blocks(blocks: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
     return {"input_ids": input_ids, "labels": labels}
 
 
-def collate_masked(blocks: Sequence[torch.Tensor], *, eos_token_id: int) -> dict[str, torch.Tensor]:
+def collate_masked(
+    blocks: Sequence[torch.Tensor], *, eos_token_id: int, bos_token_id: int | None = None
+) -> dict[str, torch.Tensor]:
     """Stack blocks into a batch whose documents don't see each other.
 
     The first token of each document has no label: only another document's end comes before it.
@@ -123,7 +136,8 @@ def collate_masked(blocks: Sequence[torch.Tensor], *, eos_token_id: int) -> dict
 
     Args:
         blocks: each int64 of shape (t,), t at most T.
-        eos_token_id: ends each document, and occurs nowhere else.
+        eos_token_id: ends each document.
+        bos_token_id: begins each document; None where nothing does.
 
     Returns:
         `input_ids` and `labels` as `collate_blocks` makes them but for those first tokens, and
@@ -136,7 +150,8 @@ def collate_masked(blocks: Sequence[torch.Tensor], *, eos_token_id: int) -> dict
     batch = collate_blocks(blocks)
     place = torch.arange(batch["input_ids"].shape[1]).expand_as(batch["input_ids"])
     real = batch["labels"] != IGNORED
-    positions = torch.where(real, restarting_positions(batch["input_ids"], eos_token_id), place)
+    restarting = restarting_positions(batch["input_ids"], eos_token_id, bos_token_id)
+    positions = torch.where(real, restarting, place)
     labels = batch["labels"].masked_fill(positions == 0, IGNORED)
     return {"input_ids": batch["input_ids"], "labels": labels, "position_ids": positions}
 

@@ -19,12 +19,15 @@ _LONGEST = 1024  # of a probe that has to reach beyond a sliding window
 _SEES = 3.0  # tolerances; where documents matter less to each other, no leak could be told
 
 
-def restarting_positions(input_ids: torch.Tensor, eos_token_id: int) -> torch.Tensor:
-    """Places within each document: 0 at the start of a block and after every EOS.
+def restarting_positions(
+    input_ids: torch.Tensor, eos_token_id: int, bos_token_id: int | None = None
+) -> torch.Tensor:
+    """Places within each document: 0 at the start of a block and of each document after an EOS.
 
     Args:
         input_ids: int64 of shape (B, T), blocks of documents that each end with EOS.
-        eos_token_id: that EOS; it occurs nowhere else.
+        eos_token_id: that EOS; it occurs nowhere else, but where it is BOS as well.
+        bos_token_id: what each document begins with; None where nothing does.
 
     Returns:
         int64 of shape (B, T), on the device of `input_ids`.
@@ -33,8 +36,11 @@ def restarting_positions(input_ids: torch.Tensor, eos_token_id: int) -> torch.Te
     [[0, 1, 2, 0, 1, 0]]
     """
     place = torch.arange(input_ids.shape[1], device=input_ids.device).expand_as(input_ids)
+    is_start = input_ids[:, :-1] == eos_token_id
+    if bos_token_id is not None:  # of two EOS in a row the second begins a document
+        is_start &= input_ids[:, 1:] == bos_token_id
     starts = torch.zeros_like(input_ids)
-    starts[:, 1:] = torch.where(input_ids[:, :-1] == eos_token_id, place[:, 1:], 0)
+    starts[:, 1:] = torch.where(is_start, place[:, 1:], 0)
     return place - starts.cummax(dim=1).values
 
 

@@ -20,7 +20,7 @@ from gptft.files import as_json, is_disk_full, keep_json_lines, write_json, writ
 from gptft.runs import run_folder
 from gptft.runs.checkpoints import Checkpoint, clear_leftovers, newest_valid
 from gptft.runs.held_out import best_step, held_out_curve
-from gptft.runs.read import BeforeAfter, Sample
+from gptft.runs.read import BeforeAfter, Sample, is_older_than_bos
 from gptft.terminal.words import count
 from gptft.training.dry_save import check_savable
 from gptft.training.evaluation import EvaluationStoppedError, Measured
@@ -124,6 +124,11 @@ class TrainingRun:
         Raises:
             ConfigError: something that decides its weights is another now.
         """
+        if self._setup.ledger.get("num_bos") and is_older_than_bos(earlier):
+            raise ConfigError(
+                f"{self._run_dir} began before gptft put BOS before documents, and its blocks have "
+                "none. Resume it with --set data.add_bos=false."
+            )
         new, old = fingerprint(self._config, self._setup), earlier.get("fingerprint")
         if not isinstance(old, dict) or "before" not in earlier:
             raise ConfigError(

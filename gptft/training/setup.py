@@ -12,6 +12,7 @@ from transformers.trainer_callback import PrinterCallback
 
 from gptft.config.sections import Config
 from gptft.config.training_fields import DEFAULT_NGRAM_SIZE
+from gptft.data.packing import begins_each
 from gptft.data.store import BlockStore, read_ledger
 from gptft.errors import ConfigError, DataError, ModelError
 from gptft.models.hub import find_model
@@ -27,6 +28,7 @@ from gptft.training.dataset import (
 )
 from gptft.training.document_masking import check_document_masking
 from gptft.training.evaluation import Measured
+from gptft.training.run_tokenizer import begin_as_blocks
 from gptft.training.signals import Signals
 from gptft.training.trainer import BlockTrainer
 from gptft.training.unlikelihood import Unlikelihood
@@ -86,8 +88,10 @@ def set_up(config: Config, *, store_dir: Path, run_dir: Path, signals: Signals) 
     args = training_arguments(
         config.training, run_dir=run_dir, has_validation=has_validation, dtype=config.model.dtype
     )
-    eos = int(ledger.get("eos_token_id", -1))
-    model, tokenizer = _load(config, store_dir=store_dir, eos_token_id=eos, seed=args.seed)
+    eos, bos = int(ledger.get("eos_token_id", -1)), tuple(ledger.get("bos_token_ids", ()))
+    model, tokenizer = _load(
+        config, store_dir=store_dir, eos_token_id=eos, bos_token_ids=bos, seed=args.seed
+    )
     _check_fit(model, store, name=config.model.name)
     masks = config.data is not None and config.data.isolate_documents
     if masks:  # before the Trainer, which makes the run folder
@@ -98,13 +102,15 @@ def set_up(config: Config, *, store_dir: Path, run_dir: Path, signals: Signals) 
     set_seed(args.seed)
     validation = BlockDataset(BlockStore(store_dir, split="validation")) if has_validation else None
     shifts = config.data is not None and config.data.shift_blocks
-    shifted = ShiftedBlockDataset(store, seed=args.seed, eos_token_id=eos)
+    each = begins_each(bos, eos_token_id=eos, isolated=masks)
+    shifted = ShiftedBlockDataset(store, seed=args.seed, eos_token_id=eos, begins_each=each)
+    mask = partial(collate_masked, eos_token_id=eos, bos_token_id=bos[0] if bos else None)
     trainer = BlockTrainer(
         model=model,
         signals=signals,
         unlikelihood=_unlikelihood(config.training, eos_token_id=eos),
         args=args,
-        data_collator=partial(collate_masked, eos_token_id=eos) if masks else collate_blocks,
+        data_collator=mask if masks else collate_blocks,
         train_dataset=shifted if shifts else BlockDataset(store),
         eval_dataset=validation,
         callbacks=[CutEachEpoch(shifted)],
@@ -115,7 +121,12 @@ def set_up(config: Config, *, store_dir: Path, run_dir: Path, signals: Signals) 
 
 
 def _load(
-    config: Config, *, store_dir: Path, eos_token_id: int, seed: int
+    config: Config,
+    *,
+    store_dir: Path,
+    eos_token_id: int,
+    bos_token_ids: tuple[int, ...],
+    seed: int,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The base model, or a new one, with its tokenizer."""
     sizes = config.model.from_scratch
@@ -131,7 +142,14 @@ def _load(
     else:
         named = config.tokenizer.name
         tokenizer = load_auto_tokenizer(named if named else str(store_dir / "tokenizer"))
-        model = new_model(sizes, vocab_size=len(tokenizer), eos_token_id=eos_token_id, seed=seed)
+        model = new_model(
+            sizes,
+            vocab_size=len(tokenizer),
+            eos_token_id=eos_token_id,
+            bos_token_id=bos_token_ids[0] if bos_token_ids else None,
+            seed=seed,
+        )
+    tokenizer = begin_as_blocks(model, tokenizer, bos=bos_token_ids, eos_token_id=eos_token_id)
     if tokenizer.eos_token_id != eos_token_id:  # the files disagree; the blocks have the last word
         tokenizer.eos_token = str(tokenizer.convert_ids_to_tokens(eos_token_id))
     _learn_eos(model, eos_token_id)
