@@ -62,6 +62,15 @@ types: $(VENV)/.installed-dev
 
 check: test lint types
 
+# pip is silent for minutes where it unpacks torch: on a terminal a dot a second says that it works.
+define install
+echo "Installing gptft and its libraries into $(VENV), a few minutes the first time" >&2; \
+if [ -t 2 ]; then (while sleep 1; do printf . >&2; done) & dots=$$!; else dots=; fi; \
+trap 'kill $$dots 2>/dev/null' EXIT; trap 'exit 130' INT; trap 'exit 143' TERM; \
+$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(1); code=$$?; \
+test -z "$$dots" || echo >&2; exit $$code
+endef
+
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "gptft needs Python 3.11 or newer; $$($(PYTHON) --version) is too old." \
@@ -71,11 +80,11 @@ $(BIN)/python:
 	       "apt install python3-venv" >&2; exit 1; }
 
 $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@$(call install,-e .)
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@$(call install,-e '.[dev]')
 	@touch $@ $(VENV)/.installed
 
 clean:

@@ -8,11 +8,13 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from typing import Any
 
 from rich.console import Console, RenderableType
+from rich.markup import escape
 
 from gptft.files import as_json
 
@@ -61,6 +63,58 @@ def notice(message: RenderableType) -> None:
 
 def silent(sentence: str) -> None:
     """Tell nobody: the `Notify` of one who doesn't want to know."""
+
+
+class _Stages:
+    """The one line on a terminal's stderr that names what is being done."""
+
+    def __init__(self) -> None:
+        self.are_shown = False
+        self.doing: list[str] = []  # from the outermost to the innermost
+        self.line: Any = None
+
+
+_stages = _Stages()
+
+
+def show_stages() -> None:
+    """Let `stage` show what is being done; the command line's affair, not a library's."""
+    _stages.are_shown = True
+
+
+@contextmanager
+def stage(doing: str) -> Iterator[None]:
+    """Name what is being done, on a line that goes when it is done; a terminal's stderr only.
+
+    Nothing may be printed to stdout meanwhile, nor another live display be shown. Stages may lie in
+    one another: the innermost is named.
+    """
+    if not (_stages.are_shown and is_first_process() and stderr().is_terminal):
+        yield
+        return
+    from rich.status import Status
+
+    doing = f"{doing} …"
+    _stages.doing.append(doing)
+    if _stages.line is None:
+        _stages.line = Status(escape(doing), console=stderr(), spinner="line")
+        _stages.line.start()
+    else:
+        _stages.line.update(escape(doing))
+    try:
+        yield
+    finally:
+        _stages.doing.pop()
+        if _stages.doing:
+            _stages.line.update(escape(_stages.doing[-1]))
+        else:
+            _stages.line.stop()
+            _stages.line = None
+
+
+def loading_libraries() -> AbstractContextManager[None]:
+    """The stage in which torch and transformers are imported: seconds, the first time a minute."""
+    return stage("Loading torch and transformers")
 
 
 def error(message: str) -> None:

@@ -21,7 +21,7 @@ from typing import Any
 from gptft.analysis.ngram_search import SIZES, Copied
 from gptft.analysis.span_places import Place
 from gptft.analysis.training_text import TrainingText, WrittenText
-from gptft.console import Notify, silent
+from gptft.console import Notify, silent, stage
 from gptft.errors import GptftError, RunError
 from gptft.files import JsonFields
 from gptft.models.source import resolve_model
@@ -137,7 +137,8 @@ def measure_memorization(
     encoded = [training.encode(text) for text in texts]
     lengths = [len(one.ids) for one in encoded]
     excerpts = training.held_out_excerpts(length=round(sum(lengths) / len(lengths)))
-    copies = training.copies([*(one.ids for one in encoded), *excerpts])
+    with stage("Looking for copies in the training text"):
+        copies = training.copies([*(one.ids for one in encoded), *excerpts])
     ours, theirs = copies[: len(texts)], copies[len(texts) :]
     places, why_no_files = training.places(ours)
     measured = [

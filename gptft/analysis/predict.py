@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from gptft.analysis.scored_tokens import token_reader
+from gptft.console import stage
 from gptft.decoding.batch import batch_context
 from gptft.decoding.cached_model import CachedModel
 from gptft.decoding.define import Process
@@ -187,10 +188,11 @@ def predict(
         check_ids(other, [ids])
         _check_room(other, ids, prompt=prompt, steps=steps)
     torch.manual_seed(settings.seed or 0)  # a processor may draw
-    found = predict_steps(
-        model, tokenizer, ids, processors=processors, steps=steps, top=top,
-        eos=loaded.special.eos, other=other, num_before=len(loaded.special.prefix),
-    )  # fmt: skip
+    with stage("Predicting"):
+        found = predict_steps(
+            model, tokenizer, ids, processors=processors, steps=steps, top=top,
+            eos=loaded.special.eos, other=other, num_before=len(loaded.special.prefix),
+        )  # fmt: skip
     return Prediction(model_name, other_model_name, prompt, settings, tuple(found))
 
 

@@ -13,6 +13,7 @@ import torch
 from transformers import LogitsProcessorList, PreTrainedModel
 
 from gptft.analysis.scored_tokens import RunnerUp, ScoredToken, TokenScore, scored_tokens
+from gptft.console import stage
 from gptft.decoding.encoding import encode_bare
 from gptft.decoding.loaded_model import open_model
 from gptft.decoding.logprobs import check_start, chunked_logits, log_probabilities
@@ -21,6 +22,7 @@ from gptft.errors import ConfigError
 from gptft.files import JsonFields
 from gptft.models.load import context_of
 from gptft.models.precision import DtypeName
+from gptft.terminal.words import count
 from gptft.tokenization.tokens import utf8_bytes
 
 
@@ -124,9 +126,10 @@ def score(
             "Give it a longer one."
         )
     start = max(len(before), 1)
-    scores = score_tokens(
-        model, everything, start=start, kept=len(special.prefix), num_runners_up=num_runners_up
-    )
+    with stage(f"Scoring {count(len(ids), 'token')}"):
+        scores = score_tokens(
+            model, everything, start=start, kept=len(special.prefix), num_runners_up=num_runners_up
+        )
     tokens = scored_tokens(tokenizer, ids, scores)
     unscored = b"".join(token.token.bytes for token in tokens if token.score is None)
     context = context_of(model)

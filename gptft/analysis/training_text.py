@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from gptft.analysis.ngram_search import Copied, find_copies
 from gptft.analysis.span_places import Place, WantedSpan, find_spans
 from gptft.config.sections import Config
-from gptft.console import Notify, silent
+from gptft.console import Notify, silent, stage
 from gptft.data.plan import PackingPlan, plan_packing, store_path
 from gptft.data.prepare import prepare_blocks
 from gptft.data.store import BlockStore, find_damage, read_ledger
@@ -97,7 +97,9 @@ class TrainingText:
         name, config = _recorded(run_dir, facts)
         store_dir = default_cache_dir() / "blocks" / name
         try:
-            if not store_dir.is_dir() or find_damage(store_dir) is not None:
+            with stage("Checking the training text"):
+                is_damaged = not store_dir.is_dir() or find_damage(store_dir) is not None
+            if is_damaged:
                 _rebuild_blocks(store_dir, config, run_dir=run_dir, notify=notify)
             tokenizer = _tokenizer_of(run_dir, store_dir, config)
             return cls(store_dir, tokenizer=tokenizer, config=config)

@@ -4,6 +4,7 @@ A function is imported when it is first named, so that naming one loads no room 
 """
 
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -67,6 +68,14 @@ if not TYPE_CHECKING:  # a type checker is to read the imports above, not that e
     def __getattr__(name: str) -> Any:
         if name not in _HOMES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        function = getattr(import_module(_HOMES[name]), name)
+        function = getattr(_load(_HOMES[name]), name)
         globals()[name] = function
         return function
+
+    def _load(home: str) -> ModuleType:
+        if not home.startswith("gptft.analysis"):
+            return import_module(home)
+        from gptft.console import loading_libraries
+
+        with loading_libraries():
+            return import_module(home)

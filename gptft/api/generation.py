@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
 from gptft.api.configs import default_config
 from gptft.config.sections import Config
-from gptft.console import Notify, silent
+from gptft.console import Notify, loading_libraries, silent, stage
 from gptft.decoding.prompts.templates import in_template
 from gptft.decoding.settings import Settings, choose_settings, why_not_streamed, with_seed
 from gptft.errors import ConfigError
@@ -161,8 +161,8 @@ def generate(
     streamed = stream != "never" and _can_stream(settings, request, extras, must=stream == "always")
     notify(f"{request.name}, {settings.sentence()}")
 
-    from gptft.decoding import engine
-
+    with loading_libraries():
+        from gptft.decoding import engine
     loaded = engine.load_model(request.name, settings=settings, **request.loading)
     if suggested := engine.unused_suggestions(loaded):
         notify(suggested)
@@ -175,7 +175,8 @@ def generate(
     from gptft.analysis.why import explain
     from gptft.decoding.speed import SpeedMeter
 
-    with SpeedMeter(loaded.model) if "speed" in extras else nullcontext() as meter:
+    measuring = SpeedMeter(loaded.model) if "speed" in extras else nullcontext()
+    with stage("Generating"), measuring as meter:
         generated = run()
     if missing := engine.missing_texts(generated, settings, num_prompts=len(request.prompts)):
         notify(missing)
@@ -246,8 +247,9 @@ def compare(
     """
     if html is not None:
         check_page_path(html, inputs=inputs, overwrite=overwrite)
-    from gptft.analysis.compare import entries, run
-    from gptft.analysis.memorization import base_model_of, training_text_of
+    with loading_libraries():
+        from gptft.analysis.compare import entries, run
+        from gptft.analysis.memorization import base_model_of, training_text_of
 
     request = _Request.of(model, prompts, options)
     shared = {**entries.shared_settings(request.config.generation), **request.given}
@@ -309,8 +311,8 @@ def predict(
         if name is not None:
             resolve_model(name)  # before the seconds that loading takes
 
-    from gptft.analysis import predict as next_token
-
+    with loading_libraries():
+        from gptft.analysis import predict as next_token
     return next_token.predict(
         model, prompt, settings=settings, steps=steps, top=top, other_model_name=other,
         dtype=dtype or config.model.dtype, use_cpu=use_cpu,

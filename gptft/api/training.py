@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from gptft.api.check import check_file, check_samples, output_dir_problem
 from gptft.config.load import ConfigFile, is_yaml
 from gptft.config.sections import Config
-from gptft.console import Notify, is_first_process, silent, stderr
+from gptft.console import Notify, is_first_process, loading_libraries, silent, stderr
 from gptft.data import shards
 from gptft.data.pack import Prepared
 from gptft.data.plan import plan_packing
@@ -166,9 +166,10 @@ def train(
     for sentence in prepared.sentences():
         notify(sentence)
     check_samples(checked, file, store_dir=prepared.path)
-    from gptft.decoding.engine import make_sampler
-    from gptft.training.run import Resume
-    from gptft.training.train import train_model
+    with loading_libraries():
+        from gptft.decoding.engine import make_sampler
+        from gptft.training.run import Resume
+        from gptft.training.train import train_model
 
     outcome = train_model(
         checked.config, store_dir=prepared.path, run_dir=run_dir, overwrite=overwrite,

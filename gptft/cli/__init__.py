@@ -22,6 +22,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # Cyrillic must print under any locale
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+    console.show_stages()
     try:
         app()
     except (GptftError, Interrupted) as error:

@@ -50,6 +50,7 @@ AsJson = Annotated[bool, Option("--json", help="Print the result as JSON.")]
 
 
 T = TypeVar("T")
+_WIDE = 70  # columns of a terminal that hold a bar beside the figures
 
 
 def print_result(value: T, view: "Callable[[T], RenderableType]", *, as_json: bool) -> None:
@@ -97,10 +98,14 @@ def progress_bar() -> "Iterator[Progress | None]":
         return
     from rich import progress
 
+    is_wide = console.width >= _WIDE
     columns = (
-        progress.TextColumn("{task.description}"), progress.BarColumn(bar_width=None),
-        progress.DownloadColumn(), progress.TransferSpeedColumn(), progress.TimeRemainingColumn(),
-    )  # fmt: skip
+        progress.TextColumn("{task.description}"),
+        *([progress.BarColumn(bar_width=None)] if is_wide else []),
+        progress.DownloadColumn(),
+        *([progress.TransferSpeedColumn()] if is_wide else []),
+        progress.TimeRemainingColumn(),
+    )
     with progress.Progress(*columns, console=console, transient=True) as bar:
         tasks: dict[str, TaskID] = {}
 

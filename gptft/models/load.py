@@ -22,6 +22,7 @@ from transformers import (
 )
 
 from gptft.config.suggest import did_you_mean
+from gptft.console import stage
 from gptft.errors import ConfigError, ModelError
 from gptft.models.average import average_weights, check_alike
 from gptft.models.check import require_safetensors, too_small_vocabulary, unknown_model_type
@@ -29,6 +30,7 @@ from gptft.models.hub import find_model
 from gptft.models.model_files import ModelFiles, context_length
 from gptft.models.precision import DtypeName, inference_dtype, training_dtype
 from gptft.models.source import expand_models
+from gptft.terminal.text import shown_path
 
 _ATTENTION = "attn_implementation"  # a keyword of config classes that no config shows as a field
 _ATTENTION_FIELD = "_attn_implementation"
@@ -59,14 +61,17 @@ def load_for_training(
     stored = config.to_dict()
     _override(config, config_overrides or {})
     weights_dtype = training_dtype(dtype)
-    loaded = _load(files.folder, config=config, dtype=weights_dtype)
+    loaded = _load(files.folder, config=config, dtype=weights_dtype, name=files.name)
     others = [
         (*_config_like(stored, name=other, of=files.name), share)
         for pattern, share in average_with
         for other in expand_models([pattern])
     ]
     if others:
-        theirs = ((_load(at, config=own, dtype=weights_dtype), share) for at, own, share in others)
+        theirs = (
+            (_load(at, config=own, dtype=weights_dtype, name=at.name), share)
+            for at, own, share in others
+        )
         average_weights(loaded, theirs)
     _let_padding_learn(loaded)
     return loaded
@@ -85,11 +90,11 @@ def load_for_inference(
     Raises:
         ModelError: it can't be found or read.
     """
-    folder = find_model(model).folder
-    config = _load_config(folder)
+    files = find_model(model)
+    config = _load_config(files.folder)
     stored = config.dtype if isinstance(config.dtype, torch.dtype) else torch.float32
     chosen = inference_dtype(dtype, stored=stored, device=device)
-    loaded = _load(folder, config=config, dtype=chosen)
+    loaded = _load(files.folder, config=config, dtype=chosen, name=files.name)
     loaded.to(device)  # type: ignore[arg-type]
     loaded.eval()
     return loaded
@@ -212,9 +217,11 @@ def _config_like(stored: Mapping[str, Any], *, name: str, of: str) -> tuple[Path
     return folder, config
 
 
-def _load(folder: Path, *, config: PreTrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
+def _load(
+    folder: Path, *, config: PreTrainedConfig, dtype: torch.dtype, name: str
+) -> PreTrainedModel:
     require_safetensors(folder)
-    with _reading(folder, "weights"):
+    with stage(f"Loading {shown_path(name)}"), _reading(folder, "weights"):
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             str(folder), config=config, dtype=dtype, use_safetensors=True, trust_remote_code=False,
             local_files_only=True, output_loading_info=True,

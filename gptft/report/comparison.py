@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from gptft.analysis.compare import view
-from gptft.analysis.compare.results import StrategyResult, known_metrics
+from gptft.analysis.compare.results import StrategyResult, equal_earlier, known_metrics
 from gptft.decoding.strategies import STRATEGIES
 from gptft.report.render import render
 
@@ -26,5 +26,5 @@ def comparison_html(rows: Sequence[StrategyResult], *, model: str, prompt: str) 
     best = {metric.name: metric.best_of(rows) for metric in metrics}
     return render(
         "comparison.html.j2", rows=rows, model=model, prompt=prompt, metrics=metrics, best=best,
-        strategies=STRATEGIES, stopped=_STOPPED, view=view,
+        same=equal_earlier(rows), strategies=STRATEGIES, stopped=_STOPPED, view=view,
     )  # fmt: skip

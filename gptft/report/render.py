@@ -10,6 +10,7 @@ from markupsafe import Markup
 from gptft.report import facts, markdown, verdict
 from gptft.report.values import number, one_line, visible
 from gptft.terminal.words import count
+from gptft.text.scripts import language_of
 
 
 def render(template: str, **values: Any) -> str:
@@ -53,6 +54,6 @@ def _environment(finalize: Any) -> Environment:
         loader=PackageLoader("gptft.report"), autoescape=True, finalize=finalize,
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
     )  # fmt: skip
-    environment.filters["one_line"] = one_line
+    environment.filters |= {"one_line": one_line, "language": language_of}
     environment.globals |= {"facts": facts, "verdict": verdict, "count": count, "number": number}
     return environment

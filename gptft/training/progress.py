@@ -1,15 +1,25 @@
 """The Trainer's callbacks -> a bar or a line a log step on stderr, and a row of metrics.jsonl."""
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from gptft.files import append_json_line
+
+_WIDE, _NARROW = 90, 50  # columns of a terminal: for a bar and every figure; for a loss
 
 
 class RunLog(TrainerCallback):
@@ -33,15 +43,7 @@ class RunLog(TrainerCallback):
         """Start the clock and, on a terminal, the bar."""
         self._last = (time.perf_counter(), self._num_tokens_seen())
         if state.is_world_process_zero and self._console.is_terminal:
-            self._bar = Progress(
-                TextColumn("step {task.completed:,.0f}/{task.total:,.0f}"),
-                BarColumn(bar_width=None),
-                TextColumn("{task.fields[seen]}"),
-                TimeElapsedColumn(),
-                TextColumn("left"),
-                TimeRemainingColumn(),
-                console=self._console,
-            )
+            self._bar = Progress(*_columns(self._console.width), console=self._console)
             done = state.global_step
             self._bar.add_task("training", total=state.max_steps, completed=done, seen="")
             self._bar.start()
@@ -69,7 +71,7 @@ class RunLog(TrainerCallback):
             # The other processes train on as many.
             entry["tokens_per_second"] = round(self._rate() * args.world_size, 1)
         append_json_line(self._path, entry)
-        shown = _line(entry)
+        shown = _line(entry, short=self._bar is not None and self._is_narrow)
         if self._bar:
             self._bar.update(self._bar.task_ids[0], seen=shown)
         else:
@@ -89,6 +91,10 @@ class RunLog(TrainerCallback):
             self._bar.stop()
             self._bar = None
 
+    @property
+    def _is_narrow(self) -> bool:
+        return self._console.width < _WIDE
+
     def _rate(self) -> float:
         seconds, tokens = time.perf_counter(), self._num_tokens_seen()
         elapsed = max(seconds - self._last[0], 1e-9)
@@ -97,8 +103,18 @@ class RunLog(TrainerCallback):
         return rate
 
 
-def _line(entry: Mapping[str, Any]) -> str:
-    """The few figures of a log step that a person follows.
+def _columns(width: int) -> list[ProgressColumn]:
+    """Of a bar; a narrow terminal keeps the step, the time left, and the loss if it has room."""
+    steps = TextColumn("step {task.completed:,.0f}/{task.total:,.0f}")
+    seen = TextColumn("{task.fields[seen]}")
+    left = [TextColumn("left"), TimeRemainingColumn()]
+    if width < _WIDE:
+        return [steps, *([seen] if width >= _NARROW else []), *left]
+    return [steps, BarColumn(bar_width=None), seen, TimeElapsedColumn(), *left]
+
+
+def _line(entry: Mapping[str, Any], *, short: bool = False) -> str:
+    """The few figures of a log step that a person follows; `short` keeps the loss alone.
 
     >>> _line({"loss": 3.5, "learning_rate": 0.001, "tokens_per_second": 1234.5})
     'loss 3.500  lr 1.0e-03  1,234 tokens/s'
@@ -106,6 +122,8 @@ def _line(entry: Mapping[str, Any]) -> str:
     shown = []
     if "loss" in entry:
         shown.append(f"loss {float(entry['loss']):.3f}")
+    if short:
+        return shown[0] if shown else f"held out {entry.get('eval_loss', math.nan):.3f}"
     if "eval_loss" in entry:
         loss, perplexity = entry["eval_loss"], entry["eval_perplexity"]
         shown.append(f"validation loss {loss:.3f}  perplexity {perplexity:,.2f}")

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from gptft.config.sections import Config
 from gptft.config.source import dump_yaml
-from gptft.console import Notify
+from gptft.console import Notify, stage
 from gptft.errors import ConfigError, Interrupted, RunError
 from gptft.files import as_json, is_disk_full, keep_json_lines, write_json, write_text
 from gptft.runs import run_folder
@@ -96,7 +96,8 @@ class TrainingRun:
             if self._is_first and self._checkpoint is None:
                 self._samples.write(self._first, step=0)
             return
-        self._before = setup.measure()
+        with stage("Measuring the model before training"):
+            self._before = setup.measure()
         if self._is_first:
             self._first = self._samples.sample(setup.model)
             # Nothing on disk is touched before all that can be refused has been.
@@ -227,7 +228,8 @@ class TrainingRun:
     def finish(self, seconds: float) -> TrainResult:
         """Measure again, write the model and what was found."""
         setup, run_dir = self._setup, self._run_dir
-        after = setup.measure()
+        with stage("Measuring what was learned"):
+            after = setup.measure()
         last = self._samples.sample(setup.model) if self._is_first else []
         before, steps = self._before, self._trainer.state.global_step
         model_step = self._trainer.model_step
@@ -251,7 +253,8 @@ class TrainingRun:
         )
         with self._signals.deferred():  # what is left takes no longer than a checkpoint
             try:
-                save_model(setup, run_dir=run_dir, save_dtype=self._config.model.save_dtype)
+                with stage("Saving the model"):
+                    save_model(setup, run_dir=run_dir, save_dtype=self._config.model.save_dtype)
             except Exception as error:  # torch and safetensors raise types of their own
                 raise self._trainer.checkpoints.explain(error) from error
             if self._is_first and self.facts is not None:

@@ -14,6 +14,7 @@ from transformers import (
     TrainingArguments,
 )
 
+from gptft.console import stage
 from gptft.files import append_json_line
 
 Sampler = Callable[[PreTrainedModel, PreTrainedTokenizerBase, Sequence[str]], list[str]]
@@ -44,7 +45,7 @@ class SampleWriter:
         """
         was_training = model.training
         devices = [model.device] if model.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices):
+        with stage("Continuing the prompts of samples"), torch.random.fork_rng(devices=devices):
             texts = self._sampler(model.eval(), self._tokenizer, self._prompts)
         model.train(was_training)
         return texts

@@ -12,7 +12,13 @@ from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 import gptft
 from gptft.analysis.compare.entries import comparison_entries
-from gptft.analysis.compare.results import METRICS, MeasuredText, StrategyEntry, StrategyResult
+from gptft.analysis.compare.results import (
+    METRICS,
+    MeasuredText,
+    StrategyEntry,
+    StrategyResult,
+    equal_earlier,
+)
 from gptft.analysis.compare.run import compare
 from gptft.analysis.compare.view import comparison_table, stand_ins_in_words
 from gptft.decoding import auxiliary_models as others
@@ -388,7 +394,8 @@ class TestBest:
     def row(self, **values):
         settings = resolve_settings({"strategy": "greedy"})
         given = {"mean_logprob": None, "distinct": {}, "repetition": None, **values}
-        written = MeasuredText("x", 1, "eos", speed=None, **given)
+        self.number = getattr(self, "number", 0) + 1
+        written = MeasuredText(f"text {self.number}", 1, "eos", speed=None, **given)
         return StrategyResult(StrategyEntry("greedy", "greedy", settings), PROMPT, written)
 
     def best(self, name, rows):
@@ -403,6 +410,12 @@ class TestBest:
     def test_what_isnt_known_is_never_the_best(self):
         rows = [self.row(longest_copy=value) for value in (None, 4, 3)]
         assert self.best("longest_copy", rows) == {2}
+
+    def test_a_text_that_an_earlier_result_has_as_well_is_never_the_best(self):
+        first, second, third = (self.row(mean_logprob=value) for value in (-1, -2, -3))
+        again = replace(first, entry=replace(first.entry, label="beam"))
+        assert self.best("mean_logprob", [first, again, second, third]) == {0}
+        assert equal_earlier([first, second, again, third, again]) == {2: 0, 4: 0}
 
     def test_where_all_are_alike_none_is_the_best(self):
         assert self.best("repetition", [self.row(repetition=0.0)] * 2) == frozenset()

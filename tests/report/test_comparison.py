@@ -13,9 +13,12 @@ from tests.report.test_html import Walker
 PROMPT = "Мороз & <b>солнце</b>;"
 
 
-def written(**changes):
+TEXT = "\n<i>день</i>"
+
+
+def written(continuation=TEXT, **changes):
     values = {
-        "continuation": "\n<i>день</i>",
+        "continuation": continuation,
         "num_new_tokens": 12,
         "stopped": "length",
         "speed": Speed(12, 2.0, 0.5, 12, None),
@@ -40,8 +43,10 @@ def rows():
     fast = Speed(12, 1.0, 0.5, 6, 0.75)
     return [
         StrategyResult(greedy, PROMPT, written()),
-        StrategyResult(regex, PROMPT, written(mean_logprob=-1.5, longest_copy=3, stopped="eos")),
-        StrategyResult(mine, PROMPT, written(speed=fast, repetition=0.0)),
+        StrategyResult(
+            regex, PROMPT, written(f"{TEXT}!", mean_logprob=-1.5, longest_copy=3, stopped="eos")
+        ),
+        StrategyResult(mine, PROMPT, written(f"{TEXT}?", speed=fast, repetition=0.0)),
         StrategyResult(assisted, PROMPT, left_out=assisted.left_out),
     ]
 
@@ -86,6 +91,24 @@ def test_the_best_of_each_is_marked_in_table_and_card(rows):
         ("tokens a second", "12.0"),
         ("repetition", "0.00"),
     ]
+
+
+def test_a_text_that_an_earlier_strategy_wrote_is_called_the_same_and_not_the_best(rows):
+    again = replace(rows[1], measured=written(mean_logprob=-1.0, longest_copy=1))
+    html = comparison_html([rows[0], again, rows[2]], model="m", prompt=PROMPT)
+    assert html.count("the same text as greedy") == 1
+    assert html.count('<a href="#s0">The same text as greedy</a>') == 1
+    assert re.findall(r'<td class="number best">([^<]+)', html) == ["12.0", "0.00"]
+
+
+def test_a_text_is_in_the_language_of_its_letters(rows):
+    html = comparison_html(rows, model="m", prompt=PROMPT)
+    assert html.count('<div class="text" dir="auto" lang="ru">') == 3
+    english = [replace(row, prompt="The fox") for row in rows[:1]]
+    english[0] = replace(english[0], measured=written("jumps"))
+    assert '<div class="text" dir="auto" lang="">' in comparison_html(
+        english, model="m", prompt="The fox"
+    )
 
 
 def test_the_prompt_is_set_apart_and_everything_is_escaped(rows):

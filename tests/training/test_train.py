@@ -1,8 +1,10 @@
 import json
 import math
+import re
 import shutil
 import time
 from importlib.metadata import version
+from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -96,6 +98,31 @@ def test_tokens_a_second_are_those_of_all_processes(tmp_path: Path, monkeypatch:
     log.on_log(args, state, control, {"loss": 1.0})
     row = json.loads((tmp_path / "metrics.jsonl").read_text(encoding="utf-8"))
     assert row["tokens_per_second"] == 600.0  # 4 processes, each 300 tokens in 2 seconds
+
+
+@pytest.mark.parametrize(
+    ("width", "shown"),
+    [
+        (30, ""),
+        (49, ""),
+        (50, "loss 3.175"),
+        (89, "loss 3.175"),
+        (90, "loss 3.175  lr 1.0e-04  0 tokens/s 0:00:00"),
+    ],
+)
+def test_a_narrow_terminal_keeps_step_and_time_left(tmp_path: Path, width: int, shown: str):
+    console = Console(width=width, force_terminal=True, color_system=None, file=StringIO())
+    log = RunLog(tmp_path / "metrics.jsonl", console=console, num_tokens_seen=lambda: 0)
+    args: Any = SimpleNamespace(world_size=1)
+    state, control = TrainerState(), TrainerControl()
+    state.max_steps, state.global_step = 1000, 12
+    log.on_train_begin(args, state, control)
+    log.on_log(args, state, control, {"loss": 3.175, "learning_rate": 1e-4})
+    log.close()
+    assert isinstance(console.file, StringIO)
+    last = console.file.getvalue().split("\r")[-1]
+    words = [word for word in re.split(r"\x1b\[2K|\s+|\x1b\[\?25h", last) if word]
+    assert words == ["step", "12/1,000", *shown.split(), "left", "-:--:--"]
 
 
 def test_folders_in_the_model_can_be_opened(run: Run, tmp_path: Path, tiny_model_dir: Path):

@@ -136,12 +136,14 @@ class Metric:
     def best_of(self, results: Sequence[StrategyResult]) -> frozenset[int]:
         """The indices of the results whose value, as it is shown, is the best.
 
-        None of them where all are alike.
+        None of them where all are alike. A text that an earlier result has as well isn't counted,
+        but for how fast it was.
         """
+        same = {} if self.name in _SPEED_NAMES else equal_earlier(results)
         values = {
             i: round(value, self.decimals)
             for i, result in enumerate(results)
-            if (value := self.of(result)) is not None
+            if (value := self.of(result)) is not None and i not in same
         }
         if len(set(values.values())) < 2:
             return frozenset()
@@ -191,6 +193,17 @@ _SPEED_NAMES = (
     "seconds", "tokens_per_s", "seconds_to_first_token", "model_calls", "tokens_per_call",
     "draft_acceptance",
 )  # fmt: skip
+
+
+def equal_earlier(results: Sequence[StrategyResult]) -> dict[int, int]:
+    """Of each result whose text an earlier one has as well: its index, and the first such one's."""
+    first: dict[str, int] = {}
+    return {
+        i: place
+        for i, result in enumerate(results)
+        if result.measured is not None
+        and (place := first.setdefault(result.measured.continuation, i)) != i
+    }
 
 
 def known_metrics(results: Sequence[StrategyResult]) -> list[Metric]:

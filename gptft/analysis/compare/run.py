@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from gptft.analysis.compare.diversity import distinct_n, seq_rep_n
 from gptft.analysis.compare.results import MeasuredText, StrategyEntry, StrategyResult
-from gptft.console import Notify, silent
+from gptft.console import Notify, silent, stage
 from gptft.decoding.settings import Settings, resolve_settings, with_seed
 from gptft.errors import ConfigError, ModelError
 
@@ -119,7 +119,7 @@ def _result(
     given = prompt if entry.prompt is None else entry.prompt
     try:
         loaded = load_for(entry.settings)
-        with SpeedMeter(loaded.model) as meter:
+        with stage("Generating"), SpeedMeter(loaded.model) as meter:
             texts = generate(loaded, [given], settings=entry.settings, window=window)
         measured = _measured(loaded, texts[0], meter.speed(texts[:1]), training_text)
         return StrategyResult(entry, prompt, measured)

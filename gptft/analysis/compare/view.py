@@ -1,13 +1,13 @@
 """A comparison of strategies -> what a person sees of it: a table, or lines for each strategy."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console, RenderableType
 from rich.segment import Segment
 from rich.text import Text
 
-from gptft.analysis.compare.results import Metric, StrategyResult, known_metrics
+from gptft.analysis.compare.results import Metric, StrategyResult, equal_earlier, known_metrics
 from gptft.terminal.cells import cut
 from gptft.terminal.draw import Cell, Drawn, Table
 from gptft.terminal.text import escaped
@@ -56,6 +56,11 @@ def drafts_in_words(row: StrategyResult) -> str:
     return f"{said}, {percent(speed.draft_acceptance, decimals=0)} of drafted tokens kept"
 
 
+def same_in_words(rows: Sequence[StrategyResult], same: Mapping[int, int], i: int) -> str:
+    """That row `i` has the text of an earlier one; empty where it has a text of its own."""
+    return f"the same text as {escaped(rows[same[i]].label, _MARKS)}" if i in same else ""
+
+
 def _quoted(value: Any) -> str:
     """A value with its texts in quotes, so that spaces show."""
     if isinstance(value, list):
@@ -73,7 +78,9 @@ def comparison_table(rows: Sequence[StrategyResult]) -> Drawn:
     def draw(console: Console, width: int) -> Iterable[RenderableType | Segment]:
         if console.is_terminal and width >= _TABLE_WIDTH:
             return _table_lines(rows, metrics, console=console, width=width)
-        return [Text("\n\n").join(_block(row, metrics) for row in rows)]
+        same = equal_earlier(rows)
+        blocks = (_block(row, metrics, same_in_words(rows, same, i)) for i, row in enumerate(rows))
+        return [Text("\n\n").join(blocks)]
 
     return Drawn(draw)
 
@@ -94,11 +101,15 @@ def _table_lines(
         cells.append([label, num_new_tokens, *numbers, text])
     heads = ("strategy", "tokens", *(metric.short for metric in metrics), "text")
     table = Table(cells, f"n{'r' * (len(heads) - 2)}c", heads=heads)
-    told = [filter(None, (stand_ins_in_words(row), drafts_in_words(row))) for row in rows]
+    same = equal_earlier(rows)
+    told = [
+        ("; ".join(filter(None, (stand_ins_in_words(row), drafts_in_words(row)))),
+         same_in_words(rows, same, i))
+        for i, row in enumerate(rows)
+    ]  # fmt: skip
     for line, notes in zip(table.lines(console, width), [(), *told], strict=True):
         yield from (*line, Segment.line())
-        if note := "; ".join(notes):
-            yield Table([("", Text(note, "dim"))], "nl")
+        yield from (Table([("", Text(note, "dim"))], "nl") for note in notes if note)
     yield ""
     for row in rows:
         if row.left_out:
@@ -107,7 +118,7 @@ def _table_lines(
     yield Text(f"{legend}.", "dim")
 
 
-def _block(row: StrategyResult, metrics: Sequence[Metric]) -> Text:
+def _block(row: StrategyResult, metrics: Sequence[Metric], same: str) -> Text:
     """A row as lines: its name and settings, the complete text, the measures."""
     said = "; ".join(filter(None, [settings_in_words(row), stand_ins_in_words(row)]))
     name = escaped(row.label, _MARKS)
@@ -120,6 +131,7 @@ def _block(row: StrategyResult, metrics: Sequence[Metric]) -> Text:
         *(f"{one.title} {one.shown(row)}" for one in metrics if one.of(row) is not None),
         f"stopped by {measured.stopped}",
         drafts_in_words(row),
+        same,
     ]
     text, ends = without_line_ends(measured.continuation)
     kept = {**_MARKS, "\n": "\n"}
