@@ -17,10 +17,6 @@ from gptft.errors import ModelError
 
 # A token stays in play from this share of the highest probability on.
 _PLAUSIBLE = 0.1
-_NORMS = (
-    "ln_f", "norm", "norm_f", "final_layer_norm", "final_layernorm", "final_norm", "layer_norm",
-    "ln_out", "embedding_norm",
-)  # fmt: skip
 
 
 @generation_loop
@@ -42,7 +38,7 @@ def dola_decoding(
 
     Raises:
         ConfigError: a layer that the model hasn't.
-        ModelError: the model's layers, final norm or head can't be found.
+        ModelError: the model's layers or head can't be found, or the head doesn't read layers.
 
     Source: Chuang et al. 2023 (2309.03883), section 2; the tenth is from 3.1.
     """
@@ -100,11 +96,12 @@ def _is_tied(model: PreTrainedModel) -> bool:
 def _early_exits(model: PreTrainedModel, layers: Sequence[int]) -> Iterator[None]:
     """While open, the logits behind the last position are those of `layers`, in their order.
 
-    Each early state goes through the final norm and joins what the head reads, so that whatever the
-    model does to logits, such as scaling them, is done to all.
+    Each early state joins what the head reads, so that whatever the model does to logits, such as
+    scaling them, is done to all. It doesn't go through the final norm before: "applying language
+    heads directly to the hidden states of the middle layers" (2309.03883, section 2), as do the
+    authors' code (github.com/voidism/DoLa) and transformers 4.49.
     """
-    decoder, _, blocks = decoder_layers(model)
-    norm = _final_norm(model, decoder)
+    blocks = decoder_layers(model)[2]
     head = model.get_output_embeddings()
     if head is None:
         raise ModelError(f"{type(model).__name__} has no head that could read an early layer.")
@@ -117,8 +114,14 @@ def _early_exits(model: PreTrainedModel, layers: Sequence[int]) -> Iterator[None
         states[layer] = (output[0] if isinstance(output, tuple) else output)[:, -1:]
 
     def join(head: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        early = norm(torch.cat([states[layer] for layer in layers], dim=1))
-        return (torch.cat([args[0][:, -1:], early], dim=1), *args[1:])
+        last, early = args[0][:, -1:], [states[layer] for layer in layers]
+        if any(state.shape != last.shape for state in early):
+            raise ModelError(
+                f"The head of {type(model).__name__} reads {last.shape[-1]} numbers, and a layer "
+                f"gives {early[0].shape[-1]}, so an early layer can't be read. Take another "
+                "strategy."
+            )
+        return (torch.cat([last, *early], dim=1), *args[1:])
 
     with ExitStack() as hooks:  # each removes itself at its exit
         hooks.enter_context(head.register_forward_pre_hook(join))
@@ -130,17 +133,6 @@ def _early_exits(model: PreTrainedModel, layers: Sequence[int]) -> Iterator[None
                 else blocks[0].register_forward_pre_hook(keep_input, with_kwargs=True)
             )
         yield
-
-
-def _final_norm(model: PreTrainedModel, decoder: nn.Module) -> nn.Module:
-    for name in _NORMS:
-        norm = getattr(decoder, name, None)
-        if isinstance(norm, nn.Module):
-            return norm
-    raise ModelError(
-        f"The final norm of {type(model).__name__} can't be found, and without it an early layer "
-        "can't be read. Take another strategy."
-    )
 
 
 def _last_and_early(

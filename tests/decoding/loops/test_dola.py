@@ -14,6 +14,8 @@ from transformers import (
     LlamaConfig,
     LlamaForCausalLM,
     LogitsProcessorList,
+    OPTConfig,
+    OPTForCausalLM,
     PreTrainedModel,
     RepetitionPenaltyLogitsProcessor,
 )
@@ -78,9 +80,9 @@ def divergence(p: np.ndarray, q: np.ndarray) -> float:
 def scores_by_formula(
     model: PreTrainedModel, text: list[int], *, layers: list[int], scaling: float = 1.0
 ) -> np.ndarray:
+    # Of the last layer the state behind the final norm, of the others as they are.
     states = model(torch.tensor([text]), output_hidden_states=True).hidden_states
-    norm = model.transformer.ln_f if isinstance(model, GPT2LMHeadModel) else model.model.norm
-    read = {layer: model.lm_head(norm(states[layer][0, -1])) for layer in layers}
+    read = {layer: model.lm_head(states[layer][0, -1]) for layer in layers}
     early = {layer: softmax(logits.double().numpy() / scaling) for layer, logits in read.items()}
     last = softmax(model.lm_head(states[-1][0, -1]).double().numpy() / scaling)
     chosen = max(layers, key=lambda layer: divergence(last, early[layer]))
@@ -213,12 +215,12 @@ def test_layers_that_the_model_has_not_are_refused(lm, layers):
         write(lm, layers=layers)
 
 
-def test_a_model_without_a_final_norm_is_refused():
-    llama = build("llama")
-    llama.model.last = llama.model.norm
-    del llama.model.norm
-    with pytest.raises(ModelError, match="final norm of LlamaForCausalLM"):
-        write(llama)
+def test_a_model_whose_head_reads_something_else_than_layers_is_refused():
+    """The 350 M OPT's: its states are made narrower before."""
+    narrow = {"ffn_dim": 64, "word_embed_proj_dim": 16, "do_layer_norm_before": False}
+    opt = OPTForCausalLM(OPTConfig(**SIZES, **narrow)).eval()
+    with pytest.raises(ModelError, match="head of OPTForCausalLM reads 16 numbers, and a layer gi"):
+        write(opt)
 
 
 def test_a_model_that_reads_its_head_its_own_way_is_refused():
