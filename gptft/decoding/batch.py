@@ -46,6 +46,7 @@ def batch_context(
         attention_mask=left_padded([torch.ones_like(one) for one in ids]),
         auxiliary_models=loaded.auxiliary.models,
         rows=rows,
+        unknown_ids=loaded.special.unknown,
     )
 
 

@@ -1,6 +1,6 @@
 """What each file of `strategies` declares: a `Method` of settings, processors and strategies."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -74,6 +74,7 @@ class BatchContext(ModelIds):
         attention_mask: 1 for their tokens, shape (B, T).
         auxiliary_models: the models that settings name, by setting.
         rows: rows a prompt, beams or texts.
+        unknown_ids: ids that the tokenizer has no token for.
     """
 
     model: "PreTrainedModel"
@@ -83,6 +84,7 @@ class BatchContext(ModelIds):
     attention_mask: "Tensor"
     auxiliary_models: Mapping[str, "PreTrainedModel"] = field(default_factory=dict)
     rows: int = 1
+    unknown_ids: Collection[int] = ()
 
     @property
     def vocab_size(self) -> int:
@@ -142,6 +144,11 @@ class Processor:
         if TEMPERATURE <= self.order < MARK and not settings.do_sample:
             return False
         return self.when(settings) if self.when else settings.is_on(self.name)
+
+    def place(self, *, temperature_last: bool) -> tuple[int, int]:
+        """Where it stands; what bends the distribution may come behind all cuts."""
+        is_moved = temperature_last and TEMPERATURE <= self.order < CUT
+        return (STEER - 1 if is_moved else self.order, self.order)
 
     @property
     def is_cut(self) -> bool:

@@ -1,7 +1,7 @@
 """A model's config and tokenizer -> what settings are held to before the model is loaded."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
@@ -21,9 +21,24 @@ class ModelIds(ABC):
     def vocab_size(self) -> int | None:
         """The ids the model has embeddings for, where that is known."""
 
+    @property
+    @abstractmethod
+    def unknown_ids(self) -> Collection[int]:
+        """Ids that the model has embeddings for and the tokenizer no token."""
+
     @abstractmethod
     def encode(self, text: str) -> list[int]:
         """The ids of a text as it is, with nothing before or after it."""
+
+    def known_ids(self, ids: list[int], setting: str) -> list[int]:
+        """The same ids.
+
+        Raises:
+            ConfigError: the model has no embedding for one of them, or the tokenizer no token.
+        """
+        if unknown := {*self.checked_ids(ids, setting)}.intersection(self.unknown_ids):
+            raise ConfigError(f"{setting}: the tokenizer has no token of id {min(unknown):,}.")
+        return ids
 
     def checked_ids(self, ids: list[int], setting: str) -> list[int]:
         """The same ids.
@@ -65,6 +80,11 @@ class KnownModel(ModelIds):
     def vocab_size(self) -> int | None:
         """The ids the model has embeddings for, where that is known."""
         return self.num_embeddings
+
+    @cached_property
+    def unknown_ids(self) -> Collection[int]:
+        """Ids that the model has embeddings for and the tokenizer no token."""
+        return {*range(self.num_embeddings or 0)} - {*self.tokenizer.backend.get_vocab().values()}
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text as it is, with nothing before or after it."""

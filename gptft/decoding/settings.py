@@ -238,11 +238,12 @@ def _missing(strategy: Strategy, settings: Settings) -> Iterator[str]:
 
 
 def _without_effect(settings: Settings, *, given: Mapping[str, Any]) -> Iterator[str]:
-    for name, switch in SWITCHES.items():
-        if name in given and settings.is_on(name) and not settings.is_on(switch):
+    for name, switches in SWITCHES.items():
+        if name in given and settings.is_on(name) and not any(map(settings.is_on, switches)):
+            now = listed(f"{switch} is {short_value(settings[switch])}" for switch in switches)
             yield (
-                f"{name} is {short_value(given[name])} and has no effect while {switch} is "
-                f"{short_value(settings[switch])}. Set {switch}, or leave {name} out."
+                f"{name} is {short_value(given[name])} and has no effect while {now}. "
+                f"Set {' or '.join(switches)}, or leave {name} out."
             )
     if settings.row.draws == "asked" and not settings.do_sample:
         for name in given:

@@ -21,12 +21,15 @@ class SpecialTokens:
         pad: fills up rows of a batch; masked, so any id will do.
         start: BOS, else EOS, or None where there is neither.
         prefix: what the tokenizer puts before a text; nothing where it puts none.
+        unknown: ids that the model has embeddings for and the tokenizer no token, as where a
+            vocabulary was padded to a round number; EOS isn't among them.
     """
 
     eos: tuple[int, ...]
     pad: int
     start: int | None
     prefix: tuple[int, ...] = ()
+    unknown: tuple[int, ...] = ()
 
     @property
     def before(self) -> list[int]:
@@ -65,8 +68,11 @@ def special_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -
     eos = known(tokenizer.eos_token_id, own.eos_token_id if own else None)
     bos = known(tokenizer.bos_token_id, own.bos_token_id if own else None)
     pad = known(tokenizer.pad_token_id, *eos)
-    start = next(iter([*bos, *eos]), None)
-    return SpecialTokens(tuple(eos), pad[0] if pad else 0, start, prefix_ids(tokenizer))
+    unknown: tuple[int, ...] = ()
+    if len(tokenizer) < num_ids:
+        unknown = tuple(sorted({*range(num_ids)} - {*tokenizer.get_vocab().values(), *eos}))
+    start, prefix = next(iter([*bos, *eos]), None), prefix_ids(tokenizer)
+    return SpecialTokens(tuple(eos), pad[0] if pad else 0, start, prefix, unknown)
 
 
 def check_ids(model: PreTrainedModel, encoded: Sequence[Sequence[int]]) -> None:

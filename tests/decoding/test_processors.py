@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from transformers import GenerationConfig, LogitsProcessorList
@@ -329,6 +330,43 @@ class TestOrder:
     def test_a_dynamic_temperature_takes_the_place_of_the_fixed_one(self, loaded):
         found = named(loaded, temperature=0.7, dynatemp_range=0.5)
         assert [n for n, _ in found] == ["dynatemp_range"]
+
+    def test_the_temperature_may_come_behind_all_cuts(self, loaded):
+        names = [*self.EVERYTHING]
+        names.remove("presence_penalty")
+        bends, cuts = ["temperature", "smoothing_factor"], names[names.index("top_n_sigma") :]
+        given = {"do_sample": True, **self.EVERYTHING, "temperature_last": True}
+        found = [name for name, _ in named(loaded, strategy="watermark", **given)]
+        assert found == [*names[: names.index("temperature")], *cuts, *bends, "watermark"]
+        found = named(loaded, strategy="adaptive_p", temperature=2.0, temperature_last=True)
+        assert [n for n, _ in found] == ["min_p", "temperature", "adaptive_target"]
+        found = named(loaded, strategy="min_p", dynatemp_range=0.5, temperature_last=True)
+        assert [n for n, _ in found] == ["min_p", "dynatemp_range"]
+
+    @pytest.mark.parametrize("kind", ["temperature", "dynatemp_range", "smoothing_factor"])
+    def test_cuts_then_see_the_models_own_probabilities(self, loaded, kind):
+        """As llama.cpp's samplers by default; by hand, of four tokens."""
+        given = {"temperature": {"temperature": 2.0}, "smoothing_factor": {"smoothing_factor": 0.1},
+                 "dynatemp_range": {"dynatemp_range": 0.5, "temperature": 1.5}}[kind]  # fmt: skip
+        p = np.array([0.5, 0.3, 0.15, 0.05])
+        kept = p[:3]  # 0.05 is a tenth of the likeliest, less than min_p 0.2
+        logits = np.log(kept)
+        if kind == "temperature":
+            bent = logits / 2
+        elif kind == "smoothing_factor":
+            bent = logits.max() - 0.1 * (logits - logits.max()) ** 2
+        else:
+            q = kept / kept.sum()
+            share = -(q * np.log(q)).sum() / np.log(3)  # of the most entropy that there may be
+            bent = logits / (1.0 + (2.0 - 1.0) * share)
+        expected = np.exp(bent) / np.exp(bent).sum()
+        cut_first, cut_last = torch.tensor(np.log([p, p]), dtype=torch.float32)[:, None]
+        for _, process in named(loaded, min_p=0.2, **given, temperature_last=True):
+            cut_first = process(torch.tensor([[1]]), cut_first)
+        np.testing.assert_allclose(cut_first[0].softmax(-1), [*expected, 0.0], rtol=1e-5)
+        for _, process in named(loaded, min_p=0.2, **given):
+            cut_last = process(torch.tensor([[1]]), cut_last)
+        assert (cut_last > -torch.inf).all()  # flatter by then
 
     def test_what_is_neutral_is_not_there(self, loaded):
         assert named(loaded) == []

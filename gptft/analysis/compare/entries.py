@@ -151,7 +151,7 @@ def _fitting(
 
     def has_effect(name: str) -> bool:
         if name in SWITCHES:
-            return is_on(SWITCHES[name])
+            return any(map(is_on, SWITCHES[name]))
         draws = strategy.draws == "always" or together.get("do_sample") is True
         return name not in WARPERS or draws or strategy.draws == "never"
 

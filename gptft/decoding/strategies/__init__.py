@@ -92,9 +92,13 @@ GENERATION: Mapping[str, Setting] = MappingProxyType(
 PROCESSORS = tuple(
     sorted((one for method in METHODS for one in method.processors), key=lambda one: one.order)
 )
-# Where a setting does nothing unless another one is on.
-SWITCHES: Mapping[str, str] = MappingProxyType(
-    {dependent: one.name for one in PROCESSORS for dependent in one.settings}
+# Where a setting does nothing unless one of others is on.
+SWITCHES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        dependent: tuple(other.name for other in PROCESSORS if dependent in other.settings)
+        for one in PROCESSORS
+        for dependent in one.settings
+    }
 )
 _GROUPS = {
     define.CUTS: [name for one in PROCESSORS if one.is_cut for name in (one.name, *one.settings)],
@@ -129,7 +133,8 @@ def active_processors(settings: define.Values) -> list[define.Processor]:
         if one.when is None or one.when(settings)
     )
     shared = (one for one in PROCESSORS if one.is_on(settings))
-    return sorted([*own, *shared], key=lambda one: one.order)
+    last = settings["temperature_last"]
+    return sorted([*own, *shared], key=lambda one: one.place(temperature_last=last))
 
 
 def problems_of(settings: define.Values) -> Iterator[str]:

@@ -80,7 +80,8 @@ METHOD = define.Method(
                 "entropy."),
     ),
     processors=(
-        define.Processor("dynatemp_range", define.TEMPERATURE + 20, _build, ("dynatemp_exponent",)),
+        define.Processor("dynatemp_range", define.TEMPERATURE + 20, _build,
+                         ("dynatemp_exponent", "temperature_last")),
     ),
     strategies=(
         define.sampling(

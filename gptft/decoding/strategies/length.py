@@ -16,7 +16,7 @@ def _decay(settings: define.Values, batch: define.BatchContext) -> Any:
 
 
 def _forced_eos(settings: define.Values, batch: define.BatchContext) -> Any:
-    ids = batch.checked_ids(settings["forced_eos_token_id"], "forced_eos_token_id")
+    ids = batch.known_ids(settings["forced_eos_token_id"], "forced_eos_token_id")
     longest = batch.prompt_length + settings["max_new_tokens"]
     return _stock().ForcedEOSTokenLogitsProcessor(longest, ids, device=batch.device)
 
@@ -38,7 +38,7 @@ def _check(settings: define.Values) -> Iterator[str]:
 
 def _check_model(settings: define.Values, model: KnownModel) -> Iterator[str]:
     name = "forced_eos_token_id"
-    yield from problems(lambda: model.checked_ids(settings[name], name))
+    yield from problems(lambda: model.known_ids(settings[name], name))
 
 
 METHOD = define.Method(

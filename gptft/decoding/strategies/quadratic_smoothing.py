@@ -52,7 +52,8 @@ METHOD = define.Method(
         Setting("smoothing_curve", number(ge=1, le=3), 1.0, "Above 1 the tail falls faster."),
     ),
     processors=(
-        define.Processor("smoothing_factor", define.TEMPERATURE + 30, _build, ("smoothing_curve",)),
+        define.Processor("smoothing_factor", define.TEMPERATURE + 30, _build,
+                         ("smoothing_curve", "temperature_last")),
     ),
     strategies=(
         define.sampling(
