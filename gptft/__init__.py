@@ -3,7 +3,7 @@
 `import gptft` loads nothing; naming a function, such as `gptft.score`, loads what it needs.
 """
 
-from typing import TYPE_CHECKING, Any
+TYPE_CHECKING = False  # as type checkers know it; typing takes milliseconds in which Ctrl-C is raw
 
 if TYPE_CHECKING:
     from gptft.api import *  # noqa: F403
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 if not TYPE_CHECKING:  # a type checker is to read the imports above, not that every name is there
 
-    def __getattr__(name: str) -> Any:
+    def __getattr__(name: str) -> object:
         if name == "__version__":
             from gptft.version import __version__
 

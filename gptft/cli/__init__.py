@@ -1,12 +1,10 @@
 """The command line: one module a command, each a thin layer over one stage."""
 
-import gc
-import io
 import os
 import sys
+from collections.abc import Callable
 
-import gptft.console as console
-from gptft.errors import GptftError, Interrupted
+from gptft.cli.ctrl_c import end_on_ctrl_c, leave_on_ctrl_c
 
 
 def main() -> None:
@@ -14,23 +12,42 @@ def main() -> None:
 
     The code is a `GptftError`'s own, and 1 for what we didn't foresee, a full disk for one.
     """
+    end_on_ctrl_c()  # before all that takes time to import
+    import gc
+
+    from gptft.cli.standard_streams import mend_standard_streams
+
     gc.disable()  # nearly all that is made while starting stays; app.py turns it on again
     # Nobody extends our configs through pydantic's plugins; looking for them takes a moment.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    mend_standard_streams()
+    from gptft import console
     from gptft.cli.app import app
 
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # Cyrillic must print under any locale
-            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     console.show_stages()
+    code = _exit_code(app)
+    code = code or _exit_code(sys.stdout.flush)
+    leave_on_ctrl_c(code)
+    sys.exit(code)
+
+
+def _exit_code(work: Callable[[], object]) -> int:
+    """Do it, tell in one message what went wrong, and return the code to exit with."""
+    from gptft import console
+    from gptft.errors import GptftError, Interrupted
+
     try:
-        app()
+        work()
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     except (GptftError, Interrupted) as error:
-        console.error(str(error))
-        sys.exit(error.exit_code)
+        if message := str(error):  # that nobody reads the output needs no word
+            console.error(message)
+        return error.exit_code
     except Exception as error:
         if os.environ.get("GPTFT_DEBUG"):
             raise
         said = " ".join(str(error).split())
         console.error(f"{type(error).__name__}: {said}\nGPTFT_DEBUG=1 shows where it happened.")
-        sys.exit(1)
+        return 1
+    return 0

@@ -20,7 +20,7 @@ from gptft.cli.options import (
     text_argument,
 )
 from gptft.console import error, notice, result, result_json
-from gptft.errors import ConfigError, Interrupted
+from gptft.errors import ConfigError
 
 if TYPE_CHECKING:
     from gptft.tokenization.tokenizer import TextTokenizer
@@ -228,19 +228,14 @@ def _texts(
 
 def _converse(show: Callable[[str], None], models: Sequence[str]) -> None:
     """Show each line that is typed, until an empty one or the end of input."""
-    import signal
-
     names = ", ".join(models)
     choice = "" if len(models) > 1 else " (--model takes another)"
     notice(f"{names}{choice}. Type a text; an empty line ends.")
-    try:
-        while line := _ask():
-            try:
-                show(line)
-            except ConfigError as problem:
-                error(str(problem))
-    except KeyboardInterrupt:
-        raise Interrupted("Stopped.", signum=signal.SIGINT) from None
+    while line := _ask():
+        try:
+            show(line)
+        except ConfigError as problem:
+            error(str(problem))
 
 
 def _ask() -> str:

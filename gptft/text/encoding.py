@@ -71,11 +71,14 @@ def read_stdin() -> str:
     """All of standard input, in any encoding; empty where it is closed or a terminal.
 
     Raises:
-        DataError: it isn't text, or has more than 100 MB of it.
+        DataError: it can't be read, isn't text, or has more than 100 MB of it.
     """
     if sys.stdin is None or sys.stdin.isatty():
         return ""
-    raw = sys.stdin.buffer.read(_MAX_TEXT + 1)
+    try:
+        raw = sys.stdin.buffer.read(_MAX_TEXT + 1)
+    except OSError as error:
+        raise unreadable("Standard input", error) from None
     return _read_all(ByteSource("Standard input", "text", lambda: io.BytesIO(raw)), "keep")
 
 
