@@ -14,13 +14,19 @@ from functools import cache
 from typing import Any
 
 from rich.console import Console, RenderableType
-from rich.markup import escape
+from rich.text import Text
 
 from gptft.files import as_json
 
 Notify = Callable[[str], None]  # is told in a sentence what a person should know, as `notice` is
 
-_CONTROL = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f]")  # all but tabs and line ends
+_CONTROLS = "\0-\x08\x0b-\x1f\x7f-\x9f"  # all but tabs and line ends
+# What has no width, ends a line or turns the direction of writing: a name can look like another.
+_UNSEEN = "\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff"
+_IN_DATA, _ON_TERMINAL = re.compile(f"[{_CONTROLS}]"), re.compile(f"[{_CONTROLS}{_UNSEEN}]")
+_IN_MESSAGE = re.compile(f"[{_CONTROLS}{_UNSEEN}]|\n(?!  )")  # our own lines in one are indented
+_LONGEST = 1_900  # characters of a message; a value may have millions
+_MOST_PROBLEMS = 100
 # What JSON lets through and a terminal obeys, or no stream takes: DEL and C1 controls, characters
 # that turn the direction of writing, and halves of surrogate pairs.
 _NOT_IN_JSON = re.compile("[\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -51,14 +57,19 @@ def _console(*, stderr: bool) -> Console:
 
 
 def result(*renderables: RenderableType) -> None:
-    """Print results to stdout; a plain string without markup, its control characters escaped."""
-    for renderable in renderables:
-        _print(stdout(), renderable)
+    """Print results to stdout; a plain string without markup, what a terminal obeys escaped."""
+    console = stdout()
+    for renderable in renderables if is_first_process() else ():
+        if isinstance(renderable, str):
+            pattern = _ON_TERMINAL if console.is_terminal else _IN_DATA
+            renderable = Text(_escaped(renderable, pattern))
+        console.print(renderable)
 
 
 def notice(message: RenderableType) -> None:
-    """Print one notice to stderr; a plain string as `result` does."""
-    _print(stderr(), message)
+    """Print one notice to stderr; a plain string as `one_message` shows it."""
+    if is_first_process():
+        stderr().print(Text(one_message(message)) if isinstance(message, str) else message)
 
 
 def silent(sentence: str) -> None:
@@ -70,7 +81,7 @@ class _Stages:
 
     def __init__(self) -> None:
         self.are_shown = False
-        self.doing: list[str] = []  # from the outermost to the innermost
+        self.doing: list[Text] = []  # from the outermost to the innermost
         self.line: Any = None
 
 
@@ -94,19 +105,19 @@ def stage(doing: str) -> Iterator[None]:
         return
     from rich.status import Status
 
-    doing = f"{doing} …"
-    _stages.doing.append(doing)
+    shown = Text(f"{one_message(doing)} …")
+    _stages.doing.append(shown)
     if _stages.line is None:
-        _stages.line = Status(escape(doing), console=stderr(), spinner="line")
+        _stages.line = Status(shown, console=stderr(), spinner="line")
         _stages.line.start()
     else:
-        _stages.line.update(escape(doing))
+        _stages.line.update(shown)
     try:
         yield
     finally:
         _stages.doing.pop()
         if _stages.doing:
-            _stages.line.update(escape(_stages.doing[-1]))
+            _stages.line.update(_stages.doing[-1])
         else:
             _stages.line.stop()
             _stages.line = None
@@ -117,9 +128,35 @@ def loading_libraries() -> AbstractContextManager[None]:
     return stage("Loading torch and transformers")
 
 
-def error(message: str) -> None:
-    """Print why the command ends, on stderr; every process of a run is heard."""
-    stderr().print(f"error: {_printable(message)}", markup=False, emoji=False)
+def error(*problems: str) -> None:
+    """Print why the command ends, on stderr, as `one_message` shows each problem.
+
+    Every process of a run is heard.
+    """
+    shown = [*map(one_message, problems[:_MOST_PROBLEMS])]
+    if left := len(problems) - len(shown):
+        shown.append(f"... and {left:,} more.")
+    stderr().print(Text("error: " + "\n".join(shown)))
+
+
+def one_message(text: str) -> str:
+    r"""A message that may quote anything, as any stream takes it and no terminal obeys it.
+
+    What is misleading in a name is escaped, and the middle of what is too long left out.
+
+    >>> print(one_message("a\x1b[2J\u202e\nerror:\n  gptft"))
+    a\x1b[2J\u202e\nerror:
+      gptft
+    """
+    return _shortened(_escaped(_shortened(text), _IN_MESSAGE))
+
+
+def _shortened(text: str) -> str:
+    left_out = len(text) - _LONGEST
+    if left_out <= 0:
+        return text
+    start = _LONGEST * 2 // 3  # where and what; at the end is what to do
+    return f"{text[:start]}[... {left_out:,} characters ...]{text[start + left_out :]}"
 
 
 def result_json(value: Any) -> None:
@@ -138,16 +175,6 @@ def is_first_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def _printable(text: str) -> str:
-    """Text that any stream takes and no terminal obeys: a file's name may hold anything."""
+def _escaped(text: str, pattern: re.Pattern[str]) -> str:
     text = text.encode("utf-8", errors="backslashreplace").decode()
-    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
-
-
-def _print(console: Console, renderable: RenderableType) -> None:
-    if not is_first_process():
-        return
-    if isinstance(renderable, str):
-        console.print(_printable(renderable), markup=False, emoji=False)
-    else:
-        console.print(renderable)
+    return pattern.sub(lambda match: ascii(match[0])[1:-1], text)  # [1:-1]: its quotes

@@ -7,23 +7,24 @@ the data named in it was wrong.
 
 
 class GptftError(Exception):
-    """A failure that is explained to the user in its message; `exit_code` 1."""
-
-    exit_code = 1
-
-
-class ConfigError(GptftError):
-    """A setting, a flag or a combination of them is wrong; `exit_code` 2.
+    """A failure that is explained to the user in its message; `exit_code` 1.
 
     Args:
-        problems: one message a problem, all of them at once.
+        problems: one message a problem, all of them at once; lines within one are indented by two
+            spaces, and shown as such only then.
     """
 
-    exit_code = 2
+    exit_code = 1
 
     def __init__(self, *problems: str) -> None:
         super().__init__("\n".join(problems))
         self.problems = problems
+
+
+class ConfigError(GptftError):
+    """A setting, a flag or a combination of them is wrong; `exit_code` 2."""
+
+    exit_code = 2
 
 
 class DataError(GptftError):

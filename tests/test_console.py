@@ -17,7 +17,7 @@ def _new_consoles() -> None:
 @pytest.mark.parametrize(
     ("text", "printed"),
     [
-        ("a\x1b[2J\x07\r\x00b", r"a\x1b[2J\x07\x0d\x00b"),
+        ("a\x1b[2J\x07\r\x00b", r"a\x1b[2J\x07\r\x00b"),
         ("\x7f\x9b31m", r"\x7f\x9b31m"),
         ("Ёж 中 [red]\n  two\udcff", "Ёж 中 [red]\n  two\\udcff"),
     ],
@@ -31,6 +31,45 @@ def test_no_string_is_obeyed_by_a_terminal(
     out, err = capsys.readouterr()
     assert err == f"error: {printed}\n{printed}\n"
     assert out == f"{printed}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "printed"),
+    [
+        ("мой\u202etxt.exe\u2069\u200f", r"мой\u202etxt.exe\u2069\u200f"),
+        ("a\nerror: b", r"a\nerror: b"),
+        ("a\u2028b\u2029c\ufeff", r"a\u2028b\u2029c\ufeff"),
+        ("a\ud800", r"a\ud800"),
+        (
+            "👩\u200d💻 تجربة\n  gptft",
+            "👩\u200d💻 تجربة\n  gptft",
+        ),  # joined, from right to left, ours
+    ],
+)
+def test_no_name_looks_like_another_one_or_a_line_of_ours(
+    text: str, printed: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    console.error(text)
+    console.notice(text)
+    assert capsys.readouterr().err == f"error: {printed}\n{printed}\n"
+
+
+@pytest.mark.parametrize("letter", ["x", "я", "\x1b", "\u202e", "\n"])
+def test_a_message_is_cut_in_its_middle(letter: str, capsys: pytest.CaptureFixture[str]) -> None:
+    text = f"a.yaml:3:7  {letter * 20_000_000} is no number. Give one."
+    console.error(text)
+    (said,) = capsys.readouterr().err.splitlines()
+    assert len(said) <= 2_000
+    assert said.startswith("error: a.yaml:3:7  ")
+    assert said.endswith(" is no number. Give one.")
+    assert "characters ...]" in said
+
+
+def test_a_flood_of_problems_is_cut(capsys: pytest.CaptureFixture[str]) -> None:
+    console.error(*(f"problem {number}" for number in range(1_250)))
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == "error: problem 0"
+    assert said[-2:] == ["problem 99", "... and 1,150 more."]
 
 
 def test_json_is_as_safe(capsys: pytest.CaptureFixture[str]) -> None:

@@ -134,11 +134,9 @@ class _Findings:
         """What `work` gives; None, and its error added, where it fails."""
         try:
             return work()
-        except ConfigError as error:
+        except GptftError as error:
             for problem in error.problems:
                 self.add(default, problem)
-        except GptftError as error:
-            self.add(default, str(error))
         return None
 
 

@@ -40,7 +40,10 @@ def _exit_code(work: Callable[[], object]) -> int:
         work()
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
-    except (GptftError, Interrupted) as error:
+    except GptftError as error:
+        console.error(*error.problems)
+        return error.exit_code
+    except Interrupted as error:
         if message := str(error):  # that nobody reads the output needs no word
             console.error(message)
         return error.exit_code
@@ -48,6 +51,6 @@ def _exit_code(work: Callable[[], object]) -> int:
         if os.environ.get("GPTFT_DEBUG"):
             raise
         said = " ".join(str(error).split())
-        console.error(f"{type(error).__name__}: {said}\nGPTFT_DEBUG=1 shows where it happened.")
+        console.error(f"{type(error).__name__}: {said}", "GPTFT_DEBUG=1 shows where it happened.")
         return 1
     return 0

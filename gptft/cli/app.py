@@ -1,6 +1,8 @@
 """The Typer app that holds every command, each loaded when it is asked for."""
 
 import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Annotated, Any
 
@@ -9,7 +11,7 @@ from typer import Option
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command, get_group
 
-from gptft.console import result
+from gptft.console import one_message, result
 from gptft.version import __version__
 
 # In the order --help lists them, each with the first line of its help, so that --help imports none.
@@ -38,6 +40,19 @@ gptft fine-tunes a GPT on your own text and shows what it learned. To begin:
 gptft --help lists every command, gptft train --help what one takes."""
 
 
+_UsageError: Any = typer.BadParameter.__base__  # which typer has no name for
+
+
+@contextmanager
+def _quoting_safely() -> Iterator[None]:
+    """Let typer's own errors quote a command line as ours do."""
+    try:
+        yield
+    except _UsageError as error:
+        error.message = one_message(error.message)
+        raise
+
+
 class _Commands(TyperGroup):
     """Commands by the name of their module, imported at first use: each takes milliseconds."""
 
@@ -46,7 +61,13 @@ class _Commands(TyperGroup):
         if not args:  # here, since calling anything through typer imports pydantic first
             result(_FIRST_COMMANDS)
             raise typer.Exit
-        return super().parse_args(ctx, args)
+        with _quoting_safely():
+            return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that is named."""
+        with _quoting_safely():
+            return super().invoke(ctx)
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Their names, in order."""

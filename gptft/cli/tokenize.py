@@ -235,7 +235,7 @@ def _converse(show: Callable[[str], None], models: Sequence[str]) -> None:
         try:
             show(line)
         except ConfigError as problem:
-            error(str(problem))
+            error(*problem.problems)
 
 
 def _ask() -> str:

@@ -153,7 +153,7 @@ def _pack(
         if not one.num_blocks and not one.tail_tokens
     ]
     if empty:
-        raise DataError("\n".join(empty))
+        raise DataError(*empty)
     return {
         "files": len(texts),
         **_counts(split, sizes),

@@ -99,7 +99,7 @@ def find_texts(data: DataConfig) -> FoundTexts:
     unused = [pattern for pattern in data.exclude if pattern in finder.unused_excludes]
     problems = [f"data.exclude: {pattern!r} matches none of the files." for pattern in unused]
     if finder.problems or problems:
-        raise DataError("\n".join([*finder.problems, *problems]))
+        raise DataError(*finder.problems, *problems)
     if not train and held_out:
         raise DataError(
             f"data.validation names all {count(len(held_out), 'file')} of data.train, which leaves "
