@@ -68,8 +68,12 @@ def result(*renderables: RenderableType) -> None:
 
 def notice(message: RenderableType) -> None:
     """Print one notice to stderr; a plain string as `one_message` shows it."""
-    if is_first_process():
-        stderr().print(Text(one_message(message)) if isinstance(message, str) else message)
+    if not is_first_process():
+        return
+    if isinstance(message, str):
+        _print_message(one_message(message))
+    else:
+        stderr().print(message)
 
 
 def silent(sentence: str) -> None:
@@ -136,7 +140,7 @@ def error(*problems: str) -> None:
     shown = [*map(one_message, problems[:_MOST_PROBLEMS])]
     if left := len(problems) - len(shown):
         shown.append(f"... and {left:,} more.")
-    stderr().print(Text("error: " + "\n".join(shown)))
+    _print_message("error: " + "\n".join(shown))
 
 
 def one_message(text: str) -> str:
@@ -173,6 +177,12 @@ def result_json(value: Any) -> None:
 def is_first_process() -> bool:
     """Whether this is the one process of a run that prints and writes for all."""
     return os.environ.get("RANK", "0") == "0"
+
+
+def _print_message(message: str) -> None:
+    for line in message.split("\n"):
+        is_command = line.startswith("  ")  # which must stay in one line to be copied
+        stderr().print(Text(line), soft_wrap=True if is_command else None)
 
 
 def _escaped(text: str, pattern: re.Pattern[str]) -> str:

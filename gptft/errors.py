@@ -51,8 +51,10 @@ class Interrupted(BaseException):
     Args:
         message: what was kept, and how to resume.
         signum: the signal's number; `exit_code` is 128 more, as shells have it.
+        resumable: whether the same command resumes what it did, with --resume.
     """
 
-    def __init__(self, message: str, *, signum: int) -> None:
+    def __init__(self, message: str, *, signum: int, resumable: bool = False) -> None:
         super().__init__(message)
+        self.resumable = resumable
         self.exit_code = 128 + signum

@@ -1,8 +1,10 @@
 """What is printed for people: control characters show, and never reach a terminal."""
 
 import json
+import sys
 
 import pytest
+from rich.console import Console
 
 from gptft import console
 
@@ -63,6 +65,17 @@ def test_a_message_is_cut_in_its_middle(letter: str, capsys: pytest.CaptureFixtu
     assert said.startswith("error: a.yaml:3:7  ")
     assert said.endswith(" is no number. Give one.")
     assert "characters ...]" in said
+
+
+def test_a_command_stays_in_one_line_however_narrow_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    narrow = Console(file=sys.stderr, force_terminal=True, width=20, highlight=False)
+    monkeypatch.setattr(console, "stderr", lambda: narrow)
+    command = "  gptft train --resume my.yaml --set training.output_dir='runs/a b'"
+    console.error(f"Stopped after a step that is saved. Resume with:\n{command}")
+    said = [line.rstrip() for line in capsys.readouterr().err.splitlines()]
+    assert said == ["error: Stopped after", "a step that is", "saved. Resume with:", command]
 
 
 def test_a_flood_of_problems_is_cut(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,5 +1,9 @@
 """`gptft train`: text and a base model -> a run folder with a tuned model."""
 
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,6 +13,7 @@ from typer import Option
 from gptft.cli.options import AsJson, ConfigFile, Overrides, progress_bar
 from gptft.cli.training_flags import FlagsCommand, given_flags, with_flags
 from gptft.console import notice, result, result_json
+from gptft.errors import Interrupted
 from gptft.terminal.draw import Table
 from gptft.terminal.text import harmless
 from gptft.terminal.words import count
@@ -57,10 +62,12 @@ def train(
     from gptft.api.training import CompleteRun
 
     file = api.read_config(config_file, overrides=[*overrides, *given_flags(flags)])
-    outcome = api.train(
-        file, run_dir=Path("runs") / config_file.resolve().stem, overwrite=overwrite, resume=resume,
-        allow_change=tuple(allow_change), extend=extend, progress=progress_bar, notify=notice,
-    )  # fmt: skip
+    with _naming_the_command():
+        outcome = api.train(
+            file, run_dir=Path("runs") / config_file.resolve().stem, overwrite=overwrite,
+            resume=resume, allow_change=tuple(allow_change), extend=extend,
+            progress=progress_bar, notify=notice,
+        )  # fmt: skip
     if as_json:
         result_json(outcome)
     elif isinstance(outcome, CompleteRun):
@@ -70,6 +77,20 @@ def train(
         _print_result(outcome)
     for sentence in outcome.remarks:
         notice(sentence)
+
+
+@contextmanager
+def _naming_the_command() -> Iterator[None]:
+    """Let what was stopped end with the whole command that resumes it, for a shell to read."""
+    try:
+        yield
+    except Interrupted as stopped:
+        if stopped.resumable:
+            program = "python -m gptft" if sys.argv[0].endswith("__main__.py") else "gptft"
+            words = [word for word in sys.argv[2:] if word not in ("--overwrite", "--resume")]
+            command = shlex.join([sys.argv[1], "--resume", *words])
+            stopped.args = (f"{str(stopped).removesuffix('.')}:\n  {program} {command}",)
+        raise
 
 
 def _print_result(outcome: "TrainResult") -> None:

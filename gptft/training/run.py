@@ -207,7 +207,7 @@ class TrainingRun:
             trainer.add_callback(SampleEvery(self._samples, steps=self._config.samples.steps))
         started = time.perf_counter()
         is_over = checkpoint is not None and checkpoint.step >= self._setup.num_steps()
-        with self._signals.deferred():
+        with self._signals.deferred("Stopping after this step"):
             try:
                 if checkpoint is not None and is_over:
                     self._notify(
@@ -251,7 +251,7 @@ class TrainingRun:
                 )
             ),
         )
-        with self._signals.deferred():  # what is left takes no longer than a checkpoint
+        with self._signals.deferred("Writing the model first"):  # as long as a checkpoint takes
             try:
                 with stage("Saving the model"):
                     save_model(setup, run_dir=run_dir, save_dtype=self._config.model.save_dtype)
@@ -286,19 +286,20 @@ class TrainingRun:
 
     def _stopped(self) -> Interrupted:
         step = self._trainer.state.global_step
-        if self._signals.at_once:  # perhaps in the middle of an update: nothing is saved
-            self._note_state("stopped")
-            return self._signals.interrupted(
-                "and a second Ctrl-C, at once. Resume from the newest checkpoint with --resume"
-            )
         if self.facts is None or not step:
             self._note_state("stopped")
             return self._signals.interrupted("before the first step; nothing was lost")
+        if self._signals.at_once:  # perhaps in the middle of an update: nothing is saved
+            self._note_state("stopped")
+            return self._signals.interrupted(
+                "and a second Ctrl-C, at once. Resume from the newest checkpoint with --resume",
+                resumable=True,
+            )
         if self._trainer.args.world_size == 1:  # several have saved together, between two steps
             self._trainer.save_now()
         self._note_state("stopped", step=step)
         return self._signals.interrupted(
-            f"after step {step:,}, which is saved. Resume with --resume"
+            f"after step {step:,}, which is saved. Resume with --resume", resumable=True
         )
 
     def _failed(self, why: str) -> None:

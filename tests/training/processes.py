@@ -4,6 +4,7 @@ A child runs the command line as `python -m gptft` does, less the seconds of imp
 makes one phase last, and says on stderr when it begins.
 """
 
+import hashlib
 import multiprocessing
 import os
 import signal
@@ -143,6 +144,22 @@ def _evaluations() -> None:
     trainers.BlockTrainer.evaluate = evaluate  # type: ignore[method-assign]
 
 
+def _calls(num_iterations: int) -> None:
+    """Make the second step one long call of a library, in which Python can't take a signal."""
+    stock, calls = trainers.BlockTrainer.training_step, 0
+
+    def step(*args: Any, **kwargs: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 3:  # of the second step, the first batch
+            _say("calling")
+            hashlib.pbkdf2_hmac("sha256", b"", b"", num_iterations)
+            _say("called")
+        return stock(*args, **kwargs)
+
+    trainers.BlockTrainer.training_step = step  # type: ignore[method-assign]
+
+
 SLOW: dict[str, Callable[[], None]] = {
     "steps": lambda: _before(trainers.BlockTrainer, "training_step", "stepping", 0.1),
     "long steps": lambda: _before(trainers.BlockTrainer, "training_step", "stepping", 0.6),
@@ -153,5 +170,7 @@ SLOW: dict[str, Callable[[], None]] = {
     "committing": lambda: _before(saving, "commit_checkpoint", "committing", 0.5),
     "finishing": lambda: _before(runs.TrainingRun, "finish", "finishing", _PATIENCE),
     "writing": lambda: _before(runs, "save_model", "writing", 0.5),
+    "long call": lambda: _calls(2_000_000),
+    "endless call": lambda: _calls(2**31 - 1),
     "optimizer": _stuck_in_the_optimizer,
 }

@@ -89,6 +89,7 @@ def assert_goes_on(start: Start, run_dir: Path, place: Path) -> None:
 def test_a_signal_ends_a_run_within_a_step(
     start: Start, tmp_path: Path, place: Path, name: str, saves: str
 ):
+    """With an answer at once, and the command to resume with at the end."""
     number = signal.Signals[name]
     strategy = ("--set", f"training.save_strategy={saves}", "--set", "training.save_steps=2")
     command = start(*strategy, slow="steps").wait_for("step 3/6").send(number)
@@ -97,9 +98,12 @@ def test_a_signal_ends_a_run_within_a_step(
     told = facts(run_dir)
     assert told["state"] == "stopped"
     assert told["step"] in (3, 4)
+    again = " again" if name == "SIGINT" else ""
+    assert command.said.count(f"Stopping after this step; Ctrl-C{again} quits now.\n") == 1
+    words = [word if word != "train" else "train --resume" for word in _words(place, run_dir)]
     assert (
         f"error: Stopped by {name} after step {told['step']}, which is saved. "
-        "Resume with --resume." in command.said
+        f"Resume with --resume:\n  gptft {' '.join([*words, *strategy])}\n" in command.said
     )
     assert "Traceback" not in command.said
     assert (run_dir / "checkpoints" / f"checkpoint-{told['step']}" / "MANIFEST.json").is_file()
@@ -135,6 +139,7 @@ def test_python_m_gptft_takes_signals_too(tmp_path: Path, place: Path, start: St
 def test_sigusr1_saves_and_training_goes_on(start: Start, tmp_path: Path, place: Path):
     command = start(slow="steps").wait_for("step 2/6").send(signal.SIGUSR1)
     assert command.exit_code() == 0, command.said
+    assert command.said.count("Saving after this step.\n") == 1
     (checkpoint,) = (tmp_path / "runs" / "run" / "checkpoints").iterdir()
     assert checkpoint.name in ("checkpoint-2", "checkpoint-3")
     assert_same(tmp_path / "runs" / "run", place / "whole")
@@ -154,6 +159,25 @@ def test_a_second_ctrl_c_quits_at_once_and_saves_nothing(start: Start, tmp_path:
     assert facts(run_dir)["state"] == "stopped"
     assert not list(run_dir.rglob("*.safetensors"))
     assert_goes_on(start, run_dir, place)
+
+
+def test_an_answer_comes_in_the_midst_of_a_long_call(start: Start, tmp_path: Path, place: Path):
+    """Python takes no signal before a library's call is over, and a step may be one."""
+    command = start(slow="long call").wait_for("calling").send(signal.SIGTERM)
+    said = command.wait_for("Stopping after this step; Ctrl-C quits now.\n").said
+    assert "called" not in said
+    assert command.exit_code() == 143
+    assert_goes_on(start, tmp_path / "runs" / "run", place)
+
+
+def test_a_second_ctrl_c_quits_in_the_midst_of_a_long_call(
+    start: Start, tmp_path: Path, place: Path
+):
+    command = start(slow="endless call").wait_for("calling").send(signal.SIGINT)
+    command.wait_for("Stopping after this step; Ctrl-C again quits now.\n").send(signal.SIGINT)
+    assert command.exit_code() == 130
+    assert command.said.endswith("error: Stopped by SIGINT and a second Ctrl-C, at once.\n")
+    assert_goes_on(start, tmp_path / "runs" / "run", place)
 
 
 def test_what_nohup_ignores_stays_ignored():
@@ -190,6 +214,7 @@ def test_ctrl_c_while_texts_are_prepared(start: Start, tmp_path: Path):
 def test_a_long_evaluation_is_given_up_and_made_up_for(start: Start, tmp_path: Path, place: Path):
     command = start(slow="evaluating").wait_for("evaluating").send(signal.SIGTERM)
     assert command.exit_code() == 143, command.said
+    assert "Stopping after this step; Ctrl-C quits now.\n" in command.said
     run_dir = tmp_path / "runs" / "run"
     assert facts(run_dir)["step"] == 4
     evaluated = [row["step"] for row in rows(run_dir / "metrics.jsonl") if "eval_loss" in row]
@@ -225,6 +250,7 @@ def test_a_signal_after_the_last_step_keeps_it(start: Start, tmp_path: Path, pla
 def test_a_model_that_is_being_written_is_finished(start: Start, tmp_path: Path, place: Path):
     command = start(slow="writing").wait_for("writing").send(signal.SIGTERM)
     assert command.exit_code() == 0, command.said
+    assert "Writing the model first; Ctrl-C quits now.\n" in command.said
     assert_same(tmp_path / "runs" / "run", place / "whole")
 
 
