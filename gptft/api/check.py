@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,6 +13,7 @@ from gptft.config.sections import Config
 from gptft.config.source import KeyPath, Problem
 from gptft.config.training_fields import value_problems
 from gptft.config.training_needs import FSDP_ON_CPU, SLOW_BFLOAT16, UNSCALED, unmet_needs
+from gptft.config.training_notices import sample_notices, training_notices
 from gptft.data.plan import NO_DATA, PackingPlan, plan_packing
 from gptft.documents.first_look import DocumentCounts, look_at_texts
 from gptft.documents.sources import FoundTexts, find_texts
@@ -22,6 +23,7 @@ from gptft.models import machine
 from gptft.models.average import check_average
 from gptft.models.check import find_weights, model_problems, too_small_vocabulary
 from gptft.runs.run_folder import is_foreign
+from gptft.terminal.words import count, short_value
 from gptft.tokenization.tokenizer import TextTokenizer, load_tokenizer
 
 if TYPE_CHECKING:
@@ -30,6 +32,12 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _SETTING = re.compile(r"(?:model|tokenizer|data|training|generation|strategies)(?:\.\w+)+")
+# Settings that transformers drops on the CPU (5.23), and what that means.
+_FOR_ACCELERATORS = {
+    "fp16": ": training computes in float32",
+    "torch_empty_cache_steps": "",
+    "dataloader_pin_memory": "",
+}
 _PACKED = 200_000  # bytes of text that are packed to see whether they can be
 
 
@@ -42,12 +50,16 @@ class CheckResult:
         plan: its tokenizer, opened, and how its texts are packed.
         texts: the files it names.
         documents: how many documents they hold; None where only preparing can count them.
+        trained_ids: of a tokenizer trained on them to check that; else None.
+        notices: sentences on what may not be meant, and what gave way to another setting.
     """
 
     config: Config
     plan: PackingPlan
     texts: FoundTexts
     documents: DocumentCounts | None
+    trained_ids: int | None = None
+    notices: tuple[str, ...] = ()
 
     @property
     def settings(self) -> "Settings":
@@ -74,6 +86,7 @@ class GenerationCheck:
     """A config that `gptft generate` can use, and in which nothing asks for training."""
 
     config: Config
+    notices: tuple[str, ...] = ()
 
     def found(self) -> str:
         """What it is good for, in a sentence."""
@@ -92,7 +105,7 @@ def check_config(path: Path, *, overrides: Sequence[str] = ()) -> CheckResult | 
     """
     file = read_config(path, overrides=overrides)
     if file.config is None or not _only_generates(file.config):
-        return check_file(file)
+        return _with_notices(check_file(file), file)
     findings = _Findings(file)
     _check_generation(file.config, findings)
     for at, message in model_problems(file.config.model, masks_documents=False):
@@ -103,6 +116,8 @@ def check_config(path: Path, *, overrides: Sequence[str] = ()) -> CheckResult | 
 def check_file(file: ConfigFile) -> CheckResult:
     """Check a config that is to be trained by, and what it says of models, texts and this machine.
 
+    Its notices leave out what depends on the texts, which training tells itself.
+
     Raises:
         ConfigError: every problem found, each with its place in the file.
     """
@@ -111,7 +126,28 @@ def check_file(file: ConfigFile) -> CheckResult:
     file.checked(findings.problems)
     if result is None:  # there is no result without a problem
         raise ConfigError(f"{file.source.name} can't be checked.")
-    return result
+    return replace(result, notices=(*file.notices, *findings.notices, *result.notices))
+
+
+def _with_notices(checked: CheckResult, file: ConfigFile) -> CheckResult:
+    """Add what training tells itself, when it has read the texts, as far as it is known now."""
+    training = checked.config.training
+    steps = training.get("max_steps") or -1
+    epochs = float(training.get("num_train_epochs") or 3)
+    found = training_notices(
+        training,
+        num_steps=steps if steps > 0 else None,
+        num_epochs=None if steps > 0 else epochs,
+    )
+    located = [file.source.problem(("training", name), said)[1] for name, said in found]
+    if steps > 0:
+        said = sample_notices(checked.config.samples.steps, steps)
+        located += [file.source.problem(("samples", "steps"), one)[1] for one in said]
+    if checked.trained_ids is not None:
+        path = ("tokenizer", "train", "vocab_size")
+        said = vocabulary_notices(checked.config, checked.trained_ids)
+        located += [file.source.problem(path, one)[1] for one in said]
+    return replace(checked, notices=(*checked.notices, *located))
 
 
 class _Findings:
@@ -120,6 +156,11 @@ class _Findings:
     def __init__(self, file: ConfigFile) -> None:
         self._file = file
         self.problems: list[Problem] = []
+        self.notices: list[str] = []
+
+    def note(self, path: KeyPath, sentence: str) -> None:
+        """Add a sentence on a setting that is right, with its place."""
+        self.notices.append(self._file.source.problem(path, sentence)[1])
 
     def add(self, default: KeyPath, message: str) -> None:
         """Add a problem at the setting its message begins with, or at `default`."""
@@ -146,6 +187,8 @@ def _check(config: Config, findings: _Findings) -> CheckResult | None:
     training = {name: value for name, value in config.training.items() if name not in wrong}
     for name, message in (*unmet_needs(training), *_machine_problems(training)):
         findings.add(("training", name), f"training.{name} {message}")
+    for name, sentence in _machine_notices(training):
+        findings.note(("training", name), sentence)
     if problem := output_dir_problem(training):
         findings.add(("training", "output_dir"), problem)
     has_samples = bool(config.samples.prompts)
@@ -179,7 +222,8 @@ def _check(config: Config, findings: _Findings) -> CheckResult | None:
     documents, trained = looked or (None, None)
     if trained is not None:
         _check_samples(config, settings, trained, findings)
-    return CheckResult(config, plan, texts, documents)
+    trained_ids = None if trained is None else trained.vocab_size
+    return CheckResult(config, plan, texts, documents, trained_ids)
 
 
 def _only_generates(config: Config) -> bool:
@@ -244,6 +288,25 @@ def check_samples(checked: CheckResult, file: ConfigFile, *, store_dir: Path) ->
         file.checked(findings.problems)
 
 
+def vocabulary_notices(config: Config, vocab_size: int) -> list[str]:
+    """A sentence where a trained tokenizer has fewer ids than were asked for.
+
+    Args:
+        config: with a tokenizer section.
+        vocab_size: ids that the text gave.
+    """
+    train, sizes = config.tokenizer.train, config.model.from_scratch or {}
+    if train is None or vocab_size >= train.vocab_size:
+        return []
+    embeddings = sizes.get("vocab_size", vocab_size)
+    unused = ", more than will ever be used" if embeddings > vocab_size else ""
+    return [
+        f"tokenizer.train.vocab_size is {train.vocab_size:,}, and the text gives {vocab_size:,} "
+        f"ids: no other pair of tokens is there {count(train.min_frequency, 'time')} "
+        f"(tokenizer.train.min_frequency). The model's vocabulary is {embeddings:,}{unused}."
+    ]
+
+
 def _machine_problems(training: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """What the machine can't compute; fields of `training` and messages that follow their names."""
     if not any(map(training.get, ("bf16", "fsdp", "tf32"))):
@@ -260,6 +323,15 @@ def _machine_problems(training: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield "bf16", "needs a GPU of compute capability 8.0. Set training.fp16: true instead."
     if training.get("tf32") and not has_ampere:
         yield "tf32", "needs a GPU of compute capability 8.0, and there is none. Leave it out."
+
+
+def _machine_notices(training: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Settings that are for an accelerator, where there is none."""
+    asked = [name for name in _FOR_ACCELERATORS if training.get(name)]
+    if asked and (training.get("use_cpu") or machine.accelerator() is None):
+        for name in asked:
+            given = f"training.{name}: {short_value(training[name])}"
+            yield name, f"{given} has no effect on the CPU{_FOR_ACCELERATORS[name]}."
 
 
 def output_dir_problem(training: Mapping[str, Any]) -> str | None:

@@ -1,12 +1,17 @@
 """A config -> its blocks, and a run folder with a tuned model, its card and its report."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gptft.api.check import check_file, check_samples, output_dir_problem
+from gptft.api.check import (
+    check_file,
+    check_samples,
+    output_dir_problem,
+    vocabulary_notices,
+)
 from gptft.config.load import ConfigFile, is_yaml
 from gptft.config.sections import Config
 from gptft.console import Notify, is_first_process, loading_libraries, silent, stderr
@@ -93,6 +98,7 @@ def prepare(
     else:
         check_average(config.model)
         prepared = prepare_blocks(plan, progress=progress, notify=notify)
+    _tell(vocabulary_notices(config, prepared.ledger.vocab_size), notify)
     shown = None if preview is None else preview_block(plan, prepared, preview)
     return PreparedBlocks(prepared, shown)
 
@@ -155,16 +161,13 @@ def train(
         check_free(run_dir, overwrite=overwrite)
     elif earlier.get("state") == "done" and not extend:
         return _complete(run_dir, earlier)
-    if not is_yaml(Path(file.source.name)):
-        notify(
-            f"No config: the recipe for a text, which `gptft config show {file.source.name}` "
-            "prints. Change it with flags such as --epochs 3, or --set."
-        )
+    _tell(_which_recipe(file), notify)
     checked = check_file(file)
+    _tell(checked.notices, notify)
     with progress() as told:
         prepared = prepare_blocks(checked.plan, progress=told, notify=notify)
-    for sentence in prepared.sentences():
-        notify(sentence)
+    _tell(prepared.sentences(), notify)
+    _tell(vocabulary_notices(checked.config, prepared.ledger.vocab_size), notify)
     check_samples(checked, file, store_dir=prepared.path)
     with loading_libraries():
         from gptft.decoding.engine import make_sampler
@@ -178,6 +181,21 @@ def train(
     )  # fmt: skip
     _write_reports(run_dir)
     return replace(outcome, remarks=_remarks(run_dir))
+
+
+def _which_recipe(file: ConfigFile) -> list[str]:
+    """What a text is trained by, where no config says."""
+    if is_yaml(Path(file.source.name)):
+        return []
+    return [
+        f"No config: the recipe for a text, which `gptft config show {file.source.name}` "
+        "prints. Change it with flags such as --epochs 3, or --set."
+    ]
+
+
+def _tell(sentences: Iterable[str], notify: Notify) -> None:
+    for sentence in sentences:
+        notify(sentence)
 
 
 def _check_flags(*, overwrite: bool, resume: bool, changes: bool) -> None:

@@ -3,7 +3,7 @@
 import typer
 
 from gptft.cli.options import AsJson, ConfigFile, Overrides
-from gptft.console import result, result_json
+from gptft.console import notice, result, result_json
 
 app = typer.Typer(no_args_is_help=True, help="Check a config, or show what it resolves to.")
 
@@ -18,6 +18,8 @@ def check(config_file: ConfigFile, overrides: Overrides = []) -> None:
     from gptft import api
 
     checked = api.check_config(config_file, overrides=overrides)
+    for sentence in checked.notices:
+        notice(sentence)
     result(f"{config_file}: every setting is right. {checked.found()}")
 
 
@@ -27,7 +29,10 @@ def show(config_file: ConfigFile, overrides: Overrides = [], as_json: AsJson = F
     from gptft import api
     from gptft.config.source import dump_yaml
 
-    values = api.read_config(config_file, overrides=overrides).checked().resolved()
+    file = api.read_config(config_file, overrides=overrides)
+    values = file.checked().resolved()
+    for sentence in file.notices:
+        notice(sentence)
     if as_json:
         result_json(values)
     else:

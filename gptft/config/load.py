@@ -19,9 +19,10 @@ from gptft.config.settings import BOUNDS, Setting, read_settings
 from gptft.config.source import KeyPath, Problem, Source, parse_value, read_yaml
 from gptft.config.suggest import did_you_mean
 from gptft.config.training_conflicts import training_problems
-from gptft.config.training_fields import known_fields
+from gptft.config.training_fields import known_fields, value_problems
+from gptft.config.training_ignored import settle
 from gptft.errors import ConfigError
-from gptft.terminal.words import wrong_value
+from gptft.terminal.words import short_value, wrong_value
 from gptft.text.unicode import text_problem
 
 # How a text is trained on where no config says otherwise: by TrainingArguments' own defaults a poem
@@ -52,11 +53,13 @@ class ConfigFile:
         source: its text's values and their places.
         config: None where its sections can't be made of the values.
         problems: all that is wrong with it.
+        notices: sentences on settings that gave way to others.
     """
 
     source: Source
     config: Config | None
     problems: tuple[Problem, ...]
+    notices: tuple[str, ...] = ()
 
     def checked(self, problems: Iterable[Problem] = ()) -> Config:
         """The config, where nothing is wrong with it.
@@ -122,7 +125,9 @@ def _build(
         _apply(override, source)
     problems = list(source.problems)
     training, data = source.values.get("training"), source.values.get("data")
+    notices: list[str] = []
     if isinstance(training, dict):
+        notices = _settle(training, source)
         has_validation = isinstance(data, dict) and data.get("validation") is not None
         problems += [
             _located(source, ("training", *name.split(".")), message)
@@ -137,7 +142,27 @@ def _build(
     except ValidationError as error:
         details = _one_a_setting(error.errors(include_url=False))
         problems += [_problem(source, detail, generation) for detail in details]
-    return ConfigFile(source, config, tuple(problems))
+    return ConfigFile(source, config, tuple(problems), tuple(notices))
+
+
+def _settle(training: dict[str, Any], source: Source) -> list[str]:
+    """Let what was meant least give way, where settings can't all be had; what to say of it."""
+    wrong = {name for name, _ in value_problems(training)}
+    right = {name: value for name, value in training.items() if name not in wrong}
+    of_recipe, said = [], []
+    for one in settle(right, lambda name: source.level(("training", name))):
+        training.pop(one.name, None)
+        if one.new is not None:
+            training[one.name] = one.new
+        became = "" if one.new is None else f" and is {short_value(one.new)}"
+        if one.old is None:
+            said.append(f"training.{one.name} is {short_value(one.new)}, as {one.to} needs.")
+        elif source.level(path := ("training", one.name)):
+            sentence = f"training.{one.name}: {short_value(one.old)} gives way to {one.to}{became}."
+            said.append(source.problem(path, sentence)[1])
+        else:
+            of_recipe.append(f"{one.name}: {short_value(one.old)} gives way to {one.to}{became}")
+    return [*(["Of the recipe, " + "; ".join(of_recipe) + "."] if of_recipe else []), *said]
 
 
 def _read_strategies(source: Source, generation: GenerationSettings) -> list[Problem]:

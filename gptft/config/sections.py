@@ -292,6 +292,12 @@ class SamplesConfig(Section):
     )
     steps: Positive | None = _setting(None, "Also every so many steps, not only before and after.")
 
+    @model_validator(mode="after")
+    def _something_to_continue(self) -> "SamplesConfig":
+        if self.steps is not None and not self.prompts:
+            raise ValueError("samples.steps has no effect without samples.prompts; set them")
+        return self
+
 
 class Config(Section):
     """A complete config file."""

@@ -47,6 +47,12 @@ class Source:
     num_nodes: int = 0
     num_characters: int = 0
 
+    def level(self, path: KeyPath) -> int:
+        """Who gave a setting its value: 0 nobody or a recipe, 1 the file, 2 --set."""
+        if any(path[: len(keys)] == keys[: len(path)] for keys in self.overridden):
+            return 2
+        return 1 if path in self.marks else 0
+
     def problem(self, path: KeyPath, message: str) -> Problem:
         """What is wrong with the setting `path`, with its place before it.
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from gptft.config.training_fields import OWN_OPTIMIZERS, FieldProblem, value_problems
+from gptft.config.training_ignored import DEFAULTS, ignored, is_low_rank
 from gptft.config.training_kwargs import (
     accelerator_problems,
     checkpointing_problems,
@@ -15,17 +16,6 @@ from gptft.config.training_kwargs import (
     schedule_problems,
 )
 
-# Defaults that the checks below compare with: gptft's own, else those of TrainingArguments.
-_DEFAULTS: dict[str, Any] = {
-    "eval_strategy": "no",
-    "save_strategy": "steps",
-    "logging_strategy": "steps",
-    "logging_steps": 1 / 50,
-    "save_steps": 500,
-    "lr_scheduler_type": "linear",
-    "learning_rate": 5e-5,
-    "optim": "adamw_torch_fused",
-}
 _METRICS = ("loss", "eval_loss", "perplexity", "eval_perplexity")
 _NEEDS_VALIDATION = (
     "needs a validation part. Set data.validation to a share such as 0.1, or to files."
@@ -42,8 +32,9 @@ def conflicts(values: Mapping[str, Any], *, has_validation: bool) -> list[FieldP
     Returns:
         (field, message) pairs; the message follows the field's full name.
     """
-    training = {**_DEFAULTS, **{name: v for name, v in values.items() if v is not None}}
+    training = {**DEFAULTS, **{name: v for name, v in values.items() if v is not None}}
     found = [] if has_validation else list(_without_validation(training))
+    found += [one.problem(values) for one in ignored(values)]
     for check in (
         _best_model,
         _step_counts,
@@ -146,23 +137,12 @@ def _optimizer(training: Mapping[str, Any]) -> Iterator[FieldProblem]:
     for name, why in OWN_OPTIMIZERS.get(optim, {}).items():
         if training.get(name):
             yield name, why
-    is_low_rank = optim not in OWN_OPTIMIZERS and optim.startswith(("galore", "apollo"))
-    if is_low_rank and not training.get("optim_target_modules"):
+    if is_low_rank(optim) and not training.get("optim_target_modules"):
         yield "optim", f"{optim} needs training.optim_target_modules, such as all-linear."
-    if not is_low_rank and "optim_target_modules" in training:
-        yield "optim_target_modules", f"has no effect with optim: {optim}. Leave it out."
     if optim.endswith("layerwise") and training.get("gradient_accumulation_steps", 1) != 1:
         yield "gradient_accumulation_steps", f"can't be above 1 with optim: {optim}."
 
 
-# Settings that do nothing, or fail, without another one.
-_NEED = {
-    "dataloader_prefetch_factor": "dataloader_num_workers",
-    "dataloader_multiprocessing_context": "dataloader_num_workers",
-    "fsdp_config": "fsdp",
-    "liger_kernel_config": "use_liger_kernel",
-    "unlikelihood_ngram_size": "unlikelihood_weight",
-}
 # Settings that can't go together, and why where that isn't plain.
 _APART = {
     ("fp16", "bf16"): "",
@@ -174,9 +154,6 @@ _APART = {
 
 
 def _pairs(training: Mapping[str, Any]) -> Iterator[FieldProblem]:
-    for name, other in _NEED.items():
-        if name in training and not training.get(other):
-            yield name, f"has no effect without training.{other}. Set that, or leave it out."
     for (name, other), why in _APART.items():
         if training.get(name) and training.get(other):
             yield name, f"can't go together with training.{other}{why}. Leave one of them out."

@@ -20,7 +20,7 @@ from annotated_types import BaseMetadata, Ge, Gt, Le, Lt
 
 from gptft.config.settings import BOUNDS, Flag, Kind, Setting, as_number
 from gptft.config.suggest import did_you_mean
-from gptft.terminal.words import wrong_value
+from gptft.terminal.words import short_value, wrong_value
 
 FieldProblem = tuple[str, str]  # a field's name below `training`, and a message that follows it
 
@@ -72,6 +72,7 @@ WITHOUT_EFFECT = {
     "disable_tqdm": "gptft shows its own progress; leave it out.",
     "prediction_loss_only": "gptft never keeps logits; leave it out.",
     "eval_accumulation_steps": "gptft never keeps logits; leave it out.",
+    "skip_memory_metrics": "gptft doesn't show them; leave it out.",
     "eval_do_concat_batches": "gptft never keeps logits; leave it out.",
     "eval_use_gather_object": "gptft never keeps logits; leave it out.",
     "batch_eval_metrics": "gptft never keeps logits; leave it out.",
@@ -171,6 +172,10 @@ _WORDS_OF_BOUNDS = dict(BOUNDS.values())
 _BLOCKS_HAVE_ONE_LENGTH = "has no effect here: blocks have one length. Leave it out."
 _REFUSED: dict[str, dict[int | str, str]] = {
     "max_steps": {0: "means no training at all. Leave it out to train by epochs."},
+    "greater_is_better": {
+        True: "is wrong of a loss and of perplexity, which are all that is measured. Leave it out."
+    },
+    "hub_strategy": {"end": "pushes nothing: checkpoints alone are pushed. Set every_save."},
     "train_sampling_strategy": {
         "group_by_length": _BLOCKS_HAVE_ONE_LENGTH,
         "batch_rebalance": _BLOCKS_HAVE_ONE_LENGTH,
@@ -261,7 +266,7 @@ def _value_problem(name: str, value: Any, entry: Mapping[str, Any]) -> str | Non
         wanted = " or ".join(_WORDS[type_name] for type_name in entry["types"])
         return f"must be {wanted}, not {wrong_value(value)}."
     if isinstance(value, int | str) and (refused := _REFUSED.get(name, {}).get(value)):
-        return f"{value} {refused}"
+        return f"{short_value(value)} {refused}"
     choices = entry.get("choices")
     if isinstance(value, str) and choices and value not in choices:
         hint = did_you_mean(value, choices) or f"Take one of {', '.join(choices)}."

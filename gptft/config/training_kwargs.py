@@ -94,8 +94,7 @@ def schedule_problems(training: Mapping[str, Any]) -> Iterator[FieldProblem]:
     if problem:
         yield name, problem
         return
-    if given and not table:
-        yield name, f"has no effect with lr_scheduler_type: {kind}. Leave it out."
+    if not table:
         return
     values, problems = read_settings(given, table=table)
     yield from ((f"{name}.{key}", problem) for key, problem in problems)
@@ -150,42 +149,37 @@ _CHECKPOINTING = _table(
     determinism_check=one_of("default", "none"),
     debug=Flag,
     early_stop=Flag,
+    every_n_layers=exact_whole(Ge(1)),
+    offload=Flag,
 )
+# What goes with `use_reentrant: true`; the last two are of transformers itself.
+_REENTRANT = {"use_reentrant", "preserve_rng_state", "every_n_layers", "offload"}
 
 
 def checkpointing_problems(training: Mapping[str, Any]) -> Iterator[FieldProblem]:
-    """What torch.utils.checkpoint takes (2.13), which is more where it isn't reentrant."""
-    is_on = any(training.get(f"{kind}_checkpointing") for kind in ("activation", "gradient"))
+    """What torch.utils.checkpoint takes (2.13), more where it isn't reentrant, and transformers."""
     for kind in ("activation", "gradient"):
         name = f"{kind}_checkpointing_kwargs"
         given, problem = _mapping(training, name)
         if problem:
             yield name, problem
-        elif given and not is_on:
-            why = f"has no effect without training.{kind}_checkpointing. Set that, or leave it out."
-            yield name, why
         _, problems = read_settings(given, table=_CHECKPOINTING)
         yield from ((f"{name}.{key}", problem) for key, problem in problems)
         if given.get("use_reentrant"):
-            for key in given.keys() - {"use_reentrant", "preserve_rng_state"}:
+            for key in given.keys() - _REENTRANT:
                 yield f"{name}.{key}", "needs use_reentrant: false."
 
 
-# What optim_args may hold, by optim. Others of torch's take none.
+# What optim_args may hold, by optim.
 _OPTIM_ARGS: dict[str, dict[str, Setting]] = {
-    "sgd": _table(momentum=_AT_LEAST_0, dampening=exact(), weight_decay=_AT_LEAST_0, nesterov=Flag),
-    "adagrad": _table(lr_decay=_AT_LEAST_0, weight_decay=_AT_LEAST_0, eps=_AT_LEAST_0),
+    "sgd": _table(momentum=_AT_LEAST_0, dampening=exact(), nesterov=Flag),
+    "adagrad": _table(lr_decay=_AT_LEAST_0, eps=_AT_LEAST_0),
     "rmsprop": _table(
-        momentum=_AT_LEAST_0,
-        alpha=exact(Ge(0), Le(1)),
-        eps=_AT_LEAST_0,
-        weight_decay=_AT_LEAST_0,
-        centered=Flag,
+        momentum=_AT_LEAST_0, alpha=exact(Ge(0), Le(1)), eps=_AT_LEAST_0, centered=Flag
     ),
-    "adamw_torch": {},
-    "adamw_torch_fused": {},
-    "adafactor": {},
 }
+# Others of torch's and transformers' own, which take none.
+NO_OPTIM_ARGS = ("adamw_torch", "adamw_torch_fused", "adafactor")
 
 
 def optim_args_problems(training: Mapping[str, Any]) -> Iterator[FieldProblem]:
@@ -201,16 +195,16 @@ def optim_args_problems(training: Mapping[str, Any]) -> Iterator[FieldProblem]:
     if any(len(pair) != 2 for pair in pairs):
         yield "optim_args", f"must be name=value, ..., such as momentum=0.9, not {text!r}."
         return
-    table = _OPTIM_ARGS.get(optim)
-    if table == {}:
-        yield "optim_args", f"has no effect with optim: {optim}. Leave it out."
-    elif table:
+    if table := _OPTIM_ARGS.get(optim):
         yield from _optim_args(dict(pairs), table)
 
 
 def _optim_args(given: Mapping[str, str], table: Mapping[str, Setting]) -> Iterator[FieldProblem]:
     values: dict[str, Any] = {}
     for name, text in given.items():
+        if name == "weight_decay":  # the Trainer's groups of parameters have one, which counts
+            yield "optim_args", f"holds {name}={text}, which has no effect. Set training.{name}."
+            continue
         if name not in table:
             hint = did_you_mean(name, table) or f"It may hold {', '.join(table)}."
             yield "optim_args", f"holds {name}, which is none of its settings. {hint}"

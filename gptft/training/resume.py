@@ -25,7 +25,7 @@ NEUTRAL = frozenset(
     }
 )  # fmt: skip
 _NEUTRAL_PREFIXES = ("logging_", "log_", "trackio_", "save_", "hub_", "push_to_hub", "_")
-_TARGETS = ("training.max_steps", "training.num_train_epochs")
+_STEPS, _EPOCHS = _TARGETS = ("training.max_steps", "training.num_train_epochs")
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def agreed_changes(
     changes = [
         Change(field, old.get(field), new.get(field))
         for field in fields
-        if old.get(field) != new.get(field)
+        if old.get(field) != new.get(field) and not (field == _EPOCHS and _go_by_steps(old, new))
     ]
     problems = []
     for change in changes:
@@ -98,6 +98,11 @@ def _fields_named(name: str, fields: Sequence[str]) -> list[str]:
         hint = did_you_mean(name, fields) or f"Known: {', '.join(fields[:8])}, ..."
         raise ConfigError(f"--allow-change {name} is no field of the fingerprint. {hint}")
     return found
+
+
+def _go_by_steps(*fingerprints: Fingerprint) -> bool:
+    """Whether in one of them the epochs say nothing of how long the run is."""
+    return any(int(one.get(_STEPS) or -1) > 0 for one in fingerprints)
 
 
 def _is_more(change: Change) -> bool:

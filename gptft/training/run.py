@@ -92,6 +92,8 @@ class TrainingRun:
             f"Training {count(setup.num_parameters, 'parameter')} in {setup.dtype} on "
             f"{self._trainer.args.device.type}, {count(len(setup.store), 'block')}."
         )
+        for sentence in setup.notices(self._config):
+            self._notify(sentence)
         if earlier is not None:
             if self._is_first and self._checkpoint is None:
                 self._samples.write(self._first, step=0)

@@ -12,6 +12,7 @@ from transformers.trainer_callback import PrinterCallback
 
 from gptft.config.sections import Config
 from gptft.config.training_fields import DEFAULT_NGRAM_SIZE
+from gptft.config.training_notices import sample_notices, training_notices
 from gptft.data.packing import begins_each
 from gptft.data.store import BlockStore, read_ledger
 from gptft.errors import ConfigError, DataError, ModelError
@@ -59,11 +60,30 @@ class Setup:
         """What the weights are trained in."""
         return str(self.model.dtype).removeprefix("torch.")
 
+    def length(self) -> tuple[int, float]:
+        """The steps and the epochs of the whole run."""
+        loader = self.trainer.get_train_dataloader()
+        _, steps_an_epoch, *_, steps = self.trainer.set_initial_training_values(
+            self.trainer.args, loader
+        )
+        return int(steps), steps / steps_an_epoch
+
     def num_steps(self) -> int:
         """The steps of the whole run."""
-        loader = self.trainer.get_train_dataloader()
-        *_, max_steps = self.trainer.set_initial_training_values(self.trainer.args, loader)
-        return int(max_steps)
+        return self.length()[0]
+
+    def notices(self, config: Config) -> list[str]:
+        """Sentences on settings that may not mean, in a run of this length, what was expected."""
+        num_steps, num_epochs = self.length()
+        found = training_notices(
+            config.training,
+            num_steps=num_steps,
+            num_epochs=num_epochs,
+            num_blocks=len(self.store),
+            num_processes=self.trainer.args.world_size,
+        )
+        said = [sentence for _, sentence in found]
+        return [*said, *sample_notices(config.samples.steps, num_steps)]
 
     def release(self) -> None:
         """Give back what the accelerator holds."""

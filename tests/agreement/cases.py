@@ -1,6 +1,6 @@
 """Configs, right and wrong, that `gptft config check` and `gptft train` must agree on."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 Sections = dict[str, Any]
@@ -28,6 +28,7 @@ class Case:
         crosses: whether it is about more than one setting, or about a package.
         ignored: whether transformers itself would pass over the mistake.
         text: the YAML file, where it isn't made of the sections.
+        notice: a part of what is said of it, though it is right.
     """
 
     sections: Sections = field(default_factory=dict)
@@ -35,6 +36,11 @@ class Case:
     crosses: bool = False
     ignored: bool = False
     text: str | None = None
+    notice: str = ""
+
+    def saying(self, notice: str) -> "Case":
+        """This case, and what is said of it."""
+        return replace(self, notice=notice)
 
     @property
     def name(self) -> str:
@@ -94,6 +100,11 @@ RIGHT = (
     right(adam_beta1=0),
     right(fp16=True),
     right(activation_checkpointing=True, activation_checkpointing_kwargs={"use_reentrant": False}),
+    right(activation_checkpointing=True, activation_checkpointing_kwargs={"every_n_layers": 2}),
+    right(
+        activation_checkpointing=True,
+        activation_checkpointing_kwargs={"use_reentrant": True, "offload": False},
+    ),
     right(accelerator_config={"split_batches": True, "dispatch_batches": None}),
     right(neftune_noise_alpha=5.0, label_smoothing_factor=0.1),
     right(unlikelihood_weight=0.5, unlikelihood_ngram_size=2),
@@ -129,7 +140,7 @@ WRONG = (
     wrong("training.output_dir: poems.jsonl is a file", output_dir="poems.jsonl"),
     wrong("training.output_dir: texts isn't empty and isn't a run", output_dir="texts"),
     wrong("can't be made: File name too long", output_dir="x" * 300),
-    wrong("it holds a NUL character", output_dir="a\0b"),
+    wrong("training.output_dir has a NUL at character 2", output_dir="a\0b"),
     wrong("training.learning_rate must be a finite number", learning_rate=10**400),
     wrong("training.learning_rate must be a finite number", learning_rate=float("inf")),
     cross("training.logging_steps must be a whole number of steps", logging_steps=1.5),
@@ -201,6 +212,47 @@ WRONG = (
     cross("training.fsdp needs GPUs", fsdp="full_shard", use_cpu=True),
     cross("training.ddp_backend needs several processes", ddp_backend="gloo"),
     cross("training.push_to_hub needs the model hub", push_to_hub=True),
+    ignored("num_train_epochs has no effect with max_steps: 2", num_train_epochs=3),
+    ignored(
+        "lr_scheduler_type: constant_with_warmup", lr_scheduler_type="constant", warmup_steps=5
+    ),
+    ignored("warmup_steps has no effect with lr_scheduler_type", **PLATEAU, warmup_steps=0.1),
+    ignored("eval_steps has no effect with eval_strategy: no", eval_strategy="no", eval_steps=1),
+    ignored("eval_steps has no effect with eval_strategy", eval_strategy="epoch", eval_steps=1),
+    ignored("eval_delay has no effect with eval_strategy: no", eval_delay=1),
+    ignored("save_steps has no effect with save_strategy: no", save_steps=1),
+    ignored("save_steps has no effect with save_strategy", save_strategy="epoch", save_steps=500),
+    ignored("save_total_limit has no effect with save_strategy: no", save_total_limit=1),
+    ignored("save_only_model has no effect with save_strategy: no", save_only_model=True),
+    ignored(
+        "metric_for_best_model has no effect with save", **EVERY_STEP, metric_for_best_model="loss"
+    ),
+    ignored("metric_for_best_model must be one of loss", metric_for_best_model="accuracy"),
+    ignored("greater_is_better true is wrong of a loss", **BEST, greater_is_better=True),
+    ignored("logging_steps has no effect with logging_strategy: no", logging_strategy="no"),
+    ignored("adam_beta2 has no effect with optim: sgd", optim="sgd", adam_beta2=0.9),
+    ignored(
+        "adam_epsilon has no effect with optim: adafactor", optim="adafactor", adam_epsilon=1e-6
+    ),
+    ignored(
+        "optim_args has no effect with optim: adafactor", optim="adafactor", optim_args="eps=1"
+    ),
+    ignored("weight_decay=0.1, which has no effect", optim="sgd", optim_args="weight_decay=0.1"),
+    ignored("data_seed has no effect", train_sampling_strategy="sequential", data_seed=1),
+    ignored("without training.dataloader_num_workers", dataloader_in_order=False),
+    ignored("hub_model_id has no effect without training.push_to_hub", hub_model_id="me/my"),
+    ignored(
+        "gradient_checkpointing has no effect with activation_checkpointing: false",
+        activation_checkpointing=False,
+        gradient_checkpointing=True,
+    ),
+    ignored(
+        "activation_checkpointing_kwargs has no effect",
+        activation_checkpointing_kwargs={"use_reentrant": False},
+    ),
+    ignored("use_cache has no effect", activation_checkpointing=True, use_cache=True),
+    ignored("has no effect here. gptft doesn't show them", skip_memory_metrics=False),
+    Case({"samples": {"steps": 5}}, "samples.steps has no effect without samples.prompts"),
     ignored(
         "can't go together with training.unlikelihood_weight", unlikelihood_weight=1, fp16=True
     ),
@@ -271,4 +323,33 @@ WRONG = (
     ),
     Case({"generation": {"temprature": 0.3}}, "generation.temprature is not a setting"),
     Case({"generation": {"strategy": "bean"}}, "bean"),
+)
+
+SOME_STEPS = {"eval_strategy": "steps", "eval_steps": 50}
+# What is right and may not be meant, and a part of what is said of it.
+NOTICED = (
+    right(warmup_steps=2).saying("it gets no further than 50% of training.learning_rate"),
+    right(warmup_steps=8).saying("warmup_steps is 8, and the run has 2 steps"),
+    right(warmup_steps=0.9).saying("training.warmup_steps is 0.9, 2 steps, and the run has 2"),
+    right(max_steps=1, warmup_steps=0.1).saying("it gets no further than 0% of"),
+    right(logging_steps=5).saying("logging_steps is 5, and the run has 2 steps: no loss is"),
+    right(**SOME_STEPS).saying("measured after the last step alone."),
+    right(**{**BEST, "eval_steps": 50, "save_steps": 50}).saying("keeps the last model"),
+    right(**EVERY_STEP, eval_delay=5).saying("eval_delay is 5, and the run has 2 steps"),
+    right(max_steps=-1, num_train_epochs=1, eval_strategy="epoch", eval_delay=2).saying(
+        "eval_delay is 2, and the run has 1 epoch"
+    ),
+    right(save_strategy="steps", save_steps=7).saying("the last step's checkpoint is the only"),
+    right(**{**BEST, "save_steps": 2}).saying("best between two checkpoints isn't kept"),
+    right(run_name="my").saying("run_name has no effect without training.report_to"),
+    right(fp16=True).saying("fp16: true has no effect on the CPU: training computes in float32"),
+    right(torch_empty_cache_steps=1).saying("torch_empty_cache_steps: 1 has no effect on the CPU"),
+    right(eval_steps=1).saying("eval_strategy is steps, as training.eval_steps: 1 needs"),
+    Case({"samples": {"prompts": ["Буря"], "steps": 9}}).saying("samples.steps is 9, and the run"),
+    Case(
+        {
+            "model": {"name": None, "from_scratch": {**SIZES, "n_embd": 16, "n_head": 2}},
+            "tokenizer": {"train": {"vocab_size": 50257}},
+        }
+    ).saying("tokenizer.train.vocab_size is 50,257, and the text gives "),
 )

@@ -14,7 +14,7 @@ from gptft.errors import GptftError
 from gptft.tokenization.tokenizer import save_tokenizer
 from gptft.tokenization.trainers import train_bpe
 from gptft.training import arguments
-from tests.agreement.cases import BASE, RIGHT, WRONG, Case, Sections
+from tests.agreement.cases import BASE, NOTICED, RIGHT, WRONG, Case, Sections
 from tests.agreement.samples import RIGHT_SAMPLES, WRONG_SAMPLES
 from tests.conftest import SENTENCES
 
@@ -101,6 +101,28 @@ def test_what_is_right_trains(case: Case, place: Path, capsys: pytest.CaptureFix
     assert json.loads(Path(RUN, "run.json").read_text(encoding="utf-8"))["state"] == "done"
 
 
+@pytest.mark.parametrize("case", NOTICED, ids=lambda case: case.notice)
+def test_what_may_not_be_meant_is_said_by_both(
+    case: Case, place: Path, capsys: pytest.CaptureFixture[str]
+):
+    path = written(case)
+    for command in (check, train):
+        assert said(command, path) == ""
+        lines = capsys.readouterr().err.splitlines()
+        assert [case.notice in line for line in lines].count(True) == 1, lines
+
+
+def test_a_recipe_gives_way_to_what_is_asked_for(place: Path, capsys: pytest.CaptureFixture[str]):
+    Path("poem.txt").write_text(SENTENCES[0], encoding="utf-8")
+    asked = ["max_steps=8", "lr_scheduler_type=constant", "use_cpu=true"]
+    overrides = ["model.name=tiny", *(f"training.{setting}" for setting in asked)]
+    train(Path("poem.txt"), overrides)
+    facts = json.loads(Path("runs/poem/run.json").read_text(encoding="utf-8"))
+    assert facts["result"]["steps"] == 8
+    assert "num_train_epochs" not in facts["config"]["training"]
+    assert capsys.readouterr().err.count("Of the recipe, num_train_epochs: 40 gives way") == 1
+
+
 @pytest.mark.parametrize("case", [*WRONG, *WRONG_SAMPLES], ids=lambda case: case.name)
 def test_what_is_wrong_is_refused_by_both_in_the_same_words(case: Case, place: Path):
     path = written(case)
@@ -156,7 +178,7 @@ def test_all_problems_of_samples_are_named_at_once(place: Path):
 def test_all_problems_are_named_at_once_in_the_order_of_the_file(place: Path):
     text = (
         "model:\n  name: weightless\ndata:\n  train: nowhere\n  validation: 0.1\n"
-        "training:\n  seed: -1\n  report_to: wandb\n  load_best_model_at_end: true\n"
+        "training:\n  seed: -1\n  report_to: wandb\n  greater_is_better: true\n"
         "  eval_strategy: steps\n  lr_scheduler_type: cosine_with_min_lr\n"
         "generation:\n  strategy: no such\n"
     )

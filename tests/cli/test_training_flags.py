@@ -79,7 +79,7 @@ def test_what_transformers_scripts_are_given_means_the_same_here(given: list[Con
         "--learning_rate 1e-4 --weight-decay 0.1 --num_train_epochs 3 --lr_scheduler_type linear "
         "--warmup_steps 10 --activation_checkpointing --per_device_train_batch_size 2 --seed 7 "
         "--save_strategy steps --save_steps 20 --dataloader_num_workers 2 --use_cpu True "
-        "--max_grad_norm 0.5 --adam_beta2 0.95 --optim adafactor --full_determinism"
+        "--max_grad_norm 0.5 --adam_beta2 0.95 --optim adamw_torch --full_determinism"
     )
     [stock] = HfArgumentParser(TrainingArguments).parse_args_into_dataclasses(  # type: ignore[arg-type]
         line.split()

@@ -91,7 +91,8 @@ def test_a_signal_ends_a_run_within_a_step(
 ):
     """With an answer at once, and the command to resume with at the end."""
     number = signal.Signals[name]
-    strategy = ("--set", f"training.save_strategy={saves}", "--set", "training.save_steps=2")
+    every = ("--set", "training.save_steps=2") if saves == "steps" else ()
+    strategy = ("--set", f"training.save_strategy={saves}", *every)
     command = start(*strategy, slow="steps").wait_for("step 3/6").send(number)
     assert command.exit_code() == 128 + number, command.said
     run_dir = tmp_path / "runs" / "run"
