@@ -280,6 +280,11 @@ _WANTED = {
     "finite_number": "must be finite",
 }
 
+_OF_SEVERAL_TYPES: Mapping[KeyPath, str] = {
+    ("data", "validation"): "must be a share between 0 and 1, a path, or a list of paths",
+    ("data", "add_bos"): "must be auto, true or false",
+}
+
 
 def _wanted(error: ErrorDetails, path: KeyPath) -> str:
     """What a value must be, in the words of its type, and what it is."""
@@ -287,8 +292,7 @@ def _wanted(error: ErrorDetails, path: KeyPath) -> str:
     wanted = words.format(**error.get("ctx", {})) if words else error["msg"]
     if field := _WEIGHTED.get(path[:-1]):
         wanted = f"must be a {field}, or a {field} with a weight"
-    if path == ("data", "validation"):
-        wanted = "must be a share between 0 and 1, a path, or a list of paths"
+    wanted = _OF_SEVERAL_TYPES.get(path, wanted)
     return f"{wanted}, not {wrong_value(error['input'])}. {_meaning(path)}".rstrip()
 
 

@@ -149,8 +149,8 @@ class Ledger(JsonFields):
         each = "one" if len(self.bos_token_ids) <= 1 else f"{len(self.bos_token_ids):,}"
         where = f"{each} before each"
         if self.num_bos < self.documents:
-            where = "before the first; elsewhere that EOS is the BOS of the next"
-        return f" + {self.num_bos:,} BOS, {where}"
+            where = "before the first of a part; elsewhere that EOS is the BOS of the next"
+        return f", + {self.num_bos:,} BOS, {where}"
 
     def _blocks_sentence(self) -> str:
         blocks = f"{count(self.num_blocks, 'block')} of {self.block_size:,} tokens"

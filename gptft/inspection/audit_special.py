@@ -63,7 +63,11 @@ def check_eos_and_bos(files: TokenizerFiles) -> Iterator[Finding]:
             what = "There is no EOS token: the end of a text can't be learned, nor generation end."
             yield fault(what, where, "Name the token that ends a text as eos_token.")
     if "bos_token" not in named:
-        what = "No bos_token: nothing is put in front of a text."
+        what = "nothing"
+        if files.tokenizer is not None and files.tokenizer.framing.before:
+            ids = files.tokenizer.framing.before
+            what = " ".join(shown(files.tokenizer.backend.id_to_token(i)) for i in ids)
+        what = f"No bos_token: {what} is put in front of a text."
         yield ok(what, "tokenizer_config.json:bos_token")
 
 

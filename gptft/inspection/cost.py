@@ -20,6 +20,8 @@ class MeasuredText(JsonFields):
         cost: how many there are for how much text.
         lossless: the tokens' bytes are the text's.
         context: the most tokens the model sees at once, or None where it doesn't say.
+        before: ids and tokens the model is given before a text, BOS mostly; they aren't counted.
+        after: those it is given after one, where the tokenizer adds any.
     """
 
     model: str
@@ -27,6 +29,8 @@ class MeasuredText(JsonFields):
     cost: TextCost
     lossless: bool
     context: int | None
+    before: tuple[tuple[int, str], ...] = ()
+    after: tuple[tuple[int, str], ...] = ()
 
     @property
     def context_used(self) -> dict[int, float]:
@@ -40,7 +44,11 @@ class MeasuredText(JsonFields):
         return sum(token.text is None for token in self.tokens)
 
     def json_fields(self) -> dict[str, Any]:
-        """Its tokens and figures, and what it would cost in other units, one token each."""
+        """Its tokens and figures, and what it would cost in other units, one token each.
+
+        What stands around it only where something does.
+        """
+        around = {"before": self.before, "after": self.after}
         return {
             "model": self.model,
             "tokens": self.tokens,
@@ -50,6 +58,11 @@ class MeasuredText(JsonFields):
             "one_token_each": self.cost.one_token_each,
             "context": self.context,
             "context_used": self.context_used,
+            **{
+                name: [{"id": i, "token": token} for i, token in tokens]
+                for name, tokens in around.items()
+                if tokens
+            },
         }
 
 
@@ -60,10 +73,15 @@ def measure_text(tokenizer: TextTokenizer, text: str) -> MeasuredText:
         ConfigError: the text holds a lone surrogate.
     """
     tokens = split_tokens(tokenizer, text)
+    before, after = (
+        tuple((i, tokenizer.backend.id_to_token(i) or "") for i in ids) for ids in tokenizer.framing
+    )
     return MeasuredText(
         model=tokenizer.name,
         tokens=tuple(tokens),
         cost=text_cost(text, num_tokens=len(tokens)),
         lossless=is_lossless(tokens, text),
         context=tokenizer.context,
+        before=before,
+        after=after,
     )

@@ -8,6 +8,7 @@ from rich.text import Text
 from gptft.inspection.cost import MeasuredText
 from gptft.inspection.token_view import PARTIAL, tokens_in_rows
 from gptft.terminal.draw import Drawn, Table
+from gptft.terminal.text import visible
 from gptft.terminal.words import count, percent
 
 
@@ -75,6 +76,14 @@ def costs_instead(measured: MeasuredText) -> list[str]:
     ]
 
 
+def seen_around(measured: MeasuredText) -> str:
+    """What a model is given around the text, in words: `<s> (id 1) before it`; maybe nothing."""
+    around = ((measured.before, "before"), (measured.after, "after"))
+    return ", ".join(
+        f"{visible(token)} (id {i:,}) {where} it" for tokens, where in around for i, token in tokens
+    )
+
+
 def _comparisons(measured: MeasuredText) -> Iterator[tuple[str, str]]:
     """What a text's tokens are compared with, by name."""
     cost = measured.cost
@@ -89,6 +98,8 @@ def _comparisons(measured: MeasuredText) -> Iterator[tuple[str, str]]:
         yield "a word", ", ".join(rates)
     yield "one token each", ", ".join(costs_instead(measured))
     yield "of a context", ", ".join(contexts_in_words(measured))
+    if around := seen_around(measured):
+        yield "a model also sees", f"{around}, which isn't counted here"
     if number := measured.num_partial:
         yield f"partial ({PARTIAL})", f"{count(number, 'token')}, text only with their neighbours"
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from gptft.inspection.cost import MeasuredText
-from gptft.inspection.cost_view import contexts_in_words, costs_instead
+from gptft.inspection.cost_view import contexts_in_words, costs_instead, seen_around
 from gptft.inspection.token_view import shown_groups
 from gptft.report.render import render
 
@@ -20,5 +20,6 @@ def tokens_html(measured: Sequence[MeasuredText]) -> str:
         shown_groups=shown_groups,
         costs_instead=costs_instead,
         contexts_in_words=contexts_in_words,
+        seen_around=seen_around,
         newline=b"\n",
     )

@@ -22,6 +22,7 @@ from gptft.data.prepare import prepare_blocks
 from gptft.data.store import BlockStore
 from gptft.errors import RunError
 from gptft.files import as_json
+from tests.framed import LLAMA, OPT, write_tokenizer
 
 EOS = 0
 WORDS = tuple(
@@ -214,6 +215,17 @@ def verse(seed: int, num_lines: int, *, words: Sequence[str] = WORDS) -> str:
 PLANTED = "Выпьем с горя; где же кружка? 42 раза"
 
 
+def test_no_n_gram_runs_over_bos_and_none_holds_it():
+    stream = np.array([1, 5, 6, 7, 2, 1, 5, 6, 8, 2], dtype=np.uint16)
+    (copied,) = find_copies(
+        [[1, 5, 6, 7, 2, 1, 5, 6, 8]],
+        read=lambda start, length: stream[start : start + length],
+        num_tokens=len(stream), eos_token_id=2, bos_token_ids=[1],
+    )  # fmt: skip
+    assert (copied.longest_ids, copied.place_in_stream) == ((5, 6, 7), 1)
+    assert copied.ngrams[4] == 0
+
+
 class TestPlaces:
     def test_a_planted_span_is_found_at_its_file_and_line(self, made: MadeRun):
         made.write("a.txt", verse(1, 30))
@@ -379,6 +391,29 @@ class TestPlaces:
         # Its first token has a space in front here, and none after a line's end.
         assert end.quote == PLANTED.removeprefix("Вы")
         assert str(end.place) == f"{made.texts / 'b.txt'}:4"
+
+    @pytest.mark.parametrize("template", [LLAMA, OPT, "<s> <unk> $A"])
+    def test_bos_is_no_part_of_a_span(self, tmp_path: Path, template: str):
+        made = MadeRun(tmp_path, write_tokenizer(tmp_path / "base", template))
+        made.write("a.txt", "qqq")
+        path = made.write("b.txt", f"{PLANTED}\n{verse(1, 5)}")
+        made.make(block_size=8)
+        found = made.measure(PLANTED)  # which begins a document, right behind BOS
+        assert (found.quote, str(found.place)) == (PLANTED, f"{path}:1")
+        assert found.copied.longest == found.num_tokens
+        inner = made.measure(f"zz{PLANTED[5:]}")
+        assert str(inner.place) == f"{path}:1"
+
+    def test_a_run_older_than_bos_finds_its_places(self, tmp_path: Path):
+        made = MadeRun(tmp_path, write_tokenizer(tmp_path / "base", LLAMA))
+        path = made.write("b.txt", f"{verse(1, 5)}{PLANTED}")
+        made.make(add_bos=False)
+        facts = json.loads((made.run_dir / "run.json").read_text(encoding="utf-8"))
+        del facts["config"]["data"]["add_bos"]
+        (made.run_dir / "run.json").write_text(json.dumps(facts), encoding="utf-8")
+        assert str(made.measure(PLANTED).place) == f"{path}:6"
+        shutil.rmtree(made.prepared.path)
+        assert str(made.measure(PLANTED).place) == f"{path}:6"
 
     def test_changed_or_missing_texts_give_the_block_and_say_why(self, made: MadeRun):
         path = made.write("a.txt", verse(1, 5) + PLANTED)

@@ -108,7 +108,7 @@ class TestStream:
         ids = [[BOS, EOS, *bare(folder, text)] for text in SENTENCES]
         assert stream(prepared.path) == [i for document in ids for i in document]
         assert prepared.ledger.num_bos == 8
-        assert "+ 4 EOS, one after each document + 8 BOS, 2 before each." in sentences(prepared)
+        assert "+ 4 EOS, one after each document, + 8 BOS, 2 before each." in sentences(prepared)
 
     def test_shards_give_the_same_store(self, llama: Path, corpus_dir: Path) -> None:
         data = {"train": str(corpus_dir), "validation": 0.3, "block_size": 16}
@@ -138,7 +138,9 @@ class TestWhereBosIsEos:
         assert stream(prepared.path) == [EOS, *bare(opt, *train)]
         assert stream(prepared.path, "validation") == stock(opt, SENTENCES[2])
         assert prepared.ledger.num_bos == 2
-        assert "+ 2 BOS, before the first; elsewhere that EOS is the BOS" in sentences(prepared)
+        assert ", + 2 BOS, before the first of a part; elsewhere that EOS is the BOS" in sentences(
+            prepared
+        )
 
     def test_documents_that_do_not_see_each_other_get_one_each(
         self, opt: Path, corpus_dir: Path
@@ -151,7 +153,7 @@ class TestWhereBosIsEos:
     def test_one_document(self, opt: Path, corpus_dir: Path) -> None:
         prepared = prepare(opt, train=str(corpus_dir / "0.txt"))
         assert stream(prepared.path) == stock(opt, SENTENCES[0])
-        assert "one after each document + 1 BOS, one before each." in sentences(prepared)
+        assert "one after each document, + 1 BOS, one before each." in sentences(prepared)
 
 
 class TestSetting:
@@ -217,10 +219,15 @@ class TestSetting:
         assert problem.startswith(f"my.yaml:{line}:3  data.add_bos is true, and ")
         assert message in problem
 
-    @pytest.mark.parametrize("value", ["yes please", 1, None])
-    def test_any_other_word_is_refused(self, value: object) -> None:
-        with pytest.raises(ValueError, match="add_bos"):
-            Config.model_validate({"data": {"train": "a", "add_bos": value}})
+    @pytest.mark.parametrize("value", ["maybe", "1", "null"])
+    def test_any_other_word_is_refused_at_its_line(self, value: str, in_tmp: Path) -> None:
+        text = f"data:\n  train: texts\n  add_bos: {value}\n"
+        Path("my.yaml").write_text(text, encoding="utf-8")
+        with pytest.raises(
+            ConfigError, match=r"data.add_bos must be auto, true or false"
+        ) as caught:
+            check_file(read_config(Path("my.yaml")))
+        assert caught.value.problems[0].startswith("my.yaml:3:")
 
 
 class TestPreview:

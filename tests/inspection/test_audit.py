@@ -21,6 +21,7 @@ from gptft.inspection.round_trip import find_losses
 from gptft.tokenization.tokenizer import TextTokenizer, save_tokenizer
 from gptft.tokenization.trainers import train_bpe
 from tests.conftest import ROOT, SENTENCES
+from tests.framed import write_tokenizer
 from tests.tokenization.test_gguf import byte_level, write
 
 EOS = "<|endoftext|>"
@@ -542,3 +543,12 @@ def test_json_holds_all(folder: Folder) -> None:
     assert json.loads(json.dumps(values)) == values
     assert (values["faults"], values["findings"][0]["level"]) == (1, "fault")
     assert set(values["findings"][0]) == {"level", "what", "where", "do"}
+
+
+@pytest.mark.parametrize(("template", "what"), [("</s> $A", "</s>"), (None, "nothing")])
+def test_what_stands_before_a_text_where_no_bos_is_named(
+    template: str | None, what: str, tmp_path: Path
+) -> None:
+    folder = write_tokenizer(tmp_path, template, bos_token=None)
+    found = finding(audit_tokenizer(str(folder)), f"{SETTINGS}:bos_token", "ok")
+    assert found.what == f"No bos_token: {what} is put in front of a text."

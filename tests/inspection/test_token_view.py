@@ -2,6 +2,7 @@
 
 import io
 import re
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -16,6 +17,7 @@ from gptft.inspection.token_view import byte_view, text_view
 from gptft.terminal.draw import Drawn
 from gptft.tokenization.tokenizer import load_tokenizer
 from gptft.tokenization.tokens import Token, text_cost
+from tests.framed import write_tokenizer
 
 PICO = load_tokenizer("pico")
 POEM = "Мороз и солнце; 😀 день 中文 чудесный!\n\tЕщё ты дремлешь"
@@ -205,6 +207,28 @@ def test_tokens_that_are_no_text_alone_are_counted() -> None:
     lines = drawn(cost_view(measure_text(PICO, "😀")), terminal=False)
     assert lines[-1] == "partial (*)\t4 tokens, text only with their neighbours"
     assert not any("partial" in line for line in drawn(cost_view(measure_text(PICO, "Да"))))
+
+
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        ("<s> $A", "<s> (id 1) before it"),
+        ("</s> $A <unk>", "</s> (id 2) before it, <unk> (id 0) after it"),
+    ],
+)
+def test_what_a_model_sees_around_the_text_is_said_and_not_counted(
+    template: str, said: str, tmp_path: Path
+) -> None:
+    tokenizer = load_tokenizer(str(write_tokenizer(tmp_path, template)))
+    measured = measure_text(tokenizer, "Буря")
+    line = f"a model also sees\t{said}, which isn't counted here"
+    assert line in drawn(cost_view(measured), terminal=False)
+    found = as_json(measured)
+    around = [*found["before"], *found.get("after", [])]
+    assert f"{template} ".replace("$A ", "").split() == [one["token"] for one in around]
+    assert all(tokenizer.backend.token_to_id(one["token"]) == one["id"] for one in around)
+    whole = tokenizer.backend.encode("Буря")
+    assert found["num_tokens"] == len(found["tokens"]) == len(whole) - len(around)
 
 
 def test_tokenizers_side_by_side() -> None:

@@ -99,6 +99,14 @@ def test_the_account_adds_up(make_run: MakeRun):
     ]
 
 
+def test_bos_is_part_of_the_account(make_run: MakeRun):
+    page = walk(make_run(data={"ledger": {"tokens": 1_968, "num_bos": 12}}))
+    start = page.cells.index("BOS, before documents")
+    assert page.cells[start + 1 : start + 4] == ["12", "tokens in all", "1,992"]
+    assert "+ 12 EOS, one after each document, + 12 BOS, one before each." in page.text
+    assert "differ by" not in page.text
+
+
 def test_an_account_that_does_not_add_up_says_so(make_run: MakeRun):
     page = walk(make_run(data={"ledger": {"dropped_tokens": 7}}))
     assert "The two sums differ by -7." in page.text

@@ -1,11 +1,13 @@
 """The page of pieces: whole, self-contained, and true to the pieces."""
 
 import re
+from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
 
 from gptft.inspection.cost import MeasuredText, measure_text
 from gptft.report.tokens import tokens_html
+from gptft.tokenization.framing import Framing
 from gptft.tokenization.tokenizer import load_tokenizer
 from gptft.tokenization.trainers import train_bpe
 from tests.conftest import SENTENCES
@@ -110,3 +112,12 @@ def test_a_text_that_is_not_kept_and_no_text() -> None:
     assert "keep this text byte for byte" in unescape(page)
     assert "x&lt;y&gt;" in page
     assert read(tokens_html([measured("")])).titles == []
+
+
+def test_what_stands_around_the_text_is_named():
+    tokenizer = replace(PICO, framing=Framing((0,), (1,)))
+    entries = [PICO.backend.id_to_token(i) for i in (0, 1)]
+    page = tokens_html([measure_text(tokenizer, "Да")])
+    said = f"A model also sees {entries[0]} (id 0) before it, {entries[1]} (id 1) after it"
+    assert said in unescape(page)
+    assert "also sees" not in tokens_html([measure_text(PICO, "Да")])

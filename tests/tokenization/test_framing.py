@@ -97,6 +97,41 @@ def test_flags_say_nothing_beside_a_tokenizer_json(tmp_path: Path) -> None:
     assert load_tokenizer(str(folder)).framing == stock_framing(folder) == Framing()
 
 
+def stock_tokenizer(name: str) -> Any:
+    """A tokenizer of one of transformers' own classes, with few tokens and its own template."""
+    import transformers
+
+    letters = ["▁", *sorted({*"Буря мглою кроет<>/s"} - {" "})]
+    special = {"<pad>": 0, "<s>": 1, "</s>": 2, "<unk>": 3, "<bos>": 4, "<eos>": 5}
+    vocab = {**special, **{letter: n for n, letter in enumerate(letters, start=len(special))}}
+    made = getattr(transformers, name)
+    if name == "XGLMTokenizer":
+        return made(vocab=[(token, -1.0) for token in ("<s>", "<pad>", "</s>", "<unk>", *letters)])
+    if name == "GPT2Tokenizer":  # OPT's
+        named = dict.fromkeys(("bos_token", "eos_token", "unk_token"), "</s>")
+        return made(vocab=vocab, merges=[], add_bos_token=True, **named)
+    return made(vocab=vocab, merges=[], add_bos_token=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "before"),
+    [
+        ("LlamaTokenizer", "<s>"),
+        ("GemmaTokenizer", "<bos>"),
+        ("XGLMTokenizer", "</s>"),
+        ("GPT2Tokenizer", "</s>"),
+    ],
+)
+def test_tokenizers_of_transformers_own_classes(name: str, before: str, tmp_path: Path) -> None:
+    saved = stock_tokenizer(name)
+    saved.save_pretrained(tmp_path)
+    ours = load_tokenizer(str(tmp_path))
+    own = saved("Буря", add_special_tokens=False).input_ids
+    assert saved("Буря").input_ids == [*ours.framing.before, *own, *ours.framing.after]
+    assert ours.framing == Framing((saved.convert_tokens_to_ids(before),))
+    assert stock_framing(tmp_path) == ours.framing
+
+
 @pytest.mark.parametrize("framing", [Framing((1,)), Framing(), Framing((2, 1), (0,))])
 def test_what_is_set_is_what_is_there(framing: Framing) -> None:
     backend = byte_level("<s> $A </s>")
