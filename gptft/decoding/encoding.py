@@ -1,14 +1,16 @@
 """Prompt -> token ids, and token ids -> the exact continuation of a prompt."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import takewhile
 
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from gptft.tokenization.framing import framing_of
+from gptft.tokenization.token_bytes import TokenBytes, fallback_byte
 
 _REPLACEMENT = "\ufffd"  # what decoders write for bytes that are no character (yet)
-_LONGEST_CHARACTER = 4  # bytes of UTF-8, and so tokens at most
+_STRAY = "".join(map(chr, range(0xDC80, 0xDD00)))  # bytes of no character, by surrogateescape
 
 
 def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
@@ -51,17 +53,37 @@ def continuation(
 ) -> str:
     """What `new_ids` add to the text of `prompt_ids`, its leading spaces included.
 
-    Special tokens are left out, and so is a character at the end of which only some bytes are
-    there. Ids are decoded together with the prompt's: decoders drop a leading space that new ids
-    would begin with alone.
+    Special tokens are left out, and so are bytes at the end that are no character, or not yet; the
+    character U+FFFD stays. Ids are decoded together with the prompt's: decoders drop a leading
+    space that new ids would begin with alone.
     """
     text = _added_text(tokenizer, prompt_ids, new_ids)
     if not text.endswith(_REPLACEMENT):
         return text
-    # A byte-fallback decoder spoils whole characters before an incomplete one: look back as well.
-    ends = range(len(new_ids), max(-1, len(new_ids) - _LONGEST_CHARACTER), -1)
-    texts = (_added_text(tokenizer, prompt_ids, new_ids[:end]) for end in ends)
-    return max((text.rstrip(_REPLACEMENT) for text in texts), key=len)
+    raw = _bytes_of(tokenizer, new_ids)
+    whole = b"".join(raw).decode(errors="surrogateescape")
+    lost = whole[len(whole.rstrip(_STRAY)) :].encode(errors="surrogateescape")
+    # A byte-fallback decoder spoils whole characters before an incomplete one: decode without it.
+    while raw and len(raw[-1]) <= len(lost):
+        lost = lost[: len(lost) - len(raw.pop())]
+    text = _added_text(tokenizer, prompt_ids, new_ids[: len(raw)])
+    return text.removesuffix(lost.decode(errors="replace"))
+
+
+def _bytes_of(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list[bytes]:
+    """The bytes of each token of a text; special tokens have none."""
+    if isinstance(tokenizer, PreTrainedTokenizerFast):
+        raw = _token_bytes(tokenizer).of_ids(ids, at_start=False)
+    else:
+        names = tokenizer.convert_ids_to_tokens(list(ids))
+        raw = [fallback_byte(name) or name.encode() for name in names]
+    special = {*tokenizer.all_special_ids}
+    return [b"" if i in special else data for i, data in zip(ids, raw, strict=True)]
+
+
+@lru_cache(maxsize=4)  # reading a tokenizer's components takes milliseconds
+def _token_bytes(tokenizer: PreTrainedTokenizerFast) -> TokenBytes:
+    return TokenBytes.of(tokenizer.backend_tokenizer)
 
 
 def _added_text(

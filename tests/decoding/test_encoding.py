@@ -75,3 +75,47 @@ def test_a_replacement_character_within_the_text_stays(tokenizer):
 
 def test_nothing_new_is_an_empty_text(tokenizer):
     assert continuation(tokenizer, encode_prompt(tokenizer, "Мороз"), []) == ""
+
+
+@pytest.mark.parametrize("text", ["\ufffd", "да\ufffd", "\ufffd\ufffd", "a \ufffd"])
+def test_a_replacement_character_at_the_end_is_text_where_its_bytes_are_there(
+    pieces, tokenizer, text
+):
+    prompt = encode_prompt(tokenizer, "Мороз")
+    ids = encode_prompt(tokenizer, text)
+    assert continuation(tokenizer, prompt, ids) == text
+    assert continuation(tokenizer, prompt, [*ids, 0]) == text  # EOS adds nothing
+    assert continuation(pieces, [0, 2], byte_ids(text)) == text
+    # All but the last of its three bytes is the beginning of some character.
+    assert continuation(tokenizer, prompt, ids[:-1]) == text[:-1]
+    assert continuation(pieces, [0, 2], byte_ids(text)[:-1]) == text[:-1]
+
+
+def test_bytes_at_the_end_that_are_no_character_are_dropped_all_of_them(pieces, tokenizer):
+    byte = {b: tokenizer.convert_tokens_to_ids(b) for b in ("Ð", "¼")}  # 0xD0, 0xBC
+    prompt = encode_prompt(tokenizer, "а")
+    sign = encode_prompt(tokenizer, "\ufffd")
+    assert continuation(tokenizer, prompt, [*sign, byte["¼"]]) == "\ufffd"
+    assert continuation(tokenizer, prompt, [*sign, byte["¼"], byte["Ð"]]) == "\ufffd"
+    assert continuation(tokenizer, prompt, [byte["¼"], *sign]) == "\ufffd\ufffd"
+    assert continuation(pieces, [0, 2], [*byte_ids("д\ufffd"), 5 + 0xBC]) == "д\ufffd"
+
+
+def test_a_token_that_ends_within_a_character_keeps_what_it_has_before():
+    # F0 9F, a space and these, 98 82, which makes 😂 of them, a space and what begins nothing
+    vocab = {"a": 0, "ðŁ": 1, "ĠðŁ": 2, "ĺĤ": 3, "ĠĺĤ": 4}
+    backend = Tokenizer(models.BPE(vocab=vocab, merges=[]))
+    backend.decoder = decoders.ByteLevel()
+    bare = PreTrainedTokenizerFast(tokenizer_object=backend)
+    assert continuation(bare, [0], [0, 2]) == "a "
+    assert continuation(bare, [0], [0, 2, 3]) == "a 😂"
+    assert continuation(bare, [0], [1]) == ""
+    assert continuation(bare, [0], [0, 4]) == "a "
+    assert continuation(bare, [0], [0, 4, 2]) == "a \ufffd\ufffd "
+
+
+def test_a_replacement_character_in_a_vocabulary_of_words_is_text():
+    backend = Tokenizer(models.WordLevel({"a": 0, "\ufffd": 1}, unk_token="a"))
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    words = PreTrainedTokenizerFast(tokenizer_object=backend)
+    assert continuation(words, [0], [0, 1]).endswith("\ufffd")
