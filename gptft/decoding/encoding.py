@@ -42,6 +42,12 @@ def prefix_ids(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
     return tuple(i for i, _ in takewhile(lambda pair: pair[1], pairs))
 
 
+def special_ids(tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    """The ids of control tokens, which are no text."""
+    added = tokenizer.added_tokens_decoder.items()
+    return {*tokenizer.all_special_ids, *(i for i, token in added if token.special)}
+
+
 def encode_bare(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     """Encode a text as it is, with nothing before or after it."""
     encoding = tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False)
@@ -77,7 +83,7 @@ def _bytes_of(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list[by
     else:
         names = tokenizer.convert_ids_to_tokens(list(ids))
         raw = [fallback_byte(name) or name.encode() for name in names]
-    special = {*tokenizer.all_special_ids}
+    special = special_ids(tokenizer)
     return [b"" if i in special else data for i, data in zip(ids, raw, strict=True)]
 
 

@@ -7,7 +7,6 @@ generation_config.json only the special tokens count.
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from itertools import groupby, islice
 from typing import Any, Literal
 
@@ -20,6 +19,7 @@ from gptft.decoding.batch import generate_batch
 from gptft.decoding.encoding import continuation, encode_bare, encode_prompt
 from gptft.decoding.loaded_model import LoadedModel, open_model
 from gptft.decoding.logprobs import sequence_logprobs
+from gptft.decoding.prompts.chat import encode_chat
 from gptft.decoding.prompts.healing import heal
 from gptft.decoding.settings import Settings, why_not_streamed, with_seed
 from gptft.decoding.sliding_window import generate_windows
@@ -144,10 +144,7 @@ def generate(
         ModelError: the tokenizer isn't the model's, or the model's logits are not numbers.
     """
     settings = with_seed(settings)
-    if chat and settings["context"]:
-        raise ConfigError("context doesn't go with a chat template. Put it into the prompt.")
-    given = encode_chat(loaded, prompts) if chat else encode_all(loaded, prompts, settings)
-    check_ids(loaded.model, given)
+    given, heads = _encode(loaded, prompts, settings, chat=chat)
     num_new = settings["max_new_tokens"]
     room = (context_of(loaded.model) or math.inf) - num_new + 1  # the last one needs no position
     slides = [window and len(ids) > room for ids in given]
@@ -161,7 +158,7 @@ def generate(
         if settings.do_sample:
             torch.manual_seed(settings.seed or 0)
         if slides[batch[0]]:
-            rows = generate_windows(loaded, chosen[0], settings=settings)
+            rows = generate_windows(loaded, chosen[0], settings=settings, head=heads[batch[0]])
         else:
             rows = generate_batch(loaded, chosen, settings=settings, streamer=streamer)
         rows_a_prompt = len(rows) // len(batch)
@@ -172,6 +169,21 @@ def generate(
             ]
             texts[i] = _pick(loaded, drawn, settings)
     return [text for texts_of_prompt in texts for text in texts_of_prompt]
+
+
+def _encode(
+    loaded: LoadedModel, prompts: Sequence[str], settings: Settings, *, chat: bool
+) -> tuple[list[list[int]], list[int]]:
+    """The ids of each prompt, and how many of them a chat template put before it."""
+    if not chat:
+        given, heads = encode_all(loaded, prompts, settings), [0 for _ in prompts]
+    elif settings["context"]:
+        raise ConfigError("context doesn't go with a chat template. Put it into the prompt.")
+    else:
+        chats = [encode_chat(loaded.tokenizer, prompt) for prompt in prompts]
+        given, heads = [one.ids for one in chats], [one.num_before for one in chats]
+    check_ids(loaded.model, given)
+    return given, heads
 
 
 def _streamer(
@@ -216,29 +228,6 @@ def make_sampler(settings: Settings) -> Sampler:
         return [text.continuation for text in generate(loaded, prompts, settings=settings)]
 
     return sample
-
-
-def encode_chat(loaded: LoadedModel, prompts: Sequence[str]) -> list[list[int]]:
-    """The ids of a conversation that each prompt opens, up to where the answer begins.
-
-    Raises:
-        ConfigError: the tokenizer has no chat template, or one that refuses a prompt.
-    """
-    tokenizer = loaded.tokenizer
-    if not tokenizer.chat_template:
-        raise ConfigError(
-            "This model's tokenizer has no chat template: it was never tuned to hold a "
-            "conversation. Leave --chat out; --template dialogue frames a prompt for any model."
-        )
-    chats = ([{"role": "user", "content": prompt}] for prompt in prompts)
-    encode: Any = partial(
-        tokenizer.apply_chat_template, add_generation_prompt=True, return_dict=True
-    )
-    try:
-        return [list(encode(chat)["input_ids"]) for chat in chats]
-    except Exception as error:  # a template is a program: it raises what it likes
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ConfigError(f"The model's chat template can't frame the prompt: {reason}") from None
 
 
 def missing_texts(generated: Sequence[Generated], settings: Settings, *, num_prompts: int) -> str:

@@ -13,31 +13,40 @@ from gptft.decoding.prompts.room import last_of
 from gptft.decoding.settings import Settings
 from gptft.errors import ConfigError
 from gptft.models.load import context_of
+from gptft.terminal.words import count
 
 
 def generate_windows(
-    loaded: LoadedModel, ids: Sequence[int], *, settings: Settings
+    loaded: LoadedModel, ids: Sequence[int], *, settings: Settings, head: int = 0
 ) -> list[list[int]]:
     """Continue the end of the text so far, as often as it takes.
 
     Each time up to half the context is generated, so that the model sees at least about half a
-    context before it; what the tokenizer puts before a text, BOS, stays in front. Any strategy will
-    do for a text that needs one window only.
+    context before it; what the tokenizer puts before a text, BOS, stays in front, and so does what
+    a chat template puts before a prompt. Any strategy will do for a text that needs one window.
 
     Args:
         loaded: the model, one with a limit.
         ids: the whole prompt.
         settings: see `resolve_settings`.
+        head: ids at the beginning that stay.
 
     Raises:
         ConfigError: a strategy that depends on the beginning, or one that has to see all of the
-            text and more than one window.
+            text and more than one window; a beginning that fills the window.
     """
     context = context_of(loaded.model)
     most = settings["max_new_tokens"]
     if context is None:
         return generate_batch(loaded, [ids], settings=settings)
-    at_once, kept = max(context // 2, 1), loaded.special.num_before(ids)
+    at_once, kept = max(context // 2, 1), max(head, loaded.special.num_before(ids))
+    room = context - min(most, at_once) + 1
+    if head >= room:
+        raise ConfigError(
+            f"The chat template's beginning, {count(head, 'token')}, has to stay in the window, in "
+            f"which there is room for {room:,} beside the new ones. Lower max_new_tokens, or take "
+            "a model with a longer context."
+        )
     if settings.row.by_beginning:
         raise ConfigError(
             f"{settings.strategy} depends on the beginning of the text, which leaves the window. "
