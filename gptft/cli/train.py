@@ -16,7 +16,7 @@ from gptft.console import notice, result, result_json
 from gptft.errors import Interrupted
 from gptft.terminal.draw import Table
 from gptft.terminal.text import harmless
-from gptft.terminal.words import count
+from gptft.terminal.words import count, share_of_text
 
 if TYPE_CHECKING:
     from gptft.training.result import TrainResult
@@ -115,9 +115,10 @@ def _print_result(outcome: "TrainResult") -> None:
             f"prompt: {prompt}", f"--- before:\n{prompt}{before}", f"--- after:\n{prompt}{after}\n"
         )
     best = "" if outcome.model_step == outcome.steps else ", the best on held-out text,"
+    seen = f"{count(outcome.num_tokens, 'token')} ({share_of_text(outcome.text_share)})"
     notice(
-        f"{count(outcome.steps, 'step')}, {count(outcome.num_tokens, 'token')} in "
-        f"{outcome.seconds:.1f} s. Report: {outcome.run_dir / 'report.html'}. The model of "
+        f"{count(outcome.steps, 'step')}, {seen} in {outcome.seconds:.1f} s. "
+        f"Report: {outcome.run_dir / 'report.html'}. The model of "
         f"step {outcome.model_step:,}{best} is in {outcome.run_dir / 'model'}. "
         "Let it continue a prompt:\n"
         f'  gptft generate {outcome.run_dir} -p "..."'

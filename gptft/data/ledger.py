@@ -116,6 +116,11 @@ class Ledger(JsonFields):
         return self.bytes / max(self.tokens, 1)
 
     @property
+    def train_tokens(self) -> int:
+        """Tokens of the training split's blocks: what one epoch sees."""
+        return self.num_blocks * self.block_size + self.tail_tokens
+
+    @property
     def validation_share(self) -> float:
         """The share of all text tokens that is held out."""
         return self.validation_tokens / max(self.tokens, 1)

@@ -12,7 +12,7 @@ from gptft.models.source import BUNDLED_MODELS, resolve_model
 from gptft.report import verdict
 from gptft.report.values import NOTHING, duration, number, rounded
 from gptft.runs.read import BeforeAfter, Point, Run, as_float, as_int, as_mapping
-from gptft.terminal.words import count, percent, short_value
+from gptft.terminal.words import count, percent, share_of_text, short_value
 
 PERPLEXITY = (
     "Perplexity is e to the power of the loss: as if each next token were a choice between so many "
@@ -80,12 +80,14 @@ def _is_hub_id(name: str) -> bool:
 def summary(run: Run) -> str:
     """The run in a sentence or two: from what, on what, how long, and what came of it."""
     ledger, steps, seconds = run.ledger, run.steps, as_float(run.result.get("seconds"))
-    said = _what_happened(run) + (f" {_on_what(ledger)}" if ledger else "")
+    said = _what_happened(run)
+    if run.is_finished and steps is not None:
+        said += f" in {count(steps, 'step')}"
+    if ledger:
+        said += f" {_on_what(run, ledger)}"
     if not run.is_finished:
         reached = f": the last step logged is {steps:,}" if steps else ""
         return f"{said}. The run is not finished{reached}."
-    if steps is not None:
-        said += f" in {count(steps, 'step')}"
     if seconds is not None:
         said += f", which took {duration(seconds)}"
     return f"{said}. {_outcome(run)}".rstrip()
@@ -102,10 +104,21 @@ def _what_happened(run: Run) -> str:
     return f"{came.name}{f', a model{size},' if size else ''} was fine-tuned"
 
 
-def _on_what(ledger: Ledger) -> str:
-    documents = ledger.documents - ledger.validation_documents
-    tokens = ledger.tokens + ledger.num_eos + ledger.num_bos - validation_tokens(ledger)
-    return f"on {count(documents, 'document')} ({rounded(tokens)} tokens)"
+def _on_what(run: Run, ledger: Ledger) -> str:
+    documents = count(ledger.documents - ledger.validation_documents, "document")
+    text = f"a text of {documents} ({rounded(ledger.train_tokens)} tokens)"
+    if (share := _text_share(run)) is None:
+        return f"on {text}"
+    seen = as_int(run.result.get("num_tokens"))
+    return f"on {f'{rounded(seen)} tokens, ' if seen else ''}{percent(share)} of {text}"
+
+
+def _text_share(run: Run) -> float | None:
+    """How much of its text training saw, 1 for an epoch; None where that isn't known."""
+    ledger, seen = run.ledger, as_int(run.result.get("num_tokens"))
+    if ledger is not None and seen:
+        return seen / max(ledger.train_tokens, 1)
+    return as_float(run.metrics[-1].get("epoch")) if run.metrics else None
 
 
 def _outcome(run: Run) -> str:
@@ -180,12 +193,9 @@ def run_facts(run: Run) -> list[tuple[str, str]]:
 
 
 def passes(run: Run) -> str:
-    """How much of its text training went over, or how often; nothing where that isn't known."""
-    ledger, trained = run.ledger, as_int(run.result.get("num_tokens"))
-    if ledger is None or not trained:
-        return ""
-    times = trained / max(ledger.num_blocks * ledger.block_size + ledger.tail_tokens, 1)
-    return f"{percent(times)} of the text" if times < 0.995 else f"the text {times:.1f} times"
+    """How much of its text training saw; nothing where that isn't known."""
+    share = _text_share(run)
+    return "" if share is None else share_of_text(share)
 
 
 def how_trained(run: Run) -> list[tuple[str, str]]:
@@ -195,7 +205,7 @@ def how_trained(run: Run) -> list[tuple[str, str]]:
         said.append(("steps", f"{run.steps:,}"))
     if tokens := as_int(result.get("num_tokens")):
         over = passes(run)
-        said.append(("tokens trained on", f"{tokens:,}" + (f": {over}" if over else "")))
+        said.append(("tokens seen", f"{tokens:,}" + (f": {over}" if over else "")))
     if (seconds := as_float(result.get("seconds"))) is not None:
         rate = as_float(result.get("tokens_per_second"))
         pace = f", {rate:,.0f} tokens a second" if rate else ""

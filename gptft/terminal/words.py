@@ -26,6 +26,16 @@ def percent(share: float | None, *, decimals: int = 1) -> str:
     return f"{hundredths:,.{0 if share == 0 or share >= 1 else decimals}f}%"
 
 
+def share_of_text(share: float) -> str:
+    """How much of a text was trained on; one epoch is 100%.
+
+    >>> share_of_text(0.0137), share_of_text(1.0), share_of_text(40.0)
+    ('1.4% of the text', '100% of the text', '4,000% of the text, 40.0 epochs')
+    """
+    epochs = f", {share:,.1f} epochs" if share >= 1.05 else ""
+    return f"{percent(share)} of the text{epochs}"
+
+
 def probability(value: float) -> str:
     """A probability in at most 6 cells, three digits of it.
 

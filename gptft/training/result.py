@@ -19,6 +19,7 @@ class TrainResult(JsonFields):
         model_step: the step that the model kept is of: the last, or that of the best checkpoint.
         seconds: of training itself.
         num_tokens: trained on, every epoch counted.
+        num_text_tokens: of the training text, which are those of one epoch.
         train: on the training part, or 64 blocks spread over a longer one.
         validation: on the validation part, where there is one.
         best: where the loss on the validation part was lowest.
@@ -31,6 +32,7 @@ class TrainResult(JsonFields):
     model_step: int
     seconds: float
     num_tokens: int
+    num_text_tokens: int
     train: BeforeAfter
     validation: BeforeAfter | None
     best: BestStep | None
@@ -39,14 +41,19 @@ class TrainResult(JsonFields):
 
     json_names = (
         "run_dir", "model_dir", "steps", "model_step", "seconds", "num_tokens",
-        "tokens_per_second", "train", "validation", "best", "samples",
+        "text_share", "tokens_per_second", "train", "validation", "best", "samples",
     )  # fmt: skip
-    json_digits: ClassVar = {"seconds": 2, "tokens_per_second": 1}
+    json_digits: ClassVar = {"seconds": 2, "text_share": 6, "tokens_per_second": 1}
 
     @property
     def model_dir(self) -> Path:
         """The folder that transformers opens."""
         return self.run_dir / "model"
+
+    @property
+    def text_share(self) -> float:
+        """How much of the training text was seen: 1 is one epoch."""
+        return self.num_tokens / max(self.num_text_tokens, 1)
 
     @property
     def tokens_per_second(self) -> float:

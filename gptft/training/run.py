@@ -243,6 +243,7 @@ class TrainingRun:
             model_step=model_step,
             seconds=seconds,
             num_tokens=self._trainer.total_tokens_seen(),
+            num_text_tokens=setup.store.num_tokens,
             train=_before_after(before[0], after[0]),
             validation=validation,
             best=best_step(curve, run_dir=run_dir),

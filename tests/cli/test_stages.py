@@ -122,9 +122,11 @@ def test_what_a_model_wrote_cant_act_on_the_terminal(
 ):
     figures = BeforeAfter(2.0, 1.0, 7.389, 2.718, num_tokens=9)
     sample = Sample("Буря", ((0, "\x1b[2J"), (2, " мглою\n\tнебо")))
-    outcome = TrainResult(Path("runs/my"), 2, 2, 1.0, 9, figures, None, None, (sample,))
+    outcome = TrainResult(Path("runs/my"), 2, 2, 1.0, 9, 12, figures, None, None, (sample,))
     monkeypatch.setattr("gptft.api.train", lambda file, **settings: outcome)
-    shown = invoke("train", str(config_file)).stdout
+    done = invoke("train", str(config_file))
+    shown = done.stdout
+    assert "2 steps, 9 tokens (75.0% of the text) in 1.0 s." in done.stderr
     assert "--- before:\nБуря⟨U+001B⟩[2J\n--- after:\nБуря мглою\n" in shown
     assert "\x1b" not in shown
 

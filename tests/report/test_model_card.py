@@ -34,13 +34,13 @@ def test_the_card_lies_in_the_model_folder_and_says_what_the_run_did(make_run: M
         "tags": ["gptft"],
     }
     for said in (
-        "pico, a model of 4.4 million parameters, was fine-tuned on 10 documents (1,736 tokens) "
-        "in 40 steps, which took 1 min 2 s. "
+        "pico, a model of 4.4 million parameters, was fine-tuned in 40 steps on 69,440 tokens, "
+        "4,000% of a text of 10 documents (1,736 tokens), which took 1 min 2 s. "
         "On held-out text its perplexity fell from 244.69 to 90.02.",
         "- Base model: `pico`, bundled with gptft.",
         "- Parameters: 4,439,040.",
         "- Context: 1,024 tokens.",
-        "- tokens trained on: 69,440: the text 40.0 times",
+        "- tokens seen: 69,440: 4,000% of the text, 40.0 epochs",
         "- machine: 2 CPU threads",
         "- seed: 42",
         "- `learning_rate`: `0.001`",
@@ -50,7 +50,7 @@ def test_the_card_lies_in_the_model_folder_and_says_what_the_run_did(make_run: M
         "1,980 tokens + 12 EOS = 3 blocks of 512 + 200 in the last block + 0 dropped + "
         "256 held out.",
         "Continued after step 40:",
-        "Training went over the text 40.0 times.",
+        "Training saw 4,000% of the text, 40.0 epochs.",
         "The held-out part is small, 255 tokens",
         "- torch: 2.8.0+cpu",
     ):
@@ -218,3 +218,33 @@ def test_a_run_without_a_model_is_refused(make_run: MakeRun):
         write_model_card(run_dir)
     with pytest.raises(GptftError):
         write_model_card(run_dir / "absent")
+
+
+@pytest.mark.parametrize(
+    ("result", "metrics", "said"),
+    [
+        # 434 of the 3 x 512 + 200 tokens of the training part.
+        (
+            {"steps": 12, "num_tokens": 434},
+            [],
+            "in 12 steps on 434 tokens, 25.0% of a text of 10 documents (1,736 tokens), which",
+        ),
+        (
+            {"num_tokens": 1_736},
+            [],
+            "in 40 steps on 1,736 tokens, 100% of a text of 10 documents (1,736 tokens), which",
+        ),
+        ({"num_tokens": ...}, [], "in 40 steps on a text of 10 documents (1,736 tokens), which"),
+        (
+            ...,
+            [{"step": 6, "epoch": 0.5, "loss": 4.0}],
+            "was fine-tuned on 50.0% of a text of 10 documents (1,736 tokens). The run is not",
+        ),
+    ],
+)
+def test_the_card_says_how_much_of_the_text_was_seen(
+    make_run: MakeRun, result: Any, metrics: list[dict[str, Any]], said: str
+):
+    run_dir = make_run(metrics=metrics, result=result, state="done" if metrics == [] else "stopped")
+    write_model_card(run_dir)
+    assert said in card(run_dir)[1]

@@ -413,6 +413,8 @@ def test_extending_by_epochs_sees_every_token_again(run: Run, tmp_path: Path):
     more = {**base, "num_train_epochs": 3}
     result = run(training=more, resume=Resume(extend=True))
     assert (result.steps, result.num_tokens) == (3 * first.steps, 3 * first.num_tokens)
+    assert (first.text_share, result.text_share) == (1.0, 3.0)
+    assert facts(result.run_dir)["result"]["text_share"] == 3.0
     with pytest.raises(ConfigError, match=r"num_train_epochs was 3 and is 2 now: --extend"):
         run(training={**base, "num_train_epochs": 2}, resume=Resume(extend=True))
     with pytest.raises(ConfigError, match="--extend asks for no more"):  # fewer than 3 epochs
