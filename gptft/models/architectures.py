@@ -97,7 +97,6 @@ def find_architecture(model_type: str) -> Architecture | None:
         return None
     if not (found := re.search(rf"\({entry}\)", mapping.partition("SPECIAL_MODEL_TYPE")[0])):
         raise LookupError(model_type)
-    causal = _source("models/auto/modeling_auto.py").partition("CAUSAL_LM_MAPPING_NAMES = ")[2]
     module = model_type.replace("-", "_")
     classes = _classes(f"models/{module}/configuration_{module}.py")
     chain = [found[1]]
@@ -116,8 +115,14 @@ def find_architecture(model_type: str) -> Architecture | None:
         types |= _types(node)
         ranges |= _ranges(node)
         aliases |= _aliases(node)
-    is_causal = re.search(entry, causal.partition("\n)\n")[0]) is not None
-    return Architecture(fields, types, ranges, aliases, is_causal)
+    return Architecture(fields, types, ranges, aliases, model_type in causal_types())
+
+
+@cache
+def causal_types() -> frozenset[str]:
+    """The types that transformers has a causal language model of; empty if it doesn't tell."""
+    source = _source("models/auto/modeling_auto.py").partition("CAUSAL_LM_MAPPING_NAMES = ")[2]
+    return frozenset(re.findall(r'\("([\w-]+)", "\w+"\)', source.partition("\n)\n")[0]))
 
 
 @cache

@@ -4,6 +4,7 @@ Reads JSON files and transformers' source; weights are only asked whether they a
 """
 
 from collections.abc import Iterator, Mapping
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -12,7 +13,14 @@ from gptft.config.sections import ModelConfig
 from gptft.config.source import KeyPath
 from gptft.config.suggest import did_you_mean
 from gptft.errors import GptftError, ModelError
-from gptft.models.architectures import Architecture, activations, find_architecture, rope_types
+from gptft.models.architectures import (
+    Architecture,
+    activations,
+    causal_types,
+    find_architecture,
+    rope_types,
+)
+from gptft.models.causal import require_causal
 from gptft.models.hub import check_on_hub, find_model
 from gptft.models.model_files import ModelFiles
 from gptft.models.source import expand_models, resolve_model
@@ -46,6 +54,9 @@ def model_problems(model: ModelConfig, *, masks_documents: bool) -> list[Problem
     if model.from_scratch is not None:
         model_type = model.from_scratch["model_type"]
         problems += _new_model_problems(model.from_scratch)
+        problems += _sees_ahead(
+            model.from_scratch, name="The new model", section="model.from_scratch"
+        )
     else:
         try:
             files = find_weights(model.name, revision=model.revision)
@@ -55,7 +66,11 @@ def model_problems(model: ModelConfig, *, masks_documents: bool) -> list[Problem
         except GptftError as error:
             return [(("model", "name"), str(error))]
         if files is not None:
+            if causal_types() and model_type not in causal_types():
+                problems.append((("model", "name"), no_language_model(files.name, str(model_type))))
             problems += _override_problems(model.config_overrides, files)
+            in_force = {**files.config, **model.config_overrides}
+            problems += _sees_ahead(in_force, name=files.name, section="model.config_overrides")
     try:
         for name in expand_models(one.name for one in model.average_with):
             find_weights(name)
@@ -65,6 +80,13 @@ def model_problems(model: ModelConfig, *, masks_documents: bool) -> list[Problem
         why = f"data.isolate_documents: {model_type} can't mask documents. Use false."
         problems.append((("data", "isolate_documents"), why))
     return problems
+
+
+def _sees_ahead(config: Mapping[str, Any], *, name: str, section: str) -> Iterator[Problem]:
+    try:
+        require_causal(config, name=name, section=section)
+    except ModelError as error:
+        yield tuple(section.split(".")), str(error)
 
 
 def find_weights(name: str, *, revision: str | None = None) -> ModelFiles | None:
@@ -100,6 +122,14 @@ def unknown_model_type(model_type: str) -> str:
     return (
         f"model.from_scratch.model_type: transformers knows no {model_type!r}. "
         "Take gpt2, llama, gpt_neox or another causal one."
+    )
+
+
+def no_language_model(name: str, model_type: str) -> str:
+    """What to say of a base whose architecture doesn't predict the next token."""
+    return (
+        f"{name} is a {model_type}, and transformers {version('transformers')} has no causal "
+        "language model of that type. Take a GPT."
     )
 
 

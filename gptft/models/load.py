@@ -20,12 +20,19 @@ from transformers import (
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
 )
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from gptft.config.suggest import did_you_mean
 from gptft.console import stage
 from gptft.errors import ConfigError, ModelError
 from gptft.models.average import average_weights, check_alike
-from gptft.models.check import require_safetensors, too_small_vocabulary, unknown_model_type
+from gptft.models.causal import require_causal
+from gptft.models.check import (
+    no_language_model,
+    require_safetensors,
+    too_small_vocabulary,
+    unknown_model_type,
+)
 from gptft.models.hub import find_model
 from gptft.models.model_files import ModelFiles, context_length
 from gptft.models.precision import DtypeName, inference_dtype, training_dtype
@@ -60,6 +67,7 @@ def load_for_training(
     config = _load_config(files.folder)
     stored = config.to_dict()
     _override(config, config_overrides or {})
+    require_causal(config.to_dict(), name=files.name, section="model.config_overrides")
     weights_dtype = training_dtype(dtype)
     loaded = _load(files.folder, config=config, dtype=weights_dtype, name=files.name)
     others = [
@@ -92,6 +100,7 @@ def load_for_inference(
     """
     files = find_model(model)
     config = _load_config(files.folder)
+    require_causal(config.to_dict(), name=files.name, section="in its config.json")
     stored = config.dtype if isinstance(config.dtype, torch.dtype) else torch.float32
     chosen = inference_dtype(dtype, stored=stored, device=device)
     loaded = _load(files.folder, config=config, dtype=chosen, name=files.name)
@@ -158,6 +167,9 @@ def new_model(
     except ValueError:
         raise ConfigError(unknown_model_type(model_type)) from None
     _check_fields(config, fields, section="model.from_scratch")
+    require_causal(
+        {**config.to_dict(), **fields}, name="The new model", section="model.from_scratch"
+    )
     asked = int(fields.get("vocab_size", vocab_size))
     if asked < vocab_size:
         raise ConfigError(too_small_vocabulary(asked, vocab_size))
@@ -221,6 +233,8 @@ def _load(
     folder: Path, *, config: PreTrainedConfig, dtype: torch.dtype, name: str
 ) -> PreTrainedModel:
     require_safetensors(folder)
+    if config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        raise ModelError(no_language_model(name, config.model_type))
     with stage(f"Loading {shown_path(name)}"), _reading(folder, "weights"):
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             str(folder), config=config, dtype=dtype, use_safetensors=True, trust_remote_code=False,

@@ -5,18 +5,17 @@ transformers masks by positions only where there is no attention mask and no cac
 BLOOM don't, and give no warning.
 """
 
-import copy
 from dataclasses import dataclass
 
 import torch
 from transformers import PreTrainedModel
 
 from gptft.errors import ModelError
+from gptft.models.causal_probe import SEES, rounding, with_noise
 from gptft.models.load import context_of
 
 _LENGTH = 128  # tokens of the probe, where the context allows
 _LONGEST = 1024  # of a probe that has to reach beyond a sliding window
-_SEES = 3.0  # tolerances; where documents matter less to each other, no leak could be told
 
 
 def restarting_positions(
@@ -76,8 +75,8 @@ def check_document_masking(model: PreTrainedModel, *, name: str) -> MaskingProbe
         ModelError: documents see each other, or the model takes no positions.
     """
     found = _refuse_leak(_probe(model, name=name), model, name=name)
-    if found.influence < _SEES * found.tolerance:
-        found = _refuse_leak(_probe(_with_noise(model), name=name), model, name=name)
+    if found.influence < SEES * found.tolerance:
+        found = _refuse_leak(_probe(with_noise(model), name=name), model, name=name)
     return found
 
 
@@ -127,7 +126,7 @@ def _probe(model: PreTrainedModel, *, name: str) -> MaskingProbe:
         model.train(was_training)
     return MaskingProbe(
         difference=float(torch.cat([one_row, all_rows]).abs().max()),
-        tolerance=_rounding(model) * float((alone - alone.mean(-1, keepdim=True)).abs().max()),
+        tolerance=rounding(model) * float((alone - alone.mean(-1, keepdim=True)).abs().max()),
         influence=float((seen[0] - seen[1]).abs().max()),
     )
 
@@ -146,29 +145,3 @@ def _probe_length(model: PreTrainedModel) -> int:
     window = getattr(model.config.get_text_config(), "sliding_window", None) or 0
     wanted = min(max(_LENGTH, 2 * int(window)), _LONGEST)
     return min(wanted, context_of(model) or wanted)
-
-
-def _rounding(model: PreTrainedModel) -> float:
-    """What rounding may change in logits, as a share of the largest, their mean taken off.
-
-    Measured on 9 architectures of 2 to 12 layers: below 1e-6 in float32, 1e-3 in float16 and 5e-3
-    in bfloat16; leaks are above 5e-3 in weights just drawn and above 0.4 in weights with noise. On
-    an accelerator float32 products may be TF32, which has float16's mantissa.
-    """
-    if model.dtype == torch.bfloat16:
-        return 5e-2
-    if model.dtype == torch.float16 or model.device.type != "cpu":
-        return 1e-2
-    return 1e-4
-
-
-def _with_noise(model: PreTrainedModel) -> PreTrainedModel:
-    """A float32 copy whose matrices are all far from zero, so that attention does something."""
-    shaken: PreTrainedModel = copy.deepcopy(model).float()
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for weight in shaken.parameters():
-            if weight.dim() > 1:
-                noise = torch.randn(weight.shape, generator=generator)
-                weight.add_((noise / weight.shape[-1] ** 0.5).to(weight.device))
-    return shaken

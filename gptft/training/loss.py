@@ -11,6 +11,7 @@ import torch
 from torch.nn.functional import pad
 from transformers import PreTrainedModel
 from transformers.loss.loss_utils import ForCausalLMLoss
+from transformers.modeling_outputs import CausalLMOutput
 
 from gptft.config.training_needs import UNSCALED
 from gptft.errors import ModelError
@@ -110,6 +111,19 @@ def causal_loss(
     rows = logits.reshape(-1, vocab_size)
     loss: torch.Tensor = _CrossEntropy.apply(rows, targets, divisor, ignore_index, unwanted)  # type: ignore[no-untyped-call]
     return loss
+
+
+def loss_of_output(
+    output: CausalLMOutput,
+    labels: torch.Tensor,
+    num_items_in_batch: torch.Tensor | int | None = None,
+    *,
+    unlikelihood: Unlikelihood | None = None,
+) -> torch.Tensor:
+    """`causal_loss` of what a model without labels gives: the Trainer's `compute_loss_func`."""
+    logits: torch.Tensor = output.logits  # type: ignore[assignment]
+    vocab_size = logits.shape[-1]
+    return causal_loss(logits, labels, vocab_size, num_items_in_batch, unlikelihood=unlikelihood)
 
 
 def use_fast_loss(model: PreTrainedModel, *, unlikelihood: Unlikelihood | None = None) -> None:

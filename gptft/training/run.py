@@ -98,6 +98,7 @@ class TrainingRun:
             if self._is_first and self._checkpoint is None:
                 self._samples.write(self._first, step=0)
             return
+        unchanged = fingerprint(self._config, setup)  # Reformer's forward writes into its config
         with stage("Measuring the model before training"):
             self._before = setup.measure()
         if self._is_first:
@@ -107,7 +108,7 @@ class TrainingRun:
         train, validation = map(_plain, self._before)
         self.facts = run_folder.circumstances(
             state="running",
-            fingerprint=fingerprint(self._config, setup),
+            fingerprint=unchanged,
             before={"train": train, "validation": validation, "samples": self._first},
             config=self._resolved(),
             data={"store": setup.store_dir.name, "ledger": dict(setup.ledger)},

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments, set_seed
 from transformers.trainer_callback import PrinterCallback
 
 from gptft.config.sections import Config
@@ -15,7 +15,8 @@ from gptft.config.training_fields import DEFAULT_NGRAM_SIZE
 from gptft.config.training_notices import sample_notices, training_notices
 from gptft.data.packing import begins_each
 from gptft.data.store import BlockStore, read_ledger
-from gptft.errors import ConfigError, DataError, ModelError
+from gptft.errors import ConfigError, DataError, ModelError, RunError
+from gptft.models.causal_probe import check_causal, leaves_labels_to_be_moved
 from gptft.models.hub import find_model
 from gptft.models.load import context_of, load_auto_tokenizer, load_for_training, new_model
 from gptft.training.arguments import training_arguments
@@ -29,6 +30,7 @@ from gptft.training.dataset import (
 )
 from gptft.training.document_masking import check_document_masking
 from gptft.training.evaluation import Measured
+from gptft.training.loss import loss_of_output
 from gptft.training.run_tokenizer import begin_as_blocks
 from gptft.training.signals import Signals
 from gptft.training.trainer import BlockTrainer
@@ -114,11 +116,11 @@ def set_up(config: Config, *, store_dir: Path, run_dir: Path, signals: Signals) 
     )
     _check_fit(model, store, name=config.model.name)
     masks = config.data is not None and config.data.isolate_documents
-    if masks:  # before the Trainer, which makes the run folder
-        if args.place_model_on_device is not False and not (args.fsdp or args.deepspeed):
-            model.to(args.device)  # type: ignore[arg-type]
-        new = config.model.from_scratch is not None
-        check_document_masking(model, name="The new model" if new else config.model.name)
+    name = "The new model" if config.model.from_scratch is not None else config.model.name
+    # Before the Trainer, which makes the run folder.
+    loss_is_replaced = _probe(model, args, name=name, masks=masks)
+    unlikelihood = _unlikelihood(config.training, eos_token_id=eos)
+    loss = partial(loss_of_output, unlikelihood=unlikelihood)
     set_seed(args.seed)
     validation = BlockDataset(BlockStore(store_dir, split="validation")) if has_validation else None
     shifts = config.data is not None and config.data.shift_blocks
@@ -128,7 +130,8 @@ def set_up(config: Config, *, store_dir: Path, run_dir: Path, signals: Signals) 
     trainer = BlockTrainer(
         model=model,
         signals=signals,
-        unlikelihood=_unlikelihood(config.training, eos_token_id=eos),
+        unlikelihood=unlikelihood,
+        compute_loss_func=loss if loss_is_replaced else None,
         args=args,
         data_collator=mask if masks else collate_blocks,
         train_dataset=shifted if shifts else BlockDataset(store),
@@ -193,6 +196,23 @@ def _learn_eos(model: PreTrainedModel, eos_token_id: int) -> None:
         generation.eos_token_id = model.config.eos_token_id = eos_token_id
     if generation.pad_token_id is None:
         generation.pad_token_id = eos_token_id
+
+
+def _probe(model: PreTrainedModel, args: TrainingArguments, *, name: str, masks: bool) -> bool:
+    """Refuse a model that sees ahead, or other documents; whether its own loss must be replaced."""
+    if args.deepspeed or any(weight.is_meta for weight in model.parameters()):
+        return False  # FSDP may leave the weights to the first process, which probes for all
+    try:
+        if args.place_model_on_device is not False and not args.fsdp:
+            model.to(args.device)  # type: ignore[arg-type]
+        check_causal(model, name=name)
+        if masks:
+            check_document_masking(model, name=name)
+        # Label smoothing replaces it anyway.
+        return not (args.label_smoothing_factor or leaves_labels_to_be_moved(model))
+    except torch.OutOfMemoryError as error:
+        why = f"Out of memory with {name} and a few tokens"
+        raise RunError(f"{why}. Take a smaller model, or model.dtype: bfloat16.") from error
 
 
 def _check_fit(model: PreTrainedModel, store: BlockStore, *, name: str) -> None:

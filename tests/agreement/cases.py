@@ -321,6 +321,13 @@ WRONG = (
         },
         "vocab_size is 100, fewer than the tokenizer's",
     ),
+    Case(
+        {
+            "model": {"name": None, "from_scratch": {"model_type": "bert", "num_hidden_layers": 1}},
+            "tokenizer": {"name": "tiny"},
+        },
+        "The new model (bert) isn't causal",
+    ),
     Case({"generation": {"temprature": 0.3}}, "generation.temprature is not a setting"),
     Case({"generation": {"strategy": "bean"}}, "bean"),
 )

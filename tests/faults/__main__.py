@@ -4,7 +4,6 @@ Exit code 1 where a promise was broken. `--short` is what the tests run: a sampl
 """
 
 import argparse
-import gc
 import json
 import os
 import random
@@ -70,21 +69,10 @@ class Report:
     """Runs the parts, prints a line for each, and keeps what broke."""
 
     def __init__(self, args: argparse.Namespace) -> None:
-        """Import what runs need; forks have it from here."""
-        import torch
-
-        torch.set_num_threads(1)
-        import gptft.cli.app
-        import gptft.cli.train
-        import gptft.data.prepare
-        import gptft.decoding.engine
-        import gptft.report.html
-        import gptft.report.model_card
-        import gptft.training.train  # noqa: F401
+        """Import all, so that forks have it from here."""
         from tests.faults import harness, stock, trials
 
-        gc.collect()
-        gc.freeze()
+        harness.import_all()
         self.args, self.harness, self.trials, self.stock = args, harness, trials, stock
         self.folder = Path(os.environ["GPTFT_FAULTS_FOLDER"]).resolve()
         self.figures: dict[str, dict[str, object]] = {}

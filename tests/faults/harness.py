@@ -7,6 +7,7 @@ Such a process must hold no thread pool: use `python -m tests.faults`, never a t
 """
 
 import ctypes
+import gc
 import hashlib
 import json
 import os
@@ -79,11 +80,13 @@ class Trial:
         name: what was done.
         broken: a sentence a broken promise.
         counts: numbers to be added up over trials.
+        note: what came of it, where that isn't the same for all.
     """
 
     name: str
     broken: list[str] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -114,6 +117,24 @@ class Lab:
         return self.folder / "snapshot"
 
 
+def import_all() -> None:
+    """Import what runs need, without a thread; forks have it from here."""
+    import torch
+
+    torch.set_num_threads(1)
+    import gptft.api.training
+    import gptft.cli.app
+    import gptft.cli.train
+    import gptft.data.prepare
+    import gptft.decoding.engine
+    import gptft.report.html
+    import gptft.report.model_card
+    import gptft.training.train  # noqa: F401
+
+    gc.collect()
+    gc.freeze()
+
+
 def open_lab(folder: Path) -> Lab:
     """Write texts and config, and do the run that all others are compared with."""
     texts = folder / "texts"
@@ -131,7 +152,7 @@ def open_lab(folder: Path) -> Lab:
     taken = time.perf_counter() - started
     if wrong := differences(lab, folder / "warm-up"):
         raise RuntimeError(f"two uninterrupted runs differ: {wrong}")
-    run(lab, lab.snapshot, before=lambda: _kill_after_save(SNAPSHOT))
+    run(lab, lab.snapshot, before=lambda: kill_after_save(SNAPSHOT))
     return Lab(folder, taken)
 
 
@@ -203,7 +224,7 @@ def _command(words: Sequence[str], before: Callable[[], object]) -> int:
     return 0
 
 
-def _kill_after_save(step: int) -> None:
+def kill_after_save(step: int) -> None:
     from gptft.training.trainer import BlockTrainer
 
     original = BlockTrainer._save_checkpoint

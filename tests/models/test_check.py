@@ -6,11 +6,12 @@ import pytest
 import torch
 from huggingface_hub.errors import StrictDataclassFieldValidationError
 from transformers import AutoConfig, LlamaConfig, LlamaForCausalLM
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from gptft.config.sections import ModelConfig
 from gptft.errors import ModelError
 from gptft.models import hub, machine
-from gptft.models.architectures import find_architecture
+from gptft.models.architectures import causal_types, find_architecture
 from gptft.models.check import find_weights, model_problems
 from gptft.models.load import load_for_training
 from gptft.models.precision import has_native_bfloat16
@@ -123,6 +124,23 @@ def test_a_new_model_that_cannot_be_made_is_named(model: dict[str, object], said
     assert said in problem
 
 
+def test_the_architectures_with_a_causal_language_model_are_those_of_transformers():
+    assert causal_types() == MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.keys()
+
+
+@pytest.mark.parametrize("model_type", ["t5", "vit", "emu3_text_model", "gpt9"])
+def test_a_base_that_is_no_language_model_is_named(tmp_path: Path, model_type: str):
+    (tmp_path / "config.json").write_text(f'{{"model_type": "{model_type}"}}', encoding="utf-8")
+    (tmp_path / "model.safetensors").touch()
+    section = ModelConfig.model_validate({"name": str(tmp_path)})
+    [(path, problem)] = model_problems(section, masks_documents=False)
+    assert path == ("model", "name")
+    assert f"{tmp_path} is a {model_type}, and transformers" in problem
+    if model_type != "gpt9":  # whose config no transformers reads
+        with pytest.raises(ModelError, match=rf"is a {model_type}, and transformers"):
+            load_for_training(str(tmp_path))
+
+
 class Hub:
     """The hub's client, with one repository."""
 
@@ -139,7 +157,11 @@ class Hub:
     ["gpt2", "llama", "glm", "glm4_moe", "reformer", "codegen", "gpt_neox", "gemma3_text"],
 )
 def test_a_new_model_of_default_sizes_is_right_however_they_divide(model_type: str):
-    section = ModelConfig.model_validate({"from_scratch": {"model_type": model_type}})
+    fields = {
+        "model_type": model_type,
+        **({"is_decoder": True} if model_type == "reformer" else {}),
+    }
+    section = ModelConfig.model_validate({"from_scratch": fields})
     assert model_problems(section, masks_documents=False) == []
 
 

@@ -12,12 +12,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import GPT2LMHeadModel
 
-from gptft.errors import ConfigError, RunError
+from gptft.errors import ConfigError, ModelError, RunError
 from gptft.files import as_json
 from gptft.training.run import Resume
 from gptft.training.samples import SampleWriter
 from gptft.training.setup import Setup
 from gptft.training.trainer import BlockTrainer
+from tests.architectures.models import tiny_model
 from tests.training.conftest import Run
 from tests.training.folders import assert_same, contents, facts, rows, weights
 
@@ -48,6 +49,20 @@ def spoil_gradient(patch: pytest.MonkeyPatch, value: float) -> None:
         return loss
 
     patch.setattr(BlockTrainer, "training_step", training_step)
+
+
+def test_a_model_that_sees_ahead_is_refused_before_anything_is_written(
+    run: Run, tmp_path: Path, tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """As of an architecture of which nobody has said that it does: the model itself is asked."""
+    monkeypatch.setattr("gptft.models.load.require_causal", lambda *args, **kwargs: None)
+    base = tmp_path / "base"
+    tiny_model("bert").save_pretrained(base)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(tiny_model_dir / name, base)
+    with pytest.raises(ModelError, match=r"base \(bert\) isn't causal.*Take a causal model"):
+        run(model={"name": str(base)})
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
@@ -308,11 +323,29 @@ def test_out_of_memory_in_the_first_sample_does_not_ask_for_what_is_set(
 def test_out_of_memory_while_measuring_names_the_batch_of_that(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
+    stock = GPT2LMHeadModel.forward
+
     def forward(self: GPT2LMHeadModel, input_ids: Any = None, **kwargs: Any) -> Any:
-        raise torch.OutOfMemoryError
+        if input_ids.numel() > 12:  # of the probe
+            raise torch.OutOfMemoryError
+        return stock(self, input_ids=input_ids, **kwargs)
 
     monkeypatch.setattr(GPT2LMHeadModel, "forward", forward)
     with pytest.raises(RunError, match=r"measuring with training\.per_device_eval_batch_size: 8"):
+        run(training={"auto_batch": True})
+    assert not (tmp_path / "run").exists()
+
+
+def test_out_of_memory_with_a_few_tokens_is_the_models(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def forward(self: GPT2LMHeadModel, **kwargs: Any) -> Any:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(GPT2LMHeadModel, "forward", forward)
+    with pytest.raises(
+        RunError, match=r"Out of memory with .*tiny\d+ and a few tokens\. Take a sm"
+    ):
         run(training={"auto_batch": True})
     assert not (tmp_path / "run").exists()
 

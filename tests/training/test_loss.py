@@ -1,15 +1,22 @@
 """The loss in one pass against transformers' own: value and gradient."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.loss.loss_utils import ForCausalLMLoss
 
+from gptft.data.store import BlockStore
+from gptft.files import default_cache_dir
+from gptft.models.causal_probe import leaves_labels_to_be_moved
 from gptft.training import loss as loss_module
 from gptft.training.loss import causal_loss, use_fast_loss
+from tests.architectures.models import tiny_model
+from tests.training.conftest import Run
+from tests.training.folders import rows
 
 
 @pytest.fixture(autouse=True)
@@ -68,3 +75,74 @@ def test_a_model_with_the_stock_loss_takes_ours_and_any_other_keeps_its_own(tiny
     model.loss_function = own
     use_fast_loss(model)
     assert model.loss_function is own
+
+
+NO_DROPOUT = {"dropout": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0}
+# Architectures with a loss of their own, whose label is of the very token that is read.
+OWN_LOSS: dict[str, dict[str, Any]] = {
+    "bart": NO_DROPOUT,
+    "whisper": NO_DROPOUT,
+    "prophetnet": NO_DROPOUT,
+    "xlm": {"causal": True, "dropout": 0.0, "attention_dropout": 0.0},
+    "xlnet": {"attn_type": "uni", "dropout": 0.0},
+}
+
+
+def loss_of_blocks(model: PreTrainedModel, store: BlockStore) -> float:
+    """The mean loss of every token but each block's first, by log-softmax in float64."""
+    losses = []
+    for block in (torch.from_numpy(block.astype("int64")) for block in store):
+        with torch.no_grad():
+            logits = model.eval()(input_ids=block[None], use_cache=False).logits[0].double()
+        losses += (-logits[:-1].log_softmax(-1)[range(len(block) - 1), block[1:]]).tolist()
+    return sum(losses) / len(losses)
+
+
+@pytest.mark.parametrize("model_type", OWN_LOSS)
+def test_a_model_with_a_loss_of_its_own_learns_the_next_token(
+    run: Run, tmp_path: Path, tiny_model_dir: Path, model_type: str
+):
+    base = tmp_path / "base"
+    tiny_model(model_type, **OWN_LOSS[model_type]).save_pretrained(base)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(tiny_model_dir / name, base)
+    result = run(
+        model={"name": str(base)},
+        training={
+            "max_steps": 1, "per_device_train_batch_size": 2, "gradient_accumulation_steps": 32,
+            "lr_scheduler_type": "constant",
+        },
+    )  # fmt: skip
+    [logged] = [row["loss"] for row in rows(result.run_dir / "metrics.jsonl") if "loss" in row]
+    [store] = (default_cache_dir() / "blocks").iterdir()
+    before = loss_of_blocks(AutoModelForCausalLM.from_pretrained(base), BlockStore(store))
+    assert logged == pytest.approx(before, abs=2e-3)
+    after = AutoModelForCausalLM.from_pretrained(result.run_dir / "model")
+    assert loss_of_blocks(after, BlockStore(store)) < before - 0.003
+
+
+def test_a_repetition_costs_where_a_model_has_a_loss_of_its_own(
+    run: Run, tmp_path: Path, tiny_model_dir: Path
+):
+    base = tmp_path / "base"
+    tiny_model("bart", **NO_DROPOUT).save_pretrained(base)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(tiny_model_dir / name, base)
+    model = {"name": str(base)}
+    logged = []
+    for cost in ({}, {"unlikelihood_weight": 1, "unlikelihood_ngram_size": 1}):
+        result = run(f"run-{len(cost)}", model=model, training={**cost, "max_steps": 1})
+        [loss] = [row["loss"] for row in rows(result.run_dir / "metrics.jsonl") if "loss" in row]
+        logged.append(loss)
+    assert logged[1] > logged[0]
+
+
+@pytest.mark.parametrize("model_type", ["gpt2", "gemma3", "mixtral", "mamba", "opt", "git"])
+def test_who_moves_the_labels_is_found_out_and_nothing_is_changed(model_type: str):
+    """GIT moves them itself, by as many tokens as its image has, and fails without one."""
+    model = tiny_model(model_type).train()
+    stock, state = model.loss_function, torch.get_rng_state()
+    assert leaves_labels_to_be_moved(model) is (model_type != "git")
+    assert model.loss_function is stock
+    assert model.training
+    assert torch.equal(torch.get_rng_state(), state)

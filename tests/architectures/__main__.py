@@ -1,0 +1,109 @@
+"""`python -m tests.architectures`: every causal architecture of transformers, tiny, through gptft.
+
+Each is trained to the end, and killed and resumed, and its best weights are compared with the best
+checkpoint's. Exit code 1 where anything is wrong; `--write` writes docs/architectures.md.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tests.conftest import ROOT
+from tests.faults.__main__ import QUIET
+
+if TYPE_CHECKING:
+    from tests.faults.harness import Trial
+
+TABLE = ROOT / "docs" / "architectures.md"
+_FOLDER = "GPTFT_ARCHITECTURES_FOLDER"
+_HEAD = """\
+# Architectures
+
+What `make architectures` found with transformers {version}: each architecture of which it has a
+causal language model, tiny and with random weights, saved by stock transformers and trained by
+`gptft train`. "Equal" means: a run that was killed and resumed has the weights of one that was not,
+bit for bit, and the model that is kept is the checkpoint's with the lowest loss, and has that loss
+in stock transformers. "Converted" are those whose tensors have other names or shapes in a file than
+in memory.
+
+| architecture | converted | result |
+| --- | --- | --- |
+"""
+
+
+def main() -> int:
+    """Start again without threads, and try all there."""
+    args = _arguments()
+    if _FOLDER in os.environ:
+        return try_all(args)
+    with tempfile.TemporaryDirectory(prefix="gptft-architectures-") as name:
+        environment = {**os.environ, **QUIET, _FOLDER: name, "GPTFT_CACHE": f"{name}/cache"}
+        words = [sys.executable, "-m", "tests.architectures", *sys.argv[1:]]
+        return subprocess.run(words, env=environment).returncode
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.architectures", description=__doc__)
+    parser.add_argument("names", nargs="*", help="these alone")
+    parser.add_argument("--jobs", type=int, default=min(os.cpu_count() or 1, 4))
+    parser.add_argument("--write", action="store_true", help=f"write {TABLE.relative_to(ROOT)}")
+    return parser.parse_args()
+
+
+def try_all(args: argparse.Namespace) -> int:
+    """Try the architectures, print a line for each, write the table; the exit code."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    from tests.architectures.models import NOT_TRIED
+    from tests.architectures.trials import try_architecture
+    from tests.faults import harness
+
+    harness.import_all()
+    folder, started = Path(os.environ[_FOLDER]).resolve(), time.perf_counter()
+    names = args.names or list(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
+    names = [name for name in names if name not in NOT_TRIED]
+
+    def work(job: int) -> list["Trial"]:
+        done = []
+        for name in names[job :: args.jobs]:
+            done.append(trial := try_architecture(name, folder / name))
+            print(
+                f"{name}: {trial.note}", *(f"\n  WRONG {what}" for what in trial.broken), flush=True
+            )
+        return done
+
+    trials = harness.spread(work, jobs=args.jobs, folder=folder)
+    wrong = [trial.name for trial in trials if trial.broken]
+    print(
+        f"{len(trials) - len(wrong)} of {len(trials)} architectures are right, "
+        f"{len(NOT_TRIED)} were not tried. {time.perf_counter() - started:.0f} s in all.",
+        *(f"Wrong: {', '.join(wrong)}" for _ in wrong[:1]),
+        flush=True,
+    )
+    if args.write and not wrong and not args.names:
+        write_table({trial.name: trial.note for trial in trials})
+    return int(bool(wrong))
+
+
+def write_table(notes: dict[str, str]) -> None:
+    """Write what came of each architecture, and why some weren't tried."""
+    from tests.architectures.models import NOT_TRIED, conversions
+
+    notes |= {name: f"not tried: {why}" for name, why in NOT_TRIED.items()}
+    converted = conversions()
+    rows = (
+        f"| {name} | {'yes' if name in converted else ''} | {note.replace('|', '/')} |\n"
+        for name, note in sorted(notes.items())
+    )
+    head = _HEAD.format(version=version("transformers"))
+    TABLE.write_text(head + "".join(rows), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,184 @@
+"""A tiny model's folder -> whether gptft trains it, resumes it and keeps its best weights.
+
+Every run is the real command line in a fork; see `tests.faults.harness`.
+"""
+
+import json
+import os
+import re
+import shutil
+import signal
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+
+from gptft.data.store import BlockStore
+from tests.architectures.models import UNLIKE, save_tiny_model
+from tests.conftest import SENTENCES
+from tests.faults import harness
+from tests.faults.harness import Trial
+
+_STEPS, _EVERY, _KILLED_AFTER = 6, 2, 4
+_TOLERANCE = 1e-3  # of a loss: ProphetNet's logits depend a little on how long a batch's rows are
+_CONFIG = f"""\
+data: {{train: TEXTS/train.txt, validation: [TEXTS/validation.txt], block_size: 32}}
+training:
+  max_steps: {_STEPS}
+  per_device_train_batch_size: 2
+  learning_rate: 0.05
+  save_strategy: steps
+  save_steps: {_EVERY}
+  eval_strategy: steps
+  eval_steps: {_EVERY}
+  load_best_model_at_end: true
+  logging_steps: 1
+  use_cpu: true
+  seed: 7
+"""
+
+
+def try_architecture(model_type: str, folder: Path) -> Trial:
+    """Train a tiny model; if it must be made causal, see it refused, and then that trained too."""
+    tried = _try(model_type, folder / "stored", changes="")
+    if changes := re.search(r"Set model\.config_overrides: ({.*?})", tried.note):
+        changed = _try(model_type, folder / "changed", changes=changes[1])
+        tried.note = f"refused; with `model.config_overrides: {changes[1]}`: {changed.note}"
+        tried.broken += changed.broken
+    shutil.rmtree(folder, ignore_errors=True)
+    return tried
+
+
+def _try(model_type: str, folder: Path, *, changes: str) -> Trial:
+    lab = harness.Lab(folder)
+    folder.mkdir(parents=True)
+    made = harness.fork(lambda: _save(model_type, folder / "base"), folder / "made.log")
+    if made.code:
+        why = harness.last_line(made.said)
+        return Trial(model_type, [f"can't be built: {why}"], note="not built")
+    _write_texts(folder)
+    overrides = f", config_overrides: {changes}" if changes else ""
+    base = f"model: {{name: '{folder / 'base'}'{overrides}}}\n"
+    lab.config.write_text(base + _CONFIG.replace("TEXTS", str(folder)), encoding="utf-8")
+    ended = harness.run(lab, lab.reference)
+    if ended.code:
+        return _refused(model_type, lab, ended)
+    alike = model_type not in UNLIKE
+    broken = _killed_and_resumed(lab, alike=alike) + _best_weights(lab.reference) + _stock(lab)
+    return Trial(model_type, broken, note="equal" if alike else f"right, but {UNLIKE[model_type]}")
+
+
+def _save(model_type: str, folder: Path) -> int:
+    save_tiny_model(model_type, folder)
+    return 0
+
+
+def _write_texts(folder: Path) -> None:
+    """Letters of two alphabets: learning one makes the other worse, so that the best is early."""
+    letters = "".join(filter(str.isalpha, "".join(SENTENCES)))
+    russian, english = (
+        "".join(c for c in letters if c.isascii() is ascii) for ascii in (False, True)
+    )
+    (folder / "train.txt").write_text(russian, encoding="utf-8")
+    (folder / "validation.txt").write_text(english * 2, encoding="utf-8")
+
+
+def _refused(model_type: str, lab: harness.Lab, ended: harness.Ended) -> Trial:
+    """What a run said that did not train: one line, before anything was written, is right."""
+    said = [
+        line.partition("error:")[2].strip() for line in ended.said.splitlines() if "error:" in line
+    ]
+    why = said[0] if said else harness.last_line(ended.said)
+    why = why.replace(f"{lab.config}:1:1  ", "").replace(str(lab.folder / "base"), "base")
+    known = "isn't causal" in why or "no causal language model of that type" in why
+    right = known and len(said) == 1 and ended.code in (1, 2) and not lab.reference.exists()
+    broken = [] if right else [f"exit code {ended.code}"]
+    return Trial(model_type, broken, note=f"refused: {why}")
+
+
+def _killed_and_resumed(lab: harness.Lab, *, alike: bool) -> list[str]:
+    """How a run that is killed after a save and resumed differs from the uninterrupted one."""
+    killed = lab.folder / "killed"
+    ended = harness.run(lab, killed, before=lambda: harness.kill_after_save(_KILLED_AFTER))
+    if ended.code != -signal.SIGKILL:
+        return [f"wasn't killed: {ended.code}, {harness.last_line(ended.said)}"]
+    if not alike:
+        ended = harness.run(lab, killed, "--resume")
+        return [harness.last_line(ended.said)] if ended.code else _best_weights(killed)
+    if wrong := harness.finish(lab, killed):
+        return wrong
+    last = f"checkpoints/checkpoint-{_STEPS}"  # the best weights may be of an earlier step
+    return _differences(killed / last, lab.reference / last)
+
+
+def _best_weights(run_dir: Path) -> list[str]:
+    """How the model that was kept differs from the checkpoint with the lowest validation loss."""
+    rows = map(json.loads, (run_dir / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
+    losses = {row["step"]: row["eval_loss"] for row in rows if "eval_loss" in row}
+    best = min(losses, key=lambda step: losses[step])
+    if best == _STEPS:
+        return [f"the last weights are the best, so that nothing was tried: {losses}"]
+    return _differences(run_dir / "model", run_dir / "checkpoints" / f"checkpoint-{best}")
+
+
+def _differences(folder: Path, other: Path) -> list[str]:
+    """The tensors in which two model folders differ."""
+    ours, theirs = _tensors(folder), _tensors(other)
+    lost = ours.keys() ^ theirs.keys()
+    lost |= {name for name in ours.keys() & theirs if ours[name] != theirs[name]}
+    names = ", ".join(sorted(lost)[:3])
+    return [f"{folder.name} differs from {other.name} in {len(lost)}: {names}"] if lost else []
+
+
+def _tensors(folder: Path) -> dict[str, tuple[str, tuple[int, ...], bytes]]:
+    """The dtype, the shape and the bytes of each stored tensor."""
+    found = {}
+    for path in folder.glob("*.safetensors"):
+        with safe_open(path, framework="numpy") as file:
+            for name in file.keys():  # noqa: SIM118 (it isn't a mapping)
+                tensor = file.get_tensor(name)
+                found[name] = (str(tensor.dtype), tensor.shape, tensor.tobytes())
+    return found
+
+
+def _stock(lab: harness.Lab) -> list[str]:
+    """How stock transformers, given the model that was kept, measures it otherwise than gptft."""
+    ended = harness.fork(lambda: _compare(lab.reference), lab.folder / "stock.log")
+    return [] if ended.code == 0 else [f"stock transformers: {harness.last_line(ended.said)}"]
+
+
+def _compare(run_dir: Path) -> int:
+    from transformers import AutoModelForCausalLM
+
+    loaded: Any = AutoModelForCausalLM.from_pretrained(run_dir / "model", output_loading_info=True)
+    model, info = loaded
+    lost = [*info["missing_keys"], *info["unexpected_keys"], *info["mismatched_keys"]]
+    facts = json.loads((run_dir / "run.json").read_text(encoding="utf-8"))
+    store = Path(os.environ["GPTFT_CACHE"], "blocks", facts["data"]["store"])
+    blocks = BlockStore(store, split="validation")
+    losses = torch.cat(
+        [_losses(model, torch.from_numpy(block.astype("int64"))) for block in blocks]
+    )
+    stock, told = float(losses.mean()), facts["result"]["validation"]["loss_after"]
+    ahead = _looks_ahead(model, torch.from_numpy(blocks[0].astype("int64")))
+    print(f"error: a loss of {stock:.6f}, not {told:.6f}; looks ahead by {ahead:.1g}; lost: {lost}")
+    return int(bool(lost) or abs(stock - told) > _TOLERANCE * stock or ahead > 1e-4)
+
+
+@torch.no_grad()
+def _looks_ahead(model: Any, block: torch.Tensor) -> float:
+    """How far a few logits move, at most, when the tokens after them are others."""
+    some = block[:16]  # beyond that, Reformer chooses by all tokens what each attends to
+    changed = torch.cat([some[:8], some[8:].flip(0) + 1])
+    one, other = (
+        model(input_ids=ids[None], use_cache=False).logits[0, :8] for ids in (some, changed)
+    )
+    return float((one - other).abs().max())
+
+
+@torch.no_grad()
+def _losses(model: Any, block: torch.Tensor) -> torch.Tensor:
+    """The loss at each predicted token of a block of shape (T,)."""
+    logits = model.eval()(input_ids=block[None], use_cache=False).logits[0].double()
+    return -logits[:-1].log_softmax(-1)[range(len(block) - 1), block[1:]]
