@@ -8,15 +8,16 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import cache
+from itertools import chain
 from typing import Any
 
 from rich.console import Console, RenderableType
 from rich.text import Text
 
-from gptft.files import as_json
+from gptft.files import JsonFields, as_json
 
 Notify = Callable[[str], None]  # is told in a sentence what a person should know, as `notice` is
 
@@ -166,12 +167,37 @@ def _shortened(text: str) -> str:
 def result_json(value: Any) -> None:
     """Print `as_json(value)` to stdout, letters beyond ASCII readable, indented by two spaces.
 
-    What a terminal would obey is escaped, and the values stay what they are.
+    What a terminal would obey is escaped, and the values stay what they are. Items of a list are
+    made, written and forgotten one by one.
     """
     if is_first_process():
-        text = json.dumps(as_json(value), ensure_ascii=False, indent=2)
-        text = _NOT_IN_JSON.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
-        sys.stdout.write(text + "\n")
+        for part in chain(_json_parts(value), "\n"):
+            sys.stdout.write(_NOT_IN_JSON.sub(lambda match: f"\\u{ord(match[0]):04x}", part))
+
+
+def _json_parts(value: Any, indent: str = "\n") -> Iterator[str]:
+    """What `json.dumps` makes of `as_json(value)`, each item of a list apart."""
+    value = value.json_fields() if isinstance(value, JsonFields) else value
+    if isinstance(value, Mapping) and value:
+        before = "{"
+        for name, item in value.items():
+            yield f"{before}{indent}  {_json(str(name))}: "
+            yield from _json_parts(item, f"{indent}  ")
+            before = ","
+        yield f"{indent}}}"
+    elif isinstance(value, Sequence) and not isinstance(value, str | bytes) and value:
+        before = "["
+        for item in value:
+            yield f"{before}{indent}  {_json(item, f'{indent}  ')}"
+            before = ","
+        yield f"{indent}]"
+    else:
+        yield _json(value, indent)
+
+
+def _json(value: Any, indent: str = "\n") -> str:
+    text = json.dumps(as_json(value), ensure_ascii=False, indent=2)
+    return text.replace("\n", indent)  # those within texts are escaped
 
 
 def is_first_process() -> bool:

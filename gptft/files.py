@@ -6,7 +6,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from enum import Enum
@@ -66,8 +66,8 @@ class JsonFields:
 def as_json(value: Any) -> Any:
     """A value as JSON has it, nested values included.
 
-    Dataclasses become objects with their fields in order (see `JsonFields`), tuples lists, paths
-    strings, enums their values, bytes hexadecimal, and floats that aren't finite null.
+    Dataclasses become objects with their fields in order (see `JsonFields`), sequences lists,
+    paths strings, enums their values, bytes hexadecimal, and floats that aren't finite null.
 
     >>> as_json({"loss": float("nan"), "losses": (1.0, float("inf")), "path": Path("runs/a")})
     {'loss': None, 'losses': [1.0, None], 'path': 'runs/a'}
@@ -82,11 +82,11 @@ def as_json(value: Any) -> Any:
         return value.hex()
     if isinstance(value, JsonFields):
         value = value.json_fields()
-    elif is_dataclass(value):
+    elif is_dataclass(value) and not isinstance(value, Sequence):
         value = {name: getattr(value, name) for name in _names(value)}
     if isinstance(value, Mapping):
         return {str(key): as_json(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
+    if isinstance(value, Sequence) and not isinstance(value, str):
         return [as_json(item) for item in value]
     return value
 

@@ -2,11 +2,18 @@
 
 import json
 import sys
+import tracemalloc
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
 
 from gptft import console
+from gptft.files import JsonFields
 
 
 @pytest.fixture(autouse=True)
@@ -90,3 +97,75 @@ def test_json_is_as_safe(capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     assert out == '{\n  "текст": "\\u001b\\u009b\\n"\n}\n'
     assert json.loads(out) == {"текст": "\x1b\x9b\n"}
+
+
+class _Colour(Enum):
+    RED = "red"
+
+
+@dataclass(frozen=True)
+class _Named(JsonFields):
+    json_also = ("double",)
+
+    number: float
+    parts: tuple["_Named", ...] = ()
+
+    @property
+    def double(self) -> float:
+        return self.number * 2
+
+
+@pytest.mark.parametrize(
+    ("value", "plain"),
+    [
+        ([], []),
+        ({}, {}),
+        ("a\nb", "a\nb"),
+        (float("nan"), None),
+        (_Colour.RED, "red"),
+        (b"ab", "6162"),
+        ({"a": [], "b": {}, "c": ([], {}, [1, ("x\n",)])},
+         {"a": [], "b": {}, "c": [[], {}, [1, ["x\n"]]]}),
+        ([{"a": float("inf")}, (1, Path("x/y"), b"")], [{"a": None}, [1, "x/y", ""]]),
+        ({1: {"b": {"c": _Colour.RED}}}, {"1": {"b": {"c": "red"}}}),
+        (
+            _Named(1.5, (_Named(float("inf")), _Named(2.0))),
+            {
+                "number": 1.5,
+                "parts": [
+                    {"number": None, "parts": [], "double": None},
+                    {"number": 2.0, "parts": [], "double": 4.0},
+                ],
+                "double": 3.0,
+            },
+        ),
+    ],
+)  # fmt: skip
+def test_json_is_what_the_standard_library_writes(
+    value: Any, plain: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    console.result_json(value)
+    assert capsys.readouterr().out == json.dumps(plain, indent=2) + "\n"
+
+
+class _Texts(Sequence[str]):
+    """A thousand texts of 10 kB, each made when it is asked for."""
+
+    def __len__(self) -> int:
+        return 1000
+
+    def __getitem__(self, at: Any) -> Any:
+        if at >= len(self):
+            raise IndexError(at)
+        return f"{at:,} " * 2000
+
+
+def test_a_long_list_is_never_held_in_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with (tmp_path / "out").open("w", encoding="utf-8") as file:
+        monkeypatch.setattr("sys.stdout", file)
+        tracemalloc.start()
+        console.result_json({"texts": _Texts()})
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert (tmp_path / "out").stat().st_size > 7_000_000
+    assert peak < 500_000

@@ -5,19 +5,20 @@ float32 and in chunks, so that memory doesn't grow with the length of a text.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice, repeat
+from functools import cached_property
+from typing import Any
 
 import torch
 from transformers import LogitsProcessorList, PreTrainedModel
 
-from gptft.analysis.scored_tokens import RunnerUp, ScoredToken, TokenScore, scored_tokens
+from gptft.analysis.scored_tokens import ScoredTokens, TokenScores, scored_tokens
 from gptft.console import stage
 from gptft.decoding.encoding import encode_bare
 from gptft.decoding.loaded_model import open_model
 from gptft.decoding.logprobs import check_start, chunked_logits, log_probabilities
-from gptft.decoding.special_tokens import check_ids, special_tokens
+from gptft.decoding.special_tokens import check_ids, num_embeddings, special_tokens
 from gptft.errors import ConfigError
 from gptft.files import JsonFields
 from gptft.models.load import context_of
@@ -48,26 +49,21 @@ class TextScore(JsonFields):
     )  # fmt: skip
 
     model: str
-    tokens: tuple[ScoredToken, ...]
+    tokens: ScoredTokens
     begins_after: str | None
     num_bytes: int
     context: int | None
     lossless: bool
 
     @property
-    def scores(self) -> list[TokenScore]:
-        """Those of the tokens that have one."""
-        return [token.score for token in self.tokens if token.score is not None]
-
-    @property
     def num_tokens(self) -> int:
         """Tokens that are scored."""
-        return len(self.scores)
+        return len(self.tokens.scores)
 
-    @property
+    @cached_property
     def bits(self) -> float:
         """The sum of surprisals: bits to store the text in, compressed with this model."""
-        return math.fsum(score.surprisal_bits for score in self.scores)
+        return math.fsum(score.surprisal_bits for score in self.tokens.scores)
 
     @property
     def bits_per_token(self) -> float:
@@ -84,6 +80,10 @@ class TextScore(JsonFields):
         """2 to the power of the mean surprisal: comparable under one tokenizer only."""
         bits = self.bits_per_token
         return 2.0**bits if bits < 1024 else math.inf  # float64 ends there
+
+    def summary_fields(self) -> dict[str, Any]:
+        """What JSON has of the whole text, without its tokens."""
+        return {name: value for name, value in self.json_fields().items() if name != "tokens"}
 
 
 def score(
@@ -131,7 +131,8 @@ def score(
             model, everything, start=start, kept=len(special.prefix), num_runners_up=num_runners_up
         )
     tokens = scored_tokens(tokenizer, ids, scores)
-    unscored = b"".join(token.token.bytes for token in tokens if token.score is None)
+    raws = [token.bytes for token in tokens.tokens]
+    unscored = b"".join(raws[: len(ids) - len(scores)])
     context = context_of(model)
     return TextScore(
         model=model_name,
@@ -139,7 +140,7 @@ def score(
         begins_after=str(tokenizer.convert_ids_to_tokens(before[-1])) if before else None,
         num_bytes=num_bytes - len(unscored),
         context=context if context is not None and len(everything) - 1 > context else None,
-        lossless=b"".join(token.token.bytes for token in tokens) == text.encode(),
+        lossless=b"".join(raws) == text.encode(),
     )
 
 
@@ -152,7 +153,7 @@ def score_tokens(
     kept: int = 0,
     processors: LogitsProcessorList | None = None,
     num_runners_up: int = 5,
-) -> list[TokenScore]:
+) -> TokenScores:
     """Score the tokens of a text from `start` on.
 
     A text longer than the model's context is read through a window that moves on by half a context
@@ -179,14 +180,19 @@ def score_tokens(
     """
     check_start(ids, start)
     row = torch.tensor([list(ids)], device=model.device)  # (1, T)
-    scores: list[TokenScore] = []
+    scores = TokenScores.empty(
+        len(ids) - start,
+        num_runners_up=num_runners_up,
+        vocab_size=num_embeddings(model),
+        is_processed=bool(processors),
+    )
     for first, logits in chunked_logits(
         model, row[:, :-1], torch.ones_like(row), first=start - 1, kept=kept
     ):
         # Logits after input i are of token i + 1; shape (t,).
         targets = row[0, first + 1 : first + 1 + logits.shape[1]]
         processed = _processed(processors, row, logits, first=first) if processors else None
-        scores += _token_scores(logits[0], processed, targets, num_runners_up=num_runners_up)
+        _keep(scores, first + 1 - start, logits[0], processed, targets)
     return scores
 
 
@@ -202,27 +208,31 @@ def _processed(
     return log_probabilities(torch.cat(steps))
 
 
-def _token_scores(
+def _keep(
+    scores: TokenScores,
+    first: int,
     logits: torch.Tensor,
     processed: torch.Tensor | None,
     targets: torch.Tensor,
-    *,
-    num_runners_up: int,
-) -> Iterator[TokenScore]:
-    """Logits of shape (t, V), log-probabilities of shape (t, V) or None, ids of shape (t,)."""
+) -> None:
+    """Put the scores of t tokens in, from `first` on.
+
+    Args:
+        scores: of the whole text.
+        first: a number in `scores`.
+        logits: shape (t, V).
+        processed: log-probabilities after all processors, shape (t, V), where there are some.
+        targets: the tokens, shape (t,).
+    """
+    here = slice(first, first + len(targets))
     logprobs = logits.log_softmax(-1)  # (t, V)
     own = logprobs.gather(-1, targets[:, None])  # (t, 1)
-    ranks = (logprobs > own).sum(-1) + 1  # (t,)
-    best = logprobs.topk(min(num_runners_up + 1, logprobs.shape[-1]), dim=-1)
-    after: Iterable[float | None] = repeat(None)
-    best_after: Iterable[Iterable[float | None]] = repeat(repeat(None))
+    best = logprobs.topk(scores.likeliest.shape[1], dim=-1)  # (t, R)
+    scores.token_ids[here] = targets.cpu()
+    scores.logprobs[here] = own[:, 0].cpu()
+    scores.ranks[here] = ((logprobs > own).sum(-1) + 1).cpu()
+    scores.likeliest[here] = best.indices.cpu()
+    scores.probabilities[here] = best.values.exp().cpu()
     if processed is not None:
-        after = processed.gather(-1, targets[:, None])[:, 0].tolist()
-        best_after = processed.gather(-1, best.indices).exp().tolist()
-    # strict=False: `repeat` has no end.
-    scores = zip(targets.tolist(), own[:, 0].tolist(), after, ranks.tolist(), strict=False)
-    others = zip(best.indices.tolist(), best.values.exp().tolist(), best_after, strict=False)
-    for (token, logprob, logprob_after, rank), columns in zip(scores, others, strict=True):
-        found = (other for other in map(RunnerUp, *columns) if other.token_id != token)
-        runners_up = tuple(islice(found, num_runners_up))
-        yield TokenScore(token, logprob, logprob_after, rank, runners_up)
+        scores.processed_logprobs[here] = processed.gather(-1, targets[:, None])[:, 0].cpu()
+        scores.processed_probabilities[here] = processed.gather(-1, best.indices).exp().cpu()

@@ -4,7 +4,10 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from itertools import islice, repeat
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
+
+import numpy as np
 
 from gptft.files import JsonFields
 from gptft.tokenization.token_bytes import TokenBytes, drop_first_space, whole_text
@@ -12,6 +15,8 @@ from gptft.tokenization.tokens import Token
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+T = TypeVar("T")
 
 
 class RunnerUp(NamedTuple):
@@ -96,6 +101,115 @@ class ScoredToken(JsonFields):
         }
 
 
+class _MadeWhenAsked(Sequence[T]):
+    """A sequence that keeps less than its items: a long text has hundreds of thousands."""
+
+    def make(self, at: int) -> T:
+        """The item at `at`, which is none from the end."""
+        raise NotImplementedError
+
+    @overload
+    def __getitem__(self, at: int) -> T: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[T]: ...
+    def __getitem__(self, at: int | slice) -> T | list[T]:
+        found = range(len(self))[at]
+        return self.make(found) if isinstance(found, int) else [*map(self.make, found)]
+
+
+@dataclass(frozen=True, eq=False)
+class TokenScores(_MadeWhenAsked[TokenScore]):
+    """The scores of T tokens, in some 60 bytes each.
+
+    Attributes:
+        num_runners_up: of each, at most.
+        token_ids: the tokens, shape (T,).
+        logprobs: see `TokenScore`, shape (T,).
+        processed_logprobs: the same after all processors; empty where there were none.
+        ranks: shape (T,).
+        likeliest: ids of the likeliest tokens, the token itself perhaps among them, likeliest
+            first, shape (T, num_runners_up + 1) or, in a small vocabulary, fewer.
+        probabilities: of `likeliest`, same shape.
+        processed_probabilities: the same after all processors; empty where there were none.
+    """
+
+    num_runners_up: int
+    token_ids: np.ndarray
+    logprobs: np.ndarray
+    processed_logprobs: np.ndarray
+    ranks: np.ndarray
+    likeliest: np.ndarray
+    probabilities: np.ndarray
+    processed_probabilities: np.ndarray
+
+    @classmethod
+    def empty(
+        cls, num_tokens: int, *, num_runners_up: int, vocab_size: int, is_processed: bool
+    ) -> "TokenScores":
+        """Room for scores.
+
+        All of it at once: small arrays made between large ones, the logits, would keep a process
+        from giving back the memory of those.
+        """
+        processed, width = num_tokens * is_processed, min(num_runners_up + 1, vocab_size)
+        return cls(
+            num_runners_up=num_runners_up,
+            token_ids=np.empty(num_tokens, np.int32),
+            logprobs=np.empty(num_tokens, np.float32),
+            processed_logprobs=np.empty(processed, np.float32),
+            ranks=np.empty(num_tokens, np.int32),
+            likeliest=np.empty((num_tokens, width), np.int32),
+            probabilities=np.empty((num_tokens, width), np.float32),
+            processed_probabilities=np.empty((processed, width), np.float32),
+        )
+
+    def __len__(self) -> int:
+        return len(self.token_ids)
+
+    def make(self, at: int) -> TokenScore:
+        """The score of the token at `at`."""
+        token_id, is_processed = int(self.token_ids[at]), len(self.processed_logprobs) > 0
+        after = self.processed_probabilities[at].tolist() if is_processed else repeat(None)
+        others = zip(
+            self.likeliest[at].tolist(), self.probabilities[at].tolist(), after, strict=False
+        )
+        found = (RunnerUp(*other) for other in others if other[0] != token_id)
+        return TokenScore(
+            token_id=token_id,
+            logprob=float(self.logprobs[at]),
+            processed_logprob=float(self.processed_logprobs[at]) if is_processed else None,
+            rank=int(self.ranks[at]),
+            runners_up=tuple(islice(found, self.num_runners_up)),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class ScoredTokens(_MadeWhenAsked[ScoredToken]):
+    """The tokens of a text, the last ones with their scores.
+
+    Attributes:
+        tokens: all of them.
+        scores: of the last ones.
+        read: gives the token of an id.
+    """
+
+    tokens: Sequence[Token]
+    scores: Sequence[TokenScore]
+    read: Callable[[int], Token]
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def make(self, at: int) -> ScoredToken:
+        """The token at `at`."""
+        scored = at - len(self.tokens) + len(self.scores)
+        if scored < 0:
+            return ScoredToken(self.tokens[at], None)
+        score = self.scores[scored]
+        runners_up = tuple(self.read(other.token_id).shown for other in score.runners_up)
+        return ScoredToken(self.tokens[at], score, runners_up)
+
+
 def token_reader(tokenizer: "PreTrainedTokenizerBase") -> Callable[[int], Token]:
     """A function that gives the token of an id, with its bytes; its place is 0, 0."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
@@ -115,7 +229,7 @@ def token_reader(tokenizer: "PreTrainedTokenizerBase") -> Callable[[int], Token]
 
 def scored_tokens(
     tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int], scores: Sequence[TokenScore]
-) -> tuple[ScoredToken, ...]:
+) -> ScoredTokens:
     """The tokens of a text, each with its score.
 
     Args:
@@ -124,6 +238,8 @@ def scored_tokens(
         scores: of its last tokens; the first ones may have none. None of them may be missing where
             a token stands before the text that isn't among `ids`: more scores than ids is an error.
     """
+    if len(scores) > len(ids):
+        raise ValueError(f"{len(scores)} scores for {len(ids)} tokens")
     read = token_reader(tokenizer)
     tokens = [read(token_id) for token_id in ids]
     backend = getattr(tokenizer, "backend_tokenizer", None)
@@ -131,14 +247,7 @@ def scored_tokens(
         raws = [token.bytes for token in tokens]
         drop_first_space(raws)
         tokens = [_token(t.id, t.token, raw) for t, raw in zip(tokens, raws, strict=True)]
-    unscored = len(tokens) - len(scores)
-    if unscored < 0:
-        raise ValueError(f"{len(scores)} scores for {len(tokens)} tokens")
-    scored = [ScoredToken(token, None) for token in tokens[:unscored]]
-    for token, score in zip(tokens[unscored:], scores, strict=True):
-        runners_up = tuple(read(other.token_id).shown for other in score.runners_up)
-        scored.append(ScoredToken(token, score, runners_up))
-    return tuple(scored)
+    return ScoredTokens(tokens, scores, read)
 
 
 def _token(token_id: int, entry: str, raw: bytes) -> Token:

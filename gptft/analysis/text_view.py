@@ -59,18 +59,12 @@ def token_table(tokens: Sequence[ScoredToken]) -> Drawn:
 
     In columns on a terminal; narrow ones have the other tokens on a line of their own.
     """
-    scored = [token for token in tokens if token.score is not None]
-    labels = bracketed([token.token for token in scored])
-    rows = [
-        _Row(label, token.score, token.runners_up)
-        for label, token in zip(labels, scored, strict=True)
-        if token.score is not None
-    ]
 
     def draw(console: Console, width: int) -> Iterable[Table | Segment]:
+        after = ["after"] * _has_processed(tokens)
         if console.is_terminal:
-            return _fitted(rows, console=console, width=width)
-        return [_exact_table(rows)]
+            return _fitted([*_rows(tokens)], after, console=console, width=width)
+        return [plain_lines(_exact_lines(_rows(tokens), after))]
 
     return Drawn(draw)
 
@@ -165,15 +159,26 @@ class _Row(NamedTuple):
         return [(label, likely) for label, (_, likely, _) in found]
 
 
-def _has_processed(rows: Sequence[_Row]) -> bool:
-    return any(row.score.processed_logprob is not None for row in rows)
+def _rows(tokens: Sequence[ScoredToken]) -> Iterator[_Row]:
+    """A row a scored token."""
+    labels = bracketed([token.token for token in tokens if token.score is not None])
+    scored = (token for token in tokens if token.score is not None)
+    for label, token in zip(labels, scored, strict=True):
+        if token.score is not None:
+            yield _Row(label, token.score, token.runners_up)
 
 
-def _exact_table(rows: Sequence[_Row]) -> Table:
-    """Probabilities in full, for a script."""
-    after = ["after"] * _has_processed(rows)
-    cells = [
-        (
+def _has_processed(tokens: Sequence[ScoredToken]) -> bool:
+    """Whether the scores of a text, which are all of one kind, say what processors did."""
+    score = next((token.score for token in tokens if token.score is not None), None)
+    return score is not None and score.processed_logprob is not None
+
+
+def _exact_lines(rows: Iterable[_Row], after: Sequence[str]) -> Iterator[str]:
+    """A table with tabs and probabilities in full, for a script."""
+    yield "\t".join(("token", "id", "probability", *after, "rank", "bits", "runners-up"))
+    for row in rows:
+        cells = (
             row.label,
             str(row.score.token_id),
             exact(row.score.probability),
@@ -182,10 +187,7 @@ def _exact_table(rows: Sequence[_Row]) -> Table:
             row.bits,
             " ".join(f"{label} {exact(likely)}" for label, likely in row.others),
         )
-        for row in rows
-    ]
-    heads = ("token", "id", "probability", *after, "rank", "bits", "runners-up")
-    return Table(cells, "l" * len(heads), heads=heads)
+        yield "\t".join(cells)
 
 
 def exact(value: float | None) -> str:
@@ -193,9 +195,10 @@ def exact(value: float | None) -> str:
     return "" if value is None else f"{value:.4g}"
 
 
-def _fitted(rows: Sequence[_Row], *, console: Console, width: int) -> Iterator[Table | Segment]:
+def _fitted(
+    rows: Sequence[_Row], after: Sequence[str], *, console: Console, width: int
+) -> Iterator[Table | Segment]:
     """Columns within `width` cells; the likeliest others at the end, or below where it's narrow."""
-    after = ["after"] * _has_processed(rows)
     cells: list[list[Cell]] = [
         [
             Text(cut(row.label, _MAX_TOKEN), probability_style(row.score.probability)),

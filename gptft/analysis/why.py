@@ -11,7 +11,7 @@ import torch
 from transformers import LogitsProcessorList
 
 from gptft.analysis.score import score_tokens
-from gptft.analysis.scored_tokens import ScoredToken, scored_tokens
+from gptft.analysis.scored_tokens import ScoredTokens, scored_tokens
 from gptft.decoding.batch import batch_context
 from gptft.decoding.engine import Generated
 from gptft.decoding.loaded_model import LoadedModel
@@ -20,7 +20,7 @@ from gptft.decoding.processors import named_processors
 
 def explain(
     loaded: LoadedModel, texts: Sequence[Generated], *, num_runners_up: int = 5
-) -> list[tuple[ScoredToken, ...]]:
+) -> list[ScoredTokens]:
     """Score every new token of `texts`.
 
     Args:

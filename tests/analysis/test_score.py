@@ -2,6 +2,7 @@
 
 import inspect
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -193,6 +194,25 @@ class TestScoreTokens:
         ours = score_tokens(causal, ids, start=start)
         expected = windowed_reference(causal, ids, context=48, start=start)
         np.testing.assert_allclose(logprobs(ours), expected, atol=2e-5)
+
+    def test_a_long_text_takes_some_dozen_bytes_a_token(self, causal):
+        ids = [1, 2, 3, 4] * 2500
+        score_tokens(causal, ids[:100], start=1)  # what is loaded at first use
+        tracemalloc.start()
+        before, _ = tracemalloc.get_traced_memory()
+        scores = score_tokens(causal, ids, start=1)
+        after, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert len(scores) == len(ids) - 1
+        assert after - before < 100 * len(ids)
+
+    def test_parts_of_the_scores(self, causal):
+        scores = score_tokens(causal, [1, 2, 3, 4, 5], start=2)
+        assert [score.token_id for score in scores] == [3, 4, 5]
+        assert scores[-1] == [*scores][2] == scores[1:][1]
+        assert scores[3:] == []
+        with pytest.raises(IndexError):
+            scores[3]
 
     def test_a_text_just_as_long_as_the_context_needs_no_window(self, causal):
         ids = ids_of(49)  # the last one is never read

@@ -73,6 +73,23 @@ def test_json(cli, tiny_model_dir):
     assert len(first["runners_up"]) == 5
 
 
+def test_the_summary_alone(cli):
+    out, alone = cli(TEXT)[1], cli("--summary", TEXT)
+    assert alone == (0, out.split("\n\n")[1], "")
+    whole, summary = (
+        json.loads(cli("--json", TEXT)[1]),
+        json.loads(cli("--json", "--summary", TEXT)[1]),
+    )
+    assert whole.pop("tokens")
+    assert summary == whole
+
+
+def test_a_text_of_many_tokens_says_that_there_is_a_summary(cli, monkeypatch):
+    monkeypatch.setattr("gptft.cli.score._MANY_TOKENS", 3)
+    assert cli(TEXT)[2].endswith(" tokens follow; --summary leaves them out.\n")
+    assert cli("--summary", TEXT)[2] == ""
+
+
 def test_where_the_text_comes_from(cli, tmp_path):
     path = tmp_path / "poem.txt"
     path.write_bytes(b"\xef\xbb\xbf" + TEXT.encode() + b"\r\n")
