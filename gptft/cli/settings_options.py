@@ -113,8 +113,9 @@ def _option(row: Setting) -> inspect.Parameter:
 def given_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that were given on the command line, as YAML would have them."""
     given = {name: value for name, value in settings.items() if value not in (None, [])}
-    if (early := given.get("early_stopping")) in ("true", "false"):
-        given["early_stopping"] = early == "true"
+    if early := given.get("early_stopping"):
+        word = early.lower()  # as Python spells it, too
+        given["early_stopping"] = {"true": True, "false": False}.get(word, word)
     if (layers := given.get("dola_layers")) not in (None, "low", "high"):
         given["dola_layers"] = layers.split(",")
     return given

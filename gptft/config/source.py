@@ -121,16 +121,18 @@ def parse_yaml(text: str, *, name: str) -> Source:
 def parse_value(text: str, *, name: str = "--set") -> Any:
     """Read one value as YAML reads it: 5e-5 a number, true a boolean, [a, b] a list.
 
-    What YAML can't read is taken as the text it is.
+    A boolean may have any capitals. What YAML can't read is taken as the text it is.
 
-    >>> parse_value("5e-5"), parse_value("runs/a"), parse_value("Мороз: и")
-    (5e-05, 'runs/a', 'Мороз: и')
+    >>> parse_value("5e-5"), parse_value("runs/a"), parse_value("Мороз: и"), parse_value("fALSE")
+    (5e-05, 'runs/a', 'Мороз: и', False)
 
     Raises:
         ConfigError: it isn't Unicode, or names a key twice.
     """
     if problem := text_problem(text):
         raise ConfigError(f"{name}: {text!r} is not Unicode: it {problem}. Write it in UTF-8.")
+    if (word := text.strip().lower()) in ("true", "false"):
+        return word == "true"
     as_text = Source(name, {"value": text})
     try:
         source = parse_yaml(f"value: {text}", name=name)

@@ -325,9 +325,15 @@ class TestOptions:
         assert settings["suppress_tokens"] == [5, 7]
 
     def test_true_false_and_never_are_words(self, run):
-        for word, value in (("true", True), ("false", False), ("never", "never")):
+        for word, value in (("true", True), ("false", False), ("never", "never"), ("TRUE", True),
+                            ("False", False), ("fAlSe", False), ("Never", "never")):  # fmt: skip
             settings = self.in_force(run, "--num-beams", "2", "--early-stopping", word)
             assert settings["early_stopping"] == value
+        for word, value in (("True", True), ("FALSE", False), ("tRuE", True)):
+            setting = f"generation.early_stopping={word}"
+            assert (
+                self.in_force(run, "--num-beams", "2", "--set", setting)["early_stopping"] == value
+            )
 
     def test_switches_can_be_turned_either_way(self, run):
         assert self.in_force(run, "--do-sample")["do_sample"] is True
