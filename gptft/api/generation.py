@@ -45,6 +45,19 @@ class Generation(JsonFields):
     speed: "Speed | None" = None
     streamed: bool = False
 
+    @property
+    def cut_off(self) -> str:
+        """How many texts a limit ended and not EOS, in a sentence; empty where none."""
+        cut = [text for text in self.texts if text.stopped == "length"]
+        if not cut:
+            return ""
+        settings = cut[0].settings
+        by_length = any(text.num_new_tokens == settings["max_new_tokens"] for text in cut)
+        limit = "max_new_tokens" if by_length else "max_time"
+        those = f"{len(cut):,} of {len(self.texts):,} texts were ended"
+        subject = those if len(self.texts) > 1 else "Ended"
+        return f"{subject} by {limit}, {settings[limit]:,}, not by EOS."
+
     def rows(self) -> list[dict[str, Any]]:
         """A text each, with its tokens and the speed where they are known."""
         speed = {} if self.speed is None else {"speed": self.speed}

@@ -8,7 +8,7 @@ from typer import Option
 
 from gptft.cli import options
 from gptft.cli.settings_options import given_settings, with_settings
-from gptft.console import notice, result, result_json
+from gptft.console import notice, result, result_json, stderr
 from gptft.errors import ConfigError
 
 Prompts = Annotated[list[str], Option("--prompt", "-p", help="A text to continue; repeatable.")]
@@ -114,6 +114,8 @@ def generate(
         _write("\n\n".join(text.text for text in generated.texts) + "\n")
     if generated.speed is not None:
         notice(generated.speed.sentence())
+    if generated.cut_off and stderr().is_terminal:  # --json has it of each text
+        notice(generated.cut_off)
 
 
 def _write(text: str) -> None:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
@@ -92,6 +93,46 @@ class TestOutput:
     def test_tabs_and_long_lines_stay_as_they_are(self, run):
         prompt = "fox\tdog " + "a" * 40
         assert run("-p", prompt).stdout.startswith(prompt)
+
+
+class TestHowItEnded:
+    ENDED = "Ended by max_new_tokens, 6, not by EOS."
+
+    def said(self, run, *args, terminal=True, monkeypatch):
+        """The lines on a stderr that is a terminal, or isn't, but for the settings in force."""
+        monkeypatch.setattr(command, "stderr", lambda: SimpleNamespace(is_terminal=terminal))
+        result = run("-p", "Буря", "--suppress-tokens", "0", *args)
+        assert result.exit_code == 0, result.output
+        return result.stderr.splitlines()[1:]
+
+    @pytest.mark.parametrize("args", [(), ("--stream",), ("--top-p", "0.9"), ("--why",)], ids=str)
+    def test_a_text_that_reached_its_length_says_so_on_a_terminal(self, run, args, monkeypatch):
+        assert self.said(run, *args, monkeypatch=monkeypatch) == [self.ENDED]
+        assert self.said(run, *args, terminal=False, monkeypatch=monkeypatch) == []
+
+    def test_so_do_several_by_their_number(self, run, monkeypatch):
+        args = ("-p", "fox", "-n", "2", "--top-k", "5")
+        (line,) = self.said(run, *args, monkeypatch=monkeypatch)
+        assert line == "4 of 4 texts were ended by max_new_tokens, 6, not by EOS."
+        args = ("--strategy", "choices", "--choices", "x", "-p", "fox")
+        assert self.said(run, *args, monkeypatch=monkeypatch) == []
+
+    def test_a_limit_of_time_is_named(self, run, monkeypatch):
+        (line,) = self.said(run, "--max-time", "1e-6", monkeypatch=monkeypatch)
+        assert line == "Ended by max_time, 1e-06, not by EOS."
+
+    def test_eos_or_a_stop_string_says_nothing_and_json_has_it_anyway(self, run, monkeypatch):
+        args = ("--strategy", "regex", "--regex", "xy")
+        assert self.said(run, *args, monkeypatch=monkeypatch) == []
+        monkeypatch.setattr(command, "stderr", lambda: SimpleNamespace(is_terminal=True))
+        result = run("-p", "Буря", "--suppress-tokens", "0", "--json")
+        assert [row["stopped"] for row in json.loads(result.stdout)] == ["length"]
+        assert self.ENDED not in result.stderr
+
+    def test_fewer_texts_than_asked_for_are_told_everywhere(self, run, monkeypatch):
+        args = ("--num-beams", "4", "-n", "4", "--allowed-words", "x", "--max-new-tokens", "1")
+        said = self.said(run, *args, terminal=False, monkeypatch=monkeypatch)
+        assert said == ["4 texts were asked for, and the beams found 2 that differ."]
 
 
 class TestPrompts:
