@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from itertools import chain
-from typing import Any
-
-from rich.console import Console, RenderableType
-from rich.text import Text
+from typing import TYPE_CHECKING, Any
 
 from gptft.files import JsonFields, as_json
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
 
 Notify = Callable[[str], None]  # is told in a sentence what a person should know, as `notice` is
 
@@ -35,18 +35,20 @@ _PLAIN_WIDTH = 100_000  # off a terminal: never wrap
 
 
 @cache
-def stdout() -> Console:
+def stdout() -> "Console":
     """The console of results; one a process, made at first use."""
     return _console(stderr=False)
 
 
 @cache
-def stderr() -> Console:
+def stderr() -> "Console":
     """The console of progress, notices and errors; one a process, made at first use."""
     return _console(stderr=True)
 
 
-def _console(*, stderr: bool) -> Console:
+def _console(*, stderr: bool) -> "Console":
+    from rich.console import Console  # here, so that the rooms that only take `Notify` stay light
+
     stream = sys.stderr if stderr else sys.stdout
     return Console(
         stderr=stderr,
@@ -57,8 +59,10 @@ def _console(*, stderr: bool) -> Console:
     )
 
 
-def result(*renderables: RenderableType) -> None:
+def result(*renderables: "RenderableType") -> None:
     """Print results to stdout; a plain string without markup, what a terminal obeys escaped."""
+    from rich.text import Text
+
     console = stdout()
     for renderable in renderables if is_first_process() else ():
         if isinstance(renderable, str):
@@ -67,7 +71,7 @@ def result(*renderables: RenderableType) -> None:
         console.print(renderable)
 
 
-def notice(message: RenderableType) -> None:
+def notice(message: "RenderableType") -> None:
     """Print one notice to stderr; a plain string as `one_message` shows it."""
     if not is_first_process():
         return
@@ -86,7 +90,7 @@ class _Stages:
 
     def __init__(self) -> None:
         self.are_shown = False
-        self.doing: list[Text] = []  # from the outermost to the innermost
+        self.doing: list[Any] = []  # from the outermost to the innermost
         self.line: Any = None
 
 
@@ -109,6 +113,7 @@ def stage(doing: str) -> Iterator[None]:
         yield
         return
     from rich.status import Status
+    from rich.text import Text
 
     shown = Text(f"{one_message(doing)} …")
     _stages.doing.append(shown)
@@ -206,6 +211,8 @@ def is_first_process() -> bool:
 
 
 def _print_message(message: str) -> None:
+    from rich.text import Text
+
     for line in message.split("\n"):
         is_command = line.startswith("  ")  # which must stay in one line to be copied
         stderr().print(Text(line), soft_wrap=True if is_command else None)

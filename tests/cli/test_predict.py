@@ -113,14 +113,14 @@ def test_what_typer_refuses(cli, args):
 
 
 def on_a_terminal(*args, columns):
-    """What `gptft` prints on a terminal so wide: lines without colours."""
+    """The result that `gptft` prints on a terminal so wide: lines without colours."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
     forced = ("COLUMNS", "LINES", "NO_COLOR", "_TYPER_FORCE_DISABLE_TERMINAL")
     env = {key: value for key, value in os.environ.items() if key not in forced}
     process = subprocess.Popen(
         [sys.executable, "-m", "gptft", *args],
-        stdin=theirs, stdout=theirs, stderr=theirs, env={**env, "TERM": "xterm"},
+        stdin=theirs, stdout=theirs, stderr=subprocess.DEVNULL, env={**env, "TERM": "xterm"},
     )  # fmt: skip
     os.close(theirs)
     printed = b""
