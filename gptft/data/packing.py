@@ -8,24 +8,6 @@ import numpy.typing as npt
 from gptft.tokenization.token_ids import TokenIds
 
 
-def begins_each(bos: Sequence[int], *, eos_token_id: int, isolated: bool) -> bool:
-    """Whether BOS stands before every document, or before the first of a split alone.
-
-    The BOS of some tokenizers (OPT, XGLM) is their EOS. The EOS that ends a document is then the
-    BOS of the next, as those models were trained; two in a row would teach that a text may end
-    where it begins. Documents that don't see each other need one each.
-
-    Args:
-        bos: ids before a document.
-        eos_token_id: that ends one.
-        isolated: `data.isolate_documents`.
-
-    >>> [begins_each([bos], eos_token_id=2, isolated=False) for bos in (1, 2)]
-    [True, False]
-    """
-    return isolated or [*bos] != [eos_token_id]
-
-
 def insert_bos(
     token_ids: TokenIds, starts: npt.NDArray[np.int64], *, bos: Sequence[int]
 ) -> TokenIds:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gptft.config.sections import Config, DataConfig, TokenizerTrainConfig
-from gptft.data.packing import begins_each
 from gptft.documents.formats.registry import format_of
 from gptft.documents.scan import ScannedText
 from gptft.documents.sources import VALIDATION
@@ -13,6 +12,7 @@ from gptft.errors import ConfigError, ModelError
 from gptft.files import default_cache_dir, json_checksum
 from gptft.models.model_files import context_length
 from gptft.text.streams import content_suffix
+from gptft.tokenization.framing import begins_each
 from gptft.tokenization.tokenizer import TextTokenizer, load_tokenizer
 
 DEFAULT_BLOCK_SIZE = 1024

@@ -55,7 +55,7 @@ class ShiftedBlockDataset(Dataset[torch.Tensor]):
     ) -> None:
         """Cut `store` from places drawn by `seed` and the epoch; EOS ends its documents.
 
-        `begins_each` is False where BOS is EOS; see `gptft.data.packing.begins_each`.
+        `begins_each` is False where BOS is EOS; see `gptft.tokenization.framing.begins_each`.
         """
         self._store, self._begins_each = store, begins_each
         self._seed = seed

@@ -13,12 +13,12 @@ from transformers.trainer_callback import PrinterCallback
 from gptft.config.sections import Config
 from gptft.config.training_fields import DEFAULT_NGRAM_SIZE
 from gptft.config.training_notices import sample_notices, training_notices
-from gptft.data.packing import begins_each
 from gptft.data.store import BlockStore, read_ledger
 from gptft.errors import ConfigError, DataError, ModelError, RunError
 from gptft.models.causal_probe import check_causal, leaves_labels_to_be_moved
 from gptft.models.hub import find_model
 from gptft.models.load import context_of, load_auto_tokenizer, load_for_training, new_model
+from gptft.tokenization.framing import begins_each
 from gptft.training.arguments import training_arguments
 from gptft.training.dataset import (
     BlockDataset,
