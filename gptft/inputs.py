@@ -8,9 +8,14 @@ import errno
 import json
 import os
 import stat
+from collections.abc import Sequence
 from io import BufferedReader
+from itertools import islice
 from pathlib import Path
 from typing import Any
+
+_MOST_LISTED = 10_000  # entries of a folder that are looked at
+_MOST_NEAR = 3
 
 
 def open_input(path: Path) -> BufferedReader:
@@ -57,6 +62,40 @@ def read_input(path: Path, *, at_most: int) -> bytes:
     if is_larger or len(content) > at_most:
         raise OSError(errno.EFBIG, f"it has more than {at_most:,} bytes", str(path))
     return content
+
+
+def near_names(path: str | Path, *, within: Sequence[str] = ()) -> str:
+    """A question naming what is there of nearly the name that isn't, with a space before it.
+
+    Nothing where none is near, or the folder can't be listed. Where a folder above is missing, that
+    is what is looked for.
+
+    Args:
+        path: what isn't there.
+        within: folders that may have been left out before it.
+    """
+    from difflib import get_close_matches
+
+    missing = Path(path)
+    try:
+        for folder in within:
+            if missing.name and os.path.exists(Path(folder, missing)):
+                return f" Did you mean {Path(folder, missing)}?"
+        while not os.path.isdir(missing.parent) and missing.parent != missing:
+            missing = missing.parent
+        with os.scandir(missing.parent) as listing:
+            there = [
+                one.name for one in islice(listing, _MOST_LISTED) if not one.name.startswith(".")
+            ]
+    except (OSError, ValueError):
+        return ""
+    by_stem: dict[str, list[str]] = {}  # suffixes alone are alike too often
+    for name in sorted(there):
+        by_stem.setdefault(Path(name).stem.casefold(), []).append(name)
+    near = get_close_matches(missing.stem.casefold(), by_stem, n=_MOST_NEAR, cutoff=0.7)
+    names = [name for stem in near for name in by_stem[stem]][:_MOST_NEAR]
+    meant = [str(missing.with_name(name)) for name in names]
+    return f" Did you mean {' or '.join(meant)}?" if meant else ""
 
 
 def expand_user(name: str | Path) -> Path:

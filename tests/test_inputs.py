@@ -16,7 +16,7 @@ from gptft.decoding.strategies.grammar import read_grammar
 from gptft.decoding.strategies.json_schema import read_schema
 from gptft.errors import GptftError
 from gptft.files import read_json_lines, read_json_value, read_tail
-from gptft.inputs import expand_user, parse_json, read_input
+from gptft.inputs import expand_user, near_names, parse_json, read_input
 from gptft.runs.checkpoints import all_damage
 from gptft.runs.read import read_run
 from gptft.runs.verify import model_problem
@@ -148,3 +148,41 @@ def test_a_user_that_is_not_there_is_said() -> None:
 def test_what_is_no_json_is_one_kind_of_error(text: str | bytes) -> None:
     with pytest.raises(ValueError, match=r"."):
         parse_json(text)
+
+
+@pytest.mark.parametrize(
+    ("asked", "meant"),
+    [
+        ("poem.tx", " Did you mean DIR/poem.txt?"),
+        ("poem", " Did you mean DIR/poem.txt?"),
+        ("POEM.TXT", " Did you mean DIR/poem.txt?"),
+        ("my.yml", " Did you mean DIR/my.yaml?"),
+        ("стих.txt", " Did you mean DIR/стихи?"),
+        ("стехи/зима.txt", " Did you mean DIR/стихи?"),
+        ("nothing-like-it", ""),
+        (".poem.tx", " Did you mean DIR/poem.txt?"),
+        ("poem.txt/under/a/file", " Did you mean DIR/poem.txt?"),
+        ("a\0b", ""),
+        ("x" * 5000, ""),
+    ],
+)
+def test_names_near_one_that_is_not_there(tmp_path: Path, asked: str, meant: str) -> None:
+    for name in ("poem.txt", "my.yaml", ".poem.txz"):
+        (tmp_path / name).touch()
+    (tmp_path / "стихи").mkdir()
+    assert near_names(tmp_path / asked) == meant.replace("DIR", str(tmp_path))
+
+
+def test_a_name_that_lacks_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("runs/poem").mkdir(parents=True)
+    assert near_names("poem", within=("runs",)) == " Did you mean runs/poem?"
+    assert near_names("poem") == ""
+
+
+def test_near_names_where_nothing_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert near_names("poem.tx") == ""

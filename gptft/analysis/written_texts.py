@@ -7,6 +7,7 @@ from typing import Any
 from gptft.analysis.training_text import WrittenText
 from gptft.errors import ConfigError
 from gptft.runs.read import read_run
+from gptft.terminal.commands import command_line, path_word
 from gptft.text.encoding import read_stdin, read_text
 
 
@@ -20,9 +21,11 @@ def last_samples(run: Path) -> tuple[int, list[WrittenText]]:
     found = read_run(run)
     rounds = found.rounds
     if not rounds:
+        at = path_word(run)
         raise ConfigError(
             f"{run} has no samples to look at: samples.prompts was empty. Let its model write:\n"
-            f'  gptft generate {run} -p "..." --json | gptft novelty {run} --file -'
+            f'  {command_line("generate", at)} -p "..." --json | '
+            f"{command_line('novelty', at, '--file', '-')}"
         )
     texts = [WrittenText(utf8_text(prompt), utf8_text(text)) for prompt, text in rounds[-1].texts]
     return found.sample_step(rounds[-1].step), texts

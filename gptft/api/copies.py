@@ -7,6 +7,8 @@ from gptft.analysis.memorization import Memorization, measure_memorization
 from gptft.analysis.written_texts import last_samples, read_texts
 from gptft.console import Notify, silent
 from gptft.errors import ConfigError
+from gptft.inputs import near_names
+from gptft.terminal.commands import command_line, path_word
 
 
 def novelty(run: Path, files: Sequence[str] = (), *, notify: Notify = silent) -> Memorization:
@@ -39,7 +41,11 @@ def novelty(run: Path, files: Sequence[str] = (), *, notify: Notify = silent) ->
 def _not_a_run(path: Path) -> str:
     above = path.resolve().parent
     if path.name == "model" and (above / "run.json").is_file():
-        return f"{path} is the model of a run. Give the run: gptft novelty {path.parent}"
+        command = command_line("novelty", path_word(path.parent))
+        return f"{path} is the model of a run. Give the run: {command}"
+    if not path.exists():
+        near = near_names(path, within=("runs",))
+        return f"{path}: no such folder.{near or ' Give the folder that `gptft train` wrote.'}"
     return (
         f"{path} is not a run folder: there is no run.json in it. What was copied can only be said "
         "of a run, which knows its training text. Give the folder that `gptft train` wrote."

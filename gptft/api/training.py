@@ -27,6 +27,7 @@ from gptft.files import JsonFields
 from gptft.models.average import check_average
 from gptft.runs.read import read_facts, read_run
 from gptft.runs.run_folder import check_free
+from gptft.terminal.commands import command_line, path_word
 
 if TYPE_CHECKING:
     from gptft.training.result import TrainResult
@@ -187,8 +188,9 @@ def _which_recipe(file: ConfigFile) -> list[str]:
     """What a text is trained by, where no config says."""
     if is_yaml(Path(file.source.name)):
         return []
+    command = command_line("config", "show", path_word(file.source.name))
     return [
-        f"No config: the recipe for a text, which `gptft config show {file.source.name}` "
+        f"No config: the recipe for a text, which `{command}` "
         "prints. Change it with flags such as --epochs 3, or --set."
     ]
 

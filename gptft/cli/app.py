@@ -1,17 +1,16 @@
 """The Typer app that holds every command, each loaded when it is asked for."""
 
 import gc
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib import import_module
 from typing import Annotated, Any
 
 import typer
 from typer import Option
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperCommand
 from typer.main import get_command, get_group
 
-from gptft.console import one_message, result
+from gptft.cli.mistyped import CommandGroup, saying_what_was_meant
+from gptft.console import result
 from gptft.version import __version__
 
 # In the order --help lists them, each with the first line of its help, so that --help imports none.
@@ -40,20 +39,7 @@ gptft fine-tunes a GPT on your own text and shows what it learned. To begin:
 gptft --help lists every command, gptft train --help what one takes."""
 
 
-_UsageError: Any = typer.BadParameter.__base__  # which typer has no name for
-
-
-@contextmanager
-def _quoting_safely() -> Iterator[None]:
-    """Let typer's own errors quote a command line as ours do."""
-    try:
-        yield
-    except _UsageError as error:
-        error.message = one_message(error.message)
-        raise
-
-
-class _Commands(TyperGroup):
+class _Commands(CommandGroup):
     """Commands by the name of their module, imported at first use: each takes milliseconds."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -61,12 +47,12 @@ class _Commands(TyperGroup):
         if not args:  # here, since calling anything through typer imports pydantic first
             result(_FIRST_COMMANDS)
             raise typer.Exit
-        with _quoting_safely():
+        with saying_what_was_meant():
             return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command that is named."""
-        with _quoting_safely():
+        with saying_what_was_meant():
             return super().invoke(ctx)
 
     def list_commands(self, ctx: Any) -> list[str]:
@@ -77,8 +63,6 @@ class _Commands(TyperGroup):
         """The command of that name, or None."""
         if cmd_name in COMMANDS and cmd_name not in self.commands:
             self.commands[cmd_name] = load_command(cmd_name)
-        elif cmd_name not in COMMANDS:  # what it was meant to be is looked for among all
-            self.commands.update({name: load_command(name) for name in COMMANDS})
         return self.commands.get(cmd_name)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:

@@ -2,10 +2,13 @@
 
 import typer
 
+from gptft.cli.mistyped import CommandGroup
 from gptft.cli.options import AsJson, ConfigFile, Overrides
 from gptft.console import notice, result, result_json
 
-app = typer.Typer(no_args_is_help=True, help="Check a config, or show what it resolves to.")
+app = typer.Typer(
+    cls=CommandGroup, no_args_is_help=True, help="Check a config, or show what it resolves to."
+)
 
 
 @app.command()

@@ -1,5 +1,6 @@
 """`gptft prepare`: text -> blocks on disk, and the ledger."""
 
+from itertools import chain
 from typing import Annotated
 
 from typer import Option
@@ -7,6 +8,7 @@ from typer import Option
 from gptft.cli.options import AsJson, ConfigFile, Overrides, progress_bar
 from gptft.console import notice, result, result_json
 from gptft.errors import ConfigError
+from gptft.terminal.commands import command_line, path_word
 
 
 def prepare(
@@ -37,7 +39,9 @@ def prepare(
             result_json(encoded)
             return
         result(*encoded.sentences())
-        notice(f"When all are there: gptft prepare {config_file} --merge")
+        same = chain.from_iterable(("--set", override) for override in overrides)
+        command = command_line("prepare", path_word(config_file), *same, "--merge")
+        notice(f"When all are there:\n  {command}")
         return
     with progress_bar() as progress:
         blocks = api.prepare(config, merge=merge, preview=preview, progress=progress, notify=notice)

@@ -1,12 +1,13 @@
 """`gptft runs`: the runs below a folder and how they stand; `verify` reads their checkpoints."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer import Argument
-from typer.core import TyperGroup
 
+from gptft.cli.mistyped import CommandGroup
 from gptft.cli.options import AsJson
 from gptft.console import notice, result, result_json
 from gptft.terminal.text import escaped
@@ -18,14 +19,19 @@ if TYPE_CHECKING:
 Folder = Annotated[Path, Argument(metavar="DIR", help="A folder of runs, or one run.")]
 
 
-class _ListByDefault(TyperGroup):
+class _ListByDefault(CommandGroup):
     """A group whose first word is a folder to list, unless it is a command."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         known = (*self.commands, *ctx.help_option_names)
-        if not args or args[0] not in known:
+        if not args or (args[0] not in known and not self._is_mistyped(args[0])):
             args = ["list", *args]
         return super().parse_args(ctx, args)
+
+    def _is_mistyped(self, word: str) -> bool:
+        from gptft.config.suggest import did_you_mean
+
+        return not os.path.exists(word) and did_you_mean(word, self.commands) != ""
 
 
 app = typer.Typer(

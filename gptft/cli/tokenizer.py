@@ -6,10 +6,13 @@ from typing import Annotated, Literal
 import typer
 from typer import Argument, Option
 
+from gptft.cli.mistyped import CommandGroup
 from gptft.cli.options import AsJson, print_result, progress_bar
 
 app = typer.Typer(
-    no_args_is_help=True, help="Train a tokenizer on your texts, or add tokens to one."
+    cls=CommandGroup,
+    no_args_is_help=True,
+    help="Train a tokenizer on your texts, or add tokens to one.",
 )
 
 Out = Annotated[Path, Option("--out", "-o", metavar="DIR", help="A new folder, for AutoTokenizer.")]

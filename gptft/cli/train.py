@@ -1,6 +1,5 @@
 """`gptft train`: text and a base model -> a run folder with a tuned model."""
 
-import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from gptft.cli.options import AsJson, ConfigFile, Overrides, progress_bar
 from gptft.cli.training_flags import FlagsCommand, given_flags, with_flags
 from gptft.console import notice, result, result_json
 from gptft.errors import Interrupted
+from gptft.terminal.commands import command_line, path_word, quoted_word
 from gptft.terminal.draw import Table
 from gptft.terminal.text import harmless
 from gptft.terminal.words import count, share_of_text
@@ -88,7 +88,7 @@ def _naming_the_command() -> Iterator[None]:
         if stopped.resumable:
             program = "python -m gptft" if sys.argv[0].endswith("__main__.py") else "gptft"
             words = [word for word in sys.argv[2:] if word not in ("--overwrite", "--resume")]
-            command = shlex.join([sys.argv[1], "--resume", *words])
+            command = " ".join(map(quoted_word, [sys.argv[1], "--resume", *words]))
             stopped.args = (f"{str(stopped).removesuffix('.')}:\n  {program} {command}",)
         raise
 
@@ -121,5 +121,5 @@ def _print_result(outcome: "TrainResult") -> None:
         f"Report: {outcome.run_dir / 'report.html'}. The model of "
         f"step {outcome.model_step:,}{best} is in {outcome.run_dir / 'model'}. "
         "Let it continue a prompt:\n"
-        f'  gptft generate {outcome.run_dir} -p "..."'
+        f'  {command_line("generate", path_word(outcome.run_dir))} -p "..."'
     )

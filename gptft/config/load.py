@@ -16,7 +16,7 @@ from pydantic_core import ErrorDetails
 from gptft.config.flags import flag_settings
 from gptft.config.sections import Config, Section
 from gptft.config.settings import BOUNDS, Setting, read_settings
-from gptft.config.source import KeyPath, Problem, Source, parse_value, read_yaml
+from gptft.config.source import YAML_SUFFIXES, KeyPath, Problem, Source, parse_value, read_yaml
 from gptft.config.suggest import did_you_mean
 from gptft.config.training_conflicts import training_problems
 from gptft.config.training_fields import known_fields, value_problems
@@ -97,7 +97,7 @@ def read_config(
 def is_yaml(path: Path) -> bool:
     """Whether a path names a YAML config, there or not, and no text."""
     # os.path: Path.exists raises where a name is too long or its folder may not be looked into.
-    return path.suffix.lower() in (".yaml", ".yml") or not os.path.exists(path)
+    return path.suffix.lower() in YAML_SUFFIXES or not os.path.exists(path)
 
 
 def read_file(

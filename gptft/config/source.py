@@ -12,11 +12,12 @@ from ruamel.yaml.error import MarkedYAMLError, StreamMark
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from gptft.errors import ConfigError
-from gptft.inputs import read_input
+from gptft.inputs import near_names, read_input
 from gptft.text.unicode import join_pairs, only_text, text_problem
 
 KeyPath = tuple[str | int, ...]
 Problem = tuple[tuple[int, int], str]  # line and column, message
+YAML_SUFFIXES = (".yaml", ".yml")
 _LAST = (10**9, 0)  # where a problem without a line is sorted
 # A config has four levels, some hundreds of values and some kilobytes. Much more is an alias that
 # holds itself, aliases of aliases, or no config at all.
@@ -82,7 +83,10 @@ def read_yaml(path: Path) -> Source:
             f"offset {error.start:,}. A config is a YAML file."
         ) from None
     except FileNotFoundError:
-        raise ConfigError(f"{path}: no such config file (looked from {Path.cwd()}).") from None
+        what = "config file" if path.suffix.lower() in YAML_SUFFIXES else "file or folder"
+        raise ConfigError(
+            f"{path}: no such {what} (looked from {Path.cwd()}).{near_names(path)}"
+        ) from None
     except IsADirectoryError:
         raise ConfigError(f"{path} is a folder. Name a YAML config file.") from None
     except OSError as error:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from gptft.decoding import define
 from gptft.decoding.known_model import problems
 from gptft.errors import ConfigError
-from gptft.inputs import expand_user, read_input
+from gptft.inputs import expand_user, near_names, read_input
 from gptft.terminal.words import count
 
 if TYPE_CHECKING:
@@ -211,7 +211,8 @@ def text_or_file(value: str, *, setting: str, is_text: bool) -> tuple[str, str]:
         content = read_input(expand_user(value), at_most=_MAX_BYTES)
         return content.decode("utf-8-sig"), f"{setting}: {value}:"
     except UnicodeDecodeError:
-        why = "it isn't text in UTF-8"
+        why, near = "it isn't text in UTF-8", ""
     except OSError as error:
         why = error.strerror or str(error)
-    raise ConfigError(f"{setting}: {value} can't be read: {why}.")
+        near = near_names(value) if isinstance(error, FileNotFoundError) else ""
+    raise ConfigError(f"{setting}: {value} can't be read: {why}.{near}")

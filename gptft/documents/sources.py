@@ -17,6 +17,7 @@ from pathlib import Path
 from gptft.config.sections import DataConfig
 from gptft.documents.formats.registry import SUFFIXES, format_of
 from gptft.errors import DataError
+from gptft.inputs import near_names
 from gptft.terminal.text import shown_path
 from gptft.terminal.words import account_of_skipped, count, first_of
 from gptft.text.streams import COMPRESSED_SUFFIXES, content_suffix
@@ -299,7 +300,7 @@ def _nothing_found(name: str, skipped: Mapping[str, str]) -> str:
     if _kind(path) != "folder":
         if glob.has_magic(name):
             return f"{name} matches no file (looked from {Path.cwd()})."
-        return f"{name}: no such file or folder (looked from {Path.cwd()})."
+        return f"{name}: no such file or folder (looked from {Path.cwd()}).{near_names(path)}"
     if not skipped:
         return f"{name} is an empty folder. Put texts in it ({', '.join(SUFFIXES)})."
     account = account_of_skipped(Counter(skipped.values()))

@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from gptft.errors import ModelError
+from gptft.inputs import near_names
 from gptft.models.model_files import ModelFiles
 from gptft.models.source import resolve_model
 
@@ -84,7 +85,8 @@ def _download(
 def _unavailable(model: str, problem: Exception) -> ModelError:
     lines = str(problem).strip().splitlines()
     reason = lines[0].rstrip(". ") if lines else type(problem).__name__
+    near = near_names(model, within=("runs",))
     return ModelError(
         f"{model}: no such folder here, and it can't be had from the model hub "
-        f"({reason}). Check the name, or give a local model folder."
+        f"({reason}).{near or ' Check the name, or give a local model folder.'}"
     )

@@ -7,6 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from gptft.errors import ModelError
+from gptft.inputs import near_names
 
 BUNDLED_MODELS = ("pico",)
 
@@ -43,10 +44,13 @@ def resolve_model(name: str) -> Path | None:
     if _HUB_ID.fullmatch(name) and not name.endswith((".json", ".safetensors")):
         first, _, rest = name.partition("/")
         if rest and Path(first).is_dir():  # `runs/typo` beside runs/ is no hub id
-            raise ModelError(f"{name}: no such folder, though {first}/ is here. Check the name.")
+            raise ModelError(
+                f"{name}: no such folder, though {first}/ is here."
+                f"{near_names(name) or ' Check the name.'}"
+            )
         return None
     raise ModelError(
-        f"{name}: no such folder or file, and not a hub id either. "
+        f"{name}: no such folder or file, and not a hub id either.{near_names(name)} "
         f"Give a model folder, a run folder, owner/name, or a bundled model: "
         f"{', '.join(BUNDLED_MODELS)}."
     )

@@ -5,6 +5,7 @@ from collections import deque
 from pathlib import Path
 
 from gptft.errors import ConfigError
+from gptft.inputs import near_names
 from gptft.runs.run_folder import EARLIER
 
 _DEPTH = 3  # folders below the one that is searched
@@ -58,8 +59,10 @@ def cannot_read(error: OSError) -> str:
 
 def _no_folder(folder: Path, error: OSError) -> ConfigError:
     if isinstance(error, FileNotFoundError):
+        near = near_names(folder, within=("runs",))
         return ConfigError(
-            f"{folder}: no such folder. `gptft train` makes runs/; name another folder of runs."
+            f"{folder}: no such folder."
+            f"{near or ' `gptft train` makes runs/; name another folder of runs.'}"
         )
     if isinstance(error, NotADirectoryError):
         return ConfigError(f"{folder} is a file. Name a run, or a folder of runs.")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from gptft.errors import DataError
+from gptft.inputs import near_names
 
 COMPRESSED_SUFFIXES = (".gz", ".zst")
 READ_BYTES = 256 * 1024
@@ -116,4 +117,5 @@ def open_bytes(path: Path, content: bytes | None = None) -> BinaryIO:
 
 def unreadable(name: str | Path, error: OSError) -> DataError:
     """The error for a file that the system can't read."""
-    return DataError(f"{name} can't be read: {error.strerror or error}.")
+    near = near_names(name) if isinstance(error, FileNotFoundError) else ""
+    return DataError(f"{name} can't be read: {error.strerror or error}.{near}")

@@ -246,7 +246,7 @@ class TestRuns:
         self, invoke: Invoke, run_dir: Path, tiny_model_dir: Path, tmp_path: Path
     ):
         assert "is not a run folder: there is no run.json" in error_of(invoke(run=tiny_model_dir))
-        assert "is not a run folder" in error_of(invoke(run=tmp_path / "none"))
+        assert "none: no such folder" in error_of(invoke(run=tmp_path / "none"))
         assert error_of(invoke(run=run_dir / "model")).endswith(f"gptft novelty {run_dir}")
 
     def test_changed_and_missing_texts(

@@ -1,0 +1,45 @@
+"""A command's words -> the line that a person copies into a shell, whatever is in a name."""
+
+import os
+import re
+import shlex
+from pathlib import Path
+
+_ESCAPED = re.compile(r"['\\]|[^\x20-\x7e]")
+
+
+def command_line(*words: str | Path) -> str:
+    r"""A command of gptft as a shell reads it.
+
+    >>> print(command_line("generate", "runs/my poem"))
+    gptft generate 'runs/my poem'
+    """
+    return " ".join(["gptft", *map(quoted_word, words)])
+
+
+def quoted_word(word: str | Path) -> str:
+    r"""One word as a shell reads it: bash, zsh and ksh where it holds what no terminal shows.
+
+    >>> print(quoted_word("стих 1"), quoted_word("a\nb"))
+    'стих 1' $'a\x0ab'
+    """
+    text = str(word)
+    if text.isprintable():
+        # Letters of any script need no quotes; shlex knows those of ASCII alone.
+        return text if re.fullmatch(r"[\w@%+=:,./-]+", text) else shlex.quote(text)
+    return f"$'{_ESCAPED.sub(_as_bytes, text)}'"
+
+
+def path_word(path: str | Path) -> str:
+    """A path as a word that no command takes for an option.
+
+    >>> path_word("-my.txt"), path_word("my.txt")
+    ('./-my.txt', 'my.txt')
+    """
+    return f"./{path}" if str(path).startswith("-") else str(path)
+
+
+def _as_bytes(found: re.Match[str]) -> str:
+    if found[0] in "'\\":
+        return f"\\{found[0]}"
+    return "".join(f"\\x{byte:02x}" for byte in os.fsencode(found[0]))
