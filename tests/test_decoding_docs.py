@@ -102,10 +102,10 @@ def setting_table(rows: list[dict[str, Any]], *, names: list[str]) -> str:
 
 
 STAGES = {
+    define.BAN: "bans",
     define.OTHER_MODEL: "other models",
     define.BIAS: "biases",
     define.PENALTY: "repetition",
-    define.BAN: "bans",
     define.FORM: "length and form",
     define.TEMPERATURE: "before a draw",
     define.MARK: "marks",

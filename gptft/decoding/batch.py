@@ -4,7 +4,7 @@ The GenerationConfig is set in full here: what a model's own says is never mixed
 changed by our list of processors alone, and loops that transformers doesn't have are ours.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -22,7 +22,7 @@ from transformers.generation.streamers import BaseStreamer
 
 from gptft.decoding.define import BatchContext, Process
 from gptft.decoding.loaded_model import LoadedModel
-from gptft.decoding.logprobs import check_logits
+from gptft.decoding.logprobs import check_logits, check_some_left
 from gptft.decoding.processors import named_processors
 from gptft.decoding.settings import Settings
 from gptft.decoding.special_tokens import SpecialTokens
@@ -82,6 +82,9 @@ def generate_batch(
     if stops := settings["stop_strings"]:
         length = batch.prompt_length
         criteria.append(StopTexts(loaded.tokenizer, stops, prompts=encoded, prompt_length=length))
+    # Beams that end nowhere are dropped, and loops of ours look themselves.
+    looks_itself = settings.row.beams or loop is not None
+    check_left = None if looks_itself else partial(_check_left, batch, criteria)
     with (
         _explained_errors(loaded),
         _only(config, model),
@@ -91,7 +94,7 @@ def generate_batch(
             batch.input_ids,
             attention_mask=batch.attention_mask,
             generation_config=config,
-            logits_processor=LogitsProcessorList([_InOneCall(made)]),
+            logits_processor=LogitsProcessorList([_InOneCall(made, check_left)]),
             stopping_criteria=criteria,
             streamer=streamer if loop is None else None,
             custom_generate=loop,
@@ -186,16 +189,52 @@ def _only(config: GenerationConfig, model: PreTrainedModel) -> Iterator[None]:
         model.generation_config = own
 
 
+def _check_left(
+    batch: BatchContext,
+    criteria: StoppingCriteriaList,
+    input_ids: torch.Tensor,
+    stuck: torch.Tensor,
+) -> None:
+    """Refuse rows (B,) that are left without a token where their texts, ids (B, T), go on.
+
+    Raises:
+        ConfigError: there is one.
+    """
+    ends = torch.tensor(batch.eos, device=input_ids.device)
+    ended = torch.isin(input_ids[:, batch.prompt_length :], ends).any(dim=-1)
+    if criteria:
+        ended = ended | criteria(input_ids, None)  # type: ignore[arg-type]
+    check_some_left(stuck, finished=ended)
+
+
 class _InOneCall(LogitsProcessor):
     """Several processors as one, which the library calls without asking each for its signature."""
 
-    def __init__(self, processors: Sequence[Process]) -> None:
-        self.processors = tuple(processors)
+    def __init__(
+        self,
+        processors: Sequence[Process],
+        check_left: Callable[[torch.Tensor, torch.Tensor], None] | None,
+    ) -> None:
+        """Take them in order; `check_left` is told ids (B, T), and which rows have no token."""
+        self._processors, self._check_left = tuple(processors), check_left
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
-        """Change logits (B, V) of what follows `input_ids`, unless they are not numbers."""
+        """Change logits (B, V) of what follows `input_ids`, unless they are not numbers.
+
+        Rows without a token left are all -inf, unless they are checked.
+        """
         check_logits(scores)
         changed: torch.Tensor = scores
-        for processor in self.processors:
+        stuck = torch.zeros_like(changed[:, 0], dtype=torch.bool)  # (B,)
+        for processor in self._processors:
             changed = processor(input_ids, changed)
+            empty = (changed == -torch.inf).all(dim=-1)
+            if bool(empty.any()):  # what comes next may not bear it: softmax makes NaN of it
+                stuck = stuck | empty
+                changed = changed.masked_fill(empty[:, None], 0.0)
+        if not bool(stuck.any()):
+            return changed  # type: ignore[return-value]
+        if self._check_left is None:
+            return changed.masked_fill(stuck[:, None], -torch.inf)  # type: ignore[return-value]
+        self._check_left(input_ids, stuck)
         return changed  # type: ignore[return-value]

@@ -30,10 +30,10 @@ ALWAYS_GROUPS = ("length", "repetition", "tokens")
 ONE_TOKEN_AT_A_TIME = "beams, guidance and mirostat: a draft that is rejected would stay in memory"
 
 # Where in the order of processors one stands; add to it to place several in a stage.
-OTHER_MODEL = 100  # compares distributions, which nothing may have changed yet
+BAN = 50  # first: what is plausible is seen among what is allowed, and so never all of it banned
+OTHER_MODEL = 100  # compares distributions, of which nothing but bans may have changed anything yet
 BIAS = 200
 PENALTY = 300
-BAN = 400
 FORM = 500  # length and form; from TEMPERATURE up to MARK only where tokens are drawn
 TEMPERATURE = 600
 CUT = 700

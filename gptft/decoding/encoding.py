@@ -23,14 +23,8 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
     Returns:
         token ids; none where the prompt is empty.
     """
-    encoding = tokenizer(
-        prompt, split_special_tokens=True, return_special_tokens_mask=True, verbose=False
-    )
-    ids, added = list(encoding["input_ids"]), list(encoding["special_tokens_mask"])
-    end = len(ids)
-    while end and added[end - 1]:
-        end -= 1
-    return ids[:end]
+    ids = encode_bare(tokenizer, prompt)
+    return [*prefix_ids(tokenizer), *ids] if ids else []
 
 
 def prefix_ids(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:

@@ -9,9 +9,13 @@ from transformers import PreTrainedModel
 
 from gptft.decoding.cached_model import CachedModel
 from gptft.decoding.special_tokens import num_embeddings
-from gptft.errors import ModelError
+from gptft.errors import ConfigError, ModelError
 from gptft.models.load import context_of
 
+NO_TOKEN_LEFT = (
+    "The settings leave no token to write. Look at bad_words, suppress_tokens, allowed_words and "
+    "the like."
+)
 _LOGITS_AT_ONCE = 2**24  # numbers held in one chunk: 64 MiB as float32
 
 
@@ -90,6 +94,16 @@ def check_logits(logits: torch.Tensor) -> None:
             "The model's logits are not numbers. Its training diverged, or its dtype is too "
             "narrow: try --dtype float32."
         )
+
+
+def check_some_left(stuck: torch.Tensor, *, finished: torch.Tensor) -> None:
+    """Refuse texts without a possible next token, shape (B,), but for finished ones, (B,).
+
+    Raises:
+        ConfigError: there is one.
+    """
+    if bool((stuck & ~finished).any()):
+        raise ConfigError(NO_TOKEN_LEFT)
 
 
 def check_start(ids: Sequence[int], start: int) -> None:

@@ -77,6 +77,29 @@ def test_a_model_that_is_not_loaded_counts_bos(folder: Path, stock: Any) -> None
         assert known.encode_prompt(prompt) == framed(stock[1], prompt)
 
 
+@pytest.mark.parametrize("prompts", [["Буря"], ["Буря мглою", "x", "ветер"]])
+def test_without_its_context_a_prompt_still_begins_with_bos(
+    loaded: LoadedModel, stock: Any, prompts: list[str]
+) -> None:
+    """By the formula, from stock logits: 1.5 times those with the context, less 0.5 without it."""
+    model, tokenizer = stock
+    given = settings(strategy="context_aware", context="Вьюга: ", context_alpha=0.5)
+    for prompt, text in zip(prompts, generate(loaded, prompts, settings=given), strict=True):
+        bare = tokenizer(prompt, add_special_tokens=False).input_ids
+        inside = [*framed(tokenizer, "Вьюга: "), *bare]
+        alone = [*prefix(tokenizer), *bare]
+        written: list[int] = []
+        for _ in range(8):
+            with torch.no_grad():
+                z, z_alone = (
+                    model(torch.tensor([[*ids, *written]])).logits[0, -1] for ids in (inside, alone)
+                )
+            written.append(int((1.5 * z - 0.5 * z_alone).argmax()))
+            if written[-1] == EOS:
+                break
+        assert list(text.new_ids) == [i for i in written if i != EOS]
+
+
 def test_bos_takes_a_place_of_the_context(loaded: LoadedModel, stock: Any) -> None:
     """The last new token needs no position: prompt + 8 - 1 fit."""
     most = CONTEXT - 7 - len(prefix(stock[1]))

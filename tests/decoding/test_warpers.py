@@ -153,7 +153,8 @@ class TestAll:
         scores[:, -1] = -3.0
         processor = some_of_each()[kind]
         if kind in ("allowed", "bias"):
-            processor = allowed_tokens([0]) if kind == "allowed" else logit_bias({0: -100.0})
+            last = num_ids - 1
+            processor = allowed_tokens([last]) if kind == "allowed" else logit_bias({0: -100.0})
         ids = torch.zeros(2, 3, dtype=torch.long)
         assert kept(call(processor, scores, ids)) == [[num_ids - 1]] * 2
 
@@ -830,10 +831,10 @@ class TestAllowedTokens:
         after = call(allowed_tokens([0, 2, 2]), scores)
         assert after.tolist() == [[1.0, GONE, 3.0, GONE], [1.0, GONE, GONE, GONE]]
 
-    def test_a_row_without_any_of_them_stays_as_it_is(self):
+    def test_a_row_without_any_of_them_has_none_left(self):
         scores = torch.tensor([[GONE, 2.0, GONE], [1.0, 2.0, 3.0]])
         after = call(allowed_tokens([0]), scores)
-        assert after.tolist() == [[GONE, 2.0, GONE], [1.0, GONE, GONE]]
+        assert after.tolist() == [[GONE, GONE, GONE], [1.0, GONE, GONE]]
 
     def test_formula(self):
         scores = random_logits(0)

@@ -15,11 +15,6 @@ from transformers import GenerationConfig
 from gptft.decoding.loops.generation_loop import LoopInputs
 from gptft.errors import ConfigError
 
-NO_TOKEN_LEFT = (
-    "The settings leave no token to write. Look at bad_words, suppress_tokens, allowed_words and "
-    "the like."
-)
-
 
 @dataclass(frozen=True)
 class Candidates:

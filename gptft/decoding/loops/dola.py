@@ -55,6 +55,7 @@ def dola_decoding(
             if stuck.any():
                 scores = torch.where(stuck, process(texts.ids, last), scores)
             if do_sample:
+                texts.check_some_left(scores)
                 tokens = torch.multinomial(scores.softmax(dim=-1), num_samples=1)[:, 0]
             else:
                 tokens = scores.argmax(dim=-1)

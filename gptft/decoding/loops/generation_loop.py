@@ -13,6 +13,7 @@ from transformers import GenerationConfig, PreTrainedModel
 from transformers.generation.streamers import BaseStreamer
 
 from gptft.decoding.cached_model import CACHE_NAMES, CachedModel
+from gptft.decoding.logprobs import check_some_left
 
 Own = ParamSpec("Own")  # the settings of one loop
 
@@ -108,13 +109,26 @@ class Sequences:
         self._finished = torch.zeros_like(self.ids[:, 0], dtype=torch.bool)  # (B,)
 
     def append(self, tokens: Tensor, scores: Tensor) -> bool:
-        """Append tokens (B,), chosen by scores (B, V); whether all texts are finished."""
+        """Append tokens (B,), chosen by scores (B, V); whether all texts are finished.
+
+        Raises:
+            ConfigError: no token was left to a text that isn't finished.
+        """
+        self.check_some_left(scores)
         tokens = tokens.masked_fill(self._finished, self._inputs.pad_id)
         self.ids = torch.cat([self.ids, tokens[:, None]], dim=1)
         if self._streamer is not None:
             self._streamer.put(tokens.cpu())
         self._finished = self._finished | self._inputs.stopping_criteria(self.ids, scores)
         return bool(self._finished.all())
+
+    def check_some_left(self, scores: Tensor) -> None:
+        """Refuse scores (B, V) that leave no token to a text that isn't finished.
+
+        Raises:
+            ConfigError: they do.
+        """
+        check_some_left((scores == -torch.inf).all(dim=-1), finished=self._finished)
 
 
 @contextmanager

@@ -4,13 +4,13 @@ import torch
 from torch import Tensor
 
 from gptft.decoding.loops.beam_search import (
-    NO_TOKEN_LEFT,
     Texts,
     best_texts,
     first_beams,
     flat_rows,
 )
 from gptft.decoding.loops.generation_loop import LoopInputs, generation_loop
+from gptft.decoding.logprobs import NO_TOKEN_LEFT
 
 
 @generation_loop

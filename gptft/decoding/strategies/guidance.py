@@ -66,15 +66,20 @@ def _build_context(settings: define.Values, batch: define.BatchContext) -> defin
     import torch
 
     from gptft.decoding.auxiliary_logits import AuxiliaryLogits
-    from gptft.decoding.encoding import encode_prompt
+    from gptft.decoding.encoding import encode_prompt, prefix_ids
 
-    lengths = batch.attention_mask.sum(dim=1) - len(
-        encode_prompt(batch.tokenizer, settings["context"])
-    )
+    ids, before = batch.input_ids, prefix_ids(batch.tokenizer)
+    in_context = len(encode_prompt(batch.tokenizer, settings["context"]))
+    lengths = batch.attention_mask.sum(dim=1) - in_context  # (B,)
+    if before:  # BOS begins the prompt alone, too, in place of the context's last tokens
+        lengths = lengths + len(before)
     kept = max(int(lengths.max()), 1)
-    places = torch.arange(kept, 0, -1, device=lengths.device)  # counted from the end
-    mask = (places[None] <= lengths.clamp(min=1)[:, None]).long()  # (B, kept), 1 at the end
-    auxiliary = AuxiliaryLogits(batch.model, batch.input_ids[:, -kept:], mask, name="context")
+    places = torch.arange(kept, 0, -1, device=ids.device)  # counted from the end
+    from_start = lengths.clamp(min=1)[:, None] - places  # (B, kept), 0 at each prompt's first id
+    others = ids[:, -kept:].clone()
+    for place, token in enumerate(before):
+        others[from_start == place] = token
+    auxiliary = AuxiliaryLogits(batch.model, others, (from_start >= 0).long(), name="context")
     scale = 1 + settings["context_alpha"]
     return guide(auxiliary, prompt_length=batch.prompt_length, guidance_scale=scale)
 
@@ -87,6 +92,14 @@ def _check_model(settings: define.Values, model: KnownModel) -> Iterator[str]:
         name, context = "negative_prompt", model.context
         yield from problems(
             lambda: check_other_context(name, length, num_read=num_read, context=context)
+        )
+
+
+def _check(settings: define.Values) -> Iterator[str]:
+    if settings["negative_prompt"] is not None and not settings.is_on("guidance_scale"):
+        yield (
+            "negative_prompt does nothing with guidance_scale 1. Raise guidance_scale above 1, or "
+            "leave negative_prompt out."
         )
 
 
@@ -133,6 +146,7 @@ METHOD = define.Method(
                                  when=lambda settings: settings.is_on("guidance_scale")),
             ),
             conflicts=_CONFLICTS,
+            check=_check,
         ),
         define.Strategy(
             name="context_aware",

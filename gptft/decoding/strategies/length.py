@@ -58,7 +58,7 @@ METHOD = define.Method(
                 "token of a text that reaches max_new_tokens."),
     ),
     processors=(
-        define.Processor("min_new_tokens", _FORM + 10, lambda s, b: (
+        define.Processor("min_new_tokens", define.BAN + 45, lambda s, b: (
             _stock().MinNewTokensLengthLogitsProcessor(
                 b.prompt_length, s["min_new_tokens"], list(b.eos), device=b.device)),
             needs_eos=True),

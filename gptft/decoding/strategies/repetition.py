@@ -31,9 +31,9 @@ METHOD = define.Method(
                          sees_padding=True),
         define.Processor("repetition_penalty", _PENALTY + 20, lambda s, b: (
             _stock().RepetitionPenaltyLogitsProcessor(s["repetition_penalty"])), sees_padding=True),
-        define.Processor("no_repeat_ngram_size", _PENALTY + 50, lambda s, b: (
+        define.Processor("no_repeat_ngram_size", define.BAN + 5, lambda s, b: (
             _stock().NoRepeatNGramLogitsProcessor(s["no_repeat_ngram_size"])), sees_padding=True),
-        define.Processor("encoder_no_repeat_ngram_size", _PENALTY + 60, lambda s, b: (
+        define.Processor("encoder_no_repeat_ngram_size", define.BAN + 6, lambda s, b: (
             _stock().EncoderNoRepeatNGramLogitsProcessor(
                 s["encoder_no_repeat_ngram_size"], b.input_ids)), sees_padding=True),
     ),

@@ -18,17 +18,13 @@ _stock = define.stock_processors
 
 
 def allowed_tokens(allowed_ids: Collection[int]) -> define.Process:
-    """A processor that keeps only `allowed_ids`; EOS must be among them where a text is to end.
-
-    A row of which all allowed tokens were removed before, as a forced EOS does, stays as it is.
-    """
+    """A processor that keeps only `allowed_ids`; EOS must be among them where a text is to end."""
 
     def process(input_ids: "Tensor", scores: "Tensor") -> "Tensor":
         logits = scores.float()
         allowed = logits.new_zeros(logits.shape[-1]).bool()  # (V,)
         allowed[list(allowed_ids)] = True
-        none_left = ~(allowed & (logits > float("-inf"))).any(-1, keepdim=True)
-        return logits.masked_fill(~(allowed | none_left), float("-inf"))
+        return logits.masked_fill(~allowed, float("-inf"))
 
     return process
 
