@@ -1,4 +1,4 @@
-"""Settings that leave no token are an error in every strategy, and bans never leave none by chance."""
+"""Settings that leave no token are an error in every strategy; bans never leave none by chance."""
 
 from dataclasses import replace
 from typing import Any
@@ -33,7 +33,7 @@ def loaded(model, tokenizer) -> LoadedModel:
 def test_it_is_an_error_in_every_strategy(name: str, pico: LoadedModel) -> None:
     vocabulary = list(range(len(pico.tokenizer)))
     settings = settings_of(name).changed(suppress_tokens=vocabulary)
-    with pytest.raises(ConfigError, match="leave no token|can't all be written"):
+    with pytest.raises(ConfigError, match=r"leave no token|can't all be written"):
         generate(loaded_for(settings, pico), [PROMPT], settings=settings)
 
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from gptft.decoding.logprobs import NO_TOKEN_LEFT
 from gptft.decoding.loops.beam_search import Candidates, beam_search
 from gptft.decoding.loops.generation_loop import LoopInputs, generation_loop
-from gptft.decoding.logprobs import NO_TOKEN_LEFT
 
 
 @generation_loop

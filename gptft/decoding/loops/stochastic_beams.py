@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from gptft.decoding.logprobs import NO_TOKEN_LEFT
 from gptft.decoding.loops.beam_search import (
     Texts,
     best_texts,
@@ -10,7 +11,6 @@ from gptft.decoding.loops.beam_search import (
     flat_rows,
 )
 from gptft.decoding.loops.generation_loop import LoopInputs, generation_loop
-from gptft.decoding.logprobs import NO_TOKEN_LEFT
 
 
 @generation_loop
