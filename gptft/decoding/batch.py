@@ -203,7 +203,7 @@ def _check_left(
     ends = torch.tensor(batch.eos, device=input_ids.device)
     ended = torch.isin(input_ids[:, batch.prompt_length :], ends).any(dim=-1)
     if criteria:
-        ended = ended | criteria(input_ids, None)  # type: ignore[arg-type]
+        ended = ended | criteria(input_ids, None)
     check_some_left(stuck, finished=ended)
 
 
