@@ -179,7 +179,7 @@ def test_torch_is_imported_only_where_it_may(name: str):
 def test_a_command_loads_its_work_when_it_is_called(name: str):
     light = {"cli", "errors", "console", "version", "terminal"}
     # Options are made of these; they load no library.
-    light |= {"config.settings", "config.flags", "decoding.strategies"}
+    light |= {"config.settings", "config.numbers", "config.flags", "decoding.strategies"}
     top = own_imports(NAMES[name], top_level=True)
     assert {other for other in top if not {other, room_of(other)} & light} == set()
 

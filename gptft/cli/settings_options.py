@@ -8,6 +8,7 @@ from typing import Annotated, Any, TypeVar, get_args
 import typer
 from typer import Option
 
+from gptft.config.numbers import read_whole
 from gptft.config.settings import Setting
 from gptft.decoding.strategies import SETTINGS
 
@@ -99,15 +100,30 @@ def _option(row: Setting) -> inspect.Parameter:
     bounds = f" ({row.range})" if row.range else ""
     many = row.kind.name in ("texts", "words", "ints")
     help_text = f"{row.description.removesuffix('.')}{bounds}{'; repeatable' * many}."
+    is_whole = row.kind.name in ("int", "ints")
     option = Option(
-        *names, help=help_text, rich_help_panel=_PANELS[row.group], hidden=row.name not in _EVERYDAY
-    )
+        *names, help=help_text, rich_help_panel=_PANELS[row.group],
+        hidden=row.name not in _EVERYDAY,
+        parser=whole_number if is_whole else None, metavar="INTEGER" if is_whole else None,
+    )  # fmt: skip
     return inspect.Parameter(
         row.name,
         inspect.Parameter.KEYWORD_ONLY,
         default=None,
         annotation=Annotated[_TYPES[row.kind.name], option],
     )
+
+
+def whole_number(text: str) -> int:
+    """A whole number as YAML takes it, 8.0 and 1e3 too, where click's own type takes 8 alone.
+
+    Raises:
+        typer.BadParameter: it is none.
+    """
+    try:
+        return read_whole(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text[:40]!r} is not a whole number.") from None
 
 
 def given_settings(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,8 +19,9 @@ from gptft.config.settings import BOUNDS, Setting, read_settings
 from gptft.config.source import YAML_SUFFIXES, KeyPath, Problem, Source, parse_value, read_yaml
 from gptft.config.suggest import did_you_mean
 from gptft.config.training_conflicts import training_problems
-from gptft.config.training_fields import known_fields, value_problems
+from gptft.config.training_fields import as_meant, known_fields, value_problems
 from gptft.config.training_ignored import settle
+from gptft.config.training_kwargs import kwargs_as_meant
 from gptft.errors import ConfigError
 from gptft.terminal.words import short_value, wrong_value
 from gptft.text.unicode import text_problem
@@ -127,6 +128,8 @@ def _build(
     training, data = source.values.get("training"), source.values.get("data")
     notices: list[str] = []
     if isinstance(training, dict):
+        training.update(as_meant(training))
+        training.update(kwargs_as_meant(training))
         notices = _settle(training, source)
         has_validation = isinstance(data, dict) and data.get("validation") is not None
         problems += [
@@ -274,7 +277,7 @@ _WANTED = {
     "dict_type": "must be a mapping",
     "model_type": "must be a section of `key: value` lines",
     "literal_error": "must be {expected}",
-    **{kind: f"must be {words} {{{bound}:g}}" for kind, (bound, words) in BOUNDS.items()},
+    **{kind: f"must be {words} {{{bound}:,.15g}}" for kind, (bound, words) in BOUNDS.items()},
     "too_short": "must name something",
     "string_too_short": "must not be empty",
     "finite_number": "must be finite",

@@ -17,6 +17,8 @@ from pydantic import (
     model_validator,
 )
 
+from gptft.config.numbers import LARGEST_WHOLE, MAX_BLOCK_SIZE, MAX_SEED, MAX_VOCAB_SIZE, as_whole
+
 
 class Section(BaseModel):
     """What every section is: frozen, strict about types, closed to unknown keys."""
@@ -102,7 +104,8 @@ Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 Name = Annotated[str, Field(min_length=1)]
 Texts = Annotated[list[Name], BeforeValidator(_as_list), Field(min_length=1)]
 Fraction = Annotated[float, Field(gt=0.0, lt=1.0)]
-Positive = Annotated[int, Field(ge=1)]
+Positive = Annotated[int, Field(ge=1, le=LARGEST_WHOLE), BeforeValidator(as_whole)]
+BlockSize = Annotated[int, Field(ge=2, le=MAX_BLOCK_SIZE), BeforeValidator(as_whole)]
 Weight = Annotated[float, Field(gt=0.0, le=1000.0, allow_inf_nan=False)]
 
 
@@ -166,7 +169,7 @@ class ModelConfig(Section):
 class TokenizerTrainConfig(Section):
     """A byte-level BPE tokenizer to be trained on the training part."""
 
-    vocab_size: Annotated[int, Field(ge=257)] = Field(
+    vocab_size: Annotated[int, Field(ge=257, le=MAX_VOCAB_SIZE), BeforeValidator(as_whole)] = Field(
         description="Ids in all: 256 bytes, one EOS, and the merges."
     )
     min_frequency: Positive = _setting(2, "A pair of tokens seen fewer times is not merged.")
@@ -246,7 +249,7 @@ class DataConfig(Section):
         "A regular expression: in a text file, a line that it matches whole, below a "
         "blank line, begins a document, and stays in it.",
     )
-    block_size: Annotated[int, Field(ge=2)] | None = _setting(
+    block_size: BlockSize | None = _setting(
         None, "Tokens a block; 1,024, or the model's context where that is shorter."
     )
     tail: Literal["keep", "drop"] = _setting(
@@ -264,7 +267,7 @@ class DataConfig(Section):
         "Cut the training text elsewhere in each epoch, so that it isn't learned by "
         "its place in a block; the first epoch's blocks are those of the store.",
     )
-    seed: Annotated[int, Field(ge=0)] = _setting(
+    seed: Annotated[int, Field(ge=0, le=MAX_SEED), BeforeValidator(as_whole)] = _setting(
         42, "Draws the documents of a validation share and of weights."
     )
 

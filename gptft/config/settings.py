@@ -4,7 +4,6 @@ pydantic reads the values and writes the schema; it is imported at the first val
 are made of settings, too.
 """
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -12,6 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 from annotated_types import BaseMetadata, Interval, Len, MinLen
 
+from gptft.config.numbers import (
+    LARGEST,
+    LARGEST_WHOLE,
+    as_number,
+    as_whole,
+    bounded,
+    read_whole,
+)
 from gptft.config.suggest import did_you_mean
 from gptft.terminal.words import short_value, wrong_value
 
@@ -19,6 +26,7 @@ if TYPE_CHECKING:
     from pydantic import TypeAdapter
     from pydantic_core import ErrorDetails
 
+_NO_BOUNDS = (LARGEST, LARGEST_WHOLE)  # which no help or table names
 # A bound in words, by the type of pydantic's error and by what its context calls the bound.
 BOUNDS = {
     "greater_than_equal": ("ge", "at least"),
@@ -58,27 +66,9 @@ class Kind:
         return schema
 
 
-def as_number(value: Any) -> float:
-    """A number, also one that YAML takes for text, as it does with 3e-4; true is none.
-
-    Raises:
-        ValueError: it is none, or beyond what a computer holds.
-    """
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise ValueError("not a number")
-    try:
-        return float(value)
-    except OverflowError:
-        raise ValueError("too large") from None
-
-
-def _whole(value: Any) -> int:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    number = as_number(value)
-    if not number.is_integer():
-        raise ValueError("not a whole number")
-    return int(number)
+def _exact(value: Any) -> Any:
+    """A number that YAML takes for one; text that looks like one is left for pydantic to refuse."""
+    return value if isinstance(value, str) else as_number(value)
 
 
 def _flag(value: Any) -> Any:
@@ -96,29 +86,39 @@ def _weights(value: Any) -> dict[str, float]:
     if not isinstance(value, Mapping):
         raise ValueError("not a mapping")
     weights = {str(key): as_number(number) for key, number in value.items()}
-    if "" in weights or not all(map(math.isfinite, weights.values())):
-        raise ValueError("an empty text, or a weight that isn't finite")
+    if "" in weights:
+        raise ValueError("an empty text")
     return weights
 
 
 def _decay(value: list[float]) -> list[float]:
-    return [_whole(value[0]), value[1]]
+    return [read_whole(value[0]), value[1]]
 
 
 # A Kind is the last in a type: pydantic must see the bounds on the number itself, or its JSON
 # Schema (2.14) has `ge` in place of `minimum`.
 def number(**bounds: float) -> Any:
     """The type of a number within bounds, by pydantic's names: ge, gt, le, lt."""
-    return Annotated[
-        float, *Interval(**bounds), Kind("float", "a number", "number", before=as_number)
-    ]
+    limits = bounded(*Interval(**bounds), largest=LARGEST)
+    return Annotated[float, *limits, Kind("float", "a number", "number", before=as_number)]
 
 
 def whole(**bounds: int) -> Any:
     """The type of a whole number within bounds."""
-    return Annotated[
-        int, *Interval(**bounds), Kind("int", "a whole number", "whole number", before=_whole)
-    ]
+    limits = bounded(*Interval(**bounds), largest=LARGEST_WHOLE)
+    return Annotated[int, *limits, Kind("int", "a whole number", "whole number", before=read_whole)]
+
+
+def exact(*bounds: BaseMetadata) -> Any:
+    """The type of a number within `bounds`; no text that looks like one."""
+    limits = bounded(*bounds, largest=LARGEST)
+    return Annotated[float, *limits, Kind("float", "a number", "number", before=_exact)]
+
+
+def exact_whole(*bounds: BaseMetadata) -> Any:
+    """The type of a whole number within `bounds`; no text that looks like one."""
+    limits = bounded(*bounds, largest=LARGEST_WHOLE)
+    return Annotated[int, *limits, Kind("int", "a whole number", "whole number", before=as_whole)]
 
 
 def whole_numbers(**bounds: int) -> Any:
@@ -141,7 +141,7 @@ Texts = Annotated[
     _TextItem | list[_TextItem], Kind("texts", "text or a list of texts", "texts", after=_as_list)
 ]
 Weights = Annotated[
-    dict[str, float],
+    dict[str, Annotated[float, *bounded(largest=LARGEST)]],
     Kind("weights", "a mapping of texts to numbers", "text: number", before=_weights),
 ]
 Words = Annotated[
@@ -223,8 +223,8 @@ class Setting:
         >>> Setting("top_p", number(gt=0, le=1), 1.0, "").range
         'above 0, at most 1'
         """
-        bounds = dict(_bounds(self.type))
-        words = [f"{word} {bounds[key]:,.12g}" for key, word in BOUNDS.values() if key in bounds]
+        bounds = {key: bound for key, bound in _bounds(self.type) if abs(bound) not in _NO_BOUNDS}
+        words = [f"{word} {bounds[key]:,.15g}" for key, word in BOUNDS.values() if key in bounds]
         return ", ".join(words or self.choices)
 
     def read(self, value: Any) -> Any:
@@ -251,7 +251,7 @@ class Setting:
     def _problem(self, value: Any, error: "ErrorDetails") -> str:
         if bound := BOUNDS.get(error["type"]):
             key, word = bound
-            wanted, value = f"{word} {error['ctx'][key]:,.12g}", error["input"]
+            wanted, value = f"{word} {error['ctx'][key]:,.15g}", error["input"]
         elif error["type"] == "finite_number":
             wanted, value = "a finite number", error["input"]
         elif self.choices and isinstance(value, str) and value:
@@ -260,7 +260,8 @@ class Setting:
         else:
             instead = self._instead_of_null() if value is None else ""
             return f"must be {self.kind.words}, not {wrong_value(value)}. {instead}".rstrip()
-        return f"must be {wanted}, not {wrong_value(value)}. {self.hint}".rstrip()
+        of_what = f" for {error['loc'][0]!r}" if self.kind.name == "weights" else ""
+        return f"must be {wanted}{of_what}, not {wrong_value(value)}. {self.hint}".rstrip()
 
     def _instead_of_null(self) -> str:
         """What to do in place of setting it to null, which is no value of any setting."""

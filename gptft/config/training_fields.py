@@ -14,11 +14,12 @@ from dataclasses import asdict
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
-from typing import Annotated, Any
+from typing import Any
 
 from annotated_types import BaseMetadata, Ge, Gt, Le, Lt
 
-from gptft.config.settings import BOUNDS, Flag, Kind, Setting, as_number
+from gptft.config.numbers import LARGEST, LARGEST_WHOLE, MAX_SEED, as_whole, bounded
+from gptft.config.settings import BOUNDS, Flag, Setting, exact, exact_whole
 from gptft.config.suggest import did_you_mean
 from gptft.terminal.words import short_value, wrong_value
 
@@ -81,23 +82,6 @@ WITHOUT_EFFECT = {
 }
 
 
-def _exact(value: Any) -> float:
-    """A number that YAML takes for one; text that looks like one is a mistake here."""
-    if isinstance(value, str):
-        raise ValueError("text")
-    return as_number(value)
-
-
-def exact(*bounds: BaseMetadata) -> Any:
-    """The type of a number within `bounds`."""
-    return Annotated[float, *bounds, Kind("float", "a number", "number", before=_exact)]
-
-
-def exact_whole(*bounds: BaseMetadata) -> Any:
-    """The type of a whole number within `bounds`."""
-    return Annotated[int, *bounds, Kind("int", "a whole number", "whole number")]
-
-
 DEFAULT_NGRAM_SIZE = 3  # tokens of a repetition; at equal cost it does more than 4
 
 # Settings of gptft's own, which stand beside those of the class.
@@ -135,7 +119,7 @@ OWN_OPTIMIZERS: dict[str, dict[str, str]] = {
     },
 }
 
-_SHARE, _SEED = (Ge(0), Lt(1)), (Ge(0), Le(2**32 - 1))
+_SHARE, _SEED = (Ge(0), Lt(1)), (Ge(0), Le(MAX_SEED))
 # Ranges of the class's fields: what it takes silently and then fails on, or trains wrongly with.
 _RANGES: dict[str, tuple[BaseMetadata, ...]] = {
     **dict.fromkeys(("adam_beta1", "adam_beta2"), _SHARE),
@@ -148,7 +132,7 @@ _RANGES: dict[str, tuple[BaseMetadata, ...]] = {
             "warmup_steps",
             "max_grad_norm",
             "logging_steps",
-            "dataloader_num_workers",
+            "eval_delay",
             "neftune_noise_alpha",
         ),
         (Ge(0),),
@@ -161,9 +145,12 @@ _RANGES: dict[str, tuple[BaseMetadata, ...]] = {
             "gradient_accumulation_steps",
             "torch_empty_cache_steps",
             "dataloader_prefetch_factor",
+            "ddp_bucket_cap_mb",
+            "ddp_timeout",
         ),
         (Ge(1),),
     ),
+    "dataloader_num_workers": (Ge(0), Le(1024)),  # processes, a batch loader each
     "label_smoothing_factor": (Ge(0), Le(1)),
     "max_steps": (Ge(-1),),
 }
@@ -276,15 +263,46 @@ def _value_problem(name: str, value: Any, entry: Mapping[str, Any]) -> str | Non
     # A whole number of YAML has no limit.
     if isinstance(value, int) and abs(value) > sys.float_info.max:
         return "must be a finite number, and this one is beyond what a computer holds."
+    if not math.isfinite(value):
+        return f"must be a finite number, not {value}."
     bound: Any
-    for bound in _RANGES.get(name, ()):
+    for bound in field_bounds(name, entry):
         ((key, limit),) = asdict(bound).items()
-        if not getattr(operator, key)(value, limit):  # said so that NaN is refused too
-            return f"must be {_WORDS_OF_BOUNDS[key]} {limit}, not {value}."
-    return None if math.isfinite(value) else f"must be a finite number, not {value}."
+        if not getattr(operator, key)(value, limit):
+            return f"must be {_WORDS_OF_BOUNDS[key]} {limit:,.15g}, not {wrong_value(value)}."
+    return None
+
+
+def field_bounds(name: str, entry: Mapping[str, Any]) -> tuple[BaseMetadata, ...]:
+    """The bounds of a field of the class that is a number: its own, and what no number is beyond.
+
+    Args:
+        name: of the field.
+        entry: what the snapshot says of it.
+    """
+    largest = LARGEST if "float" in entry["types"] else LARGEST_WHOLE
+    return bounded(*_RANGES.get(name, ()), largest=largest)
+
+
+def as_meant(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A `training` section with whole numbers, also where they were written as 8.0 or 1e3.
+
+    >>> as_meant({"max_steps": 1e3, "learning_rate": 1.0})
+    {'max_steps': 1000, 'learning_rate': 1.0}
+    """
+    fields = known_fields()[1]
+    whole = {name for name, entry in fields.items() if _is_whole_field(entry)}
+    whole |= {name for name, row in OWN_FIELDS.items() if row.kind.name == "int"}
+    return {name: as_whole(value) if name in whole else value for name, value in values.items()}
+
+
+def _is_whole_field(entry: Mapping[str, Any]) -> bool:
+    return "int" in entry["types"] and "float" not in entry["types"]
 
 
 def _is(value: Any, type_name: str) -> bool:
     if isinstance(value, bool):
         return type_name == "bool"
+    if type_name == "int":
+        value = as_whole(value)
     return isinstance(value, _PYTHON_TYPES[type_name])

@@ -8,9 +8,9 @@ from typing import Any
 
 from annotated_types import Ge, Gt, Le, Lt
 
-from gptft.config.settings import Flag, Setting, one_of, read_settings
+from gptft.config.settings import Flag, Setting, exact, exact_whole, one_of, read_settings
 from gptft.config.suggest import did_you_mean
-from gptft.config.training_fields import FieldProblem, exact, exact_whole
+from gptft.config.training_fields import FieldProblem
 from gptft.inputs import parse_json
 from gptft.terminal.words import wrong_value
 
@@ -115,6 +115,28 @@ def schedule_problems(training: Mapping[str, Any]) -> Iterator[FieldProblem]:
         yield f"{name}.lr_end", f"is {end:g}, and must be below training.learning_rate, {rate:g}."
 
 
+def kwargs_as_meant(training: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a `training` section that are mappings, numbers in them as they are meant.
+
+    Returns:
+        those whose numbers were written otherwise: 8.0 for 8, or 1 for 1.0.
+
+    >>> kwargs_as_meant(
+    ...     {"lr_scheduler_type": "inverse_sqrt", "lr_scheduler_kwargs": {"timescale": 1e3}}
+    ... )
+    {'lr_scheduler_kwargs': {'timescale': 1000}}
+    """
+    schedule = SCHEDULES.get(str(training.get("lr_scheduler_type", "linear")), {})
+    tables = {"lr_scheduler_kwargs": schedule} | dict.fromkeys(
+        ("activation_checkpointing_kwargs", "gradient_checkpointing_kwargs"), CHECKPOINTING
+    )
+    meant = {}
+    for name, table in tables.items():
+        if isinstance(given := training.get(name), Mapping):
+            meant[name] = {**given, **read_settings(given, table=table)[0]}
+    return {name: values for name, values in meant.items() if str(values) != str(training[name])}
+
+
 _ACCELERATOR = _table(
     split_batches=Flag,
     dispatch_batches=Flag,
@@ -143,7 +165,7 @@ def accelerator_problems(training: Mapping[str, Any]) -> Iterator[FieldProblem]:
         yield from ((f"{path}.{key}", problem) for key, problem in problems)
 
 
-_CHECKPOINTING = _table(
+CHECKPOINTING = _table(
     use_reentrant=Flag,
     preserve_rng_state=Flag,
     determinism_check=one_of("default", "none"),
@@ -163,7 +185,7 @@ def checkpointing_problems(training: Mapping[str, Any]) -> Iterator[FieldProblem
         given, problem = _mapping(training, name)
         if problem:
             yield name, problem
-        _, problems = read_settings(given, table=_CHECKPOINTING)
+        _, problems = read_settings(given, table=CHECKPOINTING)
         yield from ((f"{name}.{key}", problem) for key, problem in problems)
         if given.get("use_reentrant"):
             for key in given.keys() - _REENTRANT:
@@ -171,7 +193,7 @@ def checkpointing_problems(training: Mapping[str, Any]) -> Iterator[FieldProblem
 
 
 # What optim_args may hold, by optim.
-_OPTIM_ARGS: dict[str, dict[str, Setting]] = {
+OPTIM_ARGS: dict[str, dict[str, Setting]] = {
     "sgd": _table(momentum=_AT_LEAST_0, dampening=exact(), nesterov=Flag),
     "adagrad": _table(lr_decay=_AT_LEAST_0, eps=_AT_LEAST_0),
     "rmsprop": _table(
@@ -195,7 +217,7 @@ def optim_args_problems(training: Mapping[str, Any]) -> Iterator[FieldProblem]:
     if any(len(pair) != 2 for pair in pairs):
         yield "optim_args", f"must be name=value, ..., such as momentum=0.9, not {text!r}."
         return
-    if table := _OPTIM_ARGS.get(optim):
+    if table := OPTIM_ARGS.get(optim):
         yield from _optim_args(dict(pairs), table)
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import NoneType
 from typing import Any
 
+from gptft.config.numbers import LARGEST, as_whole
 from gptft.terminal.words import wrong_value
 
 # Fields that `to_dict` of every config has (5.23) and that aren't declared as such.
@@ -23,7 +24,7 @@ _ALWAYS = frozenset(
 # Types that annotations of fields are made of; values of others are left to the class.
 _WORDS: dict[type, str] = {
     int: "a whole number",
-    float: "a number with a point",  # strict: 1 is none
+    float: "a number",
     bool: "true or false",
     str: "text",
     list: "a list",
@@ -64,21 +65,45 @@ class Architecture:
         given = (config[spelling] for spelling in spellings if spelling in config)
         return next(given, self.fields.get(own))
 
+    def _as_meant(self, name: str, value: Any) -> Any:
+        types = self.types.get(self.aliases.get(name, name), ())
+        is_whole = isinstance(value, int) and not isinstance(value, bool)
+        if float in types and int not in types and is_whole and abs(value) <= LARGEST:
+            return float(value)
+        return as_whole(value) if int in types and float not in types else value
+
     def problem(self, name: str, value: Any) -> str | None:
         """Why the config class refuses a value, in the words that follow a field's name.
 
-        >>> find_architecture("gpt2").problem("initializer_range", 1)
-        ' must be a number with a point, not 1.'
+        >>> find_architecture("gpt2").problem("initializer_range", "1")
+        " must be a number, not the text '1'."
         """
+        value = self._as_meant(name, value)
         own = self.aliases.get(name, name)
         types = self.types.get(own)
         if types is not None and not _is_one_of(value, types):
-            wanted = " or ".join(dict.fromkeys(_WORDS[one] for one in types))
+            words = [_WORDS[one] for one in types if one is not int or float not in types]
+            wanted = " or ".join(dict.fromkeys(words))
             return f" must be {wanted}, not {wrong_value(value)}."
         low, high = self.ranges.get(own, (-math.inf, math.inf))
         if isinstance(value, int | float) and not low <= value <= high:
             return f" must be from {low:g} to {high:g}, not {value}."
         return None
+
+
+def as_meant(fields: Mapping[str, Any], model_type: Any) -> dict[str, Any]:
+    """Fields of a config with numbers of the types that its class declares, and takes alone.
+
+    >>> as_meant({"initializer_range": 1, "n_layer": 2.0}, "gpt2")
+    {'initializer_range': 1.0, 'n_layer': 2}
+    """
+    try:
+        architecture = find_architecture(model_type) if isinstance(model_type, str) else None
+    except LookupError:
+        architecture = None
+    if architecture is None:
+        return dict(fields)
+    return {name: architecture._as_meant(name, value) for name, value in fields.items()}
 
 
 @cache

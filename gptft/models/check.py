@@ -3,12 +3,13 @@
 Reads JSON files and transformers' source; weights are only asked whether they are there.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeGuard
 
+from gptft.config.numbers import LARGEST, MAX_BLOCK_SIZE, MAX_VOCAB_SIZE, beyond_sense
 from gptft.config.sections import ModelConfig
 from gptft.config.source import KeyPath
 from gptft.config.suggest import did_you_mean
@@ -16,6 +17,7 @@ from gptft.errors import GptftError, ModelError
 from gptft.models.architectures import (
     Architecture,
     activations,
+    as_meant,
     causal_types,
     find_architecture,
     rope_types,
@@ -39,7 +41,17 @@ _SIZES = (
     "hidden_size", "vocab_size", "intermediate_size", "n_inner", "num_key_value_heads",
     "attention_bias", "mlp_bias",
 )  # fmt: skip
+# The most of each that a model may have; above it nothing could hold its weights.
+_LARGEST_SIZES = {
+    "vocab_size": MAX_VOCAB_SIZE,
+    "max_position_embeddings": MAX_BLOCK_SIZE,
+    **dict.fromkeys(("num_hidden_layers", "num_attention_heads", "num_key_value_heads"), 10_000),
+    **dict.fromkeys(("hidden_size", "intermediate_size", "n_inner", "head_dim"), 1_000_000),
+}
 _HEADS = ("num_attention_heads", "head_dim")  # these do where a width changes with them
+
+
+_UNKNOWN = Architecture({}, {}, {}, {}, is_causal=True)
 
 
 def model_problems(model: ModelConfig, *, masks_documents: bool) -> list[Problem]:
@@ -150,8 +162,12 @@ def _new_model_problems(sizes: Mapping[str, Any]) -> Iterator[Problem]:
         architecture, is_causal = None, False
     if not is_causal:
         yield (*section, "model_type"), unknown_model_type(model_type)
-    elif architecture is not None:
-        fields = {name: value for name, value in sizes.items() if name != "model_type"}
+        return
+    fields = {name: value for name, value in sizes.items() if name != "model_type"}
+    if architecture is None:
+        yield from _placed(section, _beyond_sense(fields))
+    else:
+        fields = as_meant(fields, model_type)
         yield from _config_problems(section, fields, architecture, in_force=fields)
 
 
@@ -162,9 +178,14 @@ def _override_problems(overrides: Mapping[str, Any], files: ModelFiles) -> Itera
     except LookupError:
         architecture = None
     if architecture is None:
+        yield from _placed(("model", "config_overrides"), _beyond_sense(overrides))
         return
+    overrides = as_meant(overrides, files.config["model_type"])
     section, in_force = ("model", "config_overrides"), {**files.config, **overrides}
-    yield from _config_problems(section, overrides, architecture, in_force=in_force)
+    wrong = set()
+    for path, message in _config_problems(section, overrides, architecture, in_force=in_force):
+        wrong.add(path[-1])
+        yield path, message
     depth = architecture.aliases.get("num_hidden_layers", "num_hidden_layers")
     fixed = {architecture.aliases.get(name, name) for name in _SIZES}
     positions = architecture.aliases.get("max_position_embeddings")
@@ -173,6 +194,8 @@ def _override_problems(overrides: Mapping[str, Any], files: ModelFiles) -> Itera
     if _attention_widths(architecture, files.config) != _attention_widths(architecture, in_force):
         fixed |= {architecture.aliases.get(name, name) for name in _HEADS}
     for name, value in overrides.items():
+        if name in wrong:
+            continue
         own, stored = architecture.aliases.get(name, name), architecture.value(files.config, name)
         is_deeper = own == depth and isinstance(value, int) and value > (stored or 0)
         if is_deeper or (own in fixed and value != stored):
@@ -197,6 +220,15 @@ def _attention_widths(
     return heads * head_width, (key_heads or heads) * head_width
 
 
+def _placed(section: tuple[str, ...], found: Iterable[tuple[str, str]]) -> Iterator[Problem]:
+    """The first message of each field, with its place."""
+    placed: set[str] = set()
+    for name, message in found:
+        if message and name not in placed:
+            placed.add(name)
+            yield (*section, name), f"{'.'.join(section)}.{name}{message}".rstrip()
+
+
 def _config_problems(
     section: tuple[str, ...],
     fields: Mapping[str, Any],
@@ -212,16 +244,16 @@ def _config_problems(
         architecture: whose fields they are to be.
         in_force: all fields of the config with them.
     """
-    found: dict[str, str] = {}
-    for name, message in (
-        *_unknown_fields(fields, architecture),
-        *_wrong_heads(in_force, architecture, written=fields),
-        *_wrong_values(fields, architecture, in_force=in_force),
-        *((name, architecture.problem(name, value)) for name, value in fields.items()),
-    ):
-        if message and name not in found:
-            found[name] = message
-            yield (*section, name), f"{'.'.join(section)}.{name}{message}".rstrip()
+    yield from _placed(
+        section,
+        [
+            *_unknown_fields(fields, architecture),
+            *_beyond_sense(fields, architecture),
+            *_wrong_heads(in_force, architecture, written=fields),
+            *_wrong_values(fields, architecture, in_force=in_force),
+            *((name, architecture.problem(name, value) or "") for name, value in fields.items()),
+        ],
+    )
 
 
 def _is_whole(value: Any) -> TypeGuard[int]:
@@ -238,6 +270,31 @@ def _unknown_fields(
         if name not in architecture.names:
             hint = did_you_mean(name, sorted(architecture.names))
             yield name, f" is not a field of this model's config. {hint}"
+
+
+def _beyond_sense(
+    fields: Mapping[str, Any], architecture: Architecture = _UNKNOWN
+) -> Iterator[tuple[str, str]]:
+    """Numbers that aren't finite, or larger than any model's, also within lists and mappings."""
+    bounds = {architecture.aliases.get(name, name): most for name, most in _LARGEST_SIZES.items()}
+    for name, value in fields.items():
+        own = architecture.aliases.get(name, name)
+        # A whole number of a mapping (rope_theta: 10000000000) may stand for one with a point.
+        most = bounds.get(own, None if int in architecture.types.get(own, ()) else LARGEST)
+        for within, number in _numbers_in(value):
+            if problem := beyond_sense(number, most=most):
+                yield name, f"{within} {problem}"
+                break
+
+
+def _numbers_in(value: Any, within: str = "") -> Iterator[tuple[str, int | float]]:
+    """A number, or those in a list or a mapping, however deep, and where each of them is."""
+    if isinstance(value, Mapping | list):
+        items = value.items() if isinstance(value, Mapping) else enumerate(value)
+        for key, item in items:
+            yield from _numbers_in(item, f"{within}.{key}")
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield within, value
 
 
 def _wrong_values(

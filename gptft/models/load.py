@@ -25,6 +25,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from gptft.config.suggest import did_you_mean
 from gptft.console import stage
 from gptft.errors import ConfigError, ModelError
+from gptft.models.architectures import as_meant
 from gptft.models.average import average_weights, check_alike
 from gptft.models.causal import require_causal
 from gptft.models.check import (
@@ -160,8 +161,8 @@ def new_model(
         ConfigError: there is no such type, or it has no such field, or its values don't go
             together.
     """
-    fields = {key: value for key, value in sizes.items() if key != "model_type"}
     model_type = sizes["model_type"]
+    fields = as_meant({k: v for k, v in sizes.items() if k != "model_type"}, model_type)
     try:
         config = AutoConfig.for_model(model_type)
     except ValueError:
@@ -251,7 +252,7 @@ def _load(
 
 def _override(config: PreTrainedConfig, overrides: Mapping[str, Any]) -> None:
     _check_fields(config, overrides, section="model.config_overrides")
-    for name, value in overrides.items():
+    for name, value in as_meant(overrides, config.model_type).items():
         setattr(config, _ATTENTION_FIELD if name == _ATTENTION else name, value)
 
 

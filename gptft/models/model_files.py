@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gptft.config.numbers import as_whole
 from gptft.errors import ModelError
 from gptft.files import read_json
 
@@ -75,7 +76,7 @@ def context_length(config: Mapping[str, Any]) -> int | None:
     >>> context_length({"model_type": "gpt2", "n_positions": 1024})
     1024
     """
-    values = (config.get(key) for key in _CONTEXT_KEYS)
+    values = (as_whole(config.get(key)) for key in _CONTEXT_KEYS)
     return next((value for value in values if isinstance(value, int) and value > 0), None)
 
 

@@ -1,10 +1,12 @@
 """Numbers and values of settings -> words, alike in every message, table and page."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 _MAX_REASONS = 5
+_LONG = 10**30
 
 
 def percent(share: float | None, *, decimals: int = 1) -> str:
@@ -102,6 +104,18 @@ def short_value(value: Any) -> str:
     return str(value)
 
 
+def short_number(number: int) -> str:
+    """A whole number in full, or how many digits it has where it has more than 30.
+
+    >>> short_number(12345), short_number(10**400), short_number(10**400 - 1)
+    ('12,345', 'a number of 401 digits', 'a number of 400 digits')
+    """
+    if abs(number) < _LONG:
+        return f"{number:,}"
+    digits = int(math.log10(abs(number)))  # rounded up where the number is just below a power
+    return f"a number of {digits + (abs(number) >= 10**digits):,} digits"
+
+
 def wrong_value(value: Any) -> str:
     """What a setting was given, for the message that says what it must be.
 
@@ -110,6 +124,8 @@ def wrong_value(value: Any) -> str:
     """
     if isinstance(value, str):
         return f"the text {value!r}"
+    if isinstance(value, int) and abs(value) >= _LONG:
+        return short_number(value)
     if isinstance(value, list | tuple):
         return str(list(value)) if value and len(str(value)) <= 40 else "a list"
     return "a mapping" if isinstance(value, Mapping) else short_value(value)

@@ -7,8 +7,10 @@ from pathlib import Path
 
 from tokenizers import AddedToken, Tokenizer
 
+from gptft.config.numbers import MAX_VOCAB_SIZE
 from gptft.documents.scan import Progress
 from gptft.errors import ConfigError, ModelError
+from gptft.terminal.words import short_number
 from gptft.text.encoding import read_text
 from gptft.text.unicode import text_problem
 from gptft.tokenization.evaluation import Cost, measure_cost, split_corpus
@@ -126,6 +128,9 @@ def extend_tokenizer(
 def _check(tokens: Sequence[str], learn: Sequence[str], num: int, held_out: float) -> None:
     if bool(learn) != bool(num) or num < 0:
         raise ConfigError("To learn words, give both the texts and how many, 1 or more.")
+    if num > MAX_VOCAB_SIZE:
+        asked = short_number(num)
+        raise ConfigError(f"{asked} words are to be learned; {MAX_VOCAB_SIZE:,} are the most.")
     if not tokens and not learn:
         raise ConfigError("There is nothing to add. Give tokens, or texts to learn them from.")
     if problem := check_held_out(held_out):

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
+from gptft.config.numbers import as_whole
 from gptft.errors import ConfigError, ModelError
 from gptft.files import write_json, write_text
 from gptft.models.hub import find_model
@@ -141,7 +142,7 @@ def load_tokenizer(
     config = {**files.config, **(config_overrides or {})}
     special = _special_tokens(files, config, backend)
     _read_as_text(backend, special)
-    size = config.get("vocab_size")
+    size = as_whole(config.get("vocab_size"))
     num_embeddings = size if isinstance(size, int) else None
     has_template = not is_folder or (files.folder / "tokenizer.json").is_file()
     framing = framing_of(backend) if has_template else _framing_by_flags(files, special, backend)

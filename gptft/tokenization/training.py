@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from gptft.config.numbers import LARGEST_WHOLE, MAX_VOCAB_SIZE
 from gptft.documents.scan import Progress
 from gptft.errors import ConfigError, ModelError
 from gptft.files import can_be_made
 from gptft.models.source import resolve_model
-from gptft.terminal.words import count
+from gptft.terminal.words import count, short_number
 from gptft.tokenization.evaluation import Cost, measure_cost, split_corpus
 from gptft.tokenization.tokenizer import TextTokenizer, load_tokenizer, names_gguf, save_tokenizer
 from gptft.tokenization.trainers import OWN_SPECIAL, TRAINERS, Kind
@@ -126,6 +127,14 @@ def _check(
             f"A vocabulary of {vocab_size:,} is too small: {count(num_special, 'special token')} "
             f"and {needed} need {least:,}."
         )
+    # The library sets memory aside for so many, and ends the process where there is none.
+    for name, number, most in (
+        ("vocab_size", vocab_size, MAX_VOCAB_SIZE),
+        ("min_frequency", min_frequency or 1, LARGEST_WHOLE),
+        ("model_max_length", model_max_length, LARGEST_WHOLE),
+    ):
+        if number > most:
+            problems.append(f"{name} is {short_number(number)}; the most is {most:,}.")
     if kind == "unigram" and min_frequency is not None:
         problems.append("Unigram has no min_frequency: it prunes by likelihood. Leave it out.")
     if min_frequency is not None and min_frequency < 1:

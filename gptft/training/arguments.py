@@ -63,9 +63,7 @@ def training_arguments(
         # Workers that live on would measure and train on the blocks of the epoch they began in.
         "dataloader_persistent_workers": False,
     }
-    for name in ("adam_beta1", "adam_beta2"):  # torch (2.13) takes no 0 for 0.0 there
-        if name in training:
-            training[name] = float(training[name])
+    training = _with_floats(training)
     own_optimizer = training.get("optim") in OWN_OPTIMIZERS
     if own_optimizer:  # not one of the class's own: `make_optimizer` makes it
         optim = training.pop("optim")
@@ -80,6 +78,20 @@ def training_arguments(
         why = f"{num_processes} processes were started, and on {device.type} each would train alone"
         raise ConfigError(f"{why}. Set training.use_cpu: true, or start one.")
     return args
+
+
+def _with_floats(training: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields, with 0 written as 0.0 where a float is meant: torch (2.13) takes no other.
+
+    Steps (warmup_steps: 3) stay what they are, and a checkpoint remembers them so.
+    """
+    floats = {name for name, entry in describe_fields().items() if "float" in entry["types"]}
+    return {
+        name: float(value)
+        if name in floats and isinstance(value, int) and not name.endswith("_steps")
+        else value
+        for name, value in training.items()
+    }
 
 
 def _settle_device(training: dict[str, Any], device: torch.device) -> int:

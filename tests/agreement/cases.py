@@ -5,6 +5,8 @@ from typing import Any
 
 Sections = dict[str, Any]
 
+NAN = float("nan")
+
 BASE: Sections = {
     "model": {"name": "tiny"},
     "data": {"train": "texts", "validation": 0.3, "block_size": 32},
@@ -120,6 +122,53 @@ RIGHT = (
         }
     ),
     Case({"model": {"config_overrides": {"resid_pdrop": 0.1, "n_layer": 1}}}),
+    Case({"model": {"config_overrides": {"resid_pdrop": 0, "n_layer": 1.0}}}),
+    Case({"model": {"config_overrides": {"initializer_range": 1, "layer_norm_epsilon": 1}}}),
+    Case(
+        {
+            "model": {
+                "name": None,
+                "from_scratch": SIZES | {"n_layer": 1.0, "n_positions": 64.0, "embd_pdrop": 0},
+            },
+            "tokenizer": {"name": "tiny"},
+        }
+    ),
+    # Whole numbers where a float is meant, and the other way round.
+    *(
+        right(adam_beta1=0, adam_beta2=0, adam_epsilon=1, learning_rate=1, weight_decay=0, **more)
+        for more in ({}, {"optim": "muon"}, {"optim": "adamw_torch_fused"})
+    ),
+    right(max_steps=2.0, per_device_train_batch_size=1.0, seed=7e0, save_total_limit=None),
+    right(
+        max_steps=-1,
+        num_train_epochs=1,
+        max_grad_norm=1,
+        warmup_steps=1,
+        eval_steps=1,
+        eval_strategy="steps",
+        eval_delay=1,
+        label_smoothing_factor=0,
+        neftune_noise_alpha=1,
+    ),
+    right(optim="sgd", optim_args="momentum=0, dampening=1"),
+    right(unlikelihood_weight=1, unlikelihood_ngram_size=2.0),
+    *(
+        right(lr_scheduler_type=kind, lr_scheduler_kwargs=given, warmup_steps=1, learning_rate=1)
+        for kind, given in (
+            ("cosine_with_restarts", {"num_cycles": 2.0}),
+            ("cosine", {"num_cycles": 1}),
+            ("inverse_sqrt", {"timescale": 8.0}),
+            ("polynomial", {"lr_end": 0, "power": 1}),
+            ("cosine_with_min_lr", {"min_lr": 0}),
+            ("warmup_stable_decay", {"num_decay_steps": 1.0, "min_lr_ratio": 0}),
+        )
+    ),
+    right(
+        eval_strategy="steps",
+        eval_steps=1,
+        lr_scheduler_type="greedy",
+        lr_scheduler_kwargs={"patience": 1.0, "window_size": 2.0, "min_lr": 0, "warmup": 0.0},
+    ),
 )
 
 WRONG = (
@@ -281,7 +330,21 @@ WRONG = (
         "float16 logits need a loss that is scaled",
     ),
     Case({"model": {"config_overrides": {"n_embd": 64}}}, "config_overrides.n_embd is 64"),
-    Case({"model": {"config_overrides": {"initializer_range": 1}}}, "a number with a point, not 1"),
+    Case({"model": {"config_overrides": {"initializer_range": "1"}}}, "must be a number, not the"),
+    Case({"model": {"config_overrides": {"initializer_range": NAN}}}, "must be a finite number"),
+    *(
+        Case({"model": {"name": None, "from_scratch": SIZES | sizes}, "tokenizer": TINY}, said)
+        for sizes, said in (
+            ({"vocab_size": 10**12}, "vocab_size must be at most 10,000,000, not 1000000000000"),
+            ({"n_embd": 10**12}, "n_embd must be at most 1,000,000, not 1000000000000"),
+            ({"n_layer": 10**20}, "n_layer must be at most 10,000, not 100000000000000000000"),
+            ({"n_positions": 10**400}, "not a number of 401 digits"),
+            ({"bos_token_id": 10**20}, "bos_token_id must be at most 2,000,000,000"),
+            ({"layer_norm_epsilon": 1e20}, "layer_norm_epsilon must be at most 1,000,000,000,000"),
+            ({"initializer_range": float("inf")}, "initializer_range must be a finite number"),
+            ({"n_embd": 8.5}, "n_embd must be a whole number from 1, not 8.5"),
+        )
+    ),
     Case({"samples": {"prompts": ["Снег" * 20]}}, "it doesn't fit the model's context of 64"),
     *(
         Case({"model": {"name": None, "from_scratch": LLAMA | sizes}, "tokenizer": TINY}, said)

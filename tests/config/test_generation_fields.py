@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 
 from gptft.api import config_schema, load_config
+from gptft.config.numbers import MAX_SEED
 from gptft.config.settings import read_settings
 from gptft.decoding.strategies import GENERATION, SETTINGS
-from gptft.decoding.strategies.temperature import MAX_SEED
 from gptft.errors import ConfigError
 
 NUMBERS = [row.name for row in SETTINGS.values() if row.kind.name in ("int", "float")]
@@ -115,7 +115,7 @@ class TestCoercion:
             ("suppress_tokens", True, "must be a list of whole numbers, not true."),
             ("logit_bias", [1], "must be a mapping of texts to numbers, not [1]."),
             ("logit_bias", {"x": "y"}, "must be a mapping of texts to numbers, not a mapping."),
-            ("logit_bias", {"x": math.inf}, "must be a mapping of texts to numbers, not a mapp"),
+            ("logit_bias", {"x": math.inf}, "must be a finite number for 'x', not inf."),
             ("sequence_bias", {"": 1.0}, "must be a mapping of texts to numbers, not a mapping."),
             ("force_words", ["x", []], "must be a list of texts, a list in place of a text"),
             ("exponential_decay_length_penalty", [1], "must be a list of two numbers"),

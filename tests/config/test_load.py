@@ -82,7 +82,7 @@ def problems(path: Path, *overrides: str) -> list[str]:
         ),
         (
             "training:\n  seed: 4294967296\n",
-            "my.yaml:2:3  training.seed must be at most 4294967295, not 4294967296.",
+            "my.yaml:2:3  training.seed must be at most 4,294,967,295, not 4294967296.",
         ),
         (
             "training:\n  train_sampling_strategy: group_by_length\n",
@@ -96,7 +96,7 @@ def problems(path: Path, *overrides: str) -> list[str]:
         ),
         (
             "training:\n  learning_rate: .nan\n",
-            "my.yaml:2:3  training.learning_rate must be at least 0, not nan.",
+            "my.yaml:2:3  training.learning_rate must be a finite number, not nan.",
         ),
         ("trainig:\n  seed: 1\n", "my.yaml:1:1  trainig is not a setting. Did you mean training?"),
         (

@@ -41,7 +41,12 @@ def test_no_value_that_a_config_class_has_itself_is_refused(model_type: str):
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("initializer_range", 1), ("initializer_range", 1.5), ("use_cache", 1), ("vocab_size", True)],
+    [
+        ("initializer_range", "1"),
+        ("initializer_range", 1.5),
+        ("use_cache", 1),
+        ("vocab_size", True),
+    ],
 )
 def test_what_a_config_class_refuses_is_told_without_it(name: str, value: object):
     with pytest.raises(StrictDataclassFieldValidationError, match=name):

@@ -50,7 +50,7 @@ def check_beams(settings: define.Values) -> Iterator[str]:
 METHOD = define.Method(
     group="search",
     settings=(
-        Setting("num_beams", whole(ge=1), 1, "Texts kept at once."),
+        Setting("num_beams", whole(ge=1, le=10_000), 1, "Texts kept at once."),
         # It is the exponent of a text's length, which has to stay a number.
         Setting("length_penalty", number(ge=-10, le=10), 1.0, "Beams: above 0 favours longer "
                 "texts, below 0 shorter ones."),

@@ -27,7 +27,8 @@ def _check_answer(settings: define.Values) -> Iterator[str]:
 METHOD = define.Method(
     group="choice",
     settings=(
-        Setting("num_candidates", whole(ge=2), 8, "Texts drawn, of which the best are returned.",
+        Setting("num_candidates", whole(ge=2, le=100_000), 8,
+                "Texts drawn, of which the best are returned.",
                 aliases=("best_of",)),
         Setting("answer_pattern", Text, None, "A regular expression; its last match, or that of "
                 "its group, is a text's answer."),

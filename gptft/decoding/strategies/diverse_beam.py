@@ -28,8 +28,8 @@ def _check(settings: define.Values) -> Iterator[str]:
 METHOD = define.Method(
     group="search",
     settings=(
-        Setting("num_beam_groups", whole(ge=1), 1, "Groups of beams, each kept away from the "
-                "earlier ones."),
+        Setting("num_beam_groups", whole(ge=1, le=10_000), 1,
+                "Groups of beams, each kept away from the earlier ones."),
         Setting("diversity_penalty", number(ge=0), 0.0, "Taken from a token's score for each "
                 "earlier group that chose it at this step."),
     ),

@@ -19,9 +19,9 @@ def _loop(settings: define.Values, batch: define.BatchContext, streamer: Any) ->
 METHOD = define.Method(
     group="speed",
     settings=(
-        Setting("lookahead_window", whole(ge=1), 5, "Tokens guessed ahead at once."),
-        Setting("lookahead_ngram_size", whole(ge=2), 3, "Tokens of a guess that is kept."),
-        Setting("lookahead_guesses", whole(ge=1), 5, "Guesses tried at once."),
+        Setting("lookahead_window", whole(ge=1, le=1000), 5, "Tokens guessed ahead at once."),
+        Setting("lookahead_ngram_size", whole(ge=2, le=1000), 3, "Tokens of a guess that is kept."),
+        Setting("lookahead_guesses", whole(ge=1, le=1000), 5, "Guesses tried at once."),
     ),
     strategies=(
         define.Strategy(

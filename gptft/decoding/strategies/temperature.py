@@ -1,9 +1,8 @@
 """Draws from the whole distribution, and what all draws share."""
 
+from gptft.config.numbers import MAX_SEED
 from gptft.config.settings import Flag, Setting, number, whole
 from gptft.decoding import define
-
-MAX_SEED = 2**32 - 1  # what numpy takes, and so the same range as training.seed
 
 METHOD = define.Method(
     settings=(
@@ -14,7 +13,7 @@ METHOD = define.Method(
                 "smoothing_factor, not after them.", "sampling"),
         Setting("seed", whole(ge=0, le=MAX_SEED), None, "Of the draws; without it one is drawn and "
                 "shown.", "sampling"),
-        Setting("num_return_sequences", whole(ge=1), 1, "Texts a prompt.", "choice",
+        Setting("num_return_sequences", whole(ge=1, le=100_000), 1, "Texts a prompt.", "choice",
                 aliases=("n",)),
     ),
     processors=(
