@@ -215,6 +215,8 @@ def _check(config: Config, findings: _Findings) -> CheckResult | None:
         findings.of(("model", "from_scratch"), lambda: _check_vocabulary(config, plan))
     findings.of(("model", "average_with"), lambda: check_average(config.model))
     if plan.tokenizer is not None:
+        if said := plan.tokenizer.stray_eos_notice:
+            findings.note(("model", "name"), said)
         _check_samples(config, settings, plan.tokenizer, findings)
     if texts is None or (has_samples and settings is None):
         return None

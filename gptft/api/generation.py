@@ -177,8 +177,9 @@ def generate(
     with loading_libraries():
         from gptft.decoding import engine
     loaded = engine.load_model(request.name, settings=settings, **request.loading)
-    if suggested := engine.unused_suggestions(loaded):
-        notify(suggested)
+    for sentence in (engine.unused_suggestions(loaded), engine.stray_eos(loaded)):
+        if sentence:
+            notify(sentence)
     run = partial(
         engine.generate, loaded, request.prompts,
         settings=settings, window=request.window, chat=chat,

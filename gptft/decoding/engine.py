@@ -255,6 +255,20 @@ def unused_suggestions(loaded: LoadedModel) -> str | None:
     )
 
 
+def stray_eos(loaded: LoadedModel) -> str | None:
+    """What to say of an EOS that a model's config names and that no text can end with."""
+    named = loaded.model.config.get_text_config(decoder=True).eos_token_id
+    ids = [i for i in (named if isinstance(named, list) else [named]) if isinstance(i, int)]
+    if not ids or any(i in loaded.special.eos or i < 0 for i in ids):
+        return None
+    eos = loaded.special.eos
+    known = f"the tokenizer's own EOS, id {eos[0]:,}," if eos else "max_new_tokens alone"
+    return (
+        f"The model's config.json says that EOS is id {ids[0]:,}, and there is no such id: "
+        f"texts are ended by {known.rstrip(',')}."
+    )
+
+
 def encode_all(loaded: LoadedModel, prompts: Sequence[str], settings: Settings) -> list[list[int]]:
     """The ids of each prompt, after the context where there is one; of nothing BOS or EOS."""
     tokenizer, context = loaded.tokenizer, settings["context"]

@@ -80,6 +80,10 @@ def model_problems(model: ModelConfig, *, masks_documents: bool) -> list[Problem
         if files is not None:
             if causal_types() and model_type not in causal_types():
                 problems.append((("model", "name"), no_language_model(files.name, str(model_type))))
+            try:
+                require_unquantized(files.config, name=files.name)
+            except ModelError as error:
+                problems.append((("model", "name"), str(error)))
             problems += _override_problems(model.config_overrides, files)
             in_force = {**files.config, **model.config_overrides}
             problems += _sees_ahead(in_force, name=files.name, section="model.config_overrides")
@@ -126,6 +130,28 @@ def require_safetensors(folder: Path) -> None:
         raise ModelError(
             f"{folder} holds no .safetensors file, and gptft reads no other weights. "
             "Save the model again with save_pretrained of a current transformers."
+        )
+
+
+def quantization_method(config: Mapping[str, Any]) -> str | None:
+    """By what method a config.json says that the weights are quantized, if they are."""
+    stored = config.get("quantization_config")
+    if stored is None:
+        return None
+    named = stored.get("quant_method") if isinstance(stored, Mapping) else None
+    return named if isinstance(named, str) and named else "without a name"
+
+
+def require_unquantized(config: Mapping[str, Any], *, name: str) -> None:
+    """Refuse to train weights that are quantized.
+
+    Raises:
+        ModelError: they are.
+    """
+    if (method := quantization_method(config)) is not None:
+        raise ModelError(
+            f"{name} is quantized ({method}), and quantized weights can't be trained. Take the "
+            "model that it was made of."
         )
 
 

@@ -7,6 +7,7 @@ that loading itself doesn't ask the network.
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +22,19 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
 
 from gptft.config.suggest import did_you_mean
-from gptft.console import stage
+from gptft.console import notice, stage
 from gptft.errors import ConfigError, ModelError
 from gptft.models.architectures import as_meant
 from gptft.models.average import average_weights, check_alike
 from gptft.models.causal import require_causal
 from gptft.models.check import (
     no_language_model,
+    quantization_method,
     require_safetensors,
+    require_unquantized,
     too_small_vocabulary,
     unknown_model_type,
 )
@@ -38,6 +42,7 @@ from gptft.models.hub import find_model
 from gptft.models.model_files import ModelFiles, context_length
 from gptft.models.precision import DtypeName, inference_dtype, training_dtype
 from gptft.models.source import expand_models
+from gptft.models.weights import check_finite, unused_notice
 from gptft.terminal.text import shown_path
 
 _ATTENTION = "attn_implementation"  # a keyword of config classes that no config shows as a field
@@ -65,6 +70,7 @@ def load_for_training(
         ConfigError: an override names no field of its config.
     """
     files = find_model(model)
+    require_unquantized(files.config, name=files.name)
     config = _load_config(files.folder)
     stored = config.to_dict()
     _override(config, config_overrides or {})
@@ -100,6 +106,7 @@ def load_for_inference(
         ModelError: it can't be found or read.
     """
     files = find_model(model)
+    _require_known_quantization(files)
     config = _load_config(files.folder)
     require_causal(config.to_dict(), name=files.name, section="in its config.json")
     stored = config.dtype if isinstance(config.dtype, torch.dtype) else torch.float32
@@ -222,6 +229,16 @@ def _load_config(folder: Path) -> PreTrainedConfig:
     return config
 
 
+def _require_known_quantization(files: ModelFiles) -> None:
+    method = quantization_method(files.config)
+    if method is not None and method not in AUTO_QUANTIZATION_CONFIG_MAPPING:
+        hint = did_you_mean(method, AUTO_QUANTIZATION_CONFIG_MAPPING)
+        raise ModelError(
+            f"{files.name}: its config.json names the quantization method {method!r}, which "
+            f"transformers {version('transformers')} doesn't know. {hint}".rstrip()
+        )
+
+
 def _config_like(stored: Mapping[str, Any], *, name: str, of: str) -> tuple[Path, PreTrainedConfig]:
     """The folder of a model to be averaged, and its config, which is that of the first model."""
     folder = find_model(name).folder
@@ -247,6 +264,9 @@ def _load(
             f"{folder} lacks {len(missing)} of the weights its config asks for, {missing[0]} among "
             "them. The file is incomplete, or model.config_overrides changes its sizes."
         )
+    check_finite(model, name=name)
+    if unused := unused_notice(loaded[1]["unexpected_keys"], name=name):
+        notice(unused)
     return model
 
 

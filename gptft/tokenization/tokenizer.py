@@ -42,6 +42,7 @@ class TextTokenizer:
         name: the model's name, for messages.
         num_embeddings: ids its model knows, or None where no config.json says so.
         framing: what stands around a text that its model is given.
+        stray_eos_id: the EOS id in config.json, where the vocabulary has no such id.
     """
 
     backend: Tokenizer
@@ -50,6 +51,7 @@ class TextTokenizer:
     name: str
     num_embeddings: int | None = None
     framing: Framing = UNFRAMED
+    stray_eos_id: int | None = None
 
     @property
     def eos_token_id(self) -> int | None:
@@ -90,11 +92,26 @@ class TextTokenizer:
             ModelError: the tokenizer has none, so that no document's end could be learned.
         """
         if self.eos_token_id is None:
+            why = ""
+            if self.stray_eos_id is not None:
+                what = f"config.json says id {self.stray_eos_id:,}, and the vocabulary has"
+                why = f" ({what} {self.vocab_size:,} ids)"
             raise ModelError(
-                f"The tokenizer of {self.name} has no EOS token, so the end of a document can't be "
-                "learned. Set eos_token in its tokenizer_config.json."
+                f"The tokenizer of {self.name} has no EOS token{why}, so the end of a document "
+                "can't be learned. Set eos_token in its tokenizer_config.json."
             )
         return self.eos_token_id
+
+    @property
+    def stray_eos_notice(self) -> str | None:
+        """What to say where config.json names an EOS that isn't there, and the tokenizer one."""
+        if self.stray_eos_id is None or self.eos_token_id is None:
+            return None
+        return (
+            f"The config.json of {self.name} says that EOS is id {self.stray_eos_id:,}, and the "
+            f"vocabulary has {self.vocab_size:,} ids. The tokenizer's own EOS is used, "
+            f"{self.special_tokens['eos_token']}, id {self.eos_token_id:,}."
+        )
 
     def with_bos(self, add_bos: bool | Literal["auto"]) -> "TextTokenizer":
         """The tokenizer with BOS before a text as `data.add_bos` says; auto is its own way.
@@ -139,6 +156,11 @@ def load_tokenizer(
     is_vocab = path.name == "vocab.json" and (path.parent / "merges.txt").is_file()
     is_folder = is_vocab or not path.is_file()
     backend = _open_folder(files) if is_folder else _open(path)
+    if not backend.get_vocab_size(with_added_tokens=False):
+        raise ModelError(
+            f"The tokenizer of {files.name} has an empty vocabulary: no text would have a token. "
+            "Save it again, or take another one."
+        )
     config = {**files.config, **(config_overrides or {})}
     special = _special_tokens(files, config, backend)
     _read_as_text(backend, special)
@@ -147,7 +169,8 @@ def load_tokenizer(
     has_template = not is_folder or (files.folder / "tokenizer.json").is_file()
     framing = framing_of(backend) if has_template else _framing_by_flags(files, special, backend)
     context = context_length(config)
-    return TextTokenizer(backend, special, context, files.name, num_embeddings, framing)
+    stray = _stray_eos(config, backend)
+    return TextTokenizer(backend, special, context, files.name, num_embeddings, framing, stray)
 
 
 def names_gguf(name: str) -> bool:
@@ -288,6 +311,14 @@ def _special_tokens(
         if known:
             found[name] = known[0]
     return found
+
+
+def _stray_eos(config: Mapping[str, Any], backend: Tokenizer) -> int | None:
+    """The EOS id that a config.json names, where the tokenizer has no such id."""
+    ids = config.get("eos_token_id")
+    given = [i for i in (ids if isinstance(ids, list) else [ids]) if isinstance(i, int) and i >= 0]
+    strays = [i for i in given if i >= MAX_IDS or backend.id_to_token(i) is None]
+    return strays[0] if strays and len(strays) == len(given) else None
 
 
 def _framing_by_flags(files: ModelFiles, special: Mapping[str, str], backend: Tokenizer) -> Framing:
