@@ -9,6 +9,7 @@ from pathlib import Path
 
 from gptft.errors import ModelError
 from gptft.inputs import near_names
+from gptft.models.foreign import refuse_adapter
 from gptft.models.model_files import ModelFiles
 from gptft.models.source import resolve_model
 
@@ -32,7 +33,10 @@ def find_model(
     if isinstance(model, ModelFiles):
         return model
     if (path := resolve_model(model)) is not None:
-        return ModelFiles(model, path)
+        files = ModelFiles(model, path)
+        if with_weights:
+            refuse_adapter(files)
+        return files
     patterns = [*_TEXT_FILES, *(_WEIGHTS if with_weights else ())]
     for only_cached in (True, False):
         try:
@@ -40,6 +44,8 @@ def find_model(
         except Exception as error:  # the hub's client raises a dozen unrelated types
             problem = error
             continue
+        if with_weights:
+            refuse_adapter(files)
         if files.has_weights if with_weights else files.has_tokenizer:
             return files
         missing = "safetensors files, or not all of them" if with_weights else "tokenizer"

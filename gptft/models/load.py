@@ -38,11 +38,13 @@ from gptft.models.check import (
     too_small_vocabulary,
     unknown_model_type,
 )
+from gptft.models.foreign import no_tokenizer
 from gptft.models.hub import find_model
 from gptft.models.model_files import ModelFiles, context_length
 from gptft.models.precision import DtypeName, inference_dtype, training_dtype
 from gptft.models.source import expand_models
 from gptft.models.weights import check_finite, unused_notice
+from gptft.models.wrapped import key_mapping, save_unwrapped, wrapper_prefix
 from gptft.terminal.text import shown_path
 
 _ATTENTION = "attn_implementation"  # a keyword of config classes that no config shows as a field
@@ -129,11 +131,19 @@ def load_auto_tokenizer(model: str | ModelFiles) -> PreTrainedTokenizerBase:
     """
     files = find_model(model, with_weights=False)
     folder = str(files.folder)
-    with _reading(files.folder, "tokenizer"):
-        tokenizer: PreTrainedTokenizerBase
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-        if not _keeps_its_file(tokenizer, files):
-            tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+    tokenizer: PreTrainedTokenizerBase
+    try:
+        with _reading(files.folder, "tokenizer"):
+            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+            if not _keeps_its_file(tokenizer, files):
+                tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+    except ModelError:
+        if files.has_tokenizer:
+            raise
+        raise no_tokenizer(files) from None
+    names = tokenizer.vocab_files_names.values()
+    if names and not any((files.folder / name).is_file() for name in (*names, "tokenizer.json")):
+        raise no_tokenizer(files)  # transformers makes an empty one then (5.23)
     return tokenizer
 
 
@@ -254,17 +264,23 @@ def _load(
     if config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         raise ModelError(no_language_model(name, config.model_type))
     with stage(f"Loading {shown_path(name)}"), _reading(folder, "weights"):
+        prefix = wrapper_prefix(folder)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             str(folder), config=config, dtype=dtype, use_safetensors=True, trust_remote_code=False,
-            local_files_only=True, output_loading_info=True,
+            local_files_only=True, output_loading_info=True, key_mapping=key_mapping(prefix),
         )  # fmt: skip
     model: PreTrainedModel = loaded[0]
+    save_unwrapped(model, prefix)
     if missing := sorted(loaded[1]["missing_keys"]):
         raise ModelError(
             f"{folder} lacks {len(missing)} of the weights its config asks for, {missing[0]} among "
             "them. The file is incomplete, or model.config_overrides changes its sizes."
         )
     check_finite(model, name=name)
+    if prefix:
+        notice(
+            f"{name}: its weights were saved within a wrapper; {prefix} is left out of their names."
+        )
     if unused := unused_notice(loaded[1]["unexpected_keys"], name=name):
         notice(unused)
     return model

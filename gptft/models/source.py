@@ -102,8 +102,8 @@ def _model_dir(path: Path) -> Path:
                 "empty. Train it to the end first."
             )
         return path / "model"
-    known = ("config.json", "tokenizer.json", "vocab.json", "tokenizer.model")
-    if not any((path / name).is_file() for name in known):
+    known = ("config.json", "tokenizer.json", "vocab.json", "tokenizer.model", "vocab.txt")
+    if not any((path / name).is_file() for name in (*known, "adapter_config.json")):
         raise ModelError(
             f"{path} holds no model: none of {', '.join(known)} is in it. "
             "Give a model folder, a run folder, a hub id or a bundled model."

@@ -26,7 +26,10 @@ def quoted_word(word: str | Path) -> str:
     text = str(word)
     if text.isprintable():
         # Letters of any script need no quotes; shlex knows those of ASCII alone.
-        return text if re.fullmatch(r"[\w@%+=:,./-]+", text) else shlex.quote(text)
+        if re.fullmatch(r"[\w@%+=:,./-]+", text):
+            return text
+        is_plain = "'" in text and not set(text) & set('"$`\\!')
+        return f'"{text}"' if is_plain else shlex.quote(text)
     return f"$'{_ESCAPED.sub(_as_bytes, text)}'"
 
 

@@ -19,6 +19,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from gptft.config.numbers import as_whole
 from gptft.errors import ConfigError, ModelError
 from gptft.files import write_json, write_text
+from gptft.models.foreign import no_tokenizer
 from gptft.models.hub import find_model
 from gptft.models.model_files import ModelFiles, context_length
 from gptft.text.unicode import text_problem
@@ -238,9 +239,7 @@ def _open_folder(files: ModelFiles) -> Tokenizer:
         return _open(folder / "tokenizer.json")
     vocab, merges = folder / "vocab.json", folder / "merges.txt"
     if not (vocab.is_file() and merges.is_file()):
-        raise ModelError(
-            f"{folder} holds no tokenizer: neither tokenizer.json nor vocab.json with merges.txt."
-        )
+        raise no_tokenizer(files)
     try:
         model = models.BPE.from_file(str(vocab), str(merges))
     except Exception as error:  # tokenizers raises bare Exception

@@ -1,0 +1,197 @@
+"""Folders that hold something else than a model, and weights saved within a wrapper."""
+
+import json
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
+
+from gptft.cli.app import app
+from gptft.errors import ModelError
+from gptft.models.foreign import refuse_adapter
+from gptft.models.hub import find_model
+from gptft.models.load import load_auto_tokenizer, load_for_inference, load_for_training
+from gptft.models.model_files import ModelFiles
+from gptft.models.wrapped import wrapper_prefix
+
+LOADING = {
+    "train": "train poem.txt --model MODEL --max-steps 1",
+    "config check": "config check poem.txt --set model.name=MODEL",
+    "average": "config check poem.txt --set model.name=TINY --set model.average_with=[MODEL]",
+    "generate": "generate MODEL -p x",
+    "score": "score MODEL x",
+    "predict": "predict MODEL -p x",
+}
+TOKENIZING = {
+    "tokenize": "tokenize x --model MODEL",
+    "prepare": "prepare poem.txt --set model.name=MODEL",
+}
+
+
+def make_adapter(folder: Path, *, base: object = "openai-community/gpt2") -> Path:
+    folder.mkdir()
+    config = {"peft_type": "LORA", "base_model_name_or_path": base, "r": 8}
+    (folder / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
+    lora = {"base_model.model.transformer.h.0.attn.c_attn.lora_A.weight": torch.zeros(8, 32)}
+    save_file(lora, folder / "adapter_model.safetensors")
+    return folder
+
+
+def said_of(command: str, *, model: Path, tiny: Path) -> str:
+    """The one message of a command that fails."""
+    Path("poem.txt").write_text("Буря мглою небо кроет " * 20, encoding="utf-8")
+    words = [w.replace("MODEL", str(model)).replace("TINY", str(tiny)) for w in command.split()]
+    failed = CliRunner().invoke(app, words).exception
+    assert getattr(failed, "exit_code", None) == 2, repr(failed)
+    assert len(failed.problems) == 1, failed.problems  # type: ignore[union-attr]
+    return str(failed)
+
+
+@pytest.mark.parametrize("with_tokenizer", [False, True])
+@pytest.mark.parametrize("command", LOADING)
+def test_an_adapter_is_named_with_its_base(
+    in_tmp: Path, tiny_model_dir: Path, command: str, with_tokenizer: bool
+) -> None:
+    folder = make_adapter(in_tmp / "adapter")
+    if with_tokenizer:
+        shutil.copy(tiny_model_dir / "tokenizer.json", folder)
+    said = said_of(LOADING[command], model=folder, tiny=tiny_model_dir)
+    assert "is an adapter (LORA) of openai-community/gpt2, not a model" in said
+
+
+def test_the_way_out_of_an_adapter_is_a_command(tmp_path: Path) -> None:
+    folder = make_adapter(tmp_path / "it's mine")
+    with pytest.raises(ModelError) as caught:
+        find_model(str(folder))
+    python, flag, script = shlex.split(str(caught.value).splitlines()[1])
+    assert (python, flag) == ("python", "-c")
+    compile(script, "<command>", "exec")
+    assert repr(str(folder)) in script
+
+
+@pytest.mark.parametrize("base", [None, "", 5, ["a"]])
+def test_an_adapter_that_names_no_base(tmp_path: Path, base: object) -> None:
+    folder = make_adapter(tmp_path / "a", base=base)
+    with pytest.raises(ModelError, match=r"is an adapter \(LORA\), not a model"):
+        refuse_adapter(ModelFiles("a", folder))
+
+
+def test_a_model_with_an_adapter_beside_it_is_a_model(tmp_path: Path, tiny_model_dir: Path) -> None:
+    folder = make_adapter(tmp_path / "a")
+    shutil.copytree(tiny_model_dir, folder, dirs_exist_ok=True)
+    find_model(str(folder))
+
+
+def test_a_tokenizer_beside_an_adapter_can_be_looked_at(in_tmp: Path, tiny_model_dir: Path) -> None:
+    folder = make_adapter(in_tmp / "a")
+    said = said_of(TOKENIZING["tokenize"], model=folder, tiny=tiny_model_dir)
+    assert "It is an adapter (LORA) of openai-community/gpt2: give that one's tokenizer." in said
+    shutil.copy(tiny_model_dir / "tokenizer.json", folder)
+    assert CliRunner().invoke(app, ["tokenize", "x", "--model", "a"]).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("vocab.txt", "WordPiece"), ("tokenizer.model", "SentencePiece"), (None, None)],
+)
+@pytest.mark.parametrize("command", sorted({*LOADING, *TOKENIZING} - {"average"}))
+def test_a_model_without_a_tokenizer_that_is_read(
+    in_tmp: Path, tiny_model_dir: Path, command: str, name: str | None, kind: str | None
+) -> None:
+    folder = in_tmp / "model"
+    shutil.copytree(tiny_model_dir, folder)
+    (folder / "tokenizer.json").unlink()
+    (folder / "tokenizer_config.json").unlink()
+    if name is not None:
+        (folder / name).write_text("[PAD]\n[UNK]\na\n##b\n", encoding="utf-8")
+    if command == "average" or (
+        name == "vocab.txt" and command in ("generate", "score", "predict")
+    ):
+        return
+    said = said_of({**LOADING, **TOKENIZING}[command], model=folder, tiny=tiny_model_dir)
+    assert "model holds no tokenizer: neither tokenizer.json nor vocab.json" in said
+    if name is None:
+        assert said.endswith("Copy these from where the model comes from.")
+    else:
+        assert f"only {name} ({kind})" in said
+        script = shlex.split(said.splitlines()[1])[2]
+        assert re.search(r"T\.from_pretrained\('(.+)'\)\.save_pretrained\('\1'\)", script)
+
+
+def test_what_is_said_of_vocab_txt_helps(tmp_path: Path, tiny_model_dir: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_model_dir, folder)
+    (folder / "tokenizer.json").unlink()
+    (folder / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\n##b\n")
+    config = {"tokenizer_class": "BertTokenizer"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
+    from gptft.tokenization.tokenizer import load_tokenizer
+
+    with pytest.raises(ModelError) as caught:
+        load_tokenizer(str(folder))
+    exec(shlex.split(str(caught.value).splitlines()[1])[2])
+    assert load_tokenizer(str(folder)).backend.encode("ab", add_special_tokens=False).ids == [5, 6]
+    assert load_auto_tokenizer(str(folder)).encode("ab", add_special_tokens=False) == [5, 6]
+
+
+@pytest.mark.parametrize(
+    "prefix", ["_orig_mod.", "module.", "module._orig_mod.", "_orig_mod.module."]
+)
+@pytest.mark.parametrize("is_sharded", [False, True])
+def test_weights_saved_within_a_wrapper_are_those_without(
+    tmp_path: Path, tiny_model_dir: Path, prefix: str, is_sharded: bool
+) -> None:
+    folder, plain = tmp_path / "wrapped", load_for_training(str(tiny_model_dir))
+    plain.save_pretrained(folder, max_shard_size="60KB" if is_sharded else "1GB")
+    shutil.copy(tiny_model_dir / "tokenizer.json", folder)
+    index = folder / "model.safetensors.index.json"
+    assert index.is_file() is is_sharded
+    for path in folder.glob("*.safetensors"):
+        weights = {f"{prefix}{name}": tensor for name, tensor in load_file(path).items()}
+        save_file(weights, path, metadata={"format": "pt"})
+    if is_sharded:
+        stored = json.loads(index.read_text(encoding="utf-8"))
+        stored["weight_map"] = {f"{prefix}{k}": v for k, v in stored["weight_map"].items()}
+        index.write_text(json.dumps(stored), encoding="utf-8")
+    assert wrapper_prefix(folder) == prefix
+    for model in (
+        load_for_training(str(folder)),
+        load_for_inference(str(folder), device=torch.device("cpu")),
+    ):
+        ours, theirs = model.state_dict(), plain.state_dict()
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    model.save_pretrained(tmp_path / "saved")
+    saved = load_file(tmp_path / "saved" / "model.safetensors")
+    assert saved.keys() == load_file(tiny_model_dir / "model.safetensors").keys()
+
+
+def test_names_that_only_look_wrapped(tmp_path: Path) -> None:
+    weights = {"module.a": torch.zeros(1), "b": torch.zeros(1)}
+    save_file(weights, tmp_path / "model.safetensors")
+    assert wrapper_prefix(tmp_path) == ""
+
+
+def test_a_run_on_wrapped_weights_saves_plain_ones(in_tmp: Path, tiny_model_dir: Path) -> None:
+    folder = in_tmp / "wrapped"
+    shutil.copytree(tiny_model_dir, folder)
+    weights = load_file(folder / "model.safetensors")
+    names = weights.keys()
+    wrapped = {f"_orig_mod.{name}": tensor for name, tensor in weights.items()}
+    save_file(wrapped, folder / "model.safetensors", metadata={"format": "pt"})
+    Path("poem.txt").write_text("Буря мглою небо кроет " * 20, encoding="utf-8")
+    train = ["train", "poem.txt", "--model", "wrapped", "--max-steps", "2", "--use-cpu"]
+    answer = CliRunner().invoke(app, ["score", "wrapped", "Буря"])
+    assert (
+        "wrapped: its weights were saved within a wrapper; _orig_mod. is left out" in answer.stderr
+    )
+    for more in (["--save-strategy", "steps", "--save-steps", "1"], ["--resume", "--extend"]):
+        steps = ["--max-steps", "4"] if "--resume" in more else []
+        done = CliRunner().invoke(app, [*train, *more, *steps])
+        assert done.exit_code == 0, done.output
+    assert load_file("runs/poem/model/model.safetensors").keys() == names
