@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from gptft.errors import RunError
-from gptft.inputs import expand_user, open_input, parse_json, read_input
+from gptft.inputs import expand_user, open_input, parse_json, read_input, why_unusable
 
 Checksum = Literal["sha256", "xxh3_128"]
 
@@ -161,7 +161,7 @@ def write_output(path: Path, text: str) -> None:
         if path.exists() and not path.is_file():
             path.write_text(content, encoding="utf-8", newline="")
         else:
-            write_text(path.resolve(), content)
+            write_text(Path(os.path.realpath(path)), content)  # `resolve` fails for a loop
     except OSError as error:
         raise RunError(
             f"{path} can't be written: {error.strerror}. What was there before is intact."
@@ -376,11 +376,7 @@ def free_bytes(folder: Path) -> int:
 
 def can_be_made(folder: Path) -> bool:
     """Whether a folder can be written to, or made."""
-    try:
-        existing = _existing(folder)
-        return existing.is_dir() and os.access(existing, os.W_OK)
-    except OSError:  # its name is too long, or a folder on the way to it can't be looked into
-        return False
+    return why_unusable(folder) is None and os.access(_existing(folder), os.W_OK)
 
 
 def _existing(folder: Path) -> Path:

@@ -14,6 +14,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from gptft.errors import ConfigError
+
+_MAX_PART = 255  # bytes that a part of a path has at most on Linux, macOS and Windows
 _MOST_LISTED = 10_000  # entries of a folder that are looked at
 _MOST_NEAR = 3
 
@@ -108,6 +111,62 @@ def expand_user(name: str | Path) -> Path:
         return Path(name).expanduser()
     except RuntimeError:
         raise OSError(errno.ENOENT, "there is no such user", str(name)) from None
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a folder is there; False where the path can't even be asked about."""
+    try:
+        return path.is_dir()
+    except OSError:  # a part of its name is too long, or a folder on the way can't be looked into
+        return False
+
+
+def is_file(path: Path) -> bool:
+    """Whether a regular file is there; False where the path can't even be asked about."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
+def why_unusable(path: Path) -> str | None:
+    r"""Why nothing can be made at a path, in the words after it; None where something may be.
+
+    >>> why_unusable(Path("a\0b")), why_unusable(Path("runs/new"))
+    ("can't be made: its name holds a NUL character", None)
+    """
+    if "\0" in str(path):
+        return "can't be made: its name holds a NUL character"
+    for at in (path, *path.parents):
+        try:
+            mode = os.stat(at).st_mode
+        except (FileNotFoundError, NotADirectoryError) as error:
+            if at.is_symlink():
+                return f"can't be made: {at} is a link to nothing"
+            if isinstance(error, FileNotFoundError) and len(os.fsencode(at.name)) > _MAX_PART:
+                return f"can't be made: {os.strerror(errno.ENAMETOOLONG)}"
+            continue
+        except OSError as error:
+            return f"can't be made: {error.strerror}"
+        if at == path or stat.S_ISDIR(mode):
+            return None if stat.S_ISDIR(mode) else "is a file"
+        return f"can't be made: {at} is a file"
+    return None
+
+
+def require_working_folder() -> None:
+    """Refuse to begin where every relative path leads nowhere.
+
+    Raises:
+        ConfigError: the folder that the process is in has been removed, or can't be read.
+    """
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise ConfigError(
+            f"The working folder can't be used: {error.strerror}. It was removed, perhaps; change "
+            "to another (cd ~)."
+        ) from None
 
 
 def parse_json(text: str | bytes) -> Any:

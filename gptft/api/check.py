@@ -19,6 +19,7 @@ from gptft.documents.first_look import DocumentCounts, look_at_texts
 from gptft.documents.sources import FoundTexts, find_texts
 from gptft.errors import ConfigError, GptftError
 from gptft.files import can_be_made
+from gptft.inputs import expand_user, why_unusable
 from gptft.models import machine
 from gptft.models.average import check_average
 from gptft.models.check import find_weights, model_problems, too_small_vocabulary
@@ -340,12 +341,14 @@ def output_dir_problem(training: Mapping[str, Any]) -> str | None:
     """Why no run can be in the folder that training.output_dir names, whatever the flags."""
     if not training.get("output_dir"):
         return None
-    folder = Path(training["output_dir"]).expanduser()
     try:
-        if "\0" in str(folder):
-            why = "can't be made: it holds a NUL character"
-        elif folder.exists() and not folder.is_dir():
-            why = "is a file"
+        folder = expand_user(training["output_dir"])
+    except OSError as error:
+        given = training["output_dir"]
+        return f"training.output_dir: {given}: {error.strerror}. Name another folder."
+    try:
+        if unusable := why_unusable(folder):
+            why = unusable
         elif is_foreign(folder):
             why = "isn't empty and isn't a run of gptft; nothing in it was touched"
         else:

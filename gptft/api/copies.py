@@ -1,5 +1,6 @@
 """A run and texts its model wrote -> how much of them is copied from its training text."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -7,7 +8,7 @@ from gptft.analysis.memorization import Memorization, measure_memorization
 from gptft.analysis.written_texts import last_samples, read_texts
 from gptft.console import Notify, silent
 from gptft.errors import ConfigError
-from gptft.inputs import near_names
+from gptft.inputs import is_file, is_folder, near_names
 from gptft.terminal.commands import command_line, path_word
 
 
@@ -25,7 +26,7 @@ def novelty(run: Path, files: Sequence[str] = (), *, notify: Notify = silent) ->
         DataError: a file can't be read.
         RunError: the run or its training text can't be read.
     """
-    if not (run / "run.json").is_file():
+    if not is_file(run / "run.json"):
         raise ConfigError(_not_a_run(run))
     if files:
         texts = [text for name in files for text in read_texts(name)]
@@ -39,11 +40,11 @@ def novelty(run: Path, files: Sequence[str] = (), *, notify: Notify = silent) ->
 
 
 def _not_a_run(path: Path) -> str:
-    above = path.resolve().parent
-    if path.name == "model" and (above / "run.json").is_file():
+    above = Path(os.path.realpath(path)).parent  # `resolve` fails for a link to itself
+    if path.name == "model" and is_file(above / "run.json"):
         command = command_line("novelty", path_word(path.parent))
         return f"{path} is the model of a run. Give the run: {command}"
-    if not path.exists():
+    if not is_file(path) and not is_folder(path):
         near = near_names(path, within=("runs",))
         return f"{path}: no such folder.{near or ' Give the folder that `gptft train` wrote.'}"
     return (

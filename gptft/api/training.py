@@ -24,6 +24,7 @@ from gptft.data.shards import PreparedShard, Shard
 from gptft.documents.scan import Progress
 from gptft.errors import ConfigError
 from gptft.files import JsonFields
+from gptft.inputs import expand_user
 from gptft.models.average import check_average
 from gptft.runs.read import read_facts, read_run
 from gptft.runs.run_folder import check_free
@@ -156,7 +157,7 @@ def train(
     _check_flags(overwrite=overwrite, resume=resume, changes=bool(allow_change or extend))
     if file.problems or output_dir_problem(file.checked().training):
         check_file(file)  # which names these and all others
-    run_dir = Path(file.checked().training.get("output_dir") or run_dir).expanduser()
+    run_dir = expand_user(file.checked().training.get("output_dir") or run_dir)
     earlier = read_facts(run_dir) if resume else None
     if earlier is None:
         check_free(run_dir, overwrite=overwrite)

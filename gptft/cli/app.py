@@ -11,6 +11,7 @@ from typer.main import get_command, get_group
 
 from gptft.cli.mistyped import CommandGroup, saying_what_was_meant
 from gptft.console import result
+from gptft.inputs import require_working_folder
 from gptft.version import __version__
 
 # In the order --help lists them, each with the first line of its help, so that --help imports none.
@@ -52,6 +53,7 @@ class _Commands(CommandGroup):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command that is named."""
+        require_working_folder()
         with saying_what_was_meant():
             return super().invoke(ctx)
 

@@ -21,6 +21,7 @@ from gptft.cli.options import (
 )
 from gptft.console import error, notice, result, result_json
 from gptft.errors import ConfigError
+from gptft.inputs import is_file, is_folder
 
 if TYPE_CHECKING:
     from gptft.tokenization.tokenizer import TextTokenizer
@@ -131,11 +132,12 @@ def _is_corpus(files: Sequence[Path], shown: Sequence[str]) -> bool:
     """
     if not files:
         return False
-    first, size = files[0], files[0].stat().st_size if files[0].is_file() else 0
-    is_glob = not first.exists() and has_magic(str(first))
+    first = files[0]
+    size = first.stat().st_size if is_file(first) else 0
+    is_glob = has_magic(str(first)) and not (size or is_file(first) or is_folder(first))
     if len(files) > 1:
         what = f"These are {len(files):,} paths"
-    elif first.is_dir() or is_glob or str(first).startswith("hub:"):
+    elif is_folder(first) or is_glob or str(first).startswith("hub:"):
         what = f"{first} may hold many texts"
     elif size > _SHOWN_BYTES or _is_packed(first):
         what = f"{first} has {size:,} bytes"

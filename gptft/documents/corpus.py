@@ -6,8 +6,10 @@ from pathlib import Path
 from gptft.config.sections import DataConfig
 from gptft.documents.scan import Progress, ScannedText, scan_texts
 from gptft.documents.sources import find_texts
-from gptft.errors import ConfigError
+from gptft.errors import ConfigError, DataError
 from gptft.files import default_cache_dir
+from gptft.terminal.text import shown_path
+from gptft.text.unicode import text_problem
 
 
 def find_corpus(
@@ -29,6 +31,11 @@ def find_corpus(
     """
     if not names or not all(names):
         raise ConfigError("There is no text. Name a file, a folder or a glob.")
+    if no_text := [name for name in names if text_problem(name)]:
+        raise DataError(
+            f"{shown_path(no_text[0])}: its name isn't UTF-8. Name its folder, or a glob that "
+            "matches it, or rename it."
+        )
     data = DataConfig.model_validate({"train": list(names)})
     found = find_texts(data)
     cache_dir = cache_dir or default_cache_dir()

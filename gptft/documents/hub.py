@@ -19,6 +19,7 @@ from gptft.documents.records import RecordText
 from gptft.documents.sources import HUB_PREFIX
 from gptft.errors import DataError
 from gptft.files import file_checksum
+from gptft.inputs import expand_user, is_file, is_folder
 
 _ROWS_A_BATCH = 1000
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
@@ -135,15 +136,18 @@ def _folder(source: HubSource) -> Path | None:
     Raises:
         DataError: it names a file, or a folder that isn't there or that `datasets` can't read.
     """
-    path = Path(source.name).expanduser()
-    if path.is_dir():
+    try:
+        path = expand_user(source.name)
+    except OSError as error:
+        raise DataError(f"{source}: {error.strerror}. Give the whole path.") from None
+    if is_folder(path):
         if (path / "state.json").exists():
             raise DataError(
                 f"{source}: {path} was written by save_to_disk, which can't be read here. Write it "
                 f"with to_parquet, and name the .parquet file without {HUB_PREFIX}"
             )
         return path.resolve()
-    if path.is_file():
+    if is_file(path):
         raise DataError(f"{source}: {path} is a file. Name it without {HUB_PREFIX}")
     if path.is_absolute() or source.name.startswith((".", "~")) or source.name.count("/") > 1:
         raise DataError(f"{source}: no such folder (looked from {Path.cwd()}).")

@@ -17,7 +17,7 @@ from pathlib import Path
 from gptft.config.sections import DataConfig
 from gptft.documents.formats.registry import SUFFIXES, format_of
 from gptft.errors import DataError
-from gptft.inputs import near_names
+from gptft.inputs import expand_user, near_names
 from gptft.terminal.text import shown_path
 from gptft.terminal.words import account_of_skipped, count, first_of
 from gptft.text.streams import COMPRESSED_SUFFIXES, content_suffix
@@ -213,8 +213,8 @@ def _candidates(name: str, skipped: dict[str, str]) -> Iterator[Path]:
 
 def _expand(name: str) -> Path:
     try:
-        return Path(name).expanduser()
-    except RuntimeError:
+        return expand_user(name)
+    except OSError:
         raise DataError(f"{name}: there is no such user. Give the whole path.") from None
 
 

@@ -7,7 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from gptft.errors import ModelError
-from gptft.inputs import near_names
+from gptft.inputs import expand_user, is_folder, near_names
 
 BUNDLED_MODELS = ("pico",)
 
@@ -64,10 +64,10 @@ def expand_models(names: Iterable[str]) -> list[str]:
     """
     found = []
     for name in names:
-        if not has_magic(name) or _expand_user(name).is_dir():
+        if not has_magic(name) or is_folder(_expand_user(name)):
             found.append(name)
             continue
-        folders = [path for path in sorted(glob(str(_expand_user(name)))) if Path(path).is_dir()]
+        folders = [path for path in sorted(glob(str(_expand_user(name)))) if is_folder(Path(path))]
         if not folders:
             raise ModelError(f"{name} matches no folder. Check the pattern.")
         found.extend(folders)
@@ -76,8 +76,8 @@ def expand_models(names: Iterable[str]) -> list[str]:
 
 def _expand_user(name: str) -> Path:
     try:
-        return Path(name).expanduser()
-    except RuntimeError:
+        return expand_user(name)
+    except OSError:
         raise ModelError(f"{name}: there is no such user. Give the whole path.") from None
 
 

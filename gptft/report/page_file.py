@@ -25,6 +25,10 @@ def check_page_path(path: Path, *, inputs: Iterable[Path] = (), overwrite: bool 
     """
     try:
         taken = None if overwrite or not path.exists() else _taken_by(path, inputs)
+        if path.is_symlink() and not path.exists():
+            os.stat(os.path.dirname(os.path.realpath(path)))
+            if os.path.islink(os.path.realpath(path)):
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
         if not path.parent.exists():
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
     except OSError as error:  # a name too long, say

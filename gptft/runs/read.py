@@ -1,6 +1,7 @@
 """A run folder -> its facts, metrics and samples; what was not recorded is None or empty."""
 
 import math
+import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any, Literal
 from gptft.data.ledger import Ledger
 from gptft.errors import RunError
 from gptft.files import JsonFields, read_json_lines, read_json_value
+from gptft.inputs import is_file
 
 Point = tuple[int, float]  # a step and what was logged there
 
@@ -190,7 +192,8 @@ def read_run(run_dir: Path) -> Run:
     samples, unread_samples = _read_log(run_dir / "samples.jsonl")
     return Run(
         path=run_dir,
-        name=run_dir.resolve().name.encode("utf-8", "replace").decode("utf-8") or "run",
+        name=Path(os.path.realpath(run_dir)).name.encode("utf-8", "replace").decode("utf-8")
+        or "run",
         facts=facts,
         metrics=tuple(metrics),
         rounds=_all_rounds(facts, samples),
@@ -205,7 +208,7 @@ def read_facts(run_dir: Path) -> dict[str, Any] | None:
         RunError: it can't be read.
     """
     path = run_dir / "run.json"
-    if not path.is_file():
+    if not is_file(path):
         return None
     try:
         facts = read_json_value(path)

@@ -19,6 +19,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from gptft.config.numbers import as_whole
 from gptft.errors import ConfigError, ModelError
 from gptft.files import write_json, write_text
+from gptft.inputs import expand_user, is_file, is_folder
 from gptft.models.foreign import no_tokenizer
 from gptft.models.hub import find_model
 from gptft.models.model_files import ModelFiles, context_length
@@ -155,8 +156,8 @@ def load_tokenizer(
     files = find_model(model, revision=revision, with_weights=False)
     path = files.path
     is_vocab = path.name == "vocab.json" and (path.parent / "merges.txt").is_file()
-    is_folder = is_vocab or not path.is_file()
-    backend = _open_folder(files) if is_folder else _open(path)
+    in_folder = is_vocab or not path.is_file()
+    backend = _open_folder(files) if in_folder else _open(path)
     if not backend.get_vocab_size(with_added_tokens=False):
         raise ModelError(
             f"The tokenizer of {files.name} has an empty vocabulary: no text would have a token. "
@@ -167,7 +168,7 @@ def load_tokenizer(
     _read_as_text(backend, special)
     size = as_whole(config.get("vocab_size"))
     num_embeddings = size if isinstance(size, int) else None
-    has_template = not is_folder or (files.folder / "tokenizer.json").is_file()
+    has_template = not in_folder or (files.folder / "tokenizer.json").is_file()
     framing = framing_of(backend) if has_template else _framing_by_flags(files, special, backend)
     context = context_length(config)
     stray = _stray_eos(config, backend)
@@ -176,12 +177,15 @@ def load_tokenizer(
 
 def names_gguf(name: str) -> bool:
     """Whether a model's name is that of a .gguf file."""
-    return name.lower().endswith(GGUF_SUFFIX) and not Path(name).is_dir()
+    return name.lower().endswith(GGUF_SUFFIX) and not is_folder(Path(name))
 
 
 def _open_gguf(name: str) -> TextTokenizer:
-    path = Path(name).expanduser()
-    if not path.is_file():
+    try:
+        path = expand_user(name)
+    except OSError as error:
+        raise ModelError(f"{name} can't be opened: {error.strerror}.") from None
+    if not is_file(path):
         raise ModelError(f"{name}: no such file. Give the path of a .gguf file that is here.")
     from gptft.tokenization.gguf import open_gguf  # few tokenizers are in such files
 
