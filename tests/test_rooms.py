@@ -19,6 +19,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 ROOMS = (
     "version",
     "errors",
+    "panics",
     "inputs",
     "files",
     "console",
@@ -177,7 +178,7 @@ def test_torch_is_imported_only_where_it_may(name: str):
 
 @pytest.mark.parametrize("name", sorted(name for name in NAMES if room_of(name) == "cli"))
 def test_a_command_loads_its_work_when_it_is_called(name: str):
-    light = {"cli", "errors", "inputs", "console", "version", "terminal"}
+    light = {"cli", "errors", "panics", "inputs", "console", "version", "terminal"}
     # Options are made of these; they load no library.
     light |= {"config.settings", "config.numbers", "config.flags", "decoding.strategies"}
     top = own_imports(NAMES[name], top_level=True)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
 import numpy as np
 
 from gptft.files import JsonFields
+from gptft.panics import no_panic
 from gptft.tokenization.token_bytes import TokenBytes, drop_first_space, whole_text
 from gptft.tokenization.tokens import Token
 
@@ -221,7 +222,8 @@ def token_reader(tokenizer: "PreTrainedTokenizerBase") -> Callable[[int], Token]
         if not isinstance(entry, str):  # a model may know more ids than its tokenizer
             return _token(token_id, f"⟨id {token_id}⟩", b"")
         if token_bytes is None:
-            return _token(token_id, entry, str(tokenizer.decode([token_id])).encode())
+            with no_panic("A token can't be decoded"):
+                return _token(token_id, entry, str(tokenizer.decode([token_id])).encode())
         return _token(token_id, entry, token_bytes.of_entry(entry, token_id))
 
     return read

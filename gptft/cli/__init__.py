@@ -23,8 +23,10 @@ def main() -> None:
     mend_standard_streams()
     from gptft import console
     from gptft.cli.app import app
+    from gptft.panics import silence_panics
 
     console.show_stages()
+    silence_panics()
     code = _exit_code(app)
     code = code or _exit_code(sys.stdout.flush)
     leave_on_ctrl_c(code)
@@ -35,6 +37,7 @@ def _exit_code(work: Callable[[], object]) -> int:
     """Do it, tell in one message what went wrong, and return the code to exit with."""
     from gptft import console
     from gptft.errors import GptftError, Interrupted
+    from gptft.panics import is_panic
 
     try:
         work()
@@ -47,8 +50,8 @@ def _exit_code(work: Callable[[], object]) -> int:
         if message := str(error):  # that nobody reads the output needs no word
             console.error(message)
         return error.exit_code
-    except Exception as error:
-        if os.environ.get("GPTFT_DEBUG"):
+    except BaseException as error:
+        if os.environ.get("GPTFT_DEBUG") or not (isinstance(error, Exception) or is_panic(error)):
             raise
         said = " ".join(str(error).split())
         console.error(f"{type(error).__name__}: {said}", "GPTFT_DEBUG=1 shows where it happened.")

@@ -10,6 +10,7 @@ import sys
 from typing import TYPE_CHECKING, TextIO
 
 from gptft.errors import GptftError, Interrupted
+from gptft.panics import stderr_number
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -33,6 +34,8 @@ class _Output(io.FileIO):
         """
         if not self._is_lost:
             try:
+                if self.fileno() == 2:
+                    return os.write(stderr_number(), data)
                 return super().write(data)
             except OSError as error:
                 self._is_lost = True

@@ -10,6 +10,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from gptft.decoding.define import BatchContext
+from gptft.decoding.encoding import explained
 from gptft.decoding.matchers import Matcher, Vocabulary, vocabulary_of
 from gptft.errors import ConfigError
 
@@ -32,9 +33,10 @@ def read_vocabulary(
     known = sorted({i for i in tokenizer.get_vocab().values() if i not in without})
 
     def decode(rows: list[list[int]]) -> list[str]:
-        texts = tokenizer.batch_decode(
-            rows, skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
+        with explained(tokenizer, "decode its tokens"):
+            texts = tokenizer.batch_decode(
+                rows, skip_special_tokens=True, clean_up_tokenization_spaces=False
+            )
         return [str(text) for text in texts]
 
     names = tokenizer.convert_ids_to_tokens(known)

@@ -1,11 +1,14 @@
 """Prompt -> token ids, and token ids -> the exact continuation of a prompt."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from itertools import takewhile
 
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from gptft.errors import ModelError
+from gptft.panics import no_panic
 from gptft.tokenization.framing import framing_of
 from gptft.tokenization.token_bytes import TokenBytes, fallback_byte
 
@@ -31,7 +34,8 @@ def prefix_ids(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
     """What the tokenizer puts before a text, BOS mostly."""
     if isinstance(tokenizer, PreTrainedTokenizerFast):
         return framing_of(tokenizer.backend_tokenizer).before
-    encoding = tokenizer("a", return_special_tokens_mask=True, verbose=False)
+    with explained(tokenizer):
+        encoding = tokenizer("a", return_special_tokens_mask=True, verbose=False)
     pairs = zip(encoding["input_ids"], encoding["special_tokens_mask"], strict=True)
     return tuple(i for i, _ in takewhile(lambda pair: pair[1], pairs))
 
@@ -44,8 +48,41 @@ def special_ids(tokenizer: PreTrainedTokenizerBase) -> set[int]:
 
 def encode_bare(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     """Encode a text as it is, with nothing before or after it."""
-    encoding = tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False)
+    with explained(tokenizer):
+        encoding = tokenizer(
+            text, add_special_tokens=False, split_special_tokens=True, verbose=False
+        )
     return list(encoding["input_ids"])
+
+
+def decode(
+    tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], *, skip_special_tokens: bool
+) -> str:
+    """The text of ids, as the tokenizer's decoder writes it."""
+    with explained(tokenizer, "decode a text"):
+        text = tokenizer.decode(
+            list(ids), skip_special_tokens=skip_special_tokens, clean_up_tokenization_spaces=False
+        )
+    return str(text)
+
+
+@contextmanager
+def explained(
+    tokenizer: PreTrainedTokenizerBase, doing: str = "encode this text"
+) -> Iterator[None]:
+    """Encode or decode in this, as in `TextTokenizer.explained`.
+
+    Raises:
+        ModelError: the library breaks on what tokenizer.json says, or on this text.
+    """
+    try:
+        with no_panic():
+            yield
+    except Exception as error:  # tokenizers raises bare Exception
+        raise ModelError(
+            f"The tokenizer of {tokenizer.name_or_path or 'this model'} can't {doing}: {error}. "
+            "Repair its tokenizer.json, or take another model's."
+        ) from None
 
 
 def continuation(
@@ -95,5 +132,4 @@ def _added_text(
 
 
 def _decode(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
-    text = tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
-    return str(text)
+    return decode(tokenizer, ids, skip_special_tokens=True)

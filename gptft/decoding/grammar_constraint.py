@@ -10,6 +10,7 @@ from gptft.decoding import define
 from gptft.decoding.known_model import problems
 from gptft.errors import ConfigError
 from gptft.inputs import expand_user, near_names, read_input
+from gptft.panics import no_panic
 from gptft.terminal.words import count
 
 if TYPE_CHECKING:
@@ -120,9 +121,10 @@ def check_grammar(grammar: str, *, setting: str) -> None:
 def _check_grammar(tokenizer: "LLTokenizer", grammar: str, *, setting: str) -> None:
     from llguidance import LLMatcher
 
-    start = LLMatcher(tokenizer, grammar, log_level=0)
-    if not start.is_error():
-        start.compute_logit_bias()  # what no text can fit shows at the first step
+    with no_panic(f"{setting} can't be used"):
+        start = LLMatcher(tokenizer, grammar, log_level=0)
+        if not start.is_error():
+            start.compute_logit_bias()  # what no text can fit shows at the first step
     if start.is_error():
         raise ConfigError(f"{setting}: no text can fit it{_reason(start)}.")
 

@@ -88,7 +88,8 @@ class KnownModel(ModelIds):
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text as it is, with nothing before or after it."""
-        return list(self.tokenizer.backend.encode(text, add_special_tokens=False).ids)
+        with self.tokenizer.explained():
+            return list(self.tokenizer.backend.encode(text, add_special_tokens=False).ids)
 
     def encode_prompt(self, text: str) -> list[int]:
         """The ids of a text with what the tokenizer puts before it; as `encoding.encode_prompt`."""
@@ -135,7 +136,12 @@ class KnownModel(ModelIds):
             for i in sorted(backend.get_vocab().values())
             if not (i in added and added[i].special)
         }
-        return vocabulary_of(names, decode=backend.decode_batch)
+
+        def decode(rows: list[list[int]]) -> list[str]:
+            with self.tokenizer.explained("decode its tokens"):
+                return backend.decode_batch(rows)
+
+        return vocabulary_of(names, decode=decode)
 
 
 def problems(check: Callable[[], object]) -> Iterator[str]:

@@ -4,14 +4,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from gptft.errors import ModelError
 from gptft.files import JsonFields
 from gptft.inspection import audit_model, audit_special, audit_text, audit_vocabulary
 from gptft.inspection.audit_files import TokenizerFiles, read_tokenizer_files
-from gptft.inspection.audit_finding import LEVELS, Finding
+from gptft.inspection.audit_finding import LEVELS, Finding, fault
 from gptft.tokenization.tokenizer import GGUF_SUFFIX
 
 # Each looks at one thing and says what it found; findings of a level stand in this order.
-_CHECKS: tuple[Callable[[TokenizerFiles], Iterator[Finding]], ...] = (
+_Check = Callable[[TokenizerFiles], Iterator[Finding]]
+_CHECKS: tuple[_Check, ...] = (
     audit_vocabulary.check_readable,
     audit_vocabulary.check_vocabulary,
     audit_vocabulary.check_options,
@@ -29,6 +31,7 @@ _CHECKS: tuple[Callable[[TokenizerFiles], Iterator[Finding]], ...] = (
     audit_text.check_round_trip,
     audit_text.check_clean_up,
 )
+_BROKEN = "Repair its normalizer, pre_tokenizer, post_processor and decoder, or take another file."
 # What only AutoTokenizer goes by, which doesn't open a .gguf file.
 _NOT_IN_GGUF = {"pad_token", "padding_side", "model_max_length", "chat_template"}
 
@@ -64,6 +67,14 @@ class Audit(JsonFields):
         }
 
 
+def _found(check: _Check, files: TokenizerFiles) -> Iterator[Finding]:
+    """What a check finds; that the tokenizer can't be tried out is a finding, too."""
+    try:
+        yield from check(files)
+    except ModelError as error:
+        yield fault(f"{str(error).partition('. Repair ')[0].rstrip('.')}.", files.source, _BROKEN)
+
+
 def audit_tokenizer(name: str, *, revision: str | None = None) -> Audit:
     """Check a tokenizer against itself, the text it is given, and its model's files.
 
@@ -75,7 +86,7 @@ def audit_tokenizer(name: str, *, revision: str | None = None) -> Audit:
         ModelError: there is no such model, or nothing of a tokenizer in it.
     """
     files = read_tokenizer_files(name, revision=revision)
-    findings = [finding for check in _CHECKS for finding in check(files)]
+    findings = [*dict.fromkeys(finding for check in _CHECKS for finding in _found(check, files))]
     if files.source.lower().endswith(GGUF_SUFFIX):
         findings = [  # all files of a model folder are in one
             replace(finding, where=f"{files.source}:{key}".rstrip(":"))

@@ -86,6 +86,7 @@ def read_tokenizer_files(name: str, *, revision: str | None = None) -> Tokenizer
         else:
             opened = load_tokenizer(files)
             split_tokens(opened, _UNKNOWN)
+            _ = opened.vocab_size  # refused where an id is beyond sense
             tokenizer = opened
     except (ModelError, UnicodeEncodeError) as error:
         if not (document or unreadable):

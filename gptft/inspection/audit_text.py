@@ -7,6 +7,7 @@ from gptft.inspection.audit_files import TokenizerFiles
 from gptft.inspection.audit_finding import MAX_NAMED, Finding, fault, ok, shown, some, warning
 from gptft.inspection.audit_special import named_tokens
 from gptft.inspection.round_trip import Kind, find_losses
+from gptft.panics import no_panic
 from gptft.terminal.words import first_of
 from gptft.tokenization.token_bytes import flat_components
 
@@ -78,7 +79,8 @@ def check_forgery(files: TokenizerFiles) -> Iterator[Finding]:
 def _ids(backend: Any, text: str) -> set[int]:
     """The ids of a text alone and in a sentence."""
     texts = (text, f"a {text} b", f"a{text}b")
-    return {i for one in texts for i in backend.encode(one, add_special_tokens=False).ids}
+    with no_panic("The audit's texts can't be encoded"):
+        return {i for one in texts for i in backend.encode(one, add_special_tokens=False).ids}
 
 
 def check_space(files: TokenizerFiles) -> Iterator[Finding]:

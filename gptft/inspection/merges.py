@@ -177,7 +177,8 @@ def trace_words(tokenizer: TextTokenizer, words: Iterable[str]) -> Iterator[Merg
         ConfigError: as `trace_merges`.
     """
     bpe = _read_bpe(tokenizer)
-    splitter = PreTokens(tokenizer.backend)
+    with tokenizer.explained():
+        splitter = PreTokens(tokenizer.backend)
     for word in words:
         if len(word) > LONGEST_WORD:
             raise ConfigError(
@@ -185,9 +186,11 @@ def trace_words(tokenizer: TextTokenizer, words: Iterable[str]) -> Iterator[Merg
                 f"{LONGEST_WORD:,}. Give a word or a line of it."
             )
         own_ids = tuple(token.id for token in split_tokens(tokenizer, word))
+        with tokenizer.explained():
+            pre_tokens = [*splitter.split(word)]
         traces = tuple(
             _trace_pre_token(bpe, text) if added_id is None else _trace_added(bpe, text, added_id)
-            for text, added_id in splitter.split(word)
+            for text, added_id in pre_tokens
         )
         yield MergeTrace(word, len(bpe.merges), traces, own_ids)
 

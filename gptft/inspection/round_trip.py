@@ -132,8 +132,10 @@ def find_losses(tokenizer: TextTokenizer) -> tuple[list[Loss], int]:
 
 def give_back(tokenizer: TextTokenizer, text: str) -> str:
     """What a text is after it was encoded, special-token strings as text, and decoded."""
-    ids = tokenizer.backend.encode(text, add_special_tokens=False).ids
-    return tokenizer.backend.decode(ids, skip_special_tokens=False)
+    with tokenizer.explained():
+        ids = tokenizer.backend.encode(text, add_special_tokens=False).ids
+    with tokenizer.explained("decode what it encoded"):
+        return tokenizer.backend.decode(ids, skip_special_tokens=False)
 
 
 def _shortest(tokenizer: TextTokenizer, text: str) -> tuple[str, str]:

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import regex
 from tokenizers import Tokenizer
 
+from gptft.panics import no_panic
 from gptft.text.scripts import script_of
 
 SAMPLE_CHARACTERS = 100_000  # of a corpus: a few hundredths of a second, 10,000 distinct words
@@ -66,7 +67,8 @@ class WordSample:
         stretches = [*_stretches(texts, start=start, every=every)]
         sample = cls(num_characters=sum(map(len, stretches)))
         for stretch in stretches:
-            encoding = backend.encode(stretch, add_special_tokens=False)
+            with no_panic("A sample of the text can't be encoded"):
+                encoding = backend.encode(stretch, add_special_tokens=False)
             words = [match.span() for match in _WORD.finditer(stretch)]
             costs = _costs(np.array(words).reshape(-1, 2), encoding.offsets)
             for (begin, end), cost in zip(words, costs.tolist(), strict=True):

@@ -45,6 +45,7 @@ from gptft.models.precision import DtypeName, inference_dtype, training_dtype
 from gptft.models.source import expand_models
 from gptft.models.weights import check_finite, unused_notice
 from gptft.models.wrapped import key_mapping, save_unwrapped, wrapper_prefix
+from gptft.panics import no_panic
 from gptft.terminal.text import shown_path
 
 _ATTENTION = "attn_implementation"  # a keyword of config classes that no config shows as a field
@@ -304,7 +305,8 @@ def _check_fields(config: PreTrainedConfig, fields: Mapping[str, Any], *, sectio
 @contextmanager
 def _reading(folder: Path, what: str) -> Iterator[None]:
     try:
-        yield
+        with no_panic():
+            yield
     except Exception as error:  # transformers, tokenizers, safetensors raise a dozen types
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise ModelError(f"{folder}: its {what} can't be read: {reason}") from None

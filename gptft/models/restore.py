@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 from transformers.core_model_loading import revert_weight_conversion
 
 from gptft.errors import RunError
+from gptft.panics import no_panic
 
 _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by bytes an element
 
@@ -84,7 +85,7 @@ def _changed(model: PreTrainedModel, folder: Path) -> Iterator[str]:
 def _stored(folder: Path) -> Iterator[tuple[str, Any]]:
     """The name of every tensor in a folder's safetensors, with the open file it is in."""
     for path in sorted(folder.glob("*.safetensors")):
-        with safe_open(path, framework="pt") as file:
+        with no_panic(f"{path} can't be read"), safe_open(path, framework="pt") as file:
             for name in file.keys():  # noqa: SIM118 (it isn't a mapping)
                 yield name, file
 

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from gptft.console import Notify, silent
 from gptft.errors import DataError
+from gptft.panics import no_panic
 from gptft.tokenization.token_ids import TokenIds, token_dtype
 from gptft.tokenization.tokenizer import TextTokenizer
 
@@ -123,7 +124,8 @@ class FastokensEngine:
         self._unsampled = 0
         self._samples_due = _FIRST_SAMPLES
         try:
-            self._fast: Any = Tokenizer.from_json_str(tokenizer.backend.to_str())
+            with no_panic():
+                self._fast: Any = Tokenizer.from_json_str(tokenizer.backend.to_str())
         except Exception as error:  # it raises what it likes
             raise EngineDisagreesError(f"it can't open this tokenizer: {error}") from None
         specials = [f"a{token} {token}б" for token in tokenizer.special_tokens.values()]
@@ -147,7 +149,8 @@ class FastokensEngine:
 
     def _encode(self, texts: Sequence[str]) -> tuple[TokenIds, Lengths]:
         try:
-            ids, offsets = self._fast.encode_batch_flat(texts, False, True)
+            with no_panic():
+                ids, offsets = self._fast.encode_batch_flat(texts, False, True)
         except Exception as error:  # its regular expressions have limits
             raise EngineDisagreesError(f"it failed: {error}") from None
         # (N + 1,) for N texts: where each begins among the ids, and the end of the last.

@@ -157,7 +157,8 @@ def _measure(
         if characters < _DECODED_CHARACTERS:
             stops = np.cumsum(lengths)[:-1]
             split = [part.tolist() for part in np.split(ids, stops)]
-            decoded = tokenizer.backend.decode_batch(split, skip_special_tokens=False)
+            with tokenizer.explained("decode what it encoded"):
+                decoded = tokenizer.backend.decode_batch(split, skip_special_tokens=False)
             checked += len(batch.texts)
             returned += sum(a == b for a, b in zip(batch.texts, decoded, strict=True))
             characters += sum(map(len, batch.texts))

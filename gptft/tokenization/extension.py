@@ -109,9 +109,9 @@ def extend_tokenizer(
         )
         extended = add_tokens(extended, learned)
     extended = replace(extended, name=out_dir.name or str(out_dir))
-    save_tokenizer(extended, out_dir, model_max_length=tokenizer.context or _DEFAULT_CONTEXT)
     vocab = extended.backend.get_vocab()
-    return ExtendedTokenizer(
+    # Measured before anything is written: a tokenizer that breaks on the text leaves no folder.
+    result = ExtendedTokenizer(
         path=out_dir,
         model=name,
         added={token: vocab[token] for token in (*tokens, *learned)},
@@ -123,6 +123,8 @@ def extend_tokenizer(
         after=measure_cost(extended, corpus, progress=progress) if corpus else None,
         held_out=corpus.num_held_out if corpus else 0,
     )
+    save_tokenizer(extended, out_dir, model_max_length=tokenizer.context or _DEFAULT_CONTEXT)
+    return result
 
 
 def _check(tokens: Sequence[str], learn: Sequence[str], num: int, held_out: float) -> None:
@@ -162,11 +164,13 @@ def add_tokens(tokenizer: TextTokenizer, tokens: Sequence[str]) -> TextTokenizer
             f"The tokenizer of {tokenizer.name} has gaps in its ids, so new tokens would get the "
             "ids of others. It can't be extended."
         )
+    with tokenizer.explained():
+        survives = {token: _survives(token, backend) for token in tokens}
     lost = [
         f"{token!r} can't be added: this tokenizer would take its letters for bytes and decode "
         f"it to something else. With a space in front it can: {f' {token.strip()}'!r}."
         for token in tokens
-        if not _survives(token, backend)
+        if not survives[token]
     ]
     if lost:
         raise ConfigError(*lost)
@@ -175,7 +179,12 @@ def add_tokens(tokenizer: TextTokenizer, tokens: Sequence[str]) -> TextTokenizer
 
 def is_addable(tokenizer: TextTokenizer) -> Callable[[str], bool]:
     """What tells whether a token can be added to a tokenizer."""
-    return lambda token: not _problem(token, tokenizer.backend)
+
+    def can_be_added(token: str) -> bool:
+        with tokenizer.explained():
+            return not _problem(token, tokenizer.backend)
+
+    return can_be_added
 
 
 def _problem(token: str, backend: Tokenizer) -> str | None:

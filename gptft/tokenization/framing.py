@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 from tokenizers import Tokenizer, processors
 
+from gptft.errors import ModelError
+
 
 class Framing(NamedTuple):
     """What stands around a text.
@@ -48,7 +50,12 @@ def _leading(
     parts: Sequence[Mapping[str, Any]], special: Mapping[str, Mapping[str, Any]]
 ) -> Iterator[int]:
     for part in takewhile(lambda part: "SpecialToken" in part, parts):
-        yield from special[part["SpecialToken"]["id"]]["ids"]
+        if (name := part["SpecialToken"]["id"]) not in special:
+            raise ModelError(
+                f"The template of this tokenizer names the token {name!r}, and doesn't say its id. "
+                "Repair post_processor in its tokenizer.json."
+            )
+        yield from special[name]["ids"]
 
 
 def set_framing(backend: Tokenizer, framing: Framing) -> None:

@@ -8,6 +8,7 @@ import regex
 from tokenizers import Tokenizer
 
 from gptft.documents.scan import Progress
+from gptft.panics import no_panic
 from gptft.tokenization.evaluation import SplitCorpus
 from gptft.tokenization.token_bytes import TokenBytes
 from gptft.tokenization.tokenizer import TextTokenizer
@@ -15,6 +16,7 @@ from gptft.tokenization.tokenizer import TextTokenizer
 _MAX_WORDS = 1_000_000  # distinct words that are counted; later ones are skipped
 _MIN_LETTERS = 2
 _CANDIDATES = 4  # times as many as wanted are weighed against what they break
+_ENCODING = "The words can't be encoded"
 _ROUNDS = 5  # of leaving out words that a longer one takes the occurrences of
 _ENCODED_AT_ONCE = 10_000
 _WORD = regex.compile(r"[\p{L}\p{M}]+")
@@ -128,11 +130,13 @@ def _occurrences(
 
 def _costs(words: Iterable[str], backend: Tokenizer) -> dict[str, int]:
     """How many tokens each word costs; one with a space before it, after another word."""
-    before = len(backend.encode("a", add_special_tokens=False))
+    with no_panic(_ENCODING):
+        before = len(backend.encode("a", add_special_tokens=False))
     waiting, costs = iter(words), {}
     while some := [*islice(waiting, _ENCODED_AT_ONCE)]:
         texts = [f"a{word}" if word.startswith(" ") else word for word in some]
-        encoded = backend.encode_batch_fast(texts, add_special_tokens=False)
+        with no_panic(_ENCODING):
+            encoded = backend.encode_batch_fast(texts, add_special_tokens=False)
         for word, encoding in zip(some, encoded, strict=True):
             costs[word] = len(encoding) - (before if word.startswith(" ") else 0)
     return costs

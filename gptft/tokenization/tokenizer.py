@@ -16,13 +16,14 @@ from typing import Any, Literal
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-from gptft.config.numbers import as_whole
+from gptft.config.numbers import MAX_VOCAB_SIZE, as_whole
 from gptft.errors import ConfigError, ModelError
 from gptft.files import write_json, write_text
 from gptft.inputs import expand_user, is_file, is_folder
 from gptft.models.foreign import no_tokenizer
 from gptft.models.hub import find_model
 from gptft.models.model_files import ModelFiles, context_length
+from gptft.panics import no_panic
 from gptft.text.unicode import text_problem
 from gptft.tokenization.framing import UNFRAMED, Framing, framing_of, set_framing
 
@@ -63,8 +64,18 @@ class TextTokenizer:
 
     @cached_property
     def vocab_size(self) -> int:
-        """One more than the highest id, added tokens counted."""
-        return max(self.backend.get_vocab(with_added_tokens=True).values(), default=-1) + 1
+        """One more than the highest id, added tokens counted.
+
+        Raises:
+            ModelError: it is beyond what any model has.
+        """
+        size = max(self.backend.get_vocab(with_added_tokens=True).values(), default=-1) + 1
+        if size > MAX_VOCAB_SIZE:  # what is counted for each id would take all memory
+            raise ModelError(
+                f"The tokenizer of {self.name} gives a token the id {size - 1:,}; the highest that "
+                f"gptft takes is {MAX_VOCAB_SIZE - 1:,}. Repair its tokenizer.json."
+            )
+        return size
 
     @cached_property
     def digest(self) -> str:
@@ -73,17 +84,19 @@ class TextTokenizer:
         return hashlib.sha256(content.encode()).hexdigest()
 
     @contextmanager
-    def explained(self) -> Iterator[None]:
-        """Encode a text in this: the library has no type of error of its own.
+    def explained(self, doing: str = "encode this text") -> Iterator[None]:
+        """Encode or decode in this: the library has no type of error of its own, and may panic.
 
         Raises:
-            ModelError: the vocabulary lacks a character, and has no token for what it lacks.
+            ModelError: the vocabulary lacks a character, and has no token for what it lacks; or the
+                library breaks on what tokenizer.json says.
         """
         try:
-            yield
+            with no_panic():
+                yield
         except Exception as error:  # tokenizers raises bare Exception
             raise ModelError(
-                f"The tokenizer of {self.name} can't encode this text: {error}. "
+                f"The tokenizer of {self.name} can't {doing}: {error}. "
                 "Repair its tokenizer.json, or take another model's."
             ) from None
 
@@ -245,7 +258,8 @@ def _open_folder(files: ModelFiles) -> Tokenizer:
     if not (vocab.is_file() and merges.is_file()):
         raise no_tokenizer(files)
     try:
-        model = models.BPE.from_file(str(vocab), str(merges))
+        with no_panic():
+            model = models.BPE.from_file(str(vocab), str(merges))
     except Exception as error:  # tokenizers raises bare Exception
         raise ModelError(f"{vocab} and {merges} can't be read: {error}.") from None
     prefix = bool(files.json("tokenizer_config.json").get("add_prefix_space", False))
@@ -272,7 +286,8 @@ def _open(path: Path) -> Tokenizer:
         raw = path.read_bytes()
         if _HAS_PREFIX.search(raw) and breaks_library(json.loads(raw)):
             raise ValueError("a merge's right side lacks the continuing_subword_prefix")
-        return Tokenizer.from_file(str(path))
+        with no_panic():
+            return Tokenizer.from_file(str(path))
     except Exception as error:  # tokenizers raises bare Exception
         raise ModelError(f"{path} is not a tokenizer.json: {error}.") from None
 

@@ -8,6 +8,7 @@ from typing import Literal
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from gptft.panics import no_panic
 from gptft.tokenization.tokenizer import END_OF_TEXT, TextTokenizer, byte_level
 
 Kind = Literal["bpe", "unigram", "wordpiece"]
@@ -84,7 +85,8 @@ def _trained(
     backend: Tokenizer, trainer: trainers.Trainer, texts: Iterator[str], **special_tokens: str
 ) -> TextTokenizer:
     """Train a tokenizer whose EOS is `<|endoftext|>`; `special_tokens` are others by name."""
-    backend.train_from_iterator(texts, trainer)
+    with no_panic("A tokenizer can't be trained"):
+        backend.train_from_iterator(texts, trainer)
     backend.encode_special_tokens = True
     return TextTokenizer(
         backend, {"eos_token": END_OF_TEXT, **special_tokens}, None, "tokenizer.train"

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from transformers import PreTrainedTokenizerBase
 
-from gptft.decoding.encoding import encode_bare, special_ids
+from gptft.decoding.encoding import decode, encode_bare, explained, special_ids
 from gptft.errors import ConfigError
 
 _MARK = "\ue000\uf8ff\ue001"  # stands for a prompt; of Unicode's private use
@@ -50,14 +50,14 @@ def encode_chat(tokenizer: PreTrainedTokenizerBase, prompt: str) -> ChatPrompt:
     )
     typed = places[first : first + len(places) - of_template]
     if typed and not is_framed:
-        names = ", ".join({str(tokenizer.decode(ids[place])) for place in typed})
+        names = ", ".join({_shown(tokenizer, ids[place]) for place in typed})
         raise ConfigError(
             f"The prompt holds {names}, and the model's chat template doesn't write a prompt once "
             "and as it is: control tokens in it can't be told from the template's own. Leave them "
             "out of the prompt."
         )
     for place in reversed(typed):
-        ids[place : place + 1] = _as_text(tokenizer, str(tokenizer.decode(ids[place])))
+        ids[place : place + 1] = _as_text(tokenizer, _shown(tokenizer, ids[place]))
     same = takewhile(lambda pair: pair[0] == pair[1], zip(ids, head, strict=False))
     return ChatPrompt(ids, len([*same]))
 
@@ -79,7 +79,12 @@ def _marked(prompt: str) -> str:
 
 def _encoded(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     """The ids of what a template wrote, as `apply_chat_template` makes them."""
-    return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+    with explained(tokenizer):
+        return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+
+
+def _shown(tokenizer: PreTrainedTokenizerBase, token_id: int) -> str:
+    return decode(tokenizer, [token_id], skip_special_tokens=False)
 
 
 def _as_text(tokenizer: PreTrainedTokenizerBase, text: str) -> Sequence[int]:

@@ -6,6 +6,7 @@ from gptft.config.settings import Setting, Text
 from gptft.decoding import define
 from gptft.decoding.grammar_constraint import constrain_by_grammar, grammar_problems, text_or_file
 from gptft.errors import ConfigError
+from gptft.panics import no_panic
 
 _LIST = 'root ::= "- " item ("\\n- " item){1,3}\nitem ::= [^-\\n]{1,40}'
 
@@ -21,7 +22,8 @@ def read_grammar(value: str) -> str:
 
     text, where = text_or_file(value, setting="grammar", is_text="::=" in value)
     try:
-        return LLMatcher.grammar_from_lark(gbnf_to_lark(text))
+        with no_panic():
+            return LLMatcher.grammar_from_lark(gbnf_to_lark(text))
     except Exception as error:  # llguidance raises plain ones for rules that lack or come twice
         raise ConfigError(f"{where} it isn't GBNF: {error}.") from None
 

@@ -11,6 +11,7 @@ from gptft.decoding import define
 from gptft.decoding.grammar_constraint import constrain_by_grammar, grammar_problems, text_or_file
 from gptft.errors import ConfigError
 from gptft.inputs import parse_json
+from gptft.panics import no_panic
 
 # As json.dumps writes it: free white space a model can repeat for as long as it likes.
 _STYLE: Any = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
@@ -42,7 +43,8 @@ def _grammar(settings: define.Values) -> str:
 
     schema = read_schema(settings["json_schema"])
     try:
-        return LLMatcher.grammar_from_json_schema(schema, overrides=_STYLE)
+        with no_panic("json_schema can't be used"):
+            return LLMatcher.grammar_from_json_schema(schema, overrides=_STYLE)
     except ValueError as error:  # half of a surrogate pair, which JSON can escape
         raise ConfigError(f"json_schema: {error}.") from None
 
