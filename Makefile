@@ -2,6 +2,7 @@
 # make test         a virtual environment, the tests
 # make test-slow    the quickstart in full, two processes: minutes
 # make faults       hundreds of runs killed, blocked and damaged: ten minutes
+# make fuzz         generated configs, runs and models for ten minutes
 # make bench-startup  seconds from command to answer
 # make bench-prepare  text -> blocks beside other pipelines: speed, memory; minutes
 # make bench-tokens    counting a corpus beside bare fastokens; a minute
@@ -15,7 +16,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test test-slow faults bench-startup bench-prepare bench-tokens bench-generate bench-checkpoints bench-train bench-pico lint types check clean
+.PHONY: quickstart test test-slow faults fuzz bench-startup bench-prepare bench-tokens bench-generate bench-checkpoints bench-train bench-pico lint types check clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/gptft train configs/quickstart.yaml --overwrite
@@ -28,6 +29,9 @@ test-slow: $(VENV)/.installed-dev
 
 faults: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.faults
+
+fuzz: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.fuzz
 
 bench-startup: $(VENV)/.installed
 	$(BIN)/python benchmarks/startup.py

@@ -1,0 +1,1 @@
+"""The command line driven with generated configs, run folders and model folders."""
