@@ -64,8 +64,12 @@ def encode_chat(tokenizer: PreTrainedTokenizerBase, prompt: str) -> ChatPrompt:
 
 def _rendered(tokenizer: PreTrainedTokenizerBase, prompt: str) -> str:
     chat = [{"role": "user", "content": prompt}]
+    from gptft.tokenization.chat_template import render_chat  # here: few texts need Jinja
+
     try:
-        return str(tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False))
+        template = tokenizer.get_chat_template()
+        special = tokenizer.special_tokens_map
+        return render_chat(template, chat, add_generation_prompt=True, special_tokens=special)
     except Exception as error:  # a template is a program: it raises what it likes
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ConfigError(f"The model's chat template can't frame the prompt: {reason}") from None
