@@ -19,6 +19,7 @@ from statistics import median
 from typing import Any
 
 from gptft.analysis.ngram_search import SIZES, Copied
+from gptft.analysis.run_names import StartingPlace
 from gptft.analysis.span_places import Place
 from gptft.analysis.training_text import TrainingText, WrittenText
 from gptft.console import Notify, silent, stage
@@ -179,6 +180,9 @@ def base_model_of(model_name: str) -> str | None:
     facts = read_facts(Path(model_name))
     try:
         base = facts["config"]["model"]["name"] if facts else None
-        return base if isinstance(base, str) and resolve_model(base) is not None else None
+        if facts is None or not isinstance(base, str):
+            return None
+        base = StartingPlace.of(Path(model_name), facts).model(base)
+        return base if resolve_model(base) is not None else None
     except (KeyError, TypeError, GptftError):
         return None

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from gptft.analysis.ngram_search import Copied, find_copies
+from gptft.analysis.run_names import StartingPlace
 from gptft.analysis.span_places import Place, WantedSpan, find_spans
 from gptft.config.sections import Config
 from gptft.console import Notify, silent, stage
@@ -73,9 +74,11 @@ class TrainingText:
         ledger: the account of its block store.
     """
 
-    def __init__(self, store_dir: Path, *, tokenizer: TextTokenizer, config: Config) -> None:
+    def __init__(
+        self, store_dir: Path, *, tokenizer: TextTokenizer, config: Config, start: StartingPlace
+    ) -> None:
         """Open the block store in `store_dir`; see `open_run`."""
-        self._store_dir, self._config = store_dir, config
+        self._store_dir, self._config, self._start = store_dir, config, start
         self._store = BlockStore(store_dir)
         self.num_tokens = self._store.num_tokens
         self.tokenizer = tokenizer
@@ -95,14 +98,15 @@ class TrainingText:
         """
         facts = require_facts(run_dir)
         name, config = _recorded(run_dir, facts)
+        start = StartingPlace.of(run_dir, facts)
         store_dir = default_cache_dir() / "blocks" / name
         try:
             with stage("Checking the training text"):
                 is_damaged = not store_dir.is_dir() or find_damage(store_dir) is not None
             if is_damaged:
-                _rebuild_blocks(store_dir, config, run_dir=run_dir, notify=notify)
-            tokenizer = _tokenizer_of(run_dir, store_dir, config)
-            return cls(store_dir, tokenizer=tokenizer, config=config)
+                _rebuild_blocks(store_dir, config, start, run_dir=run_dir, notify=notify)
+            tokenizer = _tokenizer_of(run_dir, store_dir, config, start)
+            return cls(store_dir, tokenizer=tokenizer, config=config, start=start)
         except RunError:
             raise
         except GptftError as error:
@@ -170,7 +174,7 @@ class TrainingText:
         if not wanted:
             return places, None
         try:
-            plan, texts = _scan(self._config)
+            plan, texts = _scan(self._config, self._start)
             if store_path(plan, texts).name != self._store_dir.name:
                 return places, (
                     "The training files, or how they are read, have changed since the run: a place "
@@ -237,7 +241,9 @@ def _recorded(run_dir: Path, facts: Mapping[str, Any]) -> tuple[str, Config]:
     return name, config
 
 
-def _rebuild_blocks(store_dir: Path, config: Config, *, run_dir: Path, notify: Notify) -> None:
+def _rebuild_blocks(
+    store_dir: Path, config: Config, start: StartingPlace, *, run_dir: Path, notify: Notify
+) -> None:
     """Make the blocks of a run again, if its texts are still what they were.
 
     Raises:
@@ -246,7 +252,7 @@ def _rebuild_blocks(store_dir: Path, config: Config, *, run_dir: Path, notify: N
     """
     reason = f"its blocks aren't intact in the cache {store_dir.parent.parent}"
     try:
-        plan, texts = _scan(config)
+        plan, texts = _scan(config, start)
     except GptftError as error:
         raise RunError(
             f"The training text of {run_dir} isn't available: {reason}, and its texts can't be "
@@ -262,17 +268,19 @@ def _rebuild_blocks(store_dir: Path, config: Config, *, run_dir: Path, notify: N
     prepare_blocks(plan, notify=notify)
 
 
-def _scan(config: Config) -> tuple[PackingPlan, list[ScannedText]]:
+def _scan(config: Config, start: StartingPlace) -> tuple[PackingPlan, list[ScannedText]]:
     """The texts of a config as they are today, with what else decides its blocks."""
-    plan = plan_packing(config)
+    plan = plan_packing(start.locate(config))
     found = find_texts(plan.data)
     return plan, scan_texts(found.texts, plan.data, cache_dir=plan.cache_dir)
 
 
-def _tokenizer_of(run_dir: Path, store_dir: Path, config: Config) -> TextTokenizer:
+def _tokenizer_of(
+    run_dir: Path, store_dir: Path, config: Config, start: StartingPlace
+) -> TextTokenizer:
     """The tokenizer of a run: trained with its blocks, or its model's, or its base's."""
     for folder in (store_dir / "tokenizer", run_dir / "model"):
         if (folder / "tokenizer.json").is_file():
             return load_tokenizer(str(folder))
-    plan = plan_packing(config)
+    plan = plan_packing(start.locate(config))
     return plan.tokenizer or load_tokenizer(str(store_dir / "tokenizer"))

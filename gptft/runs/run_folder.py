@@ -182,9 +182,18 @@ def circumstances(**facts: Any) -> dict[str, Any]:
         "gptft": __version__,
         "created": now(),
         **facts,
+        "working_dir": working_dir(),
         "world_size": int(os.environ.get("WORLD_SIZE", "1")),
         "versions": {"python": platform.python_version(), **versions()},
     }
+
+
+def working_dir() -> str | None:
+    """Where relative names in the config are looked for; None where that folder is gone."""
+    try:
+        return os.getcwd()
+    except OSError:
+        return None
 
 
 def versions() -> dict[str, str]:

@@ -166,6 +166,7 @@ class TrainingRun:
             "state": "running",
             "before": {**before, "samples": self._first},
             "config": self._resolved(),
+            "working_dir": run_folder.working_dir(),
             "fingerprint": new,
             "changes": [
                 *earlier.get("changes", []),
