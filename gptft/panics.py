@@ -7,6 +7,7 @@ Rust has printed its place in a stranger's source by then.
 
 import os
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from threading import Lock
@@ -105,16 +106,22 @@ def _silenced() -> Iterator[None]:
 
 
 def _keep_back() -> None:
-    from tempfile import TemporaryFile
-
     try:
         if _stderr.file is None:
-            _stderr.file = TemporaryFile(buffering=0)  # noqa: SIM115  (one a process)
+            _stderr.file = _temporary_file()
         number = os.dup(2)
     except OSError:  # no room for a file, or no more descriptors: then panics are seen
         return
     os.dup2(_stderr.file.fileno(), 2)
     _stderr.number = number
+
+
+def _temporary_file() -> BinaryIO:
+    if sys.platform == "linux":
+        return os.fdopen(os.memfd_create("stderr"), "w+b", buffering=0)
+    from tempfile import TemporaryFile  # it takes ten milliseconds to import
+
+    return TemporaryFile(buffering=0)
 
 
 def _let_go() -> None:

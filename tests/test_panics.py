@@ -237,6 +237,14 @@ def test_measuring_beside_what_panics_at_decoding_is_one_line(
     one_line(caught.value, folder)
 
 
+def test_an_audit_names_what_the_library_refuses_as_a_fault(write: Write):
+    cut = {"direction": "Left", "max_length": 2, "strategy": "OnlySecond", "stride": 1}
+    findings = audit_tokenizer(str(write({"truncation": cut}))).findings
+    assert any(
+        "Second sequence not provided" in one.what for one in findings if one.level == "fault"
+    )
+
+
 def test_an_id_that_no_model_has_is_refused_where_ids_are_counted(
     write: Write, tiny_model_dir: Path
 ):

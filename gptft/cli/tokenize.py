@@ -20,7 +20,7 @@ from gptft.cli.options import (
     text_argument,
 )
 from gptft.console import error, notice, result, result_json
-from gptft.errors import ConfigError
+from gptft.errors import ConfigError, ModelError
 from gptft.inputs import is_file, is_folder
 
 if TYPE_CHECKING:
@@ -236,7 +236,7 @@ def _converse(show: Callable[[str], None], models: Sequence[str]) -> None:
     while line := _ask():
         try:
             show(line)
-        except ConfigError as problem:
+        except (ConfigError, ModelError) as problem:
             error(*problem.problems)
 
 

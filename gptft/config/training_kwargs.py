@@ -122,7 +122,7 @@ def kwargs_as_meant(training: Mapping[str, Any]) -> dict[str, Any]:
         those whose numbers were written otherwise: 8.0 for 8, or 1 for 1.0.
 
     >>> kwargs_as_meant(
-    ...     {"lr_scheduler_type": "inverse_sqrt", "lr_scheduler_kwargs": {"timescale": 1e3}}
+    ...     {"lr_scheduler_type": "inverse_sqrt", "lr_scheduler_kwargs": '{"timescale": 1e3}'}
     ... )
     {'lr_scheduler_kwargs': {'timescale': 1000}}
     """
@@ -132,9 +132,11 @@ def kwargs_as_meant(training: Mapping[str, Any]) -> dict[str, Any]:
     )
     meant = {}
     for name, table in tables.items():
-        if isinstance(given := training.get(name), Mapping):
-            meant[name] = {**given, **read_settings(given, table=table)[0]}
-    return {name: values for name, values in meant.items() if str(values) != str(training[name])}
+        given = _mapping(training, name)[0]
+        values = {**given, **read_settings(given, table=table)[0]}
+        if str(values) != str(given):
+            meant[name] = values
+    return meant
 
 
 _ACCELERATOR = _table(

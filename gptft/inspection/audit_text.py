@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+from gptft.errors import ModelError
 from gptft.inspection.audit_files import TokenizerFiles
 from gptft.inspection.audit_finding import MAX_NAMED, Finding, fault, ok, shown, some, warning
 from gptft.inspection.audit_special import named_tokens
@@ -77,10 +78,17 @@ def check_forgery(files: TokenizerFiles) -> Iterator[Finding]:
 
 
 def _ids(backend: Any, text: str) -> set[int]:
-    """The ids of a text alone and in a sentence."""
+    """The ids of a text alone and in a sentence.
+
+    Raises:
+        ModelError: the library can't encode them.
+    """
     texts = (text, f"a {text} b", f"a{text}b")
-    with no_panic("The audit's texts can't be encoded"):
-        return {i for one in texts for i in backend.encode(one, add_special_tokens=False).ids}
+    try:
+        with no_panic():
+            return {i for one in texts for i in backend.encode(one, add_special_tokens=False).ids}
+    except Exception as error:  # tokenizers raises bare Exception
+        raise ModelError(f"A text with {shown(text)} can't be encoded: {error}") from None
 
 
 def check_space(files: TokenizerFiles) -> Iterator[Finding]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gptft.api import config_schema, load_config
+from gptft.api import config_schema, default_config, load_config
 from gptft.config.numbers import LARGEST, LARGEST_WHOLE
 from gptft.config.settings import Setting
 from gptft.config.training_fields import OWN_FIELDS, WITHOUT_EFFECT, as_meant, known_fields
@@ -231,6 +231,24 @@ def test_numbers_in_mappings_have_bounds_and_are_read_as_meant(row: Setting):
     assert type(row.read(low)) is {"int": int, "float": float}[row.kind.name]
     if row.kind.name == "int":
         assert type(row.read(4.0)) is int
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "meant"),
+    [
+        ("inverse_sqrt", {"timescale": 8.0}, {"timescale": 8}),
+        ("inverse_sqrt", '{"timescale": 1e3}', {"timescale": 1000}),
+        ("cosine", {"num_cycles": 1}, {"num_cycles": 1.0}),
+        ("polynomial", {"power": 2, "lr_end": 0}, {"power": 2.0, "lr_end": 0.0}),
+    ],
+)
+def test_numbers_in_a_mapping_reach_training_as_they_are_meant(
+    kind: str, given: object, meant: dict[str, float]
+):
+    overrides = [f"training.lr_scheduler_type={kind}", f"training.lr_scheduler_kwargs={given}"]
+    found = default_config(overrides=overrides).training["lr_scheduler_kwargs"]
+    assert found == meant
+    assert [*map(type, found.values())] == [*map(type, meant.values())]
 
 
 def test_the_bound_is_in_the_message(tmp_path: Path):
