@@ -9,6 +9,7 @@
 # make bench-generate  gptft generate beside a bare model.generate; two minutes
 # make bench-checkpoints  a save and a resume beside the stock Trainer's; two minutes
 # make bench-train    a training step on a CPU beside the stock one; a minute
+# make bench-recite   what is recited of one poem and of twelve, and after how many steps; minutes
 # make bench-pico   the bundled model beside compressors, and what it writes; needs CORPUS=PATH
 # make check        what .ci/run runs: tests, lint, types
 
@@ -16,7 +17,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test test-slow faults fuzz bench-startup bench-prepare bench-tokens bench-generate bench-checkpoints bench-train bench-pico lint types check clean
+.PHONY: quickstart test test-slow faults fuzz bench-startup bench-prepare bench-tokens bench-generate bench-checkpoints bench-train bench-recite bench-pico lint types check clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/gptft train configs/quickstart.yaml --overwrite
@@ -50,6 +51,9 @@ bench-checkpoints: $(VENV)/.installed
 
 bench-train: $(VENV)/.installed
 	$(BIN)/python benchmarks/train.py
+
+bench-recite: $(VENV)/.installed
+	$(BIN)/python benchmarks/recite.py
 
 CORPUS ?= corpus/ru-classics
 

@@ -122,3 +122,9 @@ def test_one_poem_is_learned_by_the_recipe_for_a_text(tmp_path: Path):
     expected = next_line(prompt)
     assert words(sample["after"])[: len(expected)] == expected
     assert words(sample["before"])[: len(expected)] != expected
+    assert answer["is_memorized"]
+    assert answer["steps"] < answer["planned_steps"]
+    recital = answer["recital"]
+    assert (recital["lines_before"], recital["lines_after"], recital["num_lines"]) == (0, 7, 7)
+    [recited] = recital["texts"]
+    assert (recited["prompt"] + recited["after"]).strip() == poem.read_text("utf-8").strip()

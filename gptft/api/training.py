@@ -173,13 +173,14 @@ def train(
     check_samples(checked, file, store_dir=prepared.path)
     with loading_libraries():
         from gptft.decoding.engine import make_sampler
+        from gptft.decoding.recite import recite
         from gptft.training.run import Resume
         from gptft.training.train import train_model
 
     outcome = train_model(
         checked.config, store_dir=prepared.path, run_dir=run_dir, overwrite=overwrite,
         resume=Resume(allow_change, extend) if resume else None, console=stderr(),
-        sampler=make_sampler(checked.settings), notify=notify,
+        sampler=make_sampler(checked.settings), reciter=recite, notify=notify,
     )  # fmt: skip
     _write_reports(run_dir)
     return replace(outcome, remarks=_remarks(run_dir))

@@ -15,12 +15,15 @@ from gptft.console import notice, result, result_json
 from gptft.errors import Interrupted
 from gptft.terminal.commands import command_line, path_word, quoted_word
 from gptft.terminal.draw import Table
-from gptft.terminal.text import harmless
+from gptft.terminal.text import harmless, quoted
 from gptft.terminal.words import count, share_of_text
 
 if TYPE_CHECKING:
+    from gptft.runs.recital import Recital
     from gptft.training.result import TrainResult
 
+_LINES_BEFORE = 4  # that are shown of what a model wrote before training
+_SHOWN_PROMPT = 40  # characters
 
 app = typer.Typer(add_completion=False)
 
@@ -109,11 +112,12 @@ def _print_result(outcome: "TrainResult") -> None:
     heads = ("", "loss before", "after", "perplexity before", "after")
     result(Table(rows, "lrrrr", heads=heads))
     for sample in outcome.samples:
-        texts = (sample.prompt, sample.before, sample.after)
-        prompt, before, after = (harmless(text.encode(errors="replace")) for text in texts)
+        prompt, before, after = map(_shown, (sample.prompt, sample.before, sample.after))
         result(
             f"prompt: {prompt}", f"--- before:\n{prompt}{before}", f"--- after:\n{prompt}{after}\n"
         )
+    if outcome.recital is not None:
+        _print_recital(outcome.recital, step=outcome.model_step)
     best = "" if outcome.model_step == outcome.steps else ", the best on held-out text,"
     seen = f"{count(outcome.num_tokens, 'token')} ({share_of_text(outcome.text_share)})"
     notice(
@@ -123,3 +127,40 @@ def _print_result(outcome: "TrainResult") -> None:
         "Let it continue a prompt:\n"
         f'  {command_line("generate", path_word(outcome.run_dir))} -p "..."'
     )
+
+
+def _print_recital(recital: "Recital", *, step: int) -> None:
+    """One document in full, of several how much of each, and how much of all."""
+    from gptft.runs.recital import recites
+
+    if len(recital.texts) > 1:
+        rows = [
+            (
+                quoted(text.prompt, at_most=_SHOWN_PROMPT),
+                f"{text.num_lines:,}",
+                f"{text.lines_before:,}",
+                f"{text.lines_after:,}",
+            )
+            for text in recital.texts
+        ]
+        result(Table(rows, "lrrr", heads=("given", "lines that follow", "recited before", "after")))
+    else:
+        text = recital.texts[0]
+        before, after = (text.prompt + written for written in (text.before, text.after))
+        result(
+            f"--- before training the model {recites(text.lines_before, text.num_lines)} after "
+            f"the first:\n{_beginning(before)}\n",
+            f"--- after step {step:,}:\n{_shown(after).rstrip()}\n",
+        )
+    of = "that follow the first" if len(recital.texts) == 1 else "of all texts"
+    result(f"It {recites(recital.lines_after, recital.num_lines)} {of}.")
+
+
+def _beginning(text: str) -> str:
+    """The first lines of a text that nobody reads to its end."""
+    lines = _shown(text).split("\n")
+    return "\n".join([*lines[:_LINES_BEFORE], *(["..."] if len(lines) > _LINES_BEFORE else [])])
+
+
+def _shown(text: str) -> str:
+    return harmless(text.encode(errors="replace"))

@@ -36,6 +36,13 @@ TEXT_RECIPE: dict[str, Any] = {
     "lr_scheduler_type": "cosine",
     "warmup_steps": 0.1,
     "save_strategy": "no",
+    "stop_when_memorized": True,
+}
+# Beside it: documents that see each other are learned in their order, and their first lines, which
+# begin a prompt, are not recognised (docs/experiments.md).
+_BESIDE_RECIPE: dict[str, dict[str, Any]] = {
+    "data": {"isolate_documents": "auto"},
+    "samples": {"recite": True},
 }
 
 # Every setting of `generation` by name, asked for only where a config has one: each strategy's file
@@ -114,7 +121,8 @@ def default_file(
     """Make the config of someone who wrote none; `text` is a file or folder to train on."""
     source = Source("--set")
     if text is not None:
-        values = {"data": {"train": str(text)}, "training": dict(TEXT_RECIPE)}
+        values: dict[str, Any] = {name: dict(given) for name, given in _BESIDE_RECIPE.items()}
+        values["data"]["train"], values["training"] = str(text), dict(TEXT_RECIPE)
         source = Source(str(text), values)
     return _build(source, overrides=overrides, generation=generation)
 
@@ -286,6 +294,8 @@ _WANTED = {
 _OF_SEVERAL_TYPES: Mapping[KeyPath, str] = {
     ("data", "validation"): "must be a share between 0 and 1, a path, or a list of paths",
     ("data", "add_bos"): "must be auto, true or false",
+    ("data", "isolate_documents"): "must be auto, true or false",
+    ("samples", "recite"): "must be true, false or a number of documents",
 }
 
 

@@ -1,5 +1,6 @@
 """Plain values of a YAML file -> frozen sections: every setting, its type, default and meaning."""
 
+import re
 from collections.abc import Callable
 from string import Formatter
 from typing import Annotated, Any, Literal
@@ -92,11 +93,9 @@ def _known_template(value: str) -> str:
 
 def _regular_expression(value: str) -> str:
     """A pattern that Python's `re` takes."""
-    from gptft.text.patterns import compile_like_re  # few configs have one
-
     try:
-        compile_like_re(value)
-    except ValueError as error:
+        re.compile(value)
+    except re.error as error:
         raise ValueError(f"data.document_heading is not a regular expression: {error}") from None
     return value
 
@@ -260,8 +259,9 @@ class DataConfig(Section):
         "auto",
         "Begin each document with BOS; auto does what the tokenizer's own template does.",
     )
-    isolate_documents: bool = _setting(
-        False, "Keep the documents of a block from seeing each other, where the model can."
+    isolate_documents: bool | Literal["auto"] = _setting(
+        False,
+        "Keep the documents of a block from seeing each other; auto does where the model can.",
     )
     shift_blocks: bool = _setting(
         True,
@@ -295,6 +295,11 @@ class SamplesConfig(Section):
         [], "The same prompts each time."
     )
     steps: Positive | None = _setting(None, "Also every so many steps, not only before and after.")
+    recite: Annotated[bool | Positive | None, Field(union_mode="left_to_right")] = _setting(
+        None,
+        "Have the model recite the training text, given its first line, before and after: so many "
+        "documents, or true for all of a small text.",
+    )
 
     @model_validator(mode="after")
     def _something_to_continue(self) -> "SamplesConfig":

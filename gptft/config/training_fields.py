@@ -95,6 +95,13 @@ OWN_FIELDS = {
             "Out of memory: halve the batch and double gradient_accumulation_steps.",
         ),
         Setting(
+            "stop_when_memorized",
+            Flag,
+            False,
+            "Stop when every token of the text has a probability of 0.9 or more, at the end of an "
+            "epoch or after an evaluation.",
+        ),
+        Setting(
             "unlikelihood_weight",
             exact(Ge(0)),
             0.0,

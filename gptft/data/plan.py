@@ -55,7 +55,7 @@ class PackingPlan:
     def begins_each(self) -> bool:
         """Whether they begin every document, or the first of each split alone."""
         eos = self.tokenizer.require_eos() if self.tokenizer else -1
-        return begins_each(self.bos, eos_token_id=eos, isolated=self.data.isolate_documents)
+        return begins_each(self.bos, eos_token_id=eos, isolated=self.data.isolate_documents is True)
 
     @property
     def tokenizer_key(self) -> str:

@@ -14,6 +14,7 @@ from gptft.data.store import BlockStore
 from gptft.errors import ConfigError
 from gptft.files import JsonFields
 from gptft.terminal.text import harmless
+from gptft.tokenization.framing import keeps_apart
 from gptft.tokenization.token_bytes import TokenBytes, drop_first_space
 from gptft.tokenization.token_ids import TokenIds
 from gptft.tokenization.tokenizer import TextTokenizer, load_tokenizer
@@ -106,9 +107,15 @@ def preview_block(plan: PackingPlan, prepared: Prepared, number: int) -> BlockPr
         )
     index = number - 1 if number > 0 else of + number
     tokenizer = plan.tokenizer or load_tokenizer(str(prepared.path / "tokenizer"))
-    isolated, bos = plan.data.isolate_documents, prepared.ledger.bos_token_ids
+    bos = prepared.ledger.bos_token_ids
+    isolated = keeps_apart(
+        plan.data.isolate_documents, bos=bos, eos_token_id=tokenizer.require_eos(),
+        num_documents=prepared.ledger.documents - prepared.ledger.validation_documents,
+    )  # fmt: skip
     before = int(store[index - 1][-1]) if index else None
-    documents = tuple(_documents(store[index], tokenizer, before=before, plan=plan))
+    documents = tuple(
+        _documents(store[index], tokenizer, before=before, plan=plan, isolated=isolated)
+    )
     shown = [tokenizer.backend.id_to_token(i) or "" for i in bos if i != tokenizer.eos_token_id]
     return BlockPreview(
         block=index + 1,
@@ -125,7 +132,12 @@ def preview_block(plan: PackingPlan, prepared: Prepared, number: int) -> BlockPr
 
 
 def _documents(
-    ids: TokenIds, tokenizer: TextTokenizer, *, before: int | None, plan: PackingPlan
+    ids: TokenIds,
+    tokenizer: TextTokenizer,
+    *,
+    before: int | None,
+    plan: PackingPlan,
+    isolated: bool,
 ) -> Iterator[PreviewDocument]:
     """Cut a block of shape (T,) where documents begin; the bytes of each.
 
@@ -134,6 +146,7 @@ def _documents(
         tokenizer: what encoded it.
         before: the last token of the block before it; None in the first block.
         plan: what the blocks were prepared by.
+        isolated: whether documents don't see each other.
     """
     eos_token_id = tokenizer.require_eos()
     written = TokenBytes.of(tokenizer.backend)
@@ -149,7 +162,7 @@ def _documents(
         raws = [bytes_by_id[i] for i in own if i not in unshown]
         if (written.drops_first_space or written.prefix) and begins:
             drop_first_space(raws)
-        first_is_untrained = start == 0 or plan.data.isolate_documents
+        first_is_untrained = start == 0 or isolated
         yield PreviewDocument(
             data=b"".join(raws),
             num_tokens=len(own),

@@ -12,6 +12,7 @@ from gptft.models.source import BUNDLED_MODELS, resolve_model
 from gptft.report import verdict
 from gptft.report.values import NOTHING, duration, number, rounded
 from gptft.runs.read import BeforeAfter, Point, Run, as_float, as_int, as_mapping
+from gptft.runs.recital import Recital, recital_of, recites
 from gptft.terminal.words import count, percent, share_of_text, short_value
 
 PERPLEXITY = (
@@ -202,7 +203,7 @@ def how_trained(run: Run) -> list[tuple[str, str]]:
     """What a run took, by name: steps, tokens, time, machine, seed."""
     result, said = run.result, []
     if run.steps:
-        said.append(("steps", f"{run.steps:,}"))
+        said.append(("steps", f"{run.steps:,}{_why_no_more(run)}"))
     if tokens := as_int(result.get("num_tokens")):
         over = passes(run)
         said.append(("tokens seen", f"{tokens:,}" + (f": {over}" if over else "")))
@@ -216,6 +217,29 @@ def how_trained(run: Run) -> list[tuple[str, str]]:
         if (value := run.facts.get(key)) is not None:
             said.append((name, str(value)))
     return [(name, text) for name, text in said if text]
+
+
+def _why_no_more(run: Run) -> str:
+    """Why a run made fewer steps than were planned; nothing where it made them all."""
+    planned = as_int(run.result.get("planned_steps"))
+    if run.result.get("is_memorized") is not True or planned is None:
+        return ""
+    return f" of {planned:,}: every token of the text had p >= 0.9, nothing was left to learn"
+
+
+def recital(run: Run) -> Recital | None:
+    """What the model recites of its training text."""
+    return recital_of(run.facts)
+
+
+def recited(found: Recital) -> str:
+    """How much of its training text a model recites, in a sentence."""
+    of, lines = count(len(found.texts), "text"), found.num_lines
+    given = "its first line" if len(found.texts) == 1 else f"the first lines of {of}"
+    return (
+        f"Given {given}, the model {recites(found.lines_after, lines)} that follow, word for word; "
+        f"before training it was {found.lines_before:,}."
+    )
 
 
 def _machine(run: Run) -> str:

@@ -16,13 +16,7 @@ from typing import Literal
 from gptft.errors import DataError
 from gptft.files import file_checksum
 from gptft.inputs import read_input
-from gptft.text.not_text import (
-    Flaw,
-    find_codec,
-    refuse_nul,
-    refuse_readable_format,
-    refuse_undecodable,
-)
+from gptft.text.not_text import Flaw, find_codec, refuse_nul, refuse_undecodable
 from gptft.text.streams import LEAVE_OUT, READ_BYTES, ByteSource, NotTextError, unreadable
 
 LineEnds = Literal["keep", "lf"]
@@ -223,8 +217,7 @@ def scan_utf8(source: ByteSource, advance: Advance) -> FileFacts | tuple[Flaw, s
     digest, num_bytes, crlf = hashlib.sha256(), 0, 0
     head, last = b"", b""
     for raw in source.chunks(READ_BYTES):
-        if not head:
-            refuse_readable_format(source, head := raw)
+        head = head or raw
         if not num_bytes and (
             marked := next((codec for mark, codec in _BOMS if raw.startswith(mark)), None)
         ):

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import takewhile
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from tokenizers import Tokenizer, processors
 
@@ -102,3 +102,29 @@ def begins_each(bos: Sequence[int], *, eos_token_id: int, isolated: bool) -> boo
     [True, False]
     """
     return isolated or [*bos] != [eos_token_id]
+
+
+def keeps_apart(
+    asked: bool | Literal["auto"],
+    *,
+    bos: Sequence[int],
+    eos_token_id: int,
+    num_documents: int,
+) -> bool:
+    """Whether documents of a block are to be kept from seeing each other, if the model can.
+
+    Under auto one document has nothing to be kept from, and those that begin with the EOS of the
+    one before stay as that framing joins them.
+
+    Args:
+        asked: `data.isolate_documents`.
+        bos: ids before a document.
+        eos_token_id: that ends one.
+        num_documents: of the training split.
+
+    >>> [keeps_apart("auto", bos=[1], eos_token_id=2, num_documents=n) for n in (1, 2)]
+    [False, True]
+    """
+    if asked != "auto":
+        return asked
+    return num_documents > 1 and begins_each(bos, eos_token_id=eos_token_id, isolated=False)

@@ -7,6 +7,7 @@ from typing import ClassVar
 from gptft.files import JsonFields
 from gptft.runs.held_out import BestStep
 from gptft.runs.read import BeforeAfter, Sample
+from gptft.runs.recital import Recital
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,8 @@ class TrainResult(JsonFields):
     Attributes:
         run_dir: its folder.
         steps: optimizer updates.
+        planned_steps: of the run, had it gone to its end.
+        is_memorized: whether it ended since every token of the text was known by heart.
         model_step: the step that the model kept is of: the last, or that of the best checkpoint.
         seconds: of training itself.
         num_tokens: trained on, every epoch counted.
@@ -24,11 +27,14 @@ class TrainResult(JsonFields):
         validation: on the validation part, where there is one.
         best: where the loss on the validation part was lowest.
         samples: prompts with their continuations.
+        recital: what the model recites of the training text, where it is asked to.
         remarks: sentences on what became worse, and what to change.
     """
 
     run_dir: Path
     steps: int
+    planned_steps: int
+    is_memorized: bool
     model_step: int
     seconds: float
     num_tokens: int
@@ -37,11 +43,13 @@ class TrainResult(JsonFields):
     validation: BeforeAfter | None
     best: BestStep | None
     samples: tuple[Sample, ...]
+    recital: Recital | None = None
     remarks: tuple[str, ...] = ()
 
     json_names = (
-        "run_dir", "model_dir", "steps", "model_step", "seconds", "num_tokens",
-        "text_share", "tokens_per_second", "train", "validation", "best", "samples",
+        "run_dir", "model_dir", "steps", "planned_steps", "is_memorized", "model_step", "seconds",
+        "num_tokens", "text_share", "tokens_per_second", "train", "validation", "best", "samples",
+        "recital",
     )  # fmt: skip
     json_digits: ClassVar = {"seconds": 2, "text_share": 6, "tokens_per_second": 1}
 

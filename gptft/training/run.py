@@ -1,6 +1,5 @@
 """One run, from its model to its last sample, written down in its folder as it goes."""
 
-import math
 import shutil
 import time
 from collections.abc import Mapping
@@ -20,13 +19,16 @@ from gptft.files import as_json, is_disk_full, keep_json_lines, write_json, writ
 from gptft.runs import run_folder
 from gptft.runs.checkpoints import Checkpoint, clear_leftovers, newest_valid
 from gptft.runs.held_out import best_step, held_out_curve
-from gptft.runs.read import BeforeAfter, Sample, is_older_than_bos
+from gptft.runs.read import Sample, is_older_than_bos
 from gptft.terminal.words import count
 from gptft.training.dry_save import check_savable
-from gptft.training.evaluation import EvaluationStoppedError, Measured
+from gptft.training.evaluation import EvaluationStoppedError
+from gptft.training.figures import as_facts, before_and_after, from_facts
 from gptft.training.fingerprint import fingerprint
+from gptft.training.memorized import KNOWN
 from gptft.training.model_saving import save_model
 from gptft.training.progress import RunLog
+from gptft.training.recital import Recitals, Reciter
 from gptft.training.result import TrainResult
 from gptft.training.resume import agreed_changes
 from gptft.training.samples import SampleEvery, Sampler, SampleWriter
@@ -61,6 +63,7 @@ class TrainingRun:
         store_dir: Path,
         run_dir: Path,
         sampler: Sampler,
+        reciter: Reciter,
         signals: Signals,
         notify: Notify,
     ) -> None:
@@ -76,7 +79,11 @@ class TrainingRun:
             tokenizer=setup.tokenizer,
             prompts=config.samples.prompts,
         )
+        self._recitals = Recitals(
+            setup.passages(config.samples.recite), reciter=reciter, tokenizer=setup.tokenizer
+        )
         self._checkpoint: Checkpoint | None = None
+        self._is_extended = False
         self._first: list[str] = []  # the prompts continued before training
         self.facts: dict[str, Any] | None = None
 
@@ -87,6 +94,7 @@ class TrainingRun:
             check_savable(setup.model, setup.tokenizer, notify=self._notify)
         self._trainer.checkpoints.check_disk()
         if earlier is not None:
+            self._is_extended = resume.extend
             self._resume(earlier, resume)
         self._notify(
             f"Training {count(setup.num_parameters, 'parameter')} in {setup.dtype} on "
@@ -103,13 +111,19 @@ class TrainingRun:
             self._before = setup.measure()
         if self._is_first:
             self._first = self._samples.sample(setup.model)
+            self._recitals.begin(setup.model)
             # Nothing on disk is touched before all that can be refused has been.
             run_folder.claim(self._run_dir, overwrite=overwrite)
-        train, validation = map(_plain, self._before)
+        train, validation = map(as_facts, self._before)
         self.facts = run_folder.circumstances(
             state="running",
             fingerprint=unchanged,
-            before={"train": train, "validation": validation, "samples": self._first},
+            before={
+                "train": train,
+                "validation": validation,
+                "samples": self._first,
+                "recital": self._recitals.as_facts(),
+            },
             config=self._resolved(),
             data={"store": setup.store_dir.name, "ledger": dict(setup.ledger)},
             seed=self._trainer.args.seed,
@@ -158,13 +172,15 @@ class TrainingRun:
                 self._checkpoint, changed=frozenset(change.field for change in changes)
             )
         before, prompts = earlier["before"], earlier["config"]["samples"]["prompts"]
-        self._before, self._first = _measured_from(before), list(before["samples"])
+        self._before, self._first = from_facts(before), list(before["samples"])
         if self._is_first and prompts != self._config.samples.prompts:
             self._first = self._samples.sample(self._setup.model)  # no checkpoint is loaded yet
+        if self._is_first:
+            self._recitals.resume(before, self._setup.model)
         self.facts = {
             **{name: fact for name, fact in earlier.items() if name not in ("error", "step")},
             "state": "running",
-            "before": {**before, "samples": self._first},
+            "before": {**before, "samples": self._first, "recital": self._recitals.as_facts()},
             "config": self._resolved(),
             "working_dir": run_folder.working_dir(),
             "fingerprint": new,
@@ -210,7 +226,7 @@ class TrainingRun:
         if self._config.samples.steps is not None:
             trainer.add_callback(SampleEvery(self._samples, steps=self._config.samples.steps))
         started = time.perf_counter()
-        is_over = checkpoint is not None and checkpoint.step >= self._setup.num_steps()
+        is_over = checkpoint is not None and self._is_last(checkpoint)
         with self._signals.deferred("Stopping after this step"):
             try:
                 if checkpoint is not None and is_over:
@@ -227,7 +243,18 @@ class TrainingRun:
                 log.close()
         if self._signals.stop is not None:
             raise self._signals.interrupted("")
+        if trainer.is_memorized:
+            self._notify(
+                f"Stopped at step {trainer.state.global_step:,} of {self._setup.num_steps():,}: "
+                f"every token of the text has p >= {KNOWN:g}, nothing is left to learn."
+            )
         return trainer.seconds_before + (0.0 if is_over else time.perf_counter() - started)
+
+    def _is_last(self, checkpoint: Checkpoint) -> bool:
+        """Whether no step is left after a checkpoint: all were made, or the text is memorized."""
+        stops = self._config.training.get("stop_when_memorized") and not self._is_extended
+        is_memorized = stops and checkpoint.notes.get("memorized")
+        return bool(is_memorized) or checkpoint.step >= self._setup.num_steps()
 
     def finish(self, seconds: float) -> TrainResult:
         """Measure again, write the model and what was found."""
@@ -237,16 +264,18 @@ class TrainingRun:
         last = self._samples.sample(setup.model) if self._is_first else []
         before, steps = self._before, self._trainer.state.global_step
         model_step = self._trainer.model_step
-        validation = _before_after(before[1], after[1]) if before[1] and after[1] else None
+        validation = before_and_after(before[1], after[1]) if before[1] and after[1] else None
         curve = held_out_curve(self._trainer.held_out_losses(), validation, model_step=model_step)
         result = TrainResult(
             run_dir=run_dir,
             steps=steps,
+            planned_steps=setup.num_steps(),
+            is_memorized=self._trainer.is_memorized,
             model_step=model_step,
             seconds=seconds,
             num_tokens=self._trainer.total_tokens_seen(),
             num_text_tokens=setup.store.num_tokens,
-            train=_before_after(before[0], after[0]),
+            train=before_and_after(before[0], after[0]),
             validation=validation,
             best=best_step(curve, run_dir=run_dir),
             samples=tuple(
@@ -255,6 +284,7 @@ class TrainingRun:
                     self._config.samples.prompts, self._first, last, strict=False
                 )
             ),
+            recital=self._recitals.finish(setup.model) if self._is_first else None,
         )
         with self._signals.deferred("Writing the model first"):  # as long as a checkpoint takes
             try:
@@ -350,24 +380,3 @@ class TrainingRun:
     def _write_facts(self) -> None:
         if self.facts is not None:
             write_json(self._run_dir / "run.json", self.facts)
-
-
-def _before_after(before: Measured, after: Measured) -> BeforeAfter:
-    return BeforeAfter(
-        before.loss, after.loss, before.perplexity, after.perplexity, after.num_tokens
-    )
-
-
-def _plain(figure: Measured | None) -> dict[str, Any] | None:
-    return None if figure is None else vars(figure)
-
-
-def _measured_from(before: Mapping[str, Any]) -> tuple[Measured, Measured | None]:
-    validation = before.get("validation")
-    return _read(before["train"]), _read(validation) if validation else None
-
-
-def _read(figure: Mapping[str, Any]) -> Measured:
-    """What `_plain` wrote; JSON has no word for a loss that isn't a number."""
-    loss = figure["loss"]
-    return Measured(math.nan if loss is None else float(loss), int(figure["num_tokens"]))

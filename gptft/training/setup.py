@@ -1,6 +1,7 @@
 """A config and a block store -> the model, its blocks and the Trainer, checked together."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,12 +14,13 @@ from transformers.trainer_callback import PrinterCallback
 from gptft.config.sections import Config
 from gptft.config.training_fields import DEFAULT_NGRAM_SIZE
 from gptft.config.training_notices import sample_notices, training_notices
+from gptft.data.recital import Passage, find_passages
 from gptft.data.store import BlockStore, read_ledger
 from gptft.errors import ConfigError, DataError, ModelError, RunError
 from gptft.models.causal_probe import check_causal, leaves_labels_to_be_moved
 from gptft.models.hub import find_model
 from gptft.models.load import context_of, load_auto_tokenizer, load_for_training, new_model
-from gptft.tokenization.framing import begins_each
+from gptft.tokenization.framing import begins_each, keeps_apart
 from gptft.training.arguments import training_arguments
 from gptft.training.dataset import (
     BlockDataset,
@@ -31,6 +33,7 @@ from gptft.training.dataset import (
 from gptft.training.document_masking import check_document_masking
 from gptft.training.evaluation import Measured
 from gptft.training.loss import loss_of_output
+from gptft.training.memorized import stop_when_memorized
 from gptft.training.run_tokenizer import begin_as_blocks
 from gptft.training.signals import Signals
 from gptft.training.trainer import BlockTrainer
@@ -41,7 +44,12 @@ _FIT_BLOCKS = 64  # training blocks measured before and after: enough to see fit
 
 @dataclass(frozen=True)
 class Setup:
-    """What a run works with."""
+    """What a run works with.
+
+    Attributes:
+        fit: the blocks that are measured before and after.
+        notes: sentences on what could not be had as asked.
+    """
 
     trainer: BlockTrainer
     model: PreTrainedModel
@@ -51,6 +59,7 @@ class Setup:
     ledger: Mapping[str, Any]
     fit: BlockDataset
     validation: BlockDataset | None
+    notes: tuple[str, ...]
 
     @property
     def num_parameters(self) -> int:
@@ -84,8 +93,20 @@ class Setup:
             num_blocks=len(self.store),
             num_processes=self.trainer.args.world_size,
         )
-        said = [sentence for _, sentence in found]
+        said = [*self.notes, *(sentence for _, sentence in found)]
         return [*said, *sample_notices(config.samples.steps, num_steps)]
+
+    def passages(self, asked: bool | int | None) -> list[Passage]:
+        """What of the training text is to be recited; see `find_passages`."""
+        if not asked:
+            return []
+        return find_passages(
+            self.store,
+            asked=asked,
+            tokenizer=self.tokenizer.backend_tokenizer,
+            eos_token_id=int(self.ledger.get("eos_token_id", -1)),
+            bos=tuple(self.ledger.get("bos_token_ids", ())),
+        )
 
     def release(self) -> None:
         """Give back what the accelerator holds."""
@@ -115,10 +136,10 @@ def set_up(config: Config, *, store_dir: Path, run_dir: Path, signals: Signals) 
         config, store_dir=store_dir, eos_token_id=eos, bos_token_ids=bos, seed=args.seed
     )
     _check_fit(model, store, name=config.model.name)
-    masks = config.data is not None and config.data.isolate_documents
     name = "The new model" if config.model.from_scratch is not None else config.model.name
     # Before the Trainer, which makes the run folder.
-    loss_is_replaced = _probe(model, args, name=name, masks=masks)
+    loss_is_replaced = _probe(model, args, name=name)
+    masks, notes = _masks(config, model, args, ledger=ledger, name=name)
     unlikelihood = _unlikelihood(config.training, eos_token_id=eos)
     loss = partial(loss_of_output, unlikelihood=unlikelihood)
     set_seed(args.seed)
@@ -139,8 +160,47 @@ def set_up(config: Config, *, store_dir: Path, run_dir: Path, signals: Signals) 
         callbacks=[CutEachEpoch(shifted)],
     )
     trainer.remove_callback(PrinterCallback)
+    if config.training.get("stop_when_memorized"):
+        notes += stop_when_memorized(trainer, store, signals, ledger=ledger, isolated=masks)
     fit = BlockDataset(store, indices=spread_indices(len(store), at_most=_FIT_BLOCKS))
-    return Setup(trainer, model, tokenizer, store, store_dir, ledger, fit, validation)
+    return Setup(trainer, model, tokenizer, store, store_dir, ledger, fit, validation, notes)
+
+
+def _masks(
+    config: Config,
+    model: PreTrainedModel,
+    args: TrainingArguments,
+    *,
+    ledger: Mapping[str, Any],
+    name: str,
+) -> tuple[bool, tuple[str, ...]]:
+    """Whether documents of a block are kept from seeing each other, and what to say of it.
+
+    Raises:
+        ModelError: that was asked for, and the model can't.
+    """
+    asked = config.data.isolate_documents if config.data is not None else False
+    wanted = keeps_apart(
+        asked,
+        bos=ledger.get("bos_token_ids", ()),
+        eos_token_id=int(ledger.get("eos_token_id", -1)),
+        num_documents=int(ledger.get("documents", 0)) - int(ledger.get("validation_documents", 0)),
+    )
+    if not wanted:
+        return False, ()
+    if _is_elsewhere(model, args):  # FSDP may leave the weights to the first process
+        return asked is True, ()
+    try:
+        with _enough_memory(name):
+            check_document_masking(model, name=name)
+    except ModelError:
+        if asked is True:
+            raise
+        return False, (
+            f"{name} ({model.config.model_type}) can't keep the documents of a block apart: they "
+            "see each other (data.isolate_documents: auto).",
+        )
+    return True, ()
 
 
 def _load(
@@ -198,18 +258,27 @@ def _learn_eos(model: PreTrainedModel, eos_token_id: int) -> None:
         generation.pad_token_id = eos_token_id
 
 
-def _probe(model: PreTrainedModel, args: TrainingArguments, *, name: str, masks: bool) -> bool:
-    """Refuse a model that sees ahead, or other documents; whether its own loss must be replaced."""
-    if args.deepspeed or any(weight.is_meta for weight in model.parameters()):
-        return False  # FSDP may leave the weights to the first process, which probes for all
-    try:
+def _probe(model: PreTrainedModel, args: TrainingArguments, *, name: str) -> bool:
+    """Refuse a model that sees ahead; whether its own loss must be replaced."""
+    if _is_elsewhere(model, args):
+        return False
+    with _enough_memory(name):
         if args.place_model_on_device is not False and not args.fsdp:
             model.to(args.device)  # type: ignore[arg-type]
         check_causal(model, name=name)
-        if masks:
-            check_document_masking(model, name=name)
         # Label smoothing replaces it anyway.
         return not (args.label_smoothing_factor or leaves_labels_to_be_moved(model))
+
+
+def _is_elsewhere(model: PreTrainedModel, args: TrainingArguments) -> bool:
+    """Whether the weights aren't all here, and can't be tried."""
+    return bool(args.deepspeed) or any(weight.is_meta for weight in model.parameters())
+
+
+@contextmanager
+def _enough_memory(name: str) -> Iterator[None]:
+    try:
+        yield
     except torch.OutOfMemoryError as error:
         why = f"Out of memory with {name} and a few tokens"
         raise RunError(f"{why}. Take a smaller model, or model.dtype: bfloat16.") from error

@@ -13,6 +13,7 @@ from gptft.models.precision import pick_device
 from gptft.runs import run_folder
 from gptft.runs.read import read_facts
 from gptft.training.memory_allocator import keep_freed_memory
+from gptft.training.recital import Reciter
 from gptft.training.result import TrainResult
 from gptft.training.run import Resume, TrainingRun
 from gptft.training.samples import Sampler
@@ -28,6 +29,7 @@ def train_model(
     store_dir: Path,
     run_dir: Path,
     sampler: Sampler,
+    reciter: Reciter,
     console: Console,
     overwrite: bool = False,
     resume: Resume | None = None,
@@ -40,6 +42,7 @@ def train_model(
         store_dir: a block store made for this config.
         run_dir: where the run goes; see `run_folder.check_free`.
         sampler: continues `samples.prompts`.
+        reciter: continues the beginnings of documents that `samples.recite` asks for.
         console: where progress is shown.
         overwrite: replace an earlier run in `run_dir`.
         resume: how to resume the run in `run_dir`, if there is one.
@@ -63,13 +66,9 @@ def train_model(
             run_folder.check_free(run_dir, overwrite=overwrite)
         while True:
             run = TrainingRun(
-                config,
-                store_dir=store_dir,
-                run_dir=run_dir,
-                sampler=sampler,
-                signals=signals,
-                notify=notify,
-            )
+                config, store_dir=store_dir, run_dir=run_dir, sampler=sampler, reciter=reciter,
+                signals=signals, notify=notify,
+            )  # fmt: skip
             try:
                 run.begin(earlier, resume or Resume(), overwrite=overwrite)
                 return run.finish(run.train(console))

@@ -38,6 +38,7 @@ class BlockTrainer(TrainerAdapter):
         checkpoints: what saves them.
         num_tokens_seen: real tokens trained on so far by this process, as a 0-d tensor.
         in_optimizer_step: whether the weights may be half updated.
+        is_memorized: whether training ended since every token of the text was known by heart.
         seconds_before: trained until the checkpoint this process resumes from.
         unlikelihood: what a repetition costs in training, or None. It is in the loss of a step,
             never in what `measure` gives.
@@ -65,7 +66,7 @@ class BlockTrainer(TrainerAdapter):
         self.checkpoints = CheckpointSaver(self, keep=keep)
         self.unlikelihood = unlikelihood
         self.num_tokens_seen = torch.zeros((), dtype=torch.int64, device=self.args.device)
-        self.in_optimizer_step = False
+        self.in_optimizer_step = self.is_memorized = False
         self.seconds_before = 0.0
         self._signals = signals or Signals()
         self._finite = torch.ones((), dtype=torch.bool, device=self.args.device)
@@ -220,6 +221,7 @@ class BlockTrainer(TrainerAdapter):
                 "loss_sum": float(self.accelerator.gather(self.loss_sum.reshape(1)).mean()),
                 "last_logged": self.last_logged_step,
                 "evaluation_due": self._evaluation_due,
+                "memorized": self.is_memorized,
                 "seconds": self.seconds_before + elapsed,
             }
         )
@@ -261,6 +263,7 @@ class BlockTrainer(TrainerAdapter):
 
     def load_finished(self, checkpoint: Checkpoint) -> None:
         """Load weights and state of a checkpoint after which no step is left."""
+        self.is_memorized = bool(checkpoint.notes.get("memorized"))
         self.load_checkpoint(checkpoint.path)
         self._evaluate_if_due()
         if self.args.load_best_model_at_end:

@@ -85,6 +85,10 @@ LLAMA = {
 }
 
 RIGHT = (
+    right(stop_when_memorized=True),
+    Case({"data": {"isolate_documents": "auto"}}),
+    Case({"samples": {"recite": 2}}),
+    Case({"samples": {"recite": True}}),
     Case(),
     right(**EVERY_STEP),
     right(**BEST),
@@ -316,6 +320,10 @@ WRONG = (
     Case({"data": {"block_size": 128}}, "more than the model's context of 64"),
     Case({"data": {"train": "texts/1.txt", **TAIL}}, "data.tail is 'drop'"),
     Case({"data": {"isolate_documents": True}, "model": {"name": "opt"}}, "can't mask documents"),
+    Case({"data": {"isolate_documents": "maybe"}}, "must be auto, true or false"),
+    Case({"samples": {"recite": 0}}, "must be true, false or a number of documents"),
+    Case({"samples": {"recite": "all"}}, "must be true, false or a number of documents"),
+    wrong("must be true or false", stop_when_memorized=1),
     Case({"model": {"name": "no/such-model"}}, "no/such-model: no such folder here"),
     Case({"model": {"name": "weightless"}}, "holds no .safetensors file"),
     Case({"model": {"name": "unfinished"}}, "is a run that has no finished model"),

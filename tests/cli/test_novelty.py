@@ -32,6 +32,10 @@ def speak(model: Any, tokenizer: Any, prompts: Sequence[str]) -> list[str]:
     return SAID
 
 
+def no_recital(*given: Any) -> list[str]:
+    return []
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory, tiny_model_dir: Path) -> Path:
     """A folder with `texts/` and `run/`, trained on them for one step; its cache beside them."""
@@ -59,6 +63,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, tiny_model_dir: Path) -> P
             store_dir=prepare_blocks(plan_packing(config)).path,
             run_dir=folder / "run",
             sampler=speak,
+            reciter=no_recital,
             console=Console(quiet=True),
         )
     return folder

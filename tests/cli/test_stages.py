@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from gptft.cli.app import app, load_command
 from gptft.console import stderr
 from gptft.errors import GptftError
 from gptft.runs.read import BeforeAfter, Sample
+from gptft.runs.recital import Recital, RecitedText
 from gptft.training.result import TrainResult
 from tests.conftest import SENTENCES
 
@@ -122,13 +124,42 @@ def test_what_a_model_wrote_cant_act_on_the_terminal(
 ):
     figures = BeforeAfter(2.0, 1.0, 7.389, 2.718, num_tokens=9)
     sample = Sample("Буря", ((0, "\x1b[2J"), (2, " мглою\n\tнебо")))
-    outcome = TrainResult(Path("runs/my"), 2, 2, 1.0, 9, 12, figures, None, None, (sample,))
+    outcome = TrainResult(
+        Path("runs/my"), 2, 2, False, 2, 1.0, 9, 12, figures, None, None, (sample,)
+    )
     monkeypatch.setattr("gptft.api.train", lambda file, **settings: outcome)
     done = invoke("train", str(config_file))
     shown = done.stdout
     assert "2 steps, 9 tokens (75.0% of the text) in 1.0 s." in done.stderr
     assert "--- before:\nБуря⟨U+001B⟩[2J\n--- after:\nБуря мглою\n" in shown
     assert "\x1b" not in shown
+
+
+def recited(*prompts: str) -> Recital:
+    """Each recites two lines of seven, and one before."""
+    after = "\n" + "\n".join(f"строка {n}" for n in range(1, 8)) + "\n"
+    return Recital(tuple(RecitedText(one, 7, 1, 2, "\x1b[2J" + after, after) for one in prompts))
+
+
+def test_training_ends_with_the_poem(config_file: Path, monkeypatch: pytest.MonkeyPatch):
+    figures = BeforeAfter(2.0, 1.0, 7.389, 2.718, num_tokens=9)
+    plain = TrainResult(Path("runs/my"), 12, 40, True, 12, 1.0, 9, 12, figures, None, None, ())
+    outcome = replace(plain, recital=recited("Мороз"))
+    monkeypatch.setattr("gptft.api.train", lambda file, **settings: outcome)
+    done = invoke("train", str(config_file))
+    assert done.stdout.split("--- ")[1:] == [
+        "before training the model recites 1 of 7 lines after the first:\n"
+        "Мороз⟨U+001B⟩[2J\nстрока 1\nстрока 2\nстрока 3\n...\n\n",
+        "after step 12:\nМороз\nстрока 1\nстрока 2\nстрока 3\nстрока 4\nстрока 5\nстрока 6\n"
+        "строка 7\n\nIt recites 2 of 7 lines that follow the first.\n",
+    ]
+    several = replace(plain, recital=recited("Мороз", "Буря " * 20))
+    monkeypatch.setattr("gptft.api.train", lambda file, **settings: several)
+    rows = invoke("train", str(config_file)).stdout.splitlines()[-4:]
+    assert rows[0].split("\t") == ["given", "lines that follow", "recited before", "after"]
+    assert rows[1].split("\t") == ["«Мороз»", "7", "1", "2"]
+    assert len(rows[2].split("\t")[0]) < 60
+    assert rows[3] == "It recites 4 of 14 lines of all texts."
 
 
 def _bad_configs(folder: Path) -> dict[str, tuple[str, str]]:

@@ -139,6 +139,7 @@ def test_what_a_recipe_says_gives_way_in_one_line(tmp_path: Path):
         "save_strategy": "steps",
         "max_steps": 8,
         "save_steps": 2,
+        "stop_when_memorized": True,
     }
     assert said == (
         "Of the recipe, num_train_epochs: 40 gives way to training.max_steps: 8; warmup_steps: 0.1 "

@@ -102,9 +102,9 @@ def test_a_block_may_begin_with_a_document_or_with_an_eos(tiny_model_dir: Path, 
 
 
 @pytest.mark.parametrize("block_size", [3, 4, 5, 7])
-@pytest.mark.parametrize("isolated", [False, True])
+@pytest.mark.parametrize("isolated", [False, True, "auto"])
 def test_what_is_predicted_is_what_training_predicts(
-    tiny_model_dir: Path, letters: Path, block_size: int, isolated: bool
+    tiny_model_dir: Path, letters: Path, block_size: int, isolated: bool | str
 ):
     import torch
 
@@ -132,6 +132,10 @@ def test_isolation_marks_the_first_token_of_each_document(tiny_model_dir: Path, 
     assert isolated.trained_tokens == 5
     assert re.findall(r"\x1b\[2;4;[0-9;]*m(.)", coloured(isolated)) == ["Q", "Z"]
     assert "and of each document (data.isolate_documents).\n" in plain(isolated)
+    one = preview(
+        tiny_model_dir, 1, train=str(letters / "0.txt"), block_size=7, isolate_documents="auto"
+    )
+    assert "and of each document" not in plain(one)  # there is but one
 
 
 def test_a_character_cut_by_the_edge_of_a_block_is_its_bytes(tiny_model_dir: Path, tmp_path: Path):
@@ -306,7 +310,7 @@ def test_the_command_line(tiny_model_dir: Path, letters: Path):
     answer = json.loads(CliRunner().invoke(app, [*invoke, "2", "--json"]).stdout)
     block = answer["preview"]
     assert (block["block"], block["of"], block["num_tokens"]) == (2, 3, 5)
-    assert block["trained_tokens"] == 4
+    assert block["trained_tokens"] == 3  # Z E J J J: neither the first, nor that of JJJJ
     assert len(block["token_ids"]) == 5
     assert [d["text"] for d in block["documents"]] == ["Z", "JJJ"]
     shown = CliRunner().invoke(app, [*invoke, "-1"]).stdout

@@ -247,3 +247,36 @@ def test_another_folder_is_refused(tmp_path: Path):
     with pytest.raises(RunError, match="is not a run of gptft"):
         write_report(tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+RECITAL = {
+    "recital": {
+        "texts": [
+            {"prompt": "Буря <b>|", "num_lines": 3, "lines_before": 0, "lines_after": 2,
+             "before": "\nдо", "after": "\nмглою\nнебо"},
+            {"prompt": "То", "num_lines": 1, "lines_before": 0, "lines_after": 1,
+             "before": "", "after": "\nкак"},
+        ]
+    },
+    "steps": 12, "planned_steps": 40, "is_memorized": True,
+}  # fmt: skip
+
+
+def test_what_is_known_by_heart_is_shown_beside_what_was(make_run: MakeRun):
+    run_dir = make_run(result=RECITAL)
+    page = walk(run_dir)
+    assert (
+        "Given the first lines of 2 texts, the model recites 3 of 4 lines that follow, word for "
+        "word; before training it was 0."
+    ) in page.text
+    assert "before training: 0 of 3 lines" in page.text
+    assert "step 12: 2 of 3 lines" in page.text
+    assert "step 12: 1 of 1 line" in page.text
+    assert "Буря <b>|\nмглою\nнебо" in page.text
+    assert "b" not in page.tags
+    steps = page.cells.index("steps")
+    assert page.cells[steps + 1].startswith("12 of 40: every token of the text had p >= 0.9")
+
+
+def test_a_run_that_recites_nothing_has_no_such_section(make_run: MakeRun):
+    assert "By heart" not in walk(make_run()).text

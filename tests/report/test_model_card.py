@@ -9,6 +9,7 @@ from ruamel.yaml import YAML
 from gptft.errors import GptftError, RunError
 from gptft.report.model_card import write_model_card
 from tests.report.conftest import MakeRun
+from tests.report.test_html import RECITAL
 
 
 def card(run_dir: Path) -> tuple[dict[str, Any], str]:
@@ -248,3 +249,14 @@ def test_the_card_says_how_much_of_the_text_was_seen(
     run_dir = make_run(metrics=metrics, result=result, state="done" if metrics == [] else "stopped")
     write_model_card(run_dir)
     assert said in card(run_dir)[1]
+
+
+def test_the_card_says_what_the_model_knows_by_heart(make_run: MakeRun):
+    _, body = card(make_run(result=RECITAL))
+    assert "the model recites 3 of 4 lines that follow" in body
+    rows = [
+        line for line in body.split("## By heart")[1].split("\n## ")[0].split("\n") if "|" in line
+    ]
+    assert rows[0] == "| given | lines that follow | recited before | after |"
+    assert rows[2:] == ["| Буря \\<b\\>\\| | 3 | 0 | 2 |", "| То | 1 | 0 | 1 |"]
+    assert "- steps: 12 of 40: every token" in body

@@ -8,6 +8,7 @@ from rich.console import Console
 from gptft.config.sections import Config
 from gptft.data.plan import plan_packing
 from gptft.data.prepare import prepare_blocks
+from gptft.training.recital import Reciter
 from gptft.training.result import TrainResult
 from gptft.training.run import Resume
 from gptft.training.train import train_model
@@ -20,6 +21,13 @@ def fixed_sampler(model: Any, tokenizer: Any, prompts: Sequence[str]) -> list[st
     return [f" <- {prompt}" for prompt in prompts]
 
 
+def fixed_reciter(
+    model: Any, tokenizer: Any, prompts: Sequence[Sequence[int]], lengths: Sequence[int]
+) -> list[str]:
+    """A reciter that tells how much it was given and asked for, without generating."""
+    return [f" {len(ids)} + {n}" for ids, n in zip(prompts, lengths, strict=True)]
+
+
 @pytest.fixture
 def run(tmp_path: Path, tiny_model_dir: Path, corpus_dir: Path) -> Run:
     """Train the tiny model on the tiny corpus: `run(name, section={...}, ...)`."""
@@ -29,6 +37,7 @@ def run(tmp_path: Path, tiny_model_dir: Path, corpus_dir: Path) -> Run:
         *,
         overwrite: bool = False,
         resume: Resume | None = None,
+        reciter: Reciter = fixed_reciter,
         notify: Callable[[str], None] = lambda message: None,
         **sections: dict[str, Any],
     ):
@@ -53,6 +62,7 @@ def run(tmp_path: Path, tiny_model_dir: Path, corpus_dir: Path) -> Run:
             store_dir=prepare_blocks(plan_packing(config)).path,
             run_dir=tmp_path / name,
             sampler=fixed_sampler,
+            reciter=reciter,
             console=Console(quiet=True),
             overwrite=overwrite,
             resume=resume,

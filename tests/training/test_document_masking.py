@@ -15,6 +15,8 @@ from gptft.errors import ModelError
 from gptft.files import default_cache_dir
 from gptft.training.dataset import IGNORED, collate_masked
 from gptft.training.document_masking import check_document_masking, restarting_positions
+from gptft.training.trainer import BlockTrainer
+from tests.conftest import SENTENCES
 from tests.training.conftest import Run
 
 EOS = 3
@@ -315,6 +317,38 @@ def test_a_model_that_leaks_is_refused_before_anything_is_written(
         run(data={"isolate_documents": True}, **sections)
     assert not (tmp_path / "run").exists()
     assert run(training={"max_steps": 1}, **sections).steps == 1
+
+
+@pytest.mark.parametrize(
+    ("model_type", "texts", "masks"),
+    [("gpt2", 4, True), ("gpt2", 1, False), *((one, 4, False) for one in LEAK)],
+)
+def test_auto_isolates_several_documents_where_the_model_can(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model_type: str, texts: int,
+    masks: bool,
+):  # fmt: skip
+    seen: list[bool] = []
+    stock = BlockTrainer.training_step
+
+    def step(trainer: BlockTrainer, model: Any, inputs: Any, *args: Any) -> torch.Tensor:
+        seen.append("position_ids" in inputs)
+        return stock(trainer, model, inputs, *args)
+
+    monkeypatch.setattr(BlockTrainer, "training_step", step)
+    (tmp_path / "verse").mkdir()
+    for number in range(texts):
+        (tmp_path / "verse" / f"{number}.txt").write_text(SENTENCES[number], encoding="utf-8")
+    said: list[str] = []
+    run(
+        data={"isolate_documents": "auto", "train": [str(tmp_path / "verse")]},
+        model={"from_scratch": {"model_type": model_type, **SIZES.get(model_type, {})}},
+        tokenizer={"train": {"vocab_size": 300, "min_frequency": 1}},
+        training={"max_steps": 1},
+        notify=said.append,
+    )
+    assert seen == [masks]
+    told = [one for one in said if "can't keep the documents of a block apart" in one]
+    assert len(told) == (model_type in LEAK)
 
 
 def test_a_batch_with_nothing_to_predict_changes_no_weight(

@@ -1,0 +1,75 @@
+"""The text of a block store -> windows of it, and the tokens in them that can be known at all.
+
+What stands before a token mostly decides it, but not at the beginning of a text: where three poems
+begin with the same word, no model gives the second word of each a probability above a third.
+"""
+
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from gptft.data.packing import document_starts
+from gptft.data.store import BlockStore
+from gptft.tokenization.token_ids import TokenIds
+
+
+class Window:
+    """A stretch of the text, and which of its tokens are decided by those before them in it.
+
+    Attributes:
+        ids: shape (T,).
+    """
+
+    def __init__(self, text: TokenIds, start: int, stop: int, *, counted_from: int) -> None:
+        """Tokens `start` to `stop` of `text`; of them those from `counted_from` on count."""
+        self._text, self._start, self._counted_from = text, start, counted_from
+        self.ids: TokenIds = text[start:stop]
+
+    @cached_property
+    def decided(self) -> npt.NDArray[np.bool_]:
+        """Whether a token counts and what stands before it is never followed by another; (T,)."""
+        text, ids = self._text, self.ids
+        decided = np.ones(len(ids), dtype=bool)
+        decided[0] = False
+        places = np.flatnonzero(text == ids[0])  # where the tokens so far stand in the text
+        for n in range(1, len(ids)):
+            if len(places) == 1:
+                break
+            places = places[places + n < len(text)]
+            is_same = text[places + n] == ids[n]
+            decided[n] = is_same.all()
+            places = places[is_same]
+        decided[: self._counted_from] = False
+        return decided
+
+
+def windows_of(
+    store: BlockStore, *, isolated: bool, eos_token_id: int, bos: tuple[int, ...] = ()
+) -> list[Window]:
+    """Windows of at most a block, in which every token has half a block before it, or all there is.
+
+    Args:
+        store: a split; held in memory as a whole.
+        isolated: whether its documents don't see each other. A window is then within one document;
+            else it is of the stream of all.
+        eos_token_id: what ends a document.
+        bos: ids that begin each document, maybe none.
+    """
+    text = store.span(0, store.num_tokens)
+    size = len(store[0])
+    starts = [0]
+    if isolated:
+        is_start = document_starts(text, before=None, eos_token_id=eos_token_id, bos=bos)
+        starts = [0, *(np.flatnonzero(is_start[1:]) + 1).tolist()]
+    windows = []
+    for start, stop in zip(starts, [*starts[1:], len(text)], strict=True):
+        counted_from = 1
+        while True:
+            end = min(start + size, stop)
+            windows.append(Window(text, start, end, counted_from=counted_from))
+            if end == stop:
+                break
+            counted_from = size - max(size // 2, 1)
+            start += max(size // 2, 1)
+    return [window for window in windows if len(window.ids) > 1]
