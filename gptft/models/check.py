@@ -25,6 +25,7 @@ from gptft.models.architectures import (
 from gptft.models.causal import require_causal
 from gptft.models.hub import check_on_hub, find_model
 from gptft.models.model_files import ModelFiles
+from gptft.models.sizes import require_sizes
 from gptft.models.source import expand_models, resolve_model
 
 Problem = tuple[KeyPath, str]  # a setting, and a message that names it
@@ -117,6 +118,7 @@ def find_weights(name: str, *, revision: str | None = None) -> ModelFiles | None
     require_safetensors(files.folder)
     if not files.has_weights:
         raise ModelError(f"{files.folder} lacks a .safetensors file that its index names.")
+    require_sizes(files)
     return files
 
 

@@ -42,6 +42,7 @@ from gptft.models.foreign import no_tokenizer
 from gptft.models.hub import find_model
 from gptft.models.model_files import ModelFiles, context_length
 from gptft.models.precision import DtypeName, inference_dtype, training_dtype
+from gptft.models.sizes import require_sizes
 from gptft.models.source import expand_models
 from gptft.models.weights import check_finite, unused_notice
 from gptft.models.wrapped import key_mapping, save_unwrapped, wrapper_prefix
@@ -74,6 +75,7 @@ def load_for_training(
     """
     files = find_model(model)
     require_unquantized(files.config, name=files.name)
+    require_sizes(files)
     config = _load_config(files.folder)
     stored = config.to_dict()
     _override(config, config_overrides or {})
@@ -110,6 +112,7 @@ def load_for_inference(
     """
     files = find_model(model)
     _require_known_quantization(files)
+    require_sizes(files)
     config = _load_config(files.folder)
     require_causal(config.to_dict(), name=files.name, section="in its config.json")
     stored = config.dtype if isinstance(config.dtype, torch.dtype) else torch.float32
@@ -252,7 +255,9 @@ def _require_known_quantization(files: ModelFiles) -> None:
 
 def _config_like(stored: Mapping[str, Any], *, name: str, of: str) -> tuple[Path, PreTrainedConfig]:
     """The folder of a model to be averaged, and its config, which is that of the first model."""
-    folder = find_model(name).folder
+    files = find_model(name)
+    require_sizes(files)
+    folder = files.folder
     config = _load_config(folder)
     check_alike(stored, config.to_dict(), name=name, of=of)
     return folder, config

@@ -1,0 +1,111 @@
+"""A config.json and the headers of its weights -> sizes that no model of these weights can have.
+
+A model is built as its config says before its weights are read, which for a billion layers takes
+hours and all of the memory. Only sizes that are out of all proportion are looked at here: what is
+wrong by less is said when the weights are loaded.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from gptft.errors import ModelError
+from gptft.inputs import is_file, open_input, parse_json
+from gptft.models.architectures import find_architecture
+from gptft.models.model_files import ModelFiles
+from gptft.terminal.words import count
+
+_POSITIVE = ("hidden_size", "num_attention_heads", "num_hidden_layers", "vocab_size")
+_MANY_LAYERS = 512  # the deepest models have some 130
+_LARGE = 1_000_000  # the largest size in use, of a vocabulary, is a quarter of it
+_SLACK = 16  # times that packed weights are smaller than what they stand for, at most
+_IS_SIZE = re.compile(r"size|dim|num_|n_|heads|layers|experts|rank|width|inner")
+_IS_NO_SIZE = re.compile(r"_ids?$|position|ctx|context|length|window|token|theta|max_|param|step")
+_MAX_HEADER = 100_000_000  # bytes, the safetensors format's own limit
+_LAYER = re.compile(r"\.(\d+)\.")
+
+Header = Mapping[str, tuple[int, ...]]
+
+
+def require_sizes(files: ModelFiles) -> None:
+    """Refuse a config.json whose sizes its weights can't have, before anything is built of it.
+
+    Raises:
+        ModelError: as said, with both numbers.
+    """
+    text = files.config.get("text_config")
+    for config in (files.config, text if isinstance(text, dict) else {}):
+        problem = next(_problems(config, files), None)
+        if problem is not None:
+            raise ModelError(
+                f"{files.folder}: its config.json says {problem}. It is another model's, or "
+                "damaged: take the one that came with the weights."
+            )
+
+
+def _problems(config: Mapping[str, Any], files: ModelFiles) -> Iterator[str]:
+    names = _names(config)
+    for name in _POSITIVE:
+        value = config.get(names[name])
+        if isinstance(value, int) and value < 1:
+            yield f"{names[name]} {_shown(value)}, and there is no model with less than 1"
+    depth = config.get(names["num_hidden_layers"])
+    large = {
+        name: value
+        for name, value in config.items()
+        if isinstance(value, int) and value > _LARGE and name != names["num_hidden_layers"]
+        and _IS_SIZE.search(name) and not _IS_NO_SIZE.search(name)
+    }  # fmt: skip
+    if not large and not (isinstance(depth, int) and depth > _MANY_LAYERS):
+        return
+    shapes = _shapes(files.folder)
+    if not shapes:
+        return
+    if isinstance(depth, int) and depth > _MANY_LAYERS and depth > (layers := _layers(shapes)):
+        said = f"{names['num_hidden_layers']} {_shown(depth)}"
+        yield f"{said}, and its weights have {count(layers, 'layer')}"
+    widest = max((side for shape in shapes.values() for side in shape), default=0)
+    for name, value in large.items():
+        if value > _SLACK * widest:
+            yield f"{name} {_shown(value)}, and no side of its weights is longer than {widest:,}"
+
+
+def _names(config: Mapping[str, Any]) -> dict[str, str]:
+    """Under which name the config has each of the sizes that all models have."""
+    try:
+        architecture = find_architecture(str(config.get("model_type")))
+    except LookupError:
+        architecture = None
+    aliases = {} if architecture is None else architecture.aliases
+    return {name: name if name in config else aliases.get(name, name) for name in _POSITIVE}
+
+
+def _shown(value: int) -> str:
+    return f"{value:,}" if abs(value) < 10**18 else f"{len(str(abs(value)))} digits long"
+
+
+def _layers(shapes: Header) -> int:
+    """How many layers the names of weights count, as in `transformer.h.11.attn.c_attn.weight`."""
+    found = (_LAYER.search(name) for name in shapes)
+    return max((int(match[1]) + 1 for match in found if match), default=0)
+
+
+def _shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+    """The shapes of all weights by name; those of files that can't be read are left out.
+
+    Source: the format, 8 bytes of header length, the header, the tensors
+    (https://github.com/huggingface/safetensors, "Format").
+    """
+    found = {}
+    for path in sorted(path for path in folder.glob("*.safetensors") if is_file(path)):
+        try:
+            with open_input(path) as file:
+                length = int.from_bytes(file.read(8), "little")
+                header = parse_json(file.read(length)) if length <= _MAX_HEADER else {}
+            for name, entry in header.items():
+                if name != "__metadata__":
+                    found[name] = tuple(int(side) for side in entry["shape"])
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            continue  # loading says what is wrong with it
+    return found
