@@ -16,6 +16,7 @@ from gptft.config.training_needs import FSDP_ON_CPU, SLOW_BFLOAT16, UNSCALED, un
 from gptft.config.training_notices import sample_notices, training_notices
 from gptft.data.plan import NO_DATA, PackingPlan, plan_packing
 from gptft.documents.first_look import DocumentCounts, look_at_texts
+from gptft.documents.markup import markup_notices
 from gptft.documents.sources import FoundTexts, find_texts
 from gptft.errors import ConfigError, GptftError
 from gptft.files import can_be_made
@@ -144,6 +145,8 @@ def _with_notices(checked: CheckResult, file: ConfigFile) -> CheckResult:
     if steps > 0:
         said = sample_notices(checked.config.samples.steps, steps)
         located += [file.source.problem(("samples", "steps"), one)[1] for one in said]
+    said = markup_notices(checked.texts.texts)
+    located += [file.source.problem(("data", "train"), one)[1] for one in said]
     if checked.trained_ids is not None:
         path = ("tokenizer", "train", "vocab_size")
         said = vocabulary_notices(checked.config, checked.trained_ids)

@@ -1,6 +1,5 @@
 """Plain values of a YAML file -> frozen sections: every setting, its type, default and meaning."""
 
-import re
 from collections.abc import Callable
 from string import Formatter
 from typing import Annotated, Any, Literal
@@ -93,9 +92,11 @@ def _known_template(value: str) -> str:
 
 def _regular_expression(value: str) -> str:
     """A pattern that Python's `re` takes."""
+    from gptft.text.patterns import compile_like_re  # few configs have one
+
     try:
-        re.compile(value)
-    except re.error as error:
+        compile_like_re(value)
+    except ValueError as error:
         raise ValueError(f"data.document_heading is not a regular expression: {error}") from None
     return value
 

@@ -9,6 +9,7 @@ from gptft.data.encoded_documents import EncodedDocuments, encode_documents
 from gptft.data.pack import Prepared, explained_disk, find_or_pack
 from gptft.data.plan import PackingPlan, store_path
 from gptft.documents.held_out import draw_validation
+from gptft.documents.markup import markup_notices
 from gptft.documents.read import whole_documents
 from gptft.documents.scan import Progress, ScannedText, recall_scan, scan_texts
 from gptft.documents.sources import VALIDATION, find_texts
@@ -37,6 +38,8 @@ def prepare_blocks(
     plan.check()
     data, cache_dir = plan.data, plan.cache_dir
     found = find_texts(data)
+    for sentence in markup_notices(found.texts):
+        notify(sentence)
     texts = recall_scan(found.texts, data, cache_dir=cache_dir)
     is_new = texts is None or not store_path(plan, texts).exists()
     said: list[str] = []  # of the engine, told only where something is encoded

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from gptft.errors import ConfigError
+from gptft.text.patterns import compile_like_re
 
 _CHRF_ORDER = 6
 _CHRF_BETA = 2
 # A sign counts unless it stands behind a word, as in 10-5; digits within a word (x2) don't count.
+_MATCH_SECONDS = 5.0  # for all matches in a text
 _NUMBER = re.compile(r"(?:(?<!\w)[-−])?(?<!\w)\d+(?:[.,]\d+)*")
 
 _Profile = tuple[Counter[str], ...]
@@ -146,23 +148,26 @@ def answer_finder(pattern: str) -> Callable[[str], str]:
     """A function from a text to its last match, or that of group 1; empty where there is none.
 
     Raises:
-        ConfigError: the pattern isn't a regular expression.
+        ConfigError: the pattern isn't a regular expression; of the function, it takes too long.
     """
     try:
-        compiled = re.compile(pattern)
-    except re.error as error:
-        where = "" if error.pos is None else f" at position {error.pos}"
+        compiled = compile_like_re(pattern)
+    except ValueError as error:
         raise ConfigError(
-            f"answer_pattern: {pattern!r} is no regular expression: {error.msg}{where}. Put a "
+            f"answer_pattern: {pattern!r} is no regular expression: {error}. Put a "
             "backslash before a sign that is meant as it is."
         ) from None
-    except (OverflowError, RecursionError) as error:
-        raise ConfigError(f"answer_pattern: {pattern!r} can't be used: {error}.") from None
     group = min(compiled.groups, 1)
 
     def find(text: str) -> str:
-        found = (match[group] or "" for match in compiled.finditer(text))
-        answers = [answer for answer in found if answer.strip()]
+        found = (match[group] or "" for match in compiled.finditer(text, timeout=_MATCH_SECONDS))
+        try:
+            answers = [answer for answer in found if answer.strip()]
+        except (TimeoutError, MemoryError):
+            raise ConfigError(
+                f"answer_pattern: {pattern!r} takes more than {_MATCH_SECONDS:g} s on a text of "
+                f"{len(text):,} characters. Repeat nothing that itself repeats, as (a|aa)+ does."
+            ) from None
         return answers[-1] if answers else ""
 
     return find

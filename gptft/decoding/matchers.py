@@ -15,6 +15,7 @@ from typing import Protocol
 import regex
 
 from gptft.errors import ConfigError, ModelError
+from gptft.text.patterns import compile_pattern
 from gptft.tokenization.token_bytes import byte_level_bytes, fallback_byte, whole_text
 
 _MATCH_SECONDS = 5.0  # a pattern that backtracks for longer would never end
@@ -153,14 +154,9 @@ def allowed_by_regex(pattern: str) -> Matcher:
     [1, 2]
     """
     try:
-        compiled = regex.compile(pattern)
-    except regex.error as error:
-        where = "" if error.pos is None else f" at position {error.pos}"
-        raise ConfigError(
-            f"regex: {pattern!r} isn't a regular expression: {error.msg}{where}."
-        ) from None
-    except (OverflowError, RecursionError, ValueError) as error:
-        raise ConfigError(f"regex: {pattern!r} can't be used: {error}.") from None
+        compiled = compile_pattern(pattern)
+    except ValueError as error:
+        raise ConfigError(f"regex: {pattern!r} isn't a regular expression: {error}.") from None
     return _Regex(compiled)
 
 

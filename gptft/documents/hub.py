@@ -143,8 +143,7 @@ def _folder(source: HubSource) -> Path | None:
     if is_folder(path):
         if (path / "state.json").exists():
             raise DataError(
-                f"{source}: {path} was written by save_to_disk, which can't be read here. Write it "
-                f"with to_parquet, and name the .parquet file without {HUB_PREFIX}"
+                f"{source}: {path} was written by save_to_disk. Name it without {HUB_PREFIX}"
             )
         return path.resolve()
     if is_file(path):

@@ -24,6 +24,13 @@ from gptft.text.streams import COMPRESSED_SUFFIXES, content_suffix
 
 HUB_PREFIX = "hub:"
 _MAX_NAMED = 5  # so many compressed files are named in a message, the rest are counted
+_DATASET = {"dataset_info.json", "state.json"}  # what `save_to_disk` puts beside its .arrow files
+# What programs write that people read, and the program that makes text of it.
+_CONVERTERS = {
+    **dict.fromkeys((".docx", ".epub", ".fb2", ".htm", ".html", ".odt", ".rtf"), "pandoc -t plain"),
+    ".pdf": "pdftotext",
+    ".doc": "libreoffice --headless --convert-to txt",
+}
 VALIDATION = -1  # the source number of what data.validation names
 
 
@@ -259,13 +266,36 @@ def _walk(folder: Path, skipped: dict[str, str]) -> Iterator[Path]:
             if name.startswith("."):
                 skipped[os.path.join(where, name)] = "hidden folders"
         folders[:] = sorted(name for name in folders if not name.startswith("."))
+        saved = _of_datasets(Path(where), files)
         for name in files:
             reason = _reason_to_skip(Path(where, name))
+            if name in saved:
+                reason = "of datasets"
             if reason:
                 skipped[os.path.join(where, name)] = reason
             else:
                 taken.append(Path(where, name))
     yield from sorted(taken, key=_order)
+
+
+def _of_datasets(folder: Path, files: Sequence[str]) -> set[str]:
+    """The files of a folder that `save_to_disk` put beside texts.
+
+    Raises:
+        DataError: it is a DatasetDict with several splits, some of them to be held out.
+    """
+    if _DATASET.issubset(files):
+        return _DATASET
+    if "dataset_dict.json" not in files:
+        return set()
+    splits = sorted(path.parent.name for path in folder.glob("*/state.json"))
+    if len(splits) > 1:
+        train = folder / ("train" if "train" in splits else splits[0])
+        raise DataError(
+            f"{shown_path(folder)} is a DatasetDict, with the splits {', '.join(splits)}. Name "
+            f"the one to train on, {shown_path(train)} for one; another may be data.validation."
+        )
+    return {"dataset_dict.json"} if splits else set()
 
 
 def _reason_to_skip(file: Path) -> str:
@@ -303,7 +333,13 @@ def _nothing_found(name: str, skipped: Mapping[str, str]) -> str:
         return f"{name}: no such file or folder (looked from {Path.cwd()}).{near_names(path)}"
     if not skipped:
         return f"{name} is an empty folder. Put texts in it ({', '.join(SUFFIXES)})."
-    account = account_of_skipped(Counter(skipped.values()))
+    reasons = Counter(skipped.values())
+    account = account_of_skipped(reasons)
+    if known := [suffix for suffix in reasons if suffix in _CONVERTERS]:
+        return (
+            f"{name} holds no text, only {account}. Convert each {known[0]} to a .txt first "
+            f"({_CONVERTERS[known[0]]})."
+        )
     return (
         f"{name} holds no text, only {account}. Name a file or a glob to read it whatever its name."
     )

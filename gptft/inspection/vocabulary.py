@@ -11,6 +11,7 @@ import regex
 from gptft.errors import ConfigError
 from gptft.files import JsonFields
 from gptft.inspection.reachability import Reachability, find_reachability
+from gptft.text.patterns import compile_pattern
 from gptft.text.scripts import script_of
 from gptft.text.unicode import text_problem
 from gptft.tokenization.token_bytes import TokenBytes, whole_text
@@ -254,8 +255,8 @@ def _with_text(entries: list[VocabularyEntry], text: str) -> list[VocabularyEntr
 
 def _matcher(pattern: str) -> Callable[[str], bool]:
     try:
-        compiled = regex.compile(pattern)
-    except (regex.error, RecursionError) as error:
+        compiled = compile_pattern(pattern)
+    except ValueError as error:
         raise ConfigError(f"{pattern} is not a regular expression: {error}.") from None
 
     def matches(text: str) -> bool:

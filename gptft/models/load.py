@@ -284,9 +284,7 @@ def _load(
         )
     check_finite(model, name=name)
     if prefix:
-        notice(
-            f"{name}: its weights were saved within a wrapper; {prefix} is left out of their names."
-        )
+        notice(f"{name}: its weights were saved in a wrapper; {prefix} is left out of their names.")
     if unused := unused_notice(loaded[1]["unexpected_keys"], name=name):
         notice(unused)
     return model

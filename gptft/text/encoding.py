@@ -16,7 +16,13 @@ from typing import Literal
 from gptft.errors import DataError
 from gptft.files import file_checksum
 from gptft.inputs import read_input
-from gptft.text.not_text import Flaw, find_codec, refuse_nul, refuse_undecodable
+from gptft.text.not_text import (
+    Flaw,
+    find_codec,
+    refuse_nul,
+    refuse_readable_format,
+    refuse_undecodable,
+)
 from gptft.text.streams import LEAVE_OUT, READ_BYTES, ByteSource, NotTextError, unreadable
 
 LineEnds = Literal["keep", "lf"]
@@ -217,7 +223,8 @@ def scan_utf8(source: ByteSource, advance: Advance) -> FileFacts | tuple[Flaw, s
     digest, num_bytes, crlf = hashlib.sha256(), 0, 0
     head, last = b"", b""
     for raw in source.chunks(READ_BYTES):
-        head = head or raw
+        if not head:
+            refuse_readable_format(source, head := raw)
         if not num_bytes and (
             marked := next((codec for mark, codec in _BOMS if raw.startswith(mark)), None)
         ):

@@ -1,8 +1,10 @@
 """Bytes that aren't UTF-8 text -> the codec they are in, or the error that says what they are."""
 
 import codecs
+import shlex
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import NoReturn
 
 from gptft.text.streams import LEAVE_OUT, READ_BYTES, ByteSource, NotTextError
@@ -15,6 +17,7 @@ _MAGIC = (
     (b"\xff\xd8\xff", "a JPEG image"),
     (b"GIF8", "a GIF image"),
     (b"%PDF-", "a PDF"),
+    (b"{\\rtf", "RTF"),
     (b"PK\x03\x04", "a zip archive, as .docx and .epub are"),
     (b"\xd0\xcf\x11\xe0", "an old Office document"),
     (b"\x1f\x8b", "gzip data; name it .gz to have it read"),
@@ -150,11 +153,39 @@ def _refuse_damaged(source: ByteSource, flaw: Flaw) -> NoReturn:
     )
 
 
+def refuse_readable_format(source: ByteSource, head: bytes) -> None:
+    """Refuse what is UTF-8 and yet no text a person reads: RTF, and a PDF without binary parts.
+
+    Raises:
+        NotTextError: as said.
+    """
+    if head.startswith((b"{\\rtf", b"%PDF-")):
+        _refuse_known_format(source, head)
+
+
 def _refuse_known_format(source: ByteSource, head: bytes) -> None:
     """Raise if bytes begin as those of images, archives and such do."""
     kind = next((name for magic, name in _MAGIC if head.startswith(magic)), None)
     if kind is not None:
-        raise NotTextError(f"{source.name} is not text but {kind}", LEAVE_OUT)
+        raise NotTextError(
+            f"{source.name} is not text but {kind}", *_conversion(source.name, kind), LEAVE_OUT
+        )
+
+
+def _conversion(name: str, kind: str) -> list[str]:
+    """How to make text of a file that people read."""
+    path = Path(name)
+    target = path.with_suffix(".txt")
+    if kind == "a PDF":
+        return [f"convert it ({shlex.join(['pdftotext', name, str(target)])})"]
+    if kind == "RTF" or path.suffix.lower() in (".docx", ".epub", ".odt"):
+        reader = ["-f", "rtf"] if kind == "RTF" else []
+        words = ["pandoc", *reader, "-t", "plain", "--wrap=none", name, "-o", str(target)]
+        return [f"convert it ({shlex.join(words)})"]
+    if kind == "an old Office document":
+        words = ["libreoffice", "--headless", "--convert-to", "txt", name]
+        return [f"convert it ({shlex.join(words)})"]
+    return ["unpack it"] if "archive" in kind or kind in ("bzip2 data", "xz data") else []
 
 
 def _refuse_binary(source: ByteSource, sample: bytes) -> None:

@@ -123,8 +123,14 @@ def test_a_pattern_that_is_none_is_refused_with_its_position(pattern, says):
 
 
 def test_a_pattern_too_big_to_use_is_refused():
-    with pytest.raises(ConfigError, match="can't be used"):
+    with pytest.raises(ConfigError, match="is no regular expression: its repeats"):
         vote(["a"], "a{99999999999999999999}")
+
+
+def test_a_pattern_that_takes_forever_is_refused(monkeypatch):
+    monkeypatch.setattr("gptft.decoding.candidates._MATCH_SECONDS", 0.05)
+    with pytest.raises(ConfigError, match=r"takes more than 0.05 s on a text of 901 characters"):
+        vote(["a" * 900 + "!"], "(a|aa)+$")
 
 
 # chrF

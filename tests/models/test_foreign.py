@@ -187,9 +187,7 @@ def test_a_run_on_wrapped_weights_saves_plain_ones(in_tmp: Path, tiny_model_dir:
     Path("poem.txt").write_text("Буря мглою небо кроет " * 20, encoding="utf-8")
     train = ["train", "poem.txt", "--model", "wrapped", "--max-steps", "2", "--use-cpu"]
     answer = CliRunner().invoke(app, ["score", "wrapped", "Буря"])
-    assert (
-        "wrapped: its weights were saved within a wrapper; _orig_mod. is left out" in answer.stderr
-    )
+    assert "wrapped: its weights were saved in a wrapper; _orig_mod. is left out" in answer.stderr
     for more in (["--save-strategy", "steps", "--save-steps", "1"], ["--resume", "--extend"]):
         steps = ["--max-steps", "4"] if "--resume" in more else []
         done = CliRunner().invoke(app, [*train, *more, *steps])

@@ -2,6 +2,8 @@
 
 import json
 import re
+import reprlib
+import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -18,8 +20,45 @@ def read_json(file: OpenedFile, record_text: RecordText) -> Iterator[str]:
     """The texts of a file's objects; what is held is a chunk and the object being read."""
     text = _JsonText(file.chunks, file.name)
     in_array = text.peek() == "["
-    for record, where in _array(text) if in_array else _sequence(text):
+    if in_array:
+        for record, where in _array(text):
+            yield record_text.of(record, where)
+        return
+    sequence = _sequence(text)
+    for number, (record, where) in enumerate(sequence):
+        if number == 0 and (lists := _lists_of_records(record, record_text)) and not text.peek():
+            yield from _texts_within(lists, where, record_text)
+            return
         yield record_text.of(record, where)
+
+
+def _lists_of_records(
+    record: Mapping[str, Any], record_text: RecordText
+) -> Mapping[str, list[Mapping[str, Any]]]:
+    """What a file's only object holds, where it isn't a record and lists of records are in it."""
+    if all(name in record for name in record_text.fields):
+        return {}
+    return {
+        name: value
+        for name, value in record.items()
+        if isinstance(value, list) and value and all(isinstance(one, dict) for one in value)
+    }
+
+
+def _texts_within(
+    lists: Mapping[str, list[Mapping[str, Any]]], where: str, record_text: RecordText
+) -> Iterator[str]:
+    if len(lists) > 1:
+        names = [*map(reprlib.repr, lists)]
+        first, file = next(iter(lists)), where.rpartition(":")[0]
+        command = f"jq .{shlex.quote(first)} {shlex.quote(file)} > {shlex.quote(f'{first}.json')}"
+        raise DataError(
+            f"{where}: an object with {len(lists)} lists of records, {', '.join(names)}. Write the "
+            f"one to train on as a file of its own: {command}"
+        )
+    ((name, records),) = lists.items()
+    for number, record in enumerate(records, start=1):
+        yield record_text.of(record, f"{where}, record {number:,} of {reprlib.repr(name)}")
 
 
 class _JsonText:
@@ -146,5 +185,8 @@ def _object(text: _JsonText) -> tuple[Mapping[str, Any], str]:
 
 
 FORMAT = Format(
-    (".json",), "an object, as in `.jsonl`; they stand in one array or one after another", read_json
+    (".json",),
+    "an object, as in `.jsonl`; they stand in one array, in the only list of one object "
+    '(`{"data": [...]}`), or one after another',
+    read_json,
 )

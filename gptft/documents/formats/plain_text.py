@@ -1,12 +1,13 @@
 """Text in chunks -> its documents, cut at separators, at headings, or not at all."""
 
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from gptft.config.sections import DataConfig
 from gptft.documents.formats.format import Format
+from gptft.errors import ConfigError
 
+_SHOWN = 40  # characters of a line in a message
 _LONGEST_HEADING = 1_000  # characters; a longer line is text, so that it need not be held whole
 
 
@@ -20,8 +21,26 @@ class Chunk(NamedTuple):
 def cut_text(chunks: Iterable[str], data: DataConfig) -> Iterator[Chunk]:
     """Cut a text file into documents as `data` says: at headings, at separators, or not at all."""
     if data.document_heading is not None:
-        return split_at_headings(chunks, heading=re.compile(data.document_heading))
+        return split_at_headings(chunks, is_heading=_heading_matcher(data.document_heading))
     return split_documents(chunks, separator=data.document_separator)
+
+
+def _heading_matcher(heading: str) -> Callable[[str], bool]:
+    from gptft.text.patterns import TooSlow, bounded_fullmatch, compile_like_re  # few texts need it
+
+    matches = bounded_fullmatch(compile_like_re(heading))
+
+    def is_heading(line: str) -> bool:
+        try:
+            return matches(line)
+        except TooSlow:
+            raise ConfigError(
+                f"data.document_heading takes too long to match a line of {len(line):,} "
+                f"characters, {line[:_SHOWN]!r}. Repeats within a repeat do that, such as "
+                "(a|aa)+; write it without."
+            ) from None
+
+    return is_heading
 
 
 def split_documents(chunks: Iterable[str], *, separator: str | None) -> Iterator[Chunk]:
@@ -55,16 +74,18 @@ def split_documents(chunks: Iterable[str], *, separator: str | None) -> Iterator
     yield Chunk(rest, True)
 
 
-def split_at_headings(chunks: Iterable[str], *, heading: re.Pattern[str]) -> Iterator[Chunk]:
+def split_at_headings(
+    chunks: Iterable[str], *, is_heading: Callable[[str], bool]
+) -> Iterator[Chunk]:
     r"""Cut a text where its chapters begin. Nothing is left out: the documents joined are the text.
 
     Args:
         chunks: the text in chunks of any length.
-        heading: matches a whole heading, without the white space around it. A heading is a line of
-            at most 1,000 characters that stands at the start of the text or after a blank line.
+        is_heading: whether a line is one, without the white space around it. It is asked of lines
+            of at most 1,000 characters that stand at the start of the text or after a blank line.
             Several with only blank lines between them begin one document.
 
-    >>> [*split_at_headings(["I\n\nОдин.\n\nII\n\nДва."], heading=re.compile("[IVX]+"))]
+    >>> [*split_at_headings(["I\n\nОдин.\n\nII\n\nДва."], is_heading=str.isupper)]
     [Chunk(text='I\n\nОдин.\n\n', ends=True), Chunk(text='II\n\nДва.', ends=True)]
     """
     held: list[str] = []  # what was read of the document since the last chunk
@@ -77,7 +98,7 @@ def split_at_headings(chunks: Iterable[str], *, heading: re.Pattern[str]) -> Ite
             held = []
         *lines, rest = (rest + chunk).split("\n")
         for line in lines:
-            if after_blank and not is_long and _is_heading(line, heading):
+            if after_blank and not is_long and _begins(line, is_heading):
                 if has_text:
                     yield Chunk("".join(held), True)
                     held, has_text = [], False
@@ -91,15 +112,15 @@ def split_at_headings(chunks: Iterable[str], *, heading: re.Pattern[str]) -> Ite
         if len(rest) > _LONGEST_HEADING:
             held.append(rest)
             has_text, is_long, rest = has_text or not rest.isspace(), True, ""
-    if has_text and after_blank and not is_long and _is_heading(rest, heading):
+    if has_text and after_blank and not is_long and _begins(rest, is_heading):
         yield Chunk("".join(held), True)
         held = []
     yield Chunk("".join([*held, rest]), True)
 
 
-def _is_heading(line: str, heading: re.Pattern[str]) -> bool:
+def _begins(line: str, is_heading: Callable[[str], bool]) -> bool:
     text = line.strip()
-    return bool(text) and len(line) <= _LONGEST_HEADING and heading.fullmatch(text) is not None
+    return bool(text) and len(line) <= _LONGEST_HEADING and is_heading(text)
 
 
 FORMAT = Format(

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from gptft.documents.formats import delimited, json_lines, json_values, parquet, plain_text
+from gptft.documents.formats import arrow, delimited, json_lines, json_values, parquet, plain_text
 from gptft.documents.formats.format import Format
 from gptft.text.streams import content_suffix
 
-_MODULES = (plain_text, json_lines, json_values, delimited, parquet)
+_MODULES = (plain_text, json_lines, json_values, delimited, parquet, arrow)
 FORMATS: tuple[Format, ...] = tuple(module.FORMAT for module in _MODULES)
 _BY_SUFFIX = {suffix: format for format in FORMATS for suffix in format.suffixes}
 SUFFIXES = tuple(_BY_SUFFIX)
