@@ -53,7 +53,9 @@ def _exit_code(work: Callable[[], object]) -> int:
     except BaseException as error:
         if os.environ.get("GPTFT_DEBUG") or not (isinstance(error, Exception) or is_panic(error)):
             raise
-        said = " ".join(str(error).split())
+        from gptft.terminal.commands import with_our_extras
+
+        said = " ".join(with_our_extras(str(error)).split())
         console.error(f"{type(error).__name__}: {said}", "GPTFT_DEBUG=1 shows where it happened.")
         return 1
     return 0

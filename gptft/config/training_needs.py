@@ -14,6 +14,7 @@ from gptft.config.suggest import did_you_mean
 from gptft.config.training_fields import OWN_OPTIMIZERS, FieldProblem
 from gptft.files import read_json_value
 from gptft.inputs import parse_json
+from gptft.terminal.commands import install_command
 
 # Trackers of report_to, each with the module it needs and what pip calls it.
 _TRACKERS = {
@@ -108,7 +109,7 @@ def _is_there(module: str) -> bool:
 def _missing(module: str, package: str) -> str | None:
     if _is_there(module):
         return None
-    return f"needs the package {module.partition('.')[0]}. Install it: pip install {package}"
+    return f"needs the package {module.partition('.')[0]}. Install it: {install_command(package)}"
 
 
 def _trackers(training: Mapping[str, Any]) -> Iterator[FieldProblem]:

@@ -47,6 +47,7 @@ from gptft.models.source import expand_models
 from gptft.models.weights import check_finite, unused_notice
 from gptft.models.wrapped import key_mapping, save_unwrapped, wrapper_prefix
 from gptft.panics import no_panic
+from gptft.terminal.commands import with_our_extras
 from gptft.terminal.text import shown_path
 
 _ATTENTION = "attn_implementation"  # a keyword of config classes that no config shows as a field
@@ -313,5 +314,5 @@ def _reading(folder: Path, what: str) -> Iterator[None]:
         with no_panic():
             yield
     except Exception as error:  # transformers, tokenizers, safetensors raise a dozen types
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        reason = next(iter(with_our_extras(str(error)).strip().splitlines()), type(error).__name__)
         raise ModelError(f"{folder}: its {what} can't be read: {reason}") from None

@@ -5,6 +5,9 @@ import re
 import shlex
 from pathlib import Path
 
+# Packages of our extras, as pyproject.toml has them.
+_EXTRAS = {"tensorboard": "track", "peft": "lora"}
+_ADVICE = re.compile(rf"pip3? install (?:-U |--upgrade )?({'|'.join(_EXTRAS)})\b(?:[=<>~]+[\d.]+)?")
 _ESCAPED = re.compile(r"['\\]|[^\x20-\x7e]")
 
 
@@ -31,6 +34,25 @@ def quoted_word(word: str | Path) -> str:
         is_plain = "'" in text and not set(text) & set('"$`\\!')
         return f'"{text}"' if is_plain else shlex.quote(text)
     return f"$'{_ESCAPED.sub(_as_bytes, text)}'"
+
+
+def install_command(package: str) -> str:
+    """What installs a package: our extra, where it is in one.
+
+    >>> install_command("tensorboard"), install_command("wandb")
+    ('pip install "gptft[track]"', 'pip install wandb')
+    """
+    extra = _EXTRAS.get(package)
+    return f"pip install {package}" if extra is None else f'pip install "gptft[{extra}]"'
+
+
+def with_our_extras(advice: str) -> str:
+    """What a library says, its advice on packages that we have an extra for put right.
+
+    >>> with_our_extras("Run `pip install -U peft` first.")
+    'Run `pip install "gptft[lora]"` first.'
+    """
+    return _ADVICE.sub(lambda found: install_command(found[1]), advice)
 
 
 def path_word(path: str | Path) -> str:

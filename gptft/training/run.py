@@ -14,7 +14,7 @@ from rich.console import Console
 from gptft.config.sections import Config
 from gptft.config.source import dump_yaml
 from gptft.console import Notify, stage
-from gptft.errors import ConfigError, Interrupted, RunError
+from gptft.errors import ConfigError, GptftError, Interrupted, RunError
 from gptft.files import as_json, is_disk_full, keep_json_lines, write_json, write_text
 from gptft.runs import run_folder
 from gptft.runs.checkpoints import Checkpoint, clear_leftovers, newest_valid
@@ -310,7 +310,7 @@ class TrainingRun:
         """Write down how the run ended, after a signal keep what was trained; what to raise."""
         if isinstance(error, Interrupted):
             return self._stopped()
-        if isinstance(error, RunError):
+        if isinstance(error, GptftError):
             self._failed(str(error))
         elif isinstance(error, Exception) and is_disk_full(error):  # a log that can't be written
             error = self._trainer.checkpoints.explain(error)

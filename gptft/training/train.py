@@ -12,6 +12,7 @@ from gptft.errors import Interrupted
 from gptft.models.precision import pick_device
 from gptft.runs import run_folder
 from gptft.runs.read import read_facts
+from gptft.training.blame import blamed, blaming_settings
 from gptft.training.memory_allocator import keep_freed_memory
 from gptft.training.recital import Reciter
 from gptft.training.result import TrainResult
@@ -65,10 +66,11 @@ def train_model(
         if earlier is None:
             run_folder.check_free(run_dir, overwrite=overwrite)
         while True:
-            run = TrainingRun(
-                config, store_dir=store_dir, run_dir=run_dir, sampler=sampler, reciter=reciter,
-                signals=signals, notify=notify,
-            )  # fmt: skip
+            with blaming_settings(config.training):
+                run = TrainingRun(
+                    config, store_dir=store_dir, run_dir=run_dir, sampler=sampler, reciter=reciter,
+                    signals=signals, notify=notify,
+                )  # fmt: skip
             try:
                 run.begin(earlier, resume or Resume(), overwrite=overwrite)
                 return run.finish(run.train(console))
@@ -76,7 +78,7 @@ def train_model(
                 config, earlier = run.after_out_of_memory(error), run.facts
                 resume = Resume(allow=(*(resume.allow if resume else ()), *_BATCH_FIELDS))
             except (Interrupted, Exception) as error:
-                ended = run.ended_by(error)
+                ended = run.ended_by(blamed(error, config.training))
                 if ended is error:
                     raise
                 raise ended from error
