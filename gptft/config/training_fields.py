@@ -109,7 +109,7 @@ OWN_FIELDS = {
         ),
         Setting(
             "unlikelihood_ngram_size",
-            exact_whole(Ge(1)),
+            exact_whole(Ge(1), Le(10_000)),
             DEFAULT_NGRAM_SIZE,
             "How many tokens make a repetition.",
         ),
@@ -151,12 +151,12 @@ _RANGES: dict[str, tuple[BaseMetadata, ...]] = {
             "per_device_eval_batch_size",
             "gradient_accumulation_steps",
             "torch_empty_cache_steps",
-            "dataloader_prefetch_factor",
             "ddp_bucket_cap_mb",
             "ddp_timeout",
         ),
         (Ge(1),),
     ),
+    "dataloader_prefetch_factor": (Ge(1), Le(10_000)),  # batches made ahead, by each of them
     "dataloader_num_workers": (Ge(0), Le(1024)),  # processes, a batch loader each
     "label_smoothing_factor": (Ge(0), Le(1)),
     "max_steps": (Ge(-1),),

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from gptft.api import config_schema, default_config, load_config
+from gptft.config.flags import flag
 from gptft.config.numbers import LARGEST, LARGEST_WHOLE
 from gptft.config.settings import Setting
 from gptft.config.training_fields import OWN_FIELDS, WITHOUT_EFFECT, as_meant, known_fields
@@ -141,6 +142,20 @@ def test_a_whole_number_is_taken_where_a_float_is_meant(
         file.write_text(text, encoding="utf-8")
         load_or_combine(file, ".".join(path))
         file.write_text("{}\n", encoding="utf-8")
+
+
+@pytest.mark.parametrize(("path", "number"), [one for one in FLOATS if "training" in one.id])
+@pytest.mark.parametrize("how", ["--set", "flag"])
+def test_it_is_taken_by_flags_and_overrides_too(path: Path_, number: dict[str, Any], how: str):
+    name = path[-1]
+    value = next(n for n in (0, 1) if number.get("minimum", 0) <= n and n not in exclusive(number))
+    override = f"training.{name}={value}" if how == "--set" else f"{flag(name)}={value}"
+    try:
+        found = default_config(overrides=[override]).training
+    except ConfigError as error:  # it has no effect without another setting
+        assert all("must be a" not in problem for problem in error.problems)  # noqa: PT017
+        return
+    assert found[name] == value
 
 
 def exclusive(number: dict[str, Any]) -> set[float]:

@@ -21,9 +21,9 @@ METHOD = define.Method(
                 "become less likely.", hint="1 turns it off.", aliases=("repeat_penalty",)),
         Setting("encoder_repetition_penalty", number(gt=0), 1.0, "Above 1: tokens of the prompt "
                 "become likelier.", hint="1 turns it off."),
-        Setting("no_repeat_ngram_size", whole(ge=0), 0, "Never the same n tokens twice; 0 is off.",
-                hint="0 turns it off."),
-        Setting("encoder_no_repeat_ngram_size", whole(ge=0), 0,
+        Setting("no_repeat_ngram_size", whole(ge=0, le=10_000), 0,
+                "Never the same n tokens twice; 0 is off.", hint="0 turns it off."),
+        Setting("encoder_no_repeat_ngram_size", whole(ge=0, le=10_000), 0,
                 "No n tokens of the prompt again; 0 is off.", hint="0 turns it off."),
     ),
     processors=(

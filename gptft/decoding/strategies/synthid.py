@@ -24,7 +24,7 @@ METHOD = define.Method(
     settings=(
         Setting("synthid_keys", whole_numbers(ge=0, le=2**31 - 1), [], "The secret, a number a "
                 "round."),
-        Setting("synthid_ngram_len", whole(ge=2), 5, "Tokens that the mark depends on."),
+        Setting("synthid_ngram_len", whole(ge=2, le=10_000), 5, "Tokens that the mark depends on."),
     ),
     strategies=(
         define.Strategy(
