@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from tokenizers import Tokenizer
 
 from gptft.errors import ModelError
+from gptft.inputs import read_input
 from gptft.models.hub import find_model
 from gptft.models.model_files import ModelFiles
 from gptft.tokenization.tokenizer import TextTokenizer, breaks_library, load_tokenizer, names_gguf
@@ -18,6 +19,7 @@ from gptft.tokenization.tokens import split_tokens
 Json = Mapping[str, Any]
 T = TypeVar("T")
 
+_MAX_TEMPLATE = 10_000_000  # bytes
 _UNKNOWN = "a \U0010ffff"  # no vocabulary of characters has the last one
 _FILES = ("tokenizer_config", "special_tokens_map", "config", "generation_config", "chat_template")
 
@@ -170,8 +172,10 @@ def _templates(folder: Path, read: Mapping[str, Json], unreadable: dict[str, str
     for path in [folder / "chat_template.jinja", *folder.glob("additional_chat_templates/*.jinja")]:
         if path.is_file():
             try:
-                found[path.name] = path.read_text(encoding="utf-8")
-            except (OSError, UnicodeDecodeError) as error:
+                found[path.name] = read_input(path, at_most=_MAX_TEMPLATE).decode()
+            except OSError as error:
+                unreadable[path.name] = f"{path.name} is not readable: {error.strerror}."
+            except UnicodeDecodeError as error:
                 unreadable[path.name] = f"{path.name} is not readable: {error}."
     return found
 

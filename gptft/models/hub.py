@@ -10,7 +10,7 @@ from pathlib import Path
 from gptft.errors import ModelError
 from gptft.inputs import near_names
 from gptft.models.foreign import refuse_adapter
-from gptft.models.model_files import ModelFiles
+from gptft.models.model_files import ModelFiles, require_small
 from gptft.models.source import resolve_model
 
 _TEXT_FILES = ("*.json", "merges.txt", "vocab.txt", "tokenizer.model", "*.jinja")
@@ -28,12 +28,14 @@ def find_model(
         with_weights: fetch weights, too.
 
     Raises:
-        ModelError: there is no such model here, in the cache or on the hub.
+        ModelError: there is no such model here, in the cache or on the hub, or a file of it is far
+            too large.
     """
     if isinstance(model, ModelFiles):
         return model
     if (path := resolve_model(model)) is not None:
         files = ModelFiles(model, path)
+        require_small(files)
         if with_weights:
             refuse_adapter(files)
         return files

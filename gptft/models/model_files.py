@@ -8,9 +8,17 @@ from typing import Any
 from gptft.config.numbers import as_whole
 from gptft.errors import ModelError
 from gptft.files import read_json
+from gptft.inputs import is_file
 
 # Names under which the architectures keep their context length, in the order they are looked up.
 _CONTEXT_KEYS = ("n_positions", "max_position_embeddings", "n_ctx", "max_seq_len", "seq_length")
+# What gptft and the libraries read as a whole.
+_READ_WHOLE = (
+    "config.json", "generation_config.json", "adapter_config.json", "model.safetensors.index.json",
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
+    "vocab.json", "merges.txt", "vocab.txt", "chat_template.jinja", "chat_template.json",
+)  # fmt: skip
+_MAX_BYTES = 2**28  # of each; a tokenizer of 256,000 tokens has an eighth of it
 
 
 @dataclass(frozen=True)
@@ -68,6 +76,21 @@ class ModelFiles:
         named = set(dict(index.get("weight_map") or {}).values())
         present = {path.name for path in self.folder.glob("*.safetensors")}
         return bool(present) and named <= present
+
+
+def require_small(files: ModelFiles) -> None:
+    """Refuse a model with a file that is too large to be read as a whole, which those here are.
+
+    Raises:
+        ModelError: as said, with its size.
+    """
+    for path in dict.fromkeys([files.path, *(files.folder / name for name in _READ_WHOLE)]):
+        size = path.stat().st_size if is_file(path) else 0
+        if size > _MAX_BYTES:
+            raise ModelError(
+                f"{path} has {size:,} bytes, and no such file of a model has more than "
+                f"{_MAX_BYTES:,}. Copy it again from where the model comes from."
+            )
 
 
 def context_length(config: Mapping[str, Any]) -> int | None:
