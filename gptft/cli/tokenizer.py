@@ -8,6 +8,7 @@ from typer import Argument, Option
 
 from gptft.cli.mistyped import CommandGroup
 from gptft.cli.options import AsJson, print_result, progress_bar
+from gptft.console import notice
 
 app = typer.Typer(
     cls=CommandGroup,
@@ -62,6 +63,8 @@ def train(
             progress=progress,
         )  # fmt: skip
     print_result(trained, trained_view, as_json=as_json)
+    if trained.remark is not None:
+        notice(trained.remark)
 
 
 @app.command()

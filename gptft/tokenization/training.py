@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from gptft.config.numbers import LARGEST_WHOLE, MAX_VOCAB_SIZE
@@ -43,6 +44,16 @@ class TrainedTokenizer:
     held_out: int
     costs: tuple[Cost, ...]
     seconds: float
+
+    @property
+    def remark(self) -> str | None:
+        """What a person should know who means to train it again."""
+        if self.kind != "unigram":
+            return None
+        return (
+            "Unigram training isn't repeatable: the library adds up in another order in each "
+            "process, and a few tokens differ. Keep this folder where the ids matter."
+        )
 
 
 def train_tokenizer(
@@ -85,7 +96,7 @@ def train_tokenizer(
     started = time.perf_counter()
     corpus = split_corpus(names, held_out=held_out, cache_dir=cache_dir, progress=progress)
     tokenizer = TRAINERS[kind](
-        corpus.training("training", progress),
+        partial(corpus.training, "training", progress),
         vocab_size=vocab_size,
         min_frequency=min_frequency or _MIN_FREQUENCY,
         special=special,
