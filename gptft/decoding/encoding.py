@@ -8,6 +8,7 @@ from itertools import takewhile
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from gptft.errors import ModelError
+from gptft.models.load import special_ids
 from gptft.panics import no_panic
 from gptft.tokenization.framing import framing_of
 from gptft.tokenization.token_bytes import TokenBytes, fallback_byte
@@ -38,12 +39,6 @@ def prefix_ids(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
         encoding = tokenizer("a", return_special_tokens_mask=True, verbose=False)
     pairs = zip(encoding["input_ids"], encoding["special_tokens_mask"], strict=True)
     return tuple(i for i, _ in takewhile(lambda pair: pair[1], pairs))
-
-
-def special_ids(tokenizer: PreTrainedTokenizerBase) -> set[int]:
-    """The ids of control tokens, which are no text."""
-    added = tokenizer.added_tokens_decoder.items()
-    return {*tokenizer.all_special_ids, *(i for i, token in added if token.special)}
 
 
 def encode_bare(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:

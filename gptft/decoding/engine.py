@@ -264,8 +264,8 @@ def stray_eos(loaded: LoadedModel) -> str | None:
     eos = loaded.special.eos
     known = f"the tokenizer's own EOS, id {eos[0]:,}," if eos else "max_new_tokens alone"
     return (
-        f"The model's config.json says that EOS is id {ids[0]:,}, and there is no such id: "
-        f"texts are ended by {known.rstrip(',')}."
+        f"The model's config.json says that EOS is id {ids[0]:,}, and the tokenizer has no control "
+        f"token of that id: texts are ended by {known.rstrip(',')}."
     )
 
 

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from gptft.decoding.encoding import prefix_ids
 from gptft.decoding.prompts.room import too_long
 from gptft.errors import ConfigError, ModelError
-from gptft.models.load import context_of
+from gptft.models.load import context_of, special_ids
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,11 @@ def special_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -
         flat = [i for c in candidates for i in (c if isinstance(c, list) else [c])]
         return [i for i in dict.fromkeys(flat) if isinstance(i, int) and 0 <= i < num_ids]
 
-    eos = known(tokenizer.eos_token_id, own.eos_token_id if own else None)
+    eos, named = known(tokenizer.eos_token_id), known(own.eos_token_id if own else None)
+    if eos and eos[0] not in named:  # the files disagree: an ordinary token ends no text
+        control = special_ids(tokenizer)
+        named = [i for i in named if i in control]
+    eos = known(eos, named)
     bos = known(tokenizer.bos_token_id, own.bos_token_id if own else None)
     pad = known(tokenizer.pad_token_id, *eos)
     unknown: tuple[int, ...] = ()

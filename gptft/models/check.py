@@ -24,7 +24,7 @@ from gptft.models.architectures import (
 )
 from gptft.models.causal import require_causal
 from gptft.models.hub import check_on_hub, find_model
-from gptft.models.model_files import ModelFiles
+from gptft.models.model_files import PICKLED, ModelFiles, has_safetensors, pickled_files
 from gptft.models.sizes import require_sizes
 from gptft.models.source import expand_models, resolve_model
 
@@ -115,22 +115,22 @@ def find_weights(name: str, *, revision: str | None = None) -> ModelFiles | None
     if resolve_model(name) is None and not check_on_hub(name, revision=revision):
         return None
     files = find_model(name, revision=revision)
-    require_safetensors(files.folder)
+    require_weights(files.folder)
     if not files.has_weights:
         raise ModelError(f"{files.folder} lacks a .safetensors file that its index names.")
     require_sizes(files)
     return files
 
 
-def require_safetensors(folder: Path) -> None:
+def require_weights(folder: Path) -> None:
     """Refuse a model folder without any.
 
     Raises:
-        ModelError: as said.
+        ModelError: as said, or an index names a file that is missing.
     """
-    if not any(folder.glob("*.safetensors")):
+    if not has_safetensors(folder) and not pickled_files(folder):
         raise ModelError(
-            f"{folder} holds no .safetensors file, and gptft reads no other weights. "
+            f"{folder} holds no weights: neither .safetensors files nor {PICKLED}. "
             "Save the model again with save_pretrained of a current transformers."
         )
 

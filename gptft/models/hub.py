@@ -1,10 +1,12 @@
 """A model's name -> its files, fetched from the hub where they must be.
 
-What the hub client's cache holds is used without asking the network; only safetensors and text
-files are ever fetched.
+What the hub client's cache holds is used without asking the network; only weights and text files
+are ever fetched, and pickled weights only where there are no safetensors.
 """
 
 from contextlib import suppress
+from fnmatch import fnmatch
+from itertools import product
 from pathlib import Path
 
 from gptft.errors import ModelError
@@ -13,8 +15,12 @@ from gptft.models.foreign import refuse_adapter
 from gptft.models.model_files import ModelFiles, require_small
 from gptft.models.source import resolve_model
 
-_TEXT_FILES = ("*.json", "merges.txt", "vocab.txt", "tokenizer.model", "*.jinja")
-_WEIGHTS = ("*.safetensors",)
+_TEXT_FILES = (
+    "*.json", "merges.txt", "vocab.txt", "tokenizer.model", "spiece.model",
+    "sentencepiece.bpe.model", "*.jinja",
+)  # fmt: skip
+# The first kind that a repository has; both never, each may be gigabytes.
+_WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 
 
 def find_model(
@@ -39,8 +45,8 @@ def find_model(
         if with_weights:
             refuse_adapter(files)
         return files
-    patterns = [*_TEXT_FILES, *(_WEIGHTS if with_weights else ())]
-    for only_cached in (True, False):
+    for only_cached, weights in product((True, False), _WEIGHTS if with_weights else ("",)):
+        patterns = [*_TEXT_FILES, weights] if weights else [*_TEXT_FILES]
         try:
             files = _download(model, revision, patterns, only_cached=only_cached)
         except Exception as error:  # the hub's client raises a dozen unrelated types
@@ -50,7 +56,7 @@ def find_model(
             refuse_adapter(files)
         if files.has_weights if with_weights else files.has_tokenizer:
             return files
-        missing = "safetensors files, or not all of them" if with_weights else "tokenizer"
+        missing = "weights that gptft reads, or not all" if with_weights else "tokenizer"
         problem = ModelError(f"it has no {missing}")
     raise _unavailable(model, problem)
 
@@ -71,9 +77,9 @@ def check_on_hub(model: str, *, revision: str | None = None) -> bool:
             return True
     try:
         names = HfApi().list_repo_files(model, revision=revision)
-        if any(name.endswith(".safetensors") for name in names):
+        if any(fnmatch(name, weights) for name in names for weights in _WEIGHTS):
             return False
-        problem: Exception = ModelError("it has no safetensors files")
+        problem: Exception = ModelError("it has no weights that gptft reads")
     except Exception as error:
         problem = error
     raise _unavailable(model, problem)

@@ -16,6 +16,7 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
+    GenerationConfig,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -33,14 +34,20 @@ from gptft.models.causal import require_causal
 from gptft.models.check import (
     no_language_model,
     quantization_method,
-    require_safetensors,
     require_unquantized,
+    require_weights,
     too_small_vocabulary,
     unknown_model_type,
 )
 from gptft.models.foreign import no_tokenizer
 from gptft.models.hub import find_model
-from gptft.models.model_files import ModelFiles, context_length
+from gptft.models.model_files import (
+    ModelFiles,
+    context_length,
+    has_safetensors,
+    pickled_files,
+)
+from gptft.models.pickled import unpickled
 from gptft.models.precision import DtypeName, inference_dtype, training_dtype
 from gptft.models.sizes import require_sizes
 from gptft.models.source import expand_models
@@ -76,7 +83,7 @@ def load_for_training(
     """
     files = find_model(model)
     require_unquantized(files.config, name=files.name)
-    require_sizes(files)
+    _require_sizes(files)
     config = _load_config(files.folder)
     stored = config.to_dict()
     _override(config, config_overrides or {})
@@ -113,7 +120,7 @@ def load_for_inference(
     """
     files = find_model(model)
     _require_known_quantization(files)
-    require_sizes(files)
+    _require_sizes(files)
     config = _load_config(files.folder)
     require_causal(config.to_dict(), name=files.name, section="in its config.json")
     stored = config.dtype if isinstance(config.dtype, torch.dtype) else torch.float32
@@ -160,6 +167,12 @@ def _keeps_its_file(tokenizer: PreTrainedTokenizerBase, files: ModelFiles) -> bo
         return True
     used = json.loads(backend.to_str())
     return all(used.get(part) == stored.get(part) for part in ("normalizer", "pre_tokenizer"))
+
+
+def special_ids(tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    """The ids of control tokens, which are no text."""
+    added = tokenizer.added_tokens_decoder.items()
+    return {*tokenizer.all_special_ids, *(i for i, token in added if token.special)}
 
 
 def new_model(
@@ -244,6 +257,13 @@ def _load_config(folder: Path) -> PreTrainedConfig:
     return config
 
 
+def _require_sizes(files: ModelFiles) -> None:
+    """`require_sizes`; pickled weights are converted first, as they have no header."""
+    folder = files.folder
+    is_pickled = not has_safetensors(folder) and bool(pickled_files(folder))
+    require_sizes(files, weights=unpickled(folder, name=files.name) if is_pickled else folder)
+
+
 def _require_known_quantization(files: ModelFiles) -> None:
     method = quantization_method(files.config)
     if method is not None and method not in AUTO_QUANTIZATION_CONFIG_MAPPING:
@@ -257,7 +277,7 @@ def _require_known_quantization(files: ModelFiles) -> None:
 def _config_like(stored: Mapping[str, Any], *, name: str, of: str) -> tuple[Path, PreTrainedConfig]:
     """The folder of a model to be averaged, and its config, which is that of the first model."""
     files = find_model(name)
-    require_sizes(files)
+    _require_sizes(files)
     folder = files.folder
     config = _load_config(folder)
     check_alike(stored, config.to_dict(), name=name, of=of)
@@ -267,14 +287,17 @@ def _config_like(stored: Mapping[str, Any], *, name: str, of: str) -> tuple[Path
 def _load(
     folder: Path, *, config: PreTrainedConfig, dtype: torch.dtype, name: str
 ) -> PreTrainedModel:
-    require_safetensors(folder)
+    require_weights(folder)
     if config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         raise ModelError(no_language_model(name, config.model_type))
+    stored = folder if has_safetensors(folder) else unpickled(folder, name=name)
     with stage(f"Loading {shown_path(name)}"), _reading(folder, "weights"):
-        prefix = wrapper_prefix(folder)
+        prefix = wrapper_prefix(stored)
+        generation = None if stored == folder else _generation_config(folder)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            str(folder), config=config, dtype=dtype, use_safetensors=True, trust_remote_code=False,
+            str(stored), config=config, dtype=dtype, use_safetensors=True, trust_remote_code=False,
             local_files_only=True, output_loading_info=True, key_mapping=key_mapping(prefix),
+            generation_config=generation,
         )  # fmt: skip
     model: PreTrainedModel = loaded[0]
     save_unwrapped(model, prefix)
@@ -289,6 +312,15 @@ def _load(
     if unused := unused_notice(loaded[1]["unexpected_keys"], name=name):
         notice(unused)
     return model
+
+
+def _generation_config(folder: Path) -> GenerationConfig:
+    named = "generation_config.json" if (folder / "generation_config.json").is_file() else None
+    generation: GenerationConfig
+    generation = GenerationConfig.from_pretrained(
+        str(folder), config_file_name=named or "config.json", _from_model_config=named is None
+    )
+    return generation
 
 
 def _override(config: PreTrainedConfig, overrides: Mapping[str, Any]) -> None:

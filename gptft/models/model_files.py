@@ -1,6 +1,7 @@
 """A model folder -> what its JSON files say, each file read once."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ _READ_WHOLE = (
     "vocab.json", "merges.txt", "vocab.txt", "chat_template.jinja", "chat_template.json",
 )  # fmt: skip
 _MAX_BYTES = 2**28  # of each; a tokenizer of 256,000 tokens has an eighth of it
+PICKLED = "pytorch_model.bin"
+PICKLED_INDEX = f"{PICKLED}.index.json"
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,10 @@ class ModelFiles:
 
     @property
     def has_weights(self) -> bool:
-        """Whether every safetensors file is there that the index, where there is one, names."""
+        """Whether every file of weights is there that the index, where there is one, names."""
+        if not has_safetensors(self.folder):
+            with suppress(ModelError):
+                return bool(pickled_files(self.folder))
         index = self.json("model.safetensors.index.json")
         named = set(dict(index.get("weight_map") or {}).values())
         present = {path.name for path in self.folder.glob("*.safetensors")}
@@ -91,6 +97,40 @@ def require_small(files: ModelFiles) -> None:
                 f"{path} has {size:,} bytes, and no such file of a model has more than "
                 f"{_MAX_BYTES:,}. Copy it again from where the model comes from."
             )
+
+
+def has_safetensors(folder: Path) -> bool:
+    """Whether a model's weights are there as safetensors, which come before pickled ones."""
+    return any(folder.glob("*.safetensors"))
+
+
+def pickled_files(folder: Path) -> list[Path]:
+    """The files of pickled weights in a model's folder; none where there are none.
+
+    Raises:
+        ModelError: its index names one that is missing.
+    """
+    index = folder / PICKLED_INDEX
+    if (folder / PICKLED).is_file():
+        return [folder / PICKLED]
+    if not index.is_file():
+        return []
+    try:
+        named = read_json(index).get("weight_map")
+    except (ValueError, OSError) as error:
+        raise ModelError(f"{index} can't be read: {error}") from None
+    if not isinstance(named, dict) or not all(isinstance(one, str) for one in named.values()):
+        raise ModelError(f"{index} doesn't say which file each weight is in (weight_map).")
+    names = sorted(set(named.values()))
+    if strange := [one for one in names if Path(one).name != one]:
+        raise ModelError(f"{index} names {strange[0]!r}, which isn't a file beside it.")
+    if missing := [one for one in names if not (folder / one).is_file()]:
+        raise ModelError(
+            f"{folder} lacks {missing[0]}, which its index names, and {len(missing) - 1} more of "
+            f"{len(names)} files." if len(missing) > 1 else
+            f"{folder} lacks {missing[0]}, one of {len(names)} files that its index names."
+        )  # fmt: skip
+    return [folder / one for one in names]
 
 
 def context_length(config: Mapping[str, Any]) -> int | None:

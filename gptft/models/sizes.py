@@ -28,15 +28,19 @@ _LAYER = re.compile(r"\.(\d+)\.")
 Header = Mapping[str, tuple[int, ...]]
 
 
-def require_sizes(files: ModelFiles) -> None:
+def require_sizes(files: ModelFiles, *, weights: Path | None = None) -> None:
     """Refuse a config.json whose sizes its weights can't have, before anything is built of it.
+
+    Args:
+        files: the model's.
+        weights: a folder with its safetensors, where that isn't its own.
 
     Raises:
         ModelError: as said, with both numbers.
     """
     text = files.config.get("text_config")
     for config in (files.config, text if isinstance(text, dict) else {}):
-        problem = next(_problems(config, files), None)
+        problem = next(_problems(config, weights or files.folder), None)
         if problem is not None:
             raise ModelError(
                 f"{files.folder}: its config.json says {problem}. It is another model's, or "
@@ -44,7 +48,7 @@ def require_sizes(files: ModelFiles) -> None:
             )
 
 
-def _problems(config: Mapping[str, Any], files: ModelFiles) -> Iterator[str]:
+def _problems(config: Mapping[str, Any], folder: Path) -> Iterator[str]:
     names = _names(config)
     for name in _POSITIVE:
         value = config.get(names[name])
@@ -59,7 +63,7 @@ def _problems(config: Mapping[str, Any], files: ModelFiles) -> Iterator[str]:
     }  # fmt: skip
     if not large and not (isinstance(depth, int) and depth > _MANY_LAYERS):
         return
-    shapes = _shapes(files.folder)
+    shapes = _shapes(folder)
     if not shapes:
         return
     if isinstance(depth, int) and depth > _MANY_LAYERS and depth > (layers := _layers(shapes)):

@@ -56,6 +56,18 @@ def count(number: int, noun: str, plural: str | None = None) -> str:
     return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
 
 
+def bytes_text(number: int) -> str:
+    """A number of bytes, in decimal units.
+
+    >>> bytes_text(999), bytes_text(1_500), bytes_text(548_118_077), bytes_text(3 * 10**9)
+    ('999 bytes', '1.5 kB', '548.1 MB', '3.0 GB')
+    """
+    for size, unit in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
+        if number >= size:
+            return f"{number / size:,.1f} {unit}"
+    return count(number, "byte")
+
+
 def account_of_skipped(skipped: Mapping[str, int]) -> str:
     """How many files were skipped, and why.
 

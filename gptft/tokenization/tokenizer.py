@@ -45,7 +45,8 @@ class TextTokenizer:
         name: the model's name, for messages.
         num_embeddings: ids its model knows, or None where no config.json says so.
         framing: what stands around a text that its model is given.
-        stray_eos_id: the EOS id in config.json, where the vocabulary has no such id.
+        stray_eos_id: the EOS id in config.json, where the tokenizer has no control token of that
+            id.
     """
 
     backend: Tokenizer
@@ -122,10 +123,18 @@ class TextTokenizer:
         """What to say where config.json names an EOS that isn't there, and the tokenizer one."""
         if self.stray_eos_id is None or self.eos_token_id is None:
             return None
+        ordinary = None
+        if self.stray_eos_id < self.vocab_size:
+            ordinary = self.backend.id_to_token(self.stray_eos_id)
+        which = (
+            f"and the vocabulary has {self.vocab_size:,} ids"
+            if ordinary is None
+            else f"which is an ordinary token, {ordinary}"
+        )
         return (
-            f"The config.json of {self.name} says that EOS is id {self.stray_eos_id:,}, and the "
-            f"vocabulary has {self.vocab_size:,} ids. The tokenizer's own EOS is used, "
-            f"{self.special_tokens['eos_token']}, id {self.eos_token_id:,}."
+            f"The config.json of {self.name} says that EOS is id {self.stray_eos_id:,}, {which}. "
+            f"The tokenizer's own EOS is used, {self.special_tokens['eos_token']}, id "
+            f"{self.eos_token_id:,}."
         )
 
     def with_bos(self, add_bos: bool | Literal["auto"]) -> "TextTokenizer":
@@ -184,7 +193,7 @@ def load_tokenizer(
     has_template = not in_folder or (files.folder / "tokenizer.json").is_file()
     framing = framing_of(backend) if has_template else _framing_by_flags(files, special, backend)
     context = context_length(config)
-    stray = _stray_eos(config, backend)
+    stray = _stray_eos(config, backend, special)
     return TextTokenizer(backend, special, context, files.name, num_embeddings, framing, stray)
 
 
@@ -331,12 +340,21 @@ def _special_tokens(
     return found
 
 
-def _stray_eos(config: Mapping[str, Any], backend: Tokenizer) -> int | None:
-    """The EOS id that a config.json names, where the tokenizer has no such id."""
+def _stray_eos(
+    config: Mapping[str, Any], backend: Tokenizer, special: Mapping[str, str]
+) -> int | None:
+    """The EOS id that a config.json names, where the tokenizer has no control token of that id."""
     ids = config.get("eos_token_id")
     given = [i for i in (ids if isinstance(ids, list) else [ids]) if isinstance(i, int) and i >= 0]
-    strays = [i for i in given if i >= MAX_IDS or backend.id_to_token(i) is None]
-    return strays[0] if strays and len(strays) == len(given) else None
+    added = backend.get_added_tokens_decoder() if given else {}
+
+    def is_stray(i: int) -> bool:
+        token = backend.id_to_token(i) if i < MAX_IDS else None
+        return token is None or not (
+            token == special.get("eos_token") or (i in added and added[i].special)
+        )
+
+    return given[0] if given and all(map(is_stray, given)) else None
 
 
 def _framing_by_flags(files: ModelFiles, special: Mapping[str, str], backend: Tokenizer) -> Framing:

@@ -19,7 +19,12 @@ from gptft.data.store import BlockStore, read_ledger
 from gptft.errors import ConfigError, DataError, ModelError, RunError
 from gptft.models.causal_probe import check_causal, leaves_labels_to_be_moved
 from gptft.models.hub import find_model
-from gptft.models.load import context_of, load_auto_tokenizer, load_for_training, new_model
+from gptft.models.load import (
+    context_of,
+    load_auto_tokenizer,
+    load_for_training,
+    new_model,
+)
 from gptft.tokenization.framing import begins_each, keeps_apart
 from gptft.training.arguments import training_arguments
 from gptft.training.dataset import (
@@ -249,11 +254,11 @@ def _unlikelihood(training: Mapping[str, Any], *, eos_token_id: int) -> Unlikeli
 
 def _learn_eos(model: PreTrainedModel, eos_token_id: int) -> None:
     """Let generation stop at the very token that ends documents in the blocks."""
+    for config in (model.generation_config, model.config.get_text_config(decoder=True)):
+        known = getattr(config, "eos_token_id", None)  # not every architecture's config has it
+        if eos_token_id not in (known if isinstance(known, list) else [known]):
+            config.eos_token_id = eos_token_id
     generation = model.generation_config
-    known = generation.eos_token_id
-    stops = known if isinstance(known, list) else [known]
-    if eos_token_id not in stops:
-        generation.eos_token_id = model.config.eos_token_id = eos_token_id
     if generation.pad_token_id is None:
         generation.pad_token_id = eos_token_id
 

@@ -180,8 +180,10 @@ def test_the_hub_is_asked_for_a_model_that_is_not_here(monkeypatch: pytest.Monke
     assert find_weights("owner/model") is None
     with pytest.raises(ModelError, match="owner/other: no such folder here, and it can't be had"):
         find_weights("owner/other")
-    monkeypatch.setattr(Hub, "files", ("pytorch_model.bin",))
-    with pytest.raises(ModelError, match="it has no safetensors files"):
+    monkeypatch.setattr(Hub, "files", ("pytorch_model-00001-of-00002.bin",))
+    assert find_weights("owner/model") is None
+    monkeypatch.setattr(Hub, "files", ("tf_model.h5", "flax_model.msgpack"))
+    with pytest.raises(ModelError, match="it has no weights that gptft reads"):
         find_weights("owner/model")
 
 

@@ -105,7 +105,7 @@ def test_broken_weights_are_named(tiny_model_dir: Path, tmp_path: Path):
     with pytest.raises(ModelError, match="its weights can't be read"):
         load_for_training(str(folder))
     weights.unlink()
-    with pytest.raises(ModelError, match=r"holds no \.safetensors file"):
+    with pytest.raises(ModelError, match="holds no weights"):
         load_for_training(str(folder))
     (folder / "config.json").write_text("{}", encoding="utf-8")
     with pytest.raises(ModelError, match="its config can't be read"):

@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 from transformers import PreTrainedTokenizerBase
 
-from gptft.decoding.encoding import decode, encode_bare, explained, special_ids
+from gptft.decoding.encoding import decode, encode_bare, explained
 from gptft.errors import ConfigError
+from gptft.models.load import special_ids
 
 _MARK = "\ue000\uf8ff\ue001"  # stands for a prompt; of Unicode's private use
 
