@@ -16,10 +16,12 @@ from gptft.config.load import ConfigFile, is_yaml
 from gptft.config.sections import Config
 from gptft.console import Notify, is_first_process, loading_libraries, silent, stderr
 from gptft.data import shards
+from gptft.data.ledger import Ledger
 from gptft.data.pack import Prepared
 from gptft.data.plan import plan_packing
 from gptft.data.prepare import prepare_blocks
 from gptft.data.preview import BlockPreview, preview_block
+from gptft.data.recital import MAX_DOCUMENTS, MAX_TOKENS
 from gptft.data.shards import PreparedShard, Shard
 from gptft.documents.scan import Progress
 from gptft.errors import ConfigError
@@ -170,6 +172,7 @@ def train(
         prepared = prepare_blocks(checked.plan, progress=told, notify=notify)
     _tell(prepared.sentences(), notify)
     _tell(vocabulary_notices(checked.config, prepared.ledger.vocab_size), notify)
+    _tell(_not_recited(file, prepared.ledger), notify)
     check_samples(checked, file, store_dir=prepared.path)
     with loading_libraries():
         from gptft.decoding.engine import make_sampler
@@ -184,6 +187,19 @@ def train(
     )  # fmt: skip
     _write_reports(run_dir)
     return replace(outcome, remarks=_remarks(run_dir))
+
+
+def _not_recited(file: ConfigFile, ledger: Ledger) -> list[str]:
+    """What to say where a text is to be recited, not by the recipe, and is too long for that."""
+    path = ("samples", "recite")
+    is_long = ledger.train_tokens > MAX_TOKENS or ledger.documents > MAX_DOCUMENTS
+    if file.checked().samples.recite is not True or not file.source.level(path) or not is_long:
+        return []
+    sentence = (
+        f"samples.recite: true recites a text of up to {MAX_TOKENS:,} tokens and {MAX_DOCUMENTS} "
+        "documents, and this one is larger. Give a number of documents."
+    )
+    return [file.source.problem(path, sentence)[1]]
 
 
 def _which_recipe(file: ConfigFile) -> list[str]:

@@ -137,13 +137,13 @@ def _print_recital(recital: "Recital", *, step: int) -> None:
         rows = [
             (
                 quoted(text.prompt, at_most=_SHOWN_PROMPT),
-                f"{text.num_lines:,}",
                 f"{text.lines_before:,}",
                 f"{text.lines_after:,}",
+                count(text.num_lines, "line"),
             )
             for text in recital.texts
         ]
-        result(Table(rows, "lrrr", heads=("given", "lines that follow", "recited before", "after")))
+        result(Table(rows, "lrrr", heads=("recited after", "before", "after", "of")))
     else:
         text = recital.texts[0]
         before, after = (text.prompt + written for written in (text.before, text.after))

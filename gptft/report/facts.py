@@ -238,7 +238,7 @@ def recited(found: Recital) -> str:
     given = "its first line" if len(found.texts) == 1 else f"the first lines of {of}"
     return (
         f"Given {given}, the model {recites(found.lines_after, lines)} that follow, word for word; "
-        f"before training it was {found.lines_before:,}."
+        f"before training it recited {found.lines_before:,}."
     )
 
 

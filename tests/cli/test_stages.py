@@ -156,10 +156,22 @@ def test_training_ends_with_the_poem(config_file: Path, monkeypatch: pytest.Monk
     several = replace(plain, recital=recited("Мороз", "Буря " * 20))
     monkeypatch.setattr("gptft.api.train", lambda file, **settings: several)
     rows = invoke("train", str(config_file)).stdout.splitlines()[-4:]
-    assert rows[0].split("\t") == ["given", "lines that follow", "recited before", "after"]
-    assert rows[1].split("\t") == ["«Мороз»", "7", "1", "2"]
+    assert rows[0].split("\t") == ["recited after", "before", "after", "of"]
+    assert rows[1].split("\t") == ["«Мороз»", "1", "2", "7 lines"]
     assert len(rows[2].split("\t")[0]) < 60
     assert rows[3] == "It recites 4 of 14 lines of all texts."
+
+
+@pytest.mark.parametrize(
+    ("recite", "is_said"), [("true", True), ("1", False), ("null", False), ("false", False)]
+)
+def test_a_text_too_long_to_be_recited_says_so(
+    config_file: Path, monkeypatch: pytest.MonkeyPatch, recite: str, is_said: bool
+):
+    monkeypatch.setattr("gptft.api.training.MAX_TOKENS", 20)
+    done = invoke("train", str(config_file), "--set", f"samples.recite={recite}")
+    assert done.exit_code == 0, done.output
+    assert ("samples.recite: true recites a text of up to 20 tokens" in done.stderr) is is_said
 
 
 def _bad_configs(folder: Path) -> dict[str, tuple[str, str]]:

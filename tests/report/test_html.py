@@ -267,7 +267,7 @@ def test_what_is_known_by_heart_is_shown_beside_what_was(make_run: MakeRun):
     page = walk(run_dir)
     assert (
         "Given the first lines of 2 texts, the model recites 3 of 4 lines that follow, word for "
-        "word; before training it was 0."
+        "word; before training it recited 0."
     ) in page.text
     assert "before training: 0 of 3 lines" in page.text
     assert "step 12: 2 of 3 lines" in page.text
