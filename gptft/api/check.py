@@ -15,7 +15,7 @@ from gptft.config.training_fields import value_problems
 from gptft.config.training_needs import FSDP_ON_CPU, SLOW_BFLOAT16, UNSCALED, unmet_needs
 from gptft.config.training_notices import sample_notices, training_notices
 from gptft.data.plan import NO_DATA, PackingPlan, plan_packing
-from gptft.documents.first_look import DocumentCounts, look_at_texts
+from gptft.documents.first_look import DocumentCounts, look_at_texts, sample_text
 from gptft.documents.markup import markup_notices
 from gptft.documents.sources import FoundTexts, find_texts
 from gptft.errors import ConfigError, GptftError
@@ -26,6 +26,7 @@ from gptft.models.average import check_average
 from gptft.models.check import find_weights, model_problems, too_small_vocabulary
 from gptft.runs.run_folder import is_foreign
 from gptft.terminal.words import count, short_value
+from gptft.tokenization.losses import loss_notice
 from gptft.tokenization.tokenizer import TextTokenizer, load_tokenizer
 
 if TYPE_CHECKING:
@@ -128,7 +129,17 @@ def check_file(file: ConfigFile) -> CheckResult:
     file.checked(findings.problems)
     if result is None:  # there is no result without a problem
         raise ConfigError(f"{file.source.name} can't be checked.")
+    _note_losses(result, findings)
     return replace(result, notices=(*file.notices, *findings.notices, *result.notices))
+
+
+def _note_losses(checked: CheckResult, findings: "_Findings") -> None:
+    """Say of a new model's tokenizer what it doesn't keep of the texts, measured on some."""
+    tokenizer = checked.plan.tokenizer
+    if checked.config.model.from_scratch is None or tokenizer is None:
+        return
+    if said := loss_notice(tokenizer, sample_text(checked.texts, checked.plan.data)):
+        findings.note(("tokenizer", "name"), said)
 
 
 def _with_notices(checked: CheckResult, file: ConfigFile) -> CheckResult:

@@ -21,6 +21,8 @@ from gptft.text.encoding import FileFacts, read_chunks
 from gptft.text.streams import NotTextError
 
 _READ_THROUGH = 4_000_000  # bytes of all texts together
+_TRIED = 5  # files that a sample of text is looked for in
+_SAMPLE = 4_000  # characters of it
 _BEGINNING = 1_000_000  # bytes of a file in which the first record must end to be looked at
 
 
@@ -89,6 +91,22 @@ def _look_at_first_record(text: TextInput, data: DataConfig) -> None:
     # In another encoding, which scanning recognises, or longer than what is looked at.
     with suppress(NotTextError, _BeginningOverError):
         next(records, None)
+
+
+def sample_text(found: FoundTexts, data: DataConfig) -> str:
+    """The beginning of the first document that is quickly read; empty where none is."""
+    for text in found.texts[:_TRIED]:
+        if text.path is None:
+            continue
+        chunks, kind = _beginning(text.path, data), format_of(text.path)
+        documents: Iterator[str] = chunks
+        if kind.read_records is not None:
+            file = OpenedFile(text.name, text.path, chunks)
+            documents = kind.read_records(file, RecordText(data.text_field, data.template))
+        with suppress(DataError, _BeginningOverError):
+            if sample := next(documents, "")[:_SAMPLE].strip():
+                return sample
+    return ""
 
 
 def _beginning(path: Path, data: DataConfig) -> Iterator[str]:
