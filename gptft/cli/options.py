@@ -1,5 +1,6 @@
 """Arguments and options that several commands share."""
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 from typer import Argument, Option
 
-from gptft.console import is_first_process, result, result_json, stderr
+from gptft.console import is_first_process, notice, result, result_json, stderr
 from gptft.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -76,6 +77,8 @@ def text_argument(words: Sequence[str], file: Path | None, *, example: str) -> s
     if words and file:
         raise ConfigError("TEXT and --file are both given. Give one of them.")
     if words:
+        if len(words) == 1 and os.path.isfile(words[0]):
+            notice(f"TEXT is taken as it is, and {words[0]} is a file: --file reads it.")
         return " ".join(words)
     from gptft.text.encoding import read_stdin, read_text
 

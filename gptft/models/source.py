@@ -85,6 +85,10 @@ def _local_path(name: str) -> Path | None:
     path = _expand_user(name)
     if path.is_dir():
         return _model_dir(path)
+    if path.is_file() and path.suffix.lower() in (".txt", ".md"):
+        raise ModelError(
+            f"{name} is a text, and a model comes first: pico, say; the text with --file {name}."
+        )
     if path.is_file() and path.suffix != ".json":
         raise ModelError(
             f"{name} is a file. A model is a folder with config.json and model.safetensors, "

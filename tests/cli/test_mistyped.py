@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
 from gptft.cli.app import app
+from gptft.errors import ModelError
 
 UsageError: Any = typer.BadParameter.__base__
 
@@ -104,6 +106,24 @@ def test_a_file_where_a_command_must_stand(
 def test_an_option(words: list[str], meant: str) -> None:
     option = next(word for word in words if word.startswith("-")).replace("_", "-")
     assert said_of(*words) == f"No such option: {option}. Did you mean {meant}?"
+
+
+@pytest.mark.parametrize("words", [["tokenize", "a.txt"], ["score", "pico", "a.txt"]])
+def test_a_file_that_is_given_as_a_text(in_tmp: Path, words: list[str]) -> None:
+    done = CliRunner().invoke(app, words)
+    assert (done.exit_code, "is a file" in done.stderr) == (0, False)
+    Path("a.txt").write_text("Мороз", encoding="utf-8")
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0
+    assert done.stderr == "TEXT is taken as it is, and a.txt is a file: --file reads it.\n"
+
+
+@pytest.mark.parametrize("command", ["score", "generate", "predict"])
+def test_a_text_where_a_model_must_stand(in_tmp: Path, command: str) -> None:
+    Path("a.txt").write_text("Мороз", encoding="utf-8")
+    more = [] if command == "score" else ["-p", "x"]
+    with pytest.raises(ModelError, match=r"^a\.txt is a text, and a model comes first: pico, say"):
+        app([command, "a.txt", *more], standalone_mode=False)
 
 
 @pytest.mark.parametrize(
