@@ -23,6 +23,7 @@ _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _SAYS_FULL = ("no space left", "disk quota", "file too large", "os error 28", "errno 28")
 _HASHERS = 4  # files read at a time
 _TAIL = 65_536  # bytes: a row of a log has some hundreds
+_ESCAPED = "backslashreplace"  # half of a surrogate pair as JSON spells it, \ud800
 _MAX_JSON = 2**28  # bytes: a tokenizer of 256,000 tokens has an eighth of it
 
 
@@ -126,10 +127,10 @@ def write_json(path: Path, value: Any) -> None:
     """Write `as_json(value)`, indented, as `write_text` does; other objects become strings.
 
     Raises:
-        OSError, UnicodeEncodeError: as for `write_text`.
+        OSError: as for `write_text`.
     """
     text = json.dumps(as_json(value), ensure_ascii=False, indent=2, default=str)
-    write_text(path, text + "\n")
+    _write_bytes(path, f"{text}\n".encode(errors=_ESCAPED))
 
 
 def write_text(path: Path, text: str, *, partial: Path | None = None) -> None:
@@ -189,7 +190,7 @@ def append_json_line(path: Path, value: Mapping[str, Any]) -> None:
     Raises:
         OSError: the file can't be written.
     """
-    with path.open("a", encoding="utf-8") as file:
+    with path.open("a", encoding="utf-8", errors=_ESCAPED) as file:
         file.write(json.dumps(as_json(value), ensure_ascii=False) + "\n")
 
 

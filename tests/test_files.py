@@ -314,3 +314,13 @@ def test_a_disk_that_fails_is_told_by_both(folder: Path, monkeypatch: pytest.Mon
 )
 def test_what_says_that_a_disk_is_full(error: Exception, is_full: bool):
     assert is_disk_full(error) is is_full
+
+
+@pytest.mark.parametrize("text", ["\ud800", "a\udfff\\b", 'ж"\udc80"', "\U0001f600"])
+def test_half_of_a_surrogate_pair_is_written_as_json_escapes_it(tmp_path: Path, text: str):
+    path = tmp_path / "a.json"
+    write_json(path, {text: [text]})
+    assert read_json(path) == {text: [text]}
+    append_json_line(tmp_path / "a.jsonl", {text: text})
+    assert read_json_lines(tmp_path / "a.jsonl") == ([{text: text}], [])
+    path.read_text(encoding="utf-8")
