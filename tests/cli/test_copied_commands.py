@@ -33,7 +33,11 @@ class TestCommands:
     ) -> None:
         Path("a.yaml").write_text("data: {train: a.txt}\n", encoding="utf-8")
         figures = BeforeAfter(2.0, 1.0, 7.389, 2.718, num_tokens=9)
-        outcome = TrainResult(Path(name), 2, 2, 1.0, 9, 12, figures, None, None, ())
+        outcome = TrainResult(
+            run_dir=Path(name), steps=2, planned_steps=2, is_memorized=False, model_step=2,
+            seconds=1.0, num_tokens=9, num_text_tokens=12, train=figures, validation=None,
+            best=None, samples=(),
+        )  # fmt: skip
         monkeypatch.setattr("gptft.api.train", lambda file, **settings: outcome)
         done = CliRunner().invoke(app, ["train", "a.yaml"])
         _, _, run, *rest = words_of(done.stderr, "generate")
