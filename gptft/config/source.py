@@ -1,6 +1,7 @@
 """YAML 1.2 text, where 5e-5 is a number -> plain values, with the line and column of each key."""
 
 import io
+import re
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -18,6 +19,7 @@ from gptft.text.unicode import join_pairs, only_text, text_problem
 KeyPath = tuple[str | int, ...]
 Problem = tuple[tuple[int, int], str]  # line and column, message
 YAML_SUFFIXES = (".yaml", ".yml")
+_COMMENT = re.compile(r"(^|\s)#")
 _LAST = (10**9, 0)  # where a problem without a line is sorted
 # A config has four levels, some hundreds of values and some kilobytes. Much more is an alias that
 # holds itself, aliases of aliases, or no config at all.
@@ -125,7 +127,8 @@ def parse_yaml(text: str, *, name: str) -> Source:
 def parse_value(text: str, *, name: str = "--set") -> Any:
     """Read one value as YAML reads it: 5e-5 a number, true a boolean, [a, b] a list.
 
-    A boolean may have any capitals. What YAML can't read is taken as the text it is.
+    A boolean may have any capitals. What YAML can't read is taken as the text it is, and so is a
+    text that YAML would cut off at a comment.
 
     >>> parse_value("5e-5"), parse_value("runs/a"), parse_value("Мороз: и"), parse_value("fALSE")
     (5e-05, 'runs/a', 'Мороз: и', False)
@@ -142,7 +145,8 @@ def parse_value(text: str, *, name: str = "--set") -> Any:
         source = parse_yaml(f"value: {text}", name=name)
     except ConfigError:
         source = as_text
-    if len(source.values) > 1:  # a further line of the text looks like a key
+    is_plain = text.strip()[:1] not in ("'", '"', "[", "{")
+    if len(source.values) > 1 or (is_plain and _COMMENT.search(text)):  # a line looks like a key
         source = as_text
     if source.problems:
         raise ConfigError(*(message for _, message in source.problems))

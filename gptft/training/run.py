@@ -309,7 +309,10 @@ class TrainingRun:
     def ended_by(self, error: BaseException) -> BaseException:
         """Write down how the run ended, after a signal keep what was trained; what to raise."""
         if isinstance(error, Interrupted):
-            return self._stopped()
+            try:
+                return self._stopped()
+            except Exception as failed:  # the checkpoint can't be written, on a full disk for one
+                return self.ended_by(failed)
         if isinstance(error, GptftError):
             self._failed(str(error))
         elif isinstance(error, Exception) and is_disk_full(error):  # a log that can't be written

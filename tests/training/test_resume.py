@@ -2,7 +2,9 @@
 
 import json
 import math
+import os
 import shutil
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +21,7 @@ from gptft.files import as_json, write_json
 from gptft.runs import run_folder
 from gptft.training.resume import NEUTRAL, agreed_changes, decides
 from gptft.training.run import Resume
+from gptft.training.trainer import BlockTrainer
 from tests.conftest import SENTENCES
 from tests.training.conftest import Run
 from tests.training.folders import Cut, assert_same, contents, facts, rows, weights
@@ -509,3 +512,30 @@ def test_a_setting_decides_unless_it_is_known_not_to():
     assert decides("a_field_of_tomorrow")
     silent = ("log_on_each_node", "trackio_bucket_id", "hub_token", "report_to", "save_steps")
     assert not any(map(decides, silent))
+
+
+@pytest.mark.parametrize(
+    "failure", [OSError(28, "No space left on device"), RuntimeError("the disk is gone")]
+)
+def test_a_save_that_fails_after_a_signal_is_written_down(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: Exception
+):
+    def step(self: BlockTrainer, *args: Any, **kwargs: Any) -> Any:
+        if self.state.global_step == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(self, *args, **kwargs)
+
+    def save(self: BlockTrainer) -> None:
+        raise failure
+
+    original = BlockTrainer.training_step
+    monkeypatch.setattr(BlockTrainer, "training_step", step)
+    monkeypatch.setattr(BlockTrainer, "save_now", save)
+    with pytest.raises((GptftError, RuntimeError)) as caught:
+        run()
+    written = facts(tmp_path / "run")
+    assert written["state"] == "failed"
+    assert ("Disk full" if isinstance(failure, OSError) else "the disk is gone") in str(
+        caught.value
+    )
+    assert written["error"]
