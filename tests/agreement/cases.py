@@ -325,7 +325,7 @@ WRONG = (
     Case({"samples": {"recite": "all"}}, "must be true, false or a number of documents"),
     wrong("must be true or false", stop_when_memorized=1),
     Case({"model": {"name": "no/such-model"}}, "no/such-model: no such folder here"),
-    Case({"model": {"name": "weightless"}}, "holds no .safetensors file"),
+    Case({"model": {"name": "weightless"}}, "holds no weights"),
     Case({"model": {"name": "unfinished"}}, "is a run that has no finished model"),
     Case({"model": {"config_overrides": {"resid_drop": 0.1}}}, "resid_drop is not a field"),
     Case({"model": {"config_overrides": {"n_layer": 3}}}, "config_overrides.n_layer is 3"),
@@ -367,7 +367,7 @@ WRONG = (
             ({"tie_word_embeddings": "yes"}, "must be true or false, not the text 'yes'"),
         )
     ),
-    Case({"model": {"average_with": ["weightless"]}}, "holds no .safetensors file"),
+    Case({"model": {"average_with": ["weightless"]}}, "holds no weights"),
     Case(
         {
             "model": {"name": None, "from_scratch": {"model_type": "gpt3"}},

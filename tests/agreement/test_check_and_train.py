@@ -206,7 +206,7 @@ def test_a_shipped_config_that_generates_is_right_for_that(
             "model: {from_scratch: {model_type: gpt2}}\ntokenizer: {train: {vocab_size: 300}}\n",
             "There is no data section",
         ),
-        ("model: {name: weightless}\n", "holds no .safetensors file"),
+        ("model: {name: weightless}\n", "holds no weights"),
         ("strategies: {mine: {top_pp: 1}}\n", "Did you mean"),
     ],
 )
@@ -219,7 +219,7 @@ def test_a_config_that_generates_is_wrong_where_it_trains_or_cant_generate(
 def test_a_config_that_generates_needs_the_models_it_names(place: Path):
     problem = said(check, written(Case(text="generation:\n  assistant_model: weightless\n")))
     assert problem.startswith("my.yaml:2:3  ")
-    assert "holds no .safetensors file" in problem
+    assert "holds no weights" in problem
 
 
 def test_a_config_that_generates_cant_be_trained_by(place: Path):

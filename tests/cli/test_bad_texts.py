@@ -136,6 +136,11 @@ TABLE: dict[str, tuple[Make, dict[str, object], tuple[str, ...]]] = {
     "a block of 10**20": (
         write("a.txt", RUSSIAN),
         {"train": "a.txt", "block_size": 10**20},
+        ("block_size", "at most 100,000,000"),
+    ),
+    "a block of 10**6": (
+        write("a.txt", RUSSIAN),
+        {"train": "a.txt", "block_size": 10**6},
         ("block_size", "context of 64"),
     ),
 }

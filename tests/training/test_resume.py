@@ -418,7 +418,7 @@ def test_extending_by_epochs_sees_every_token_again(run: Run, tmp_path: Path):
     assert (result.steps, result.num_tokens) == (3 * first.steps, 3 * first.num_tokens)
     assert (first.text_share, result.text_share) == (1.0, 3.0)
     assert facts(result.run_dir)["result"]["text_share"] == 3.0
-    with pytest.raises(ConfigError, match=r"num_train_epochs was 3 and is 2 now: --extend"):
+    with pytest.raises(ConfigError, match=r"num_train_epochs was 3\.0 and is 2\.0 now: --extend"):
         run(training={**base, "num_train_epochs": 2}, resume=Resume(extend=True))
     with pytest.raises(ConfigError, match="--extend asks for no more"):  # fewer than 3 epochs
         run(training={"max_steps": 2, "save_strategy": "epoch"}, resume=Resume(extend=True))
