@@ -1,9 +1,10 @@
 """One training step on a CPU: stock, with the loss in one pass, with freed memory kept, with both.
 
-    python benchmarks/train.py [--dtype bfloat16] [--batch 16] [--block 256] [--runs 7]
+    python benchmarks/train.py [--dtype bfloat16] [--batch 16] [--block 256] [--runs 7] [--gpt2]
 
 A new Llama of pico's width with a vocabulary of 8,192 learns random tokens by torch's AdamW, each
-way in a process of its own, since memory once kept stays kept. bfloat16 is autocast's, where the
+way in a process of its own, since memory once kept stays kept; `--gpt2` takes a new GPT-2 of 124 M
+parameters instead. bfloat16 is autocast's, where the
 CPU has the instructions. Prints the median and the peak memory, and exits with 1 where both
 together are slower than stock.
 """
@@ -14,22 +15,20 @@ import statistics
 import subprocess
 import sys
 import time
+from typing import Any
 
 WAYS = {"stock": "", "loss in one pass": "loss", "freed memory kept": "heap", "both": "loss,heap"}
 
 
-def measure(parts: str, *, dtype: str, batch: int, block: int, runs: int) -> tuple[float, float]:
-    """Tokens a second and peak memory in MB of this process."""
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
+def new_model(*, gpt2: bool) -> Any:
+    """A model with random weights."""
+    from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
-    from gptft.training.loss import use_fast_loss
-    from gptft.training.memory_allocator import keep_freed_memory
-
-    if "heap" in parts:
-        keep_freed_memory()
-    torch.manual_seed(0)
-    model = LlamaForCausalLM(
+    if gpt2:
+        model = GPT2LMHeadModel(GPT2Config(resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0))
+        model.loss_type = "ForCausalLM"
+        return model
+    return LlamaForCausalLM(
         LlamaConfig(
             hidden_size=256,
             num_hidden_layers=8,
@@ -39,6 +38,21 @@ def measure(parts: str, *, dtype: str, batch: int, block: int, runs: int) -> tup
             tie_word_embeddings=True,
         )
     )
+
+
+def measure(
+    parts: str, *, gpt2: bool, dtype: str, batch: int, block: int, runs: int
+) -> tuple[float, float]:
+    """Tokens a second and peak memory in MB of this process."""
+    import torch
+
+    from gptft.training.loss import use_fast_loss
+    from gptft.training.memory_allocator import keep_freed_memory
+
+    if "heap" in parts:
+        keep_freed_memory()
+    torch.manual_seed(0)
+    model = new_model(gpt2=gpt2)
     if "loss" in parts:
         use_fast_loss(model)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
@@ -63,15 +77,17 @@ def main() -> int:
     parser.add_argument("--batch", type=int, default=16, help="blocks a step")
     parser.add_argument("--block", type=int, default=256, help="tokens a block")
     parser.add_argument("--runs", type=int, default=7, help="steps to take the median of")
+    parser.add_argument("--gpt2", action="store_true", help="a GPT-2 of 124 M parameters")
     parser.add_argument("--only", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     sizes = {name: getattr(arguments, name) for name in ("dtype", "batch", "block", "runs")}
     if arguments.only is not None:
-        print(*measure(arguments.only, **sizes))
+        print(*measure(arguments.only, gpt2=arguments.gpt2, **sizes))
         return 0
     found = {}
     for title, parts in WAYS.items():
         flags = [word for name, value in sizes.items() for word in (f"--{name}", str(value))]
+        flags += ["--gpt2"] * arguments.gpt2
         done = subprocess.run(
             [sys.executable, __file__, *flags, "--only", parts],
             check=True,

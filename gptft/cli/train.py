@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from gptft.training.result import TrainResult
 
 _LINES_BEFORE = 4  # that are shown of what a model wrote before training
+_CHARACTERS_BEFORE = 400  # and no more of them than that
 _SHOWN_PROMPT = 40  # characters
 
 app = typer.Typer(add_completion=False)
@@ -158,8 +159,11 @@ def _print_recital(recital: "Recital", *, step: int) -> None:
 
 def _beginning(text: str) -> str:
     """The first lines of a text that nobody reads to its end."""
-    lines = _shown(text).split("\n")
-    return "\n".join([*lines[:_LINES_BEFORE], *(["..."] if len(lines) > _LINES_BEFORE else [])])
+    shown = _shown(text)
+    beginning = "\n".join(shown.split("\n")[:_LINES_BEFORE])
+    if len(beginning) > _CHARACTERS_BEFORE:  # a line that repeats one word to its end
+        beginning = beginning[:_CHARACTERS_BEFORE]
+    return beginning if beginning == shown else f"{beginning}\n..."
 
 
 def _shown(text: str) -> str:

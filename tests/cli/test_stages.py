@@ -153,8 +153,11 @@ def test_training_ends_with_the_poem(config_file: Path, monkeypatch: pytest.Monk
         "after step 12:\nМороз\nстрока 1\nстрока 2\nстрока 3\nстрока 4\nстрока 5\nстрока 6\n"
         "строка 7\n\nIt recites 2 of 7 lines that follow the first.\n",
     ]
+    endless = replace(recited("Мороз").texts[0], before=" и" * 5000)
+    outcome = replace(plain, recital=Recital((endless,)))
+    assert len(invoke("train", str(config_file)).stdout) < 1000
     several = replace(plain, recital=recited("Мороз", "Буря " * 20))
-    monkeypatch.setattr("gptft.api.train", lambda file, **settings: several)
+    outcome = several
     rows = invoke("train", str(config_file)).stdout.splitlines()[-4:]
     assert rows[0].split("\t") == ["recited after", "before", "after", "of"]
     assert rows[1].split("\t") == ["«Мороз»", "1", "2", "7 lines"]
