@@ -7,6 +7,7 @@ from typing import Any
 from gptft.analysis.training_text import WrittenText
 from gptft.errors import ConfigError
 from gptft.runs.read import read_run
+from gptft.runs.recital import recital_of
 from gptft.terminal.commands import command_line, path_word
 from gptft.text.encoding import read_stdin, read_text
 
@@ -14,21 +15,27 @@ from gptft.text.encoding import read_stdin, read_text
 def last_samples(run: Path) -> tuple[int, list[WrittenText]]:
     """The last texts that a run itself wrote, and the step of the model that did.
 
+    Those of its prompts, or what it recited where it had none.
+
     Raises:
         ConfigError: it wrote none.
         RunError: the run can't be read.
     """
     found = read_run(run)
-    rounds = found.rounds
-    if not rounds:
+    rounds, recital = found.rounds, recital_of(found.facts)
+    if rounds:
+        step, pairs = found.sample_step(rounds[-1].step), rounds[-1].texts
+    elif recital is not None:
+        step = found.model_step or 0
+        pairs = tuple((one.prompt, one.after) for one in recital.texts)
+    else:
         at = path_word(run)
         raise ConfigError(
             f"{run} has no samples to look at: samples.prompts was empty. Let its model write:\n"
             f'  {command_line("generate", at)} -p "..." --json | '
             f"{command_line('novelty', at, '--file', '-')}"
         )
-    texts = [WrittenText(utf8_text(prompt), utf8_text(text)) for prompt, text in rounds[-1].texts]
-    return found.sample_step(rounds[-1].step), texts
+    return step, [WrittenText(utf8_text(prompt), utf8_text(text)) for prompt, text in pairs]
 
 
 def read_texts(name: str) -> list[WrittenText]:

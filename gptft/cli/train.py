@@ -126,8 +126,16 @@ def _print_result(outcome: "TrainResult") -> None:
         f"Report: {outcome.run_dir / 'report.html'}. The model of "
         f"step {outcome.model_step:,}{best} is in {outcome.run_dir / 'model'}. "
         "Let it continue a prompt:\n"
-        f'  {command_line("generate", path_word(outcome.run_dir))} -p "..."'
+        f"  {command_line('generate', path_word(outcome.run_dir))} -p {_prompt_word(outcome)}"
     )
+
+
+def _prompt_word(outcome: "TrainResult") -> str:
+    """A prompt to try: the beginning of a text that the model recites, if a line can hold it."""
+    texts = outcome.recital.texts if outcome.recital is not None else ()
+    prompts = (text.prompt.strip() for text in texts)
+    known = next((one for one in prompts if one.isprintable() and len(one) <= _SHOWN_PROMPT), "")
+    return quoted_word(known) if known else '"..."'
 
 
 def _print_recital(recital: "Recital", *, step: int) -> None:

@@ -13,6 +13,7 @@ from gptft.files import write_output
 from gptft.models.model_files import ModelFiles, context_length
 from gptft.report.render import render
 from gptft.runs.read import Run, as_int, read_run
+from gptft.runs.recital import recital_of
 
 _PLACEHOLDER = "path/to/model"  # in the examples: a card doesn't know where it will be read
 _PROMPT = "Once upon a time"  # in the examples, where the run has no short prompt of its own
@@ -69,7 +70,9 @@ def _weights(trained: object, saved: object) -> str:
 
 def _examples(run: Run) -> tuple[str, str]:
     """A command and a Python script that continue a prompt of the run."""
-    prompts = (sample.prompt for sample in run.samples)
+    recital = recital_of(run.facts)
+    prompts = [sample.prompt for sample in run.samples]
+    prompts += [text.prompt for text in recital.texts] if recital else []
     short = (text for text in prompts if text.isprintable() and len(text) <= 100)
     prompt = next(short, _PROMPT) or _PROMPT
     length = as_int(run.section("generation").get("max_new_tokens")) or _MAX_NEW_TOKENS

@@ -19,6 +19,7 @@ from gptft.config.sections import Config
 from gptft.data.plan import plan_packing
 from gptft.data.prepare import prepare_blocks
 from gptft.errors import ConfigError, DataError, RunError
+from gptft.files import write_json
 from gptft.training.train import train_model
 from tests.analysis.test_memorization import PLANTED, verse
 
@@ -107,6 +108,22 @@ class TestOutput:
         assert lines[8] == "  found there:  4-grams 100%, 8-grams 100%, 16-grams 100%"
         assert lines[10].startswith(f"2 texts: longest copy {count} (median ")
         assert lines[11].startswith("held-out text: longest copy ")
+
+    def test_what_a_run_without_prompts_recited_is_looked_at(self, invoke: Invoke, run_dir: Path):
+        place = run_dir.parent / "recites"
+        shutil.copytree(run_dir, place, dirs_exist_ok=True)
+        (place / "samples.jsonl").unlink()
+        facts = json.loads((place / "run.json").read_text(encoding="utf-8"))
+        facts["config"]["samples"]["prompts"], facts["result"]["samples"] = [], []
+        recited = {"prompt": PROMPTS[1], "num_lines": 1, "lines_before": 0, "lines_after": 1}
+        text = {**recited, "before": "", "after": SAID[1]}
+        facts["result"]["recital"] = {"texts": [text]}
+        write_json(place / "run.json", facts)
+        answer = json.loads(invoke("--json", run=place).stdout)
+        [found] = answer["texts"]
+        assert (found["prompt"], found["continuation"]) == (PROMPTS[1], SAID[1])
+        # A line that is recited is copied whole.
+        assert found["longest"]["num_tokens"] == found["num_tokens"]
 
     def test_json_has_every_figure(self, invoke: Invoke, run_dir: Path, trained: Path):
         answer = json.loads(invoke("--json").stdout)

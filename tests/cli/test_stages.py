@@ -153,6 +153,7 @@ def test_training_ends_with_the_poem(config_file: Path, monkeypatch: pytest.Monk
         "after step 12:\nМороз\nстрока 1\nстрока 2\nстрока 3\nстрока 4\nстрока 5\nстрока 6\n"
         "строка 7\n\nIt recites 2 of 7 lines that follow the first.\n",
     ]
+    assert done.stderr.endswith("\n  gptft generate runs/my -p Мороз\n")
     endless = replace(recited("Мороз").texts[0], before=" и" * 5000)
     outcome = replace(plain, recital=Recital((endless,)))
     assert len(invoke("train", str(config_file)).stdout) < 1000

@@ -260,3 +260,5 @@ def test_the_card_says_what_the_model_knows_by_heart(make_run: MakeRun):
     assert rows[0] == "| given | lines that follow | recited before | after |"
     assert rows[2:] == ["| Буря \\<b\\>\\| | 3 | 0 | 2 |", "| То | 1 | 0 | 1 |"]
     assert "- steps: 12 of 40: every token" in body
+    _, body = card(make_run("recites", samples=None, result={**RECITAL, "samples": []}))
+    assert "gptft generate path/to/model --prompt 'Буря <b>|'" in body

@@ -101,3 +101,26 @@ def test_all_processes_load_the_best_checkpoint(
     # Each process has measured its share of the blocks, with the weights it has.
     after = facts["result"]["validation"]["loss_after"]
     assert after == pytest.approx(min(losses), rel=1e-6)
+
+
+def test_two_processes_stop_together_and_recite_once(tmp_path: Path, tiny_model_dir: Path):
+    (tmp_path / "poem.txt").write_text("The quick fox\njumps over\n", encoding="utf-8")
+    settings = (
+        "learning_rate=2e-2", "num_train_epochs=200", "warmup_steps=10", "ddp_backend=gloo",
+        "stop_when_memorized=true", "use_cpu=true", "save_strategy=no", "lr_scheduler_type=cosine",
+    )  # fmt: skip
+    (tmp_path / "my.yaml").write_text(
+        f"model: {{name: '{tiny_model_dir}'}}\n"
+        f"data: {{train: {{path: '{tmp_path / 'poem.txt'}', weight: 2}}, block_size: 16, "
+        "isolate_documents: auto}\nsamples: {recite: true}\n",
+        encoding="utf-8",
+    )
+    launcher = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m")
+    named = tuple(f"training.{setting}" for setting in settings)
+    done, _ = train(tmp_path, "two", *launcher, batch=1, settings=named)
+    result = json.loads((tmp_path / "two" / "run.json").read_text(encoding="utf-8"))["result"]
+    assert result["is_memorized"]
+    assert 0 < result["steps"] < result["planned_steps"]
+    assert (result["recital"]["lines_after"], result["recital"]["num_lines"]) == (1, 1)
+    assert done.stderr.count("nothing is left to learn") == 1
+    assert done.stdout.count("It recites 1 of 1 line that") == 1
