@@ -45,7 +45,12 @@ class Window:
 
 
 def windows_of(
-    store: BlockStore, *, isolated: bool, eos_token_id: int, bos: tuple[int, ...] = ()
+    store: BlockStore,
+    *,
+    isolated: bool,
+    shifted: bool,
+    eos_token_id: int,
+    bos: tuple[int, ...] = (),
 ) -> list[Window]:
     """Windows of at most a block, in which every token has half a block before it, or all there is.
 
@@ -53,23 +58,31 @@ def windows_of(
         store: a split; held in memory as a whole.
         isolated: whether its documents don't see each other. A window is then within one document;
             else it is of the stream of all.
+        shifted: whether each epoch cuts the stream elsewhere. It is a ring then if it ends with
+            EOS, and its end stands before its beginning.
         eos_token_id: what ends a document.
         bos: ids that begin each document, maybe none.
     """
     text = store.span(0, store.num_tokens)
     size = len(store[0])
-    starts = [0]
+    step = max(size // 2, 1)
+    starts, lead = [0], 0
     if isolated:
         is_start = document_starts(text, before=None, eos_token_id=eos_token_id, bos=bos)
         starts = [0, *(np.flatnonzero(is_start[1:]) + 1).tolist()]
+    elif shifted and len(text) > size and int(text[-1]) == eos_token_id:
+        lead = step
+        # The EOS at the end is the BOS at the beginning, where that is one (`ShiftedBlockDataset`).
+        begin = 1 if bos == (eos_token_id,) else 0
+        text = np.concatenate([text[-lead:], text[begin:]])
     windows = []
     for start, stop in zip(starts, [*starts[1:], len(text)], strict=True):
-        counted_from = 1
+        counted_from = max(lead, 1)
         while True:
             end = min(start + size, stop)
             windows.append(Window(text, start, end, counted_from=counted_from))
             if end == stop:
                 break
-            counted_from = size - max(size // 2, 1)
-            start += max(size // 2, 1)
+            counted_from = size - step
+            start += step
     return [window for window in windows if len(window.ids) > 1]

@@ -6,6 +6,7 @@ the weights and nothing that a reader sees. Finding the first token that is not 
 batch, so that looking costs next to nothing before the end.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -29,6 +30,7 @@ def stop_when_memorized(
     *,
     ledger: Mapping[str, Any],
     isolated: bool,
+    shifted: bool,
 ) -> tuple[str, ...]:
     """Have a run end when its text is memorized.
 
@@ -38,6 +40,7 @@ def stop_when_memorized(
         signals: what else ends it.
         ledger: of the store.
         isolated: whether documents of a block don't see each other.
+        shifted: whether each epoch cuts the text elsewhere.
 
     Returns:
         a sentence where the text is too long for that.
@@ -48,7 +51,7 @@ def stop_when_memorized(
             "training.stop_when_memorized has no effect.",
         )
     eos, bos = int(ledger.get("eos_token_id", -1)), tuple(ledger.get("bos_token_ids", ()))
-    windows = windows_of(store, isolated=isolated, eos_token_id=eos, bos=bos)
+    windows = windows_of(store, isolated=isolated, shifted=shifted, eos_token_id=eos, bos=bos)
     is_alone = trainer.args.world_size == 1  # several processes stop together, between two steps
     trainer.add_callback(
         StopWhenMemorized(
@@ -136,11 +139,10 @@ def _known(trainer: BlockTrainer, model: Any, windows: Sequence[Window]) -> list
         logits = model(input_ids=batch["input_ids"], use_cache=False).logits  # (B, T, V)
     flags = []
     for row, targets in zip(logits, batch["labels"][:, 1:], strict=True):
-        counted = targets != IGNORED
-        wanted = targets[counted]
-        probabilities = row[:-1][counted].float().softmax(dim=-1)  # (N, V)
-        own = probabilities.gather(1, wanted[:, None])
-        flags.append((own >= KNOWN).all())
+        losses = torch.nn.functional.cross_entropy(  # 0 where there is no label
+            row[:-1].float(), targets, ignore_index=IGNORED, reduction="none"
+        )
+        flags.append((losses <= -math.log(KNOWN)).all())
     known = torch.stack(flags)
     if trainer.args.world_size > 1:  # all stop together, and look at the same window next
         known = trainer.accelerator.gather(known[None].to(torch.int32)).all(dim=0)

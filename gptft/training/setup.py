@@ -166,7 +166,9 @@ def set_up(config: Config, *, store_dir: Path, run_dir: Path, signals: Signals) 
     )
     trainer.remove_callback(PrinterCallback)
     if config.training.get("stop_when_memorized"):
-        notes += stop_when_memorized(trainer, store, signals, ledger=ledger, isolated=masks)
+        notes += stop_when_memorized(
+            trainer, store, signals, ledger=ledger, isolated=masks, shifted=shifts
+        )
     fit = BlockDataset(store, indices=spread_indices(len(store), at_most=_FIT_BLOCKS))
     return Setup(trainer, model, tokenizer, store, store_dir, ledger, fit, validation, notes)
 

@@ -1,5 +1,6 @@
 """A block store and a base model -> a run folder: what `gptft train` does."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -76,7 +77,8 @@ def train_model(
                 return run.finish(run.train(console))
             except torch.OutOfMemoryError as error:
                 config, earlier = run.after_out_of_memory(error), run.facts
-                resume = Resume(allow=(*(resume.allow if resume else ()), *_BATCH_FIELDS))
+                resume = resume or Resume()
+                resume = replace(resume, allow=(*resume.allow, *_BATCH_FIELDS))
             except (Interrupted, Exception) as error:
                 ended = run.ended_by(blamed(error, config.training))
                 if ended is error:

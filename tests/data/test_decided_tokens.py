@@ -27,9 +27,16 @@ class Store:
         return self._ids[start : start + length]
 
 
-def windows(ids: list[int], *, block_size: int = 100, isolated: bool = True, bos: Any = ()) -> Any:
+def windows(
+    ids: list[int],
+    *,
+    block_size: int = 100,
+    isolated: bool = True,
+    shifted: bool = False,
+    bos: Any = (),
+) -> Any:
     store: Any = Store(ids, block_size)
-    return windows_of(store, isolated=isolated, eos_token_id=EOS, bos=bos)
+    return windows_of(store, isolated=isolated, shifted=shifted, eos_token_id=EOS, bos=bos)
 
 
 def shown(ids: list[int], **settings: Any) -> list[tuple[list[int], str]]:
@@ -76,6 +83,23 @@ def test_a_long_document_is_seen_in_halves_of_a_block():
         ([16, 17, 18, 19], "..xx"),
         ([18, 19, 0], "..x"),
     ]
+
+
+def test_a_text_that_is_cut_elsewhere_each_epoch_is_a_ring():
+    """Its first token comes after its end, as in all epochs but the first."""
+    ring = {"block_size": 4, "isolated": False, "shifted": True}
+    assert shown([*range(10, 15), 0], **ring) == [
+        ([14, 0, 10, 11], "..xx"),
+        ([10, 11, 12, 13], "..xx"),
+        ([12, 13, 14, 0], "..xx"),
+    ]
+    assert shown([0, 10, 11, 12, 13, 0], bos=(0,), **ring)[0] == ([13, 0, 10, 11], "..xx")
+    plain = [([10, 11, 12, 13], ".xxx"), ([12, 13, 14, 0], "..xx")]
+    assert shown([*range(10, 15), 0], **{**ring, "shifted": False}) == plain
+    # Cut by data.tail, it isn't joined; one block is never cut elsewhere; documents are apart.
+    assert shown([*range(10, 16)], **ring)[0] == ([10, 11, 12, 13], ".xxx")
+    assert shown([10, 11, 12, 0], **ring) == [([10, 11, 12, 0], ".xxx")]
+    assert shown([10, 11, 0, 12, 0], **{**ring, "isolated": True})[0] == ([10, 11, 0], ".xx")
 
 
 @given(

@@ -13,6 +13,7 @@ from gptft.training import memorized
 from gptft.training.run import Resume
 from tests.training.conftest import Run
 from tests.training.folders import Cut, assert_same, facts, weights
+from tests.training.test_guards import small_memory
 
 # The first two begin with the same word: what follows it in each is chance.
 TEXTS = ("The quick fox\njumps over\n", "The lazy dog\n", "42 times, or 7.\n")
@@ -139,6 +140,21 @@ def test_a_run_that_stopped_is_done_and_extends(run: Run, tmp_path: Path):
     extended = run(**settings, resume=Resume(extend=True), notify=said.append)
     assert (extended.steps, extended.is_memorized) == (200, False)
     assert any(f"Resuming from step {result.steps}" in line for line in said)
+
+
+@pytest.mark.parametrize("memory", ["enough", "short"])
+def test_extending_trains_on_until_the_text_is_known_again(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, memory: str
+):
+    """Also where that begins out of memory: the newest checkpoint is that of the stop then."""
+    saves = {"save_strategy": "steps", "save_steps": 1000, "auto_batch": True}
+    settings = sections(tmp_path / "verse", TEXTS[0], **saves)
+    settings["data"]["train"] = [{"path": str(tmp_path / "verse"), "weight": 6}]  # several blocks
+    result = run(**settings)
+    assert stopped_early(result.run_dir)
+    if memory == "short":
+        small_memory(monkeypatch, rows_at_most=1)
+    assert run(**settings, resume=Resume(extend=True)).steps > result.steps
 
 
 def test_dying_after_the_stop_costs_nothing(run: Run, tmp_path: Path):
