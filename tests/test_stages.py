@@ -3,6 +3,7 @@
 import os
 import pty
 import select
+import shutil
 import sys
 import threading
 import time
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import gptft.console as console
+from tests.conftest import ROOT
 
 SCRIPT = """
 import sys, time
@@ -79,6 +81,33 @@ def test_nothing_is_shown_off_a_terminal(capsys: pytest.CaptureFixture[str]):
         assert threading.active_count() == before
     assert capsys.readouterr().err == ""
     console.stderr.cache_clear()
+
+
+# A virtual environment whose pip takes six seconds and says nothing, as it does over torch.
+_QUIET_PIP = """#!/bin/sh
+test "$2" = pip && exec sleep 6
+echo "no Python here: $*"
+"""
+_QUIET_GPTFT = """#!/bin/sh
+echo "gptft $*"
+"""
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
+def test_make_quickstart_writes_while_pip_is_silent(tmp_path: Path):
+    folder = tmp_path / "venv" / "bin"
+    folder.mkdir(parents=True)
+    for name, script in (("python", _QUIET_PIP), ("gptft", _QUIET_GPTFT)):
+        (folder / name).write_text(script, encoding="utf-8")
+        (folder / name).chmod(0o755)
+    run = "import os, sys; os.execvp('make', ['make', *sys.argv[1:]])"
+    code, said, silences = on_a_terminal(
+        "-c", run, "-C", str(ROOT), "quickstart", f"VENV={tmp_path / 'venv'}"
+    )
+    assert code == 0, said
+    assert "Installing gptft and its libraries" in said
+    assert "gptft train configs/quickstart.yaml" in said
+    assert max(seconds for seconds, _ in silences) <= 2
 
 
 @pytest.mark.slow
