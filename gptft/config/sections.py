@@ -104,6 +104,7 @@ def _regular_expression(value: str) -> str:
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 Name = Annotated[str, Field(min_length=1)]
 Texts = Annotated[list[Name], BeforeValidator(_as_list), Field(min_length=1)]
+Added = Annotated[list[Name], BeforeValidator(_as_list)]
 Fraction = Annotated[float, Field(gt=0.0, lt=1.0)]
 Positive = Annotated[int, Field(ge=1, le=LARGEST_WHOLE), BeforeValidator(as_whole)]
 BlockSize = Annotated[int, Field(ge=2, le=MAX_BLOCK_SIZE), BeforeValidator(as_whole)]
@@ -179,13 +180,38 @@ class TokenizerTrainConfig(Section):
 class TokenizerConfig(Section):
     """The tokenizer, where it isn't the base model's own."""
 
-    name: str | None = _setting(None, "A model whose tokenizer a model.from_scratch is to use.")
+    name: str | None = _setting(
+        None,
+        "A model whose tokenizer a model.from_scratch is to use; for a base, a longer one, whose "
+        "first ids are the base's own.",
+    )
     train: TokenizerTrainConfig | None = _setting(None, "Train one for a model.from_scratch.")
+    add_tokens: Added = _setting(
+        [],
+        "Tokens to add, found in a text as they stand; their embeddings begin at the mean of "
+        "the pieces that they replace.",
+    )
+    special_tokens: Added = _setting([], "Control tokens to add, which no text is read as.")
+    pad_to_multiple_of: Positive = _setting(
+        1,
+        "Embeddings are made a multiple of it, such as 64, which some accelerators compute faster.",
+    )
+
+    @property
+    def grows(self) -> bool:
+        """Whether a tokenizer or a model's embeddings become larger."""
+        return bool(self.add_tokens or self.special_tokens or self.pad_to_multiple_of > 1)
 
     @model_validator(mode="after")
     def _one_origin(self) -> "TokenizerConfig":
         if self.name is not None and self.train is not None:
             raise ValueError("tokenizer.name and tokenizer.train can't both be given")
+        if self.train is not None and self.grows:
+            raise ValueError(
+                "tokenizer.train makes a tokenizer of tokenizer.train.vocab_size ids, to which "
+                "nothing is added. Train it by itself, with gptft tokenizer train, and give its "
+                "folder as tokenizer.name"
+            )
         return self
 
 
@@ -325,8 +351,11 @@ class Config(Section):
     @model_validator(mode="after")
     def _tokenizer_fits(self) -> "Config":
         named = self.tokenizer.name is not None or self.tokenizer.train is not None
-        if self.model.from_scratch is None and named:
-            raise ValueError("tokenizer is for model.from_scratch; a loaded model keeps its own")
+        if self.model.from_scratch is None and self.tokenizer.train is not None:
+            raise ValueError(
+                "tokenizer.train is for model.from_scratch; a base keeps its own tokenizer, to "
+                "which tokenizer.add_tokens adds"
+            )
         if self.model.from_scratch is not None and not named:
             raise ValueError("model.from_scratch needs tokenizer.name or tokenizer.train")
         return self

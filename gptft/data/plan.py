@@ -13,6 +13,7 @@ from gptft.files import default_cache_dir, json_checksum
 from gptft.models.model_files import context_length
 from gptft.text.streams import content_suffix
 from gptft.tokenization.framing import begins_each
+from gptft.tokenization.grown import grown_tokenizer, named_tokenizer, with_added
 from gptft.tokenization.tokenizer import TextTokenizer, load_tokenizer
 
 DEFAULT_BLOCK_SIZE = 1024
@@ -131,11 +132,13 @@ def plan_packing(config: Config) -> PackingPlan:
         tokenizer = load_tokenizer(
             model.name, revision=model.revision, config_overrides=model.config_overrides
         )
-        context, num_embeddings = tokenizer.context, tokenizer.num_embeddings
+        context, base = tokenizer.context, tokenizer
+        tokenizer = grown_tokenizer(base, config.tokenizer)
+        num_embeddings = base.num_embeddings if tokenizer is base else None
     else:
         context = context_length(model.from_scratch)
         if config.tokenizer.name is not None:
-            tokenizer = load_tokenizer(config.tokenizer.name)
+            tokenizer = with_added(named_tokenizer(config.tokenizer.name), config.tokenizer)
     if tokenizer is not None:
         tokenizer = tokenizer.with_bos(config.data.add_bos)
     to_train, cache_dir = config.tokenizer.train, default_cache_dir()

@@ -139,8 +139,23 @@ def _check(tokens: Sequence[str], learn: Sequence[str], num: int, held_out: floa
         raise ConfigError(problem)
 
 
-def add_tokens(tokenizer: TextTokenizer, tokens: Sequence[str]) -> TextTokenizer:
+def added_token(text: str, *, special: bool = False) -> AddedToken:
+    """A token that is found in a text as it stands, or a control token, which no text is read as.
+
+    The same for our tokenizers and for those of transformers, so that both give the same ids.
+    """
+    return AddedToken(text, single_word=False, normalized=False, special=special)
+
+
+def add_tokens(
+    tokenizer: TextTokenizer, tokens: Sequence[str], *, special: Sequence[str] = ()
+) -> TextTokenizer:
     """A copy of a tokenizer with more tokens; the one that is given stays as it is.
+
+    Args:
+        tokenizer: what is added to.
+        tokens: found in a text as they stand.
+        special: control tokens, whose ids come behind those of `tokens`.
 
     Raises:
         ConfigError: some are empty, given twice, tokens already, or wouldn't survive decoding.
@@ -150,13 +165,15 @@ def add_tokens(tokenizer: TextTokenizer, tokens: Sequence[str]) -> TextTokenizer
     earlier = tokenizer.backend.get_vocab(with_added_tokens=True)
     backend = Tokenizer.from_str(tokenizer.backend.to_str())
     backend.encode_special_tokens = True
+    added, tokens = [added_token(t) for t in tokens], [*tokens, *special]
+    added += [added_token(t, special=True) for t in special]
     with tokenizer.explained():
         found = [_problem(token, backend) for token in dict.fromkeys(tokens)]
     problems = [problem for problem in found if problem]
     problems += [f"{t!r} is given twice." for t, number in Counter(tokens).items() if number > 1]
     if problems:
         raise ConfigError(*problems)
-    backend.add_tokens([AddedToken(t, single_word=False, normalized=False) for t in tokens])
+    backend.add_tokens(added)
     now = backend.get_vocab(with_added_tokens=True)
     new = {now[token] for token in tokens}
     if not (earlier.items() <= now.items()) or new & {*earlier.values()} or len(new) < len(tokens):

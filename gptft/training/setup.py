@@ -1,5 +1,6 @@
 """A config and a block store -> the model, its blocks and the Trainer, checked together."""
 
+import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,13 +12,14 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments, set_seed
 from transformers.trainer_callback import PrinterCallback
 
-from gptft.config.sections import Config
+from gptft.config.sections import Config, TokenizerConfig
 from gptft.config.training_fields import DEFAULT_NGRAM_SIZE
 from gptft.config.training_notices import sample_notices, training_notices
 from gptft.data.recital import Passage, find_passages
 from gptft.data.store import BlockStore, read_ledger
 from gptft.errors import ConfigError, DataError, ModelError, RunError
 from gptft.models.causal_probe import check_causal, leaves_labels_to_be_moved
+from gptft.models.grow import add_rows, new_tokens
 from gptft.models.hub import find_model
 from gptft.models.load import (
     context_of,
@@ -25,6 +27,8 @@ from gptft.models.load import (
     load_for_training,
     new_model,
 )
+from gptft.terminal.words import count
+from gptft.tokenization.extension import added_token
 from gptft.tokenization.framing import begins_each, keeps_apart
 from gptft.training.arguments import training_arguments
 from gptft.training.dataset import (
@@ -53,7 +57,7 @@ class Setup:
 
     Attributes:
         fit: the blocks that are measured before and after.
-        notes: sentences on what could not be had as asked.
+        notes: sentences on what could not be had as asked, or was made for it.
     """
 
     trainer: BlockTrainer
@@ -137,7 +141,7 @@ def set_up(config: Config, *, store_dir: Path, run_dir: Path, signals: Signals) 
         config.training, run_dir=run_dir, has_validation=has_validation, dtype=config.model.dtype
     )
     eos, bos = int(ledger.get("eos_token_id", -1)), tuple(ledger.get("bos_token_ids", ()))
-    model, tokenizer = _load(
+    model, tokenizer, grown = _load(
         config, store_dir=store_dir, eos_token_id=eos, bos_token_ids=bos, seed=args.seed
     )
     _check_fit(model, store, name=config.model.name)
@@ -145,6 +149,7 @@ def set_up(config: Config, *, store_dir: Path, run_dir: Path, signals: Signals) 
     # Before the Trainer, which makes the run folder.
     loss_is_replaced = _probe(model, args, name=name)
     masks, notes = _masks(config, model, args, ledger=ledger, name=name)
+    notes = (*grown, *notes)
     unlikelihood = _unlikelihood(config.training, eos_token_id=eos)
     loss = partial(loss_of_output, unlikelihood=unlikelihood)
     set_seed(args.seed)
@@ -217,9 +222,9 @@ def _load(
     eos_token_id: int,
     bos_token_ids: tuple[int, ...],
     seed: int,
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The base model, or a new one, with its tokenizer."""
-    sizes = config.model.from_scratch
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, tuple[str, ...]]:
+    """The base model, or a new one, with its tokenizer, and what to say of them."""
+    sizes, notes = config.model.from_scratch, tuple[str, ...]()
     if sizes is None:
         files = find_model(config.model.name, revision=config.model.revision)
         model = load_for_training(
@@ -228,10 +233,11 @@ def _load(
             config_overrides=config.model.config_overrides,
             average_with=[(one.name, one.weight) for one in config.model.average_with],
         )
-        tokenizer = load_auto_tokenizer(files)
+        tokenizer, notes = _grow(model, load_auto_tokenizer(files), config.tokenizer)
     else:
         named = config.tokenizer.name
         tokenizer = load_auto_tokenizer(named if named else str(store_dir / "tokenizer"))
+        add_to(tokenizer, config.tokenizer)
         model = new_model(
             sizes,
             vocab_size=len(tokenizer),
@@ -243,7 +249,37 @@ def _load(
     if tokenizer.eos_token_id != eos_token_id:  # the files disagree; the blocks have the last word
         tokenizer.eos_token = str(tokenizer.convert_ids_to_tokens(eos_token_id))
     _learn_eos(model, eos_token_id)
-    return model, tokenizer
+    return model, tokenizer, notes
+
+
+def _grow(
+    model: PreTrainedModel, base: PreTrainedTokenizerBase, own: TokenizerConfig
+) -> tuple[PreTrainedTokenizerBase, tuple[str, ...]]:
+    """The tokenizer that a base is to have, once the model has a row for each of its tokens.
+
+    Returns:
+        the tokenizer, and what to say of it.
+    """
+    if own.name is None and not own.grows:
+        return base, ()
+    num_known = 1 + max(base.get_vocab().values())
+    larger = load_auto_tokenizer(own.name) if own.name is not None else copy.deepcopy(base)
+    add_to(larger, own)
+    pieces = new_tokens(base, larger)
+    add_rows(model, pieces, num_known=num_known, multiple_of=own.pad_to_multiple_of)
+    rows = len(model.get_input_embeddings().weight)  # type: ignore[arg-type]
+    note = (
+        f"{count(len(pieces), 'new token')}, whose embeddings begin at the mean of the pieces that "
+        f"they replace; the model has {rows:,} embeddings."
+    )
+    return larger, (note,)
+
+
+def add_to(tokenizer: PreTrainedTokenizerBase, own: TokenizerConfig) -> None:
+    """Add what a config's section adds, the ids in the order of `with_added`."""
+    tokenizer.add_tokens([added_token(text) for text in own.add_tokens])
+    special = [added_token(text, special=True) for text in own.special_tokens]
+    tokenizer.add_tokens(special, special_tokens=True)
 
 
 def _unlikelihood(training: Mapping[str, Any], *, eos_token_id: int) -> Unlikelihood | None:
