@@ -20,8 +20,14 @@ _POSITIVE = ("hidden_size", "num_attention_heads", "num_hidden_layers", "vocab_s
 _MANY_LAYERS = 512  # the deepest models have some 130
 _LARGE = 1_000_000  # the largest size in use, of a vocabulary, is a quarter of it
 _SLACK = 16  # times that packed weights are smaller than what they stand for, at most
-_IS_SIZE = re.compile(r"size|dim|num_|n_|heads|layers|experts|rank|width|inner")
-_IS_NO_SIZE = re.compile(r"_ids?$|position|ctx|context|length|window|token|theta|max_|param|step")
+# Sides of weights, under the names that architectures have for them; of other numbers nothing is
+# known (Qwen4's ngram_vocab_size_base is 20,000,000, and no side is).
+_IS_SIZE = re.compile(
+    r"((moe_|shared_expert_|expert_|word_|embedding_|ffn_)?(hidden|intermediate|embedding|vocab|ffn)"
+    r"_size|([a-z]+_)?vocab_size|n_embd|n_inner|d_model|d_ff|(ffn_|head_|hidden_|embed_|emb_)?dim"
+    r"|n_heads?|num_heads|num_(attention|key_value|local)_heads"
+    r"|(num|n)_(local_|routed_|shared_)?experts|head_dim)"
+)
 _MAX_HEADER = 100_000_000  # bytes, the safetensors format's own limit
 _LAYER = re.compile(r"\.(\d+)\.")
 
@@ -59,7 +65,7 @@ def _problems(config: Mapping[str, Any], folder: Path) -> Iterator[str]:
         name: value
         for name, value in config.items()
         if isinstance(value, int) and value > _LARGE and name != names["num_hidden_layers"]
-        and _IS_SIZE.search(name) and not _IS_NO_SIZE.search(name)
+        and _IS_SIZE.fullmatch(name)
     }  # fmt: skip
     if not large and not (isinstance(depth, int) and depth > _MANY_LAYERS):
         return

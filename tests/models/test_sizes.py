@@ -87,6 +87,7 @@ def test_a_config_is_checked_for_it(tiny_model_dir: Path, tmp_path: Path) -> Non
         {"n_positions": 10**12},  # no size of a weight in most models
         {"max_position_embeddings": 10**7, "sliding_window": 10**9, "rope_theta": 10**9},
         {"eos_token_id": 10**9, "num_parameters": 10**11, "total_steps": 10**9},
+        {"ngram_vocab_size_base": 20_000_000, "hash_size": 10**8, "num_tables": 10**9},
         {"hidden_size": None, "vocab_size": "320", "n_layer": [2]},  # said when it is loaded
         {"text_config": [1]},
     ],
