@@ -2,6 +2,7 @@
 # make test         a virtual environment, the tests
 # make test-slow    the quickstart in full, two processes: minutes
 # make faults       hundreds of runs killed, blocked and damaged: ten minutes
+# make architectures  every causal architecture, tiny, killed and resumed: an hour; writes its table
 # make fuzz         generated configs, runs and models for ten minutes
 # make bench-startup  seconds from command to answer
 # make bench-prepare  text -> blocks beside other pipelines: speed, memory; minutes
@@ -17,7 +18,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test test-slow faults fuzz bench-startup bench-prepare bench-tokens bench-generate bench-checkpoints bench-train bench-recite bench-pico lint types check clean
+.PHONY: quickstart test test-slow faults fuzz architectures bench-startup bench-prepare bench-tokens bench-generate bench-checkpoints bench-train bench-recite bench-pico lint types check clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/gptft train configs/quickstart.yaml --overwrite
@@ -30,6 +31,9 @@ test-slow: $(VENV)/.installed-dev
 
 faults: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.faults
+
+architectures: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.architectures --write
 
 fuzz: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.fuzz

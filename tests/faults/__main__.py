@@ -55,7 +55,7 @@ def main() -> int:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("--short", action="store_true", help="a sample of everything")
-    parser.add_argument("--only", action="append", help="kills, stock, calls, files or disk")
+    parser.add_argument("--only", action="append", help="one part: kills, stock, calls, files...")
     parser.add_argument("--kills", type=int, help="200, or 6 in the short form")
     parser.add_argument("--stock", type=int, help="kills of the stock Trainer: 40, or none")
     parser.add_argument("--jobs", type=int, default=min(os.cpu_count() or 1, 4))
@@ -93,6 +93,7 @@ class Report:
             "calls": self._calls,
             "files": self._files,
             "disk": self._disk,
+            "conversions": self._conversions,
         }
         for name, part in parts.items():
             if not self.args.only or name in self.args.only:
@@ -142,6 +143,27 @@ class Report:
             "kills",
             f"{good} of {{kills}} kill -9 resumed, bit-identical ({{in a save}} in a save, "
             f"{{while going on}} of runs that went on after one; {len(done)} runs).",
+            done,
+            time.perf_counter() - started,
+        )
+
+    def _conversions(self) -> None:
+        """One architecture of each way in which stored tensors differ from those in memory."""
+        from tests.architectures.models import one_of_each_conversion
+        from tests.architectures.trials import try_architecture
+
+        names = one_of_each_conversion()[: 1 if self.args.short else None]
+        started = time.perf_counter()
+        done = self._spread(
+            lambda job: [
+                try_architecture(name, self.folder / name) for name in names[job :: self.args.jobs]
+            ]
+        )
+        good = sum(not trial.broken for trial in done)
+        self._told(
+            "conversions",
+            f"{good} of {len(done)} architectures, one of each conversion of names, killed and "
+            "resumed, and their best weights kept, bit-identical.",
             done,
             time.perf_counter() - started,
         )
