@@ -176,7 +176,8 @@ def problems(path: Path, *overrides: str) -> list[str]:
         ),
         (
             "tokenizer:\n  train: {vocab_size: 300}\n",
-            "my.yaml:1:1  tokenizer is for model.from_scratch; a loaded model keeps its own.",
+            "my.yaml:2:3  tokenizer.train is for model.from_scratch; a base keeps its own "
+            "tokenizer, to which tokenizer.add_tokens adds.",
         ),
         (
             "tokenizer:\n  train: {vocab_size: 100}\n",
