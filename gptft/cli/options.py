@@ -35,7 +35,7 @@ GenerationFile = Annotated[
     Path | None,
     Option("--config", "-c", help="A YAML config: its generation, strategies, model.name."),
 ]
-MODEL = Argument(metavar="MODEL", help="A run folder, a model folder, a hub id, or pico.")
+MODEL = Argument(metavar="MODEL", help="A run or model folder, a .gguf file, a hub id, or pico.")
 DTYPE = Option(help="Of the weights; auto is what the device is fast in.")
 DtypeName = Literal["auto", "float32", "bfloat16", "float16"]
 Words = Annotated[

@@ -37,7 +37,9 @@ Files = Annotated[
         "folder, a glob or hub:NAME are counted as a corpus.",
     ),
 ]
-ModelName = Annotated[str, Option(metavar="NAME", help="pico, a folder, a run or a hub id.")]
+ModelName = Annotated[
+    str, Option(metavar="NAME", help="pico, a folder, a run, a .gguf file or a hub id.")
+]
 Compared = Annotated[
     list[str], Option(metavar="MODEL", help="Compare this one with --model's; repeatable.")
 ]

@@ -15,7 +15,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 # The flags that `--help` shows, with what stands for a value; all others are like their setting.
 _EVERYDAY = {
-    "--model": ("NAME", "What to tune: pico, a model folder, a run folder, a hub id."),
+    "--model": ("NAME", "What to tune: pico, a model or run folder, a .gguf file, a hub id."),
     "--out": ("DIR", "The run folder; runs/ and CONFIG's name without it."),
     "--epochs": ("N", "How often the text is seen."),
     "--max-steps": ("N", "Train for so many steps instead."),

@@ -115,7 +115,7 @@ class AveragedModel(Section):
     """A model, or those a glob matches, and how much their weights count in a mean."""
 
     name: Name = Field(
-        description="pico, a model folder, a run folder, a hub id, or a glob of folders."
+        description="pico, a model or run folder, a .gguf file, a hub id, or a glob of folders."
     )
     weight: Weight = _setting(
         1.0, "How much each of them counts beside model.name, which counts as 1."
@@ -134,7 +134,9 @@ AveragedModels = Annotated[
 class ModelConfig(Section):
     """The base model: one to start from, or the sizes of a new one."""
 
-    name: Name = _setting("pico", "pico (bundled), a model folder, a run folder, or a hub id.")
+    name: Name = _setting(
+        "pico", "pico (bundled), a model folder, a run folder, a .gguf file, or a hub id."
+    )
     revision: str | None = _setting(None, "A branch, tag or commit of a model on the hub.")
     from_scratch: dict[str, Any] | None = _setting(
         None, "A new model: model_type (gpt2, llama, ...) and any field of its config class."

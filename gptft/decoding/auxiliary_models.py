@@ -10,8 +10,9 @@ from gptft.decoding.limits import other_tokenizer
 from gptft.decoding.settings import MODEL_SETTINGS, Settings
 from gptft.errors import ConfigError
 from gptft.models.hub import find_model
-from gptft.models.load import load_auto_tokenizer, load_for_inference
+from gptft.models.load import load_for_inference
 from gptft.models.precision import DtypeName
+from gptft.tokenization.auto import load_auto_tokenizer
 
 
 @dataclass(frozen=True)

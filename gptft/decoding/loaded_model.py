@@ -11,8 +11,9 @@ from gptft.decoding.constraints import read_vocabulary
 from gptft.decoding.matchers import Vocabulary
 from gptft.decoding.special_tokens import SpecialTokens
 from gptft.models.hub import find_model
-from gptft.models.load import load_auto_tokenizer, load_for_inference
+from gptft.models.load import load_for_inference
 from gptft.models.precision import DtypeName, pick_device
+from gptft.tokenization.auto import load_auto_tokenizer
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from gptft.files import JsonFields
 from gptft.inspection import audit_model, audit_special, audit_text, audit_vocabulary
 from gptft.inspection.audit_files import TokenizerFiles, read_tokenizer_files
 from gptft.inspection.audit_finding import LEVELS, Finding, fault
-from gptft.tokenization.tokenizer import GGUF_SUFFIX
+from gptft.models.source import GGUF_SUFFIX
 
 # Each looks at one thing and says what it found; findings of a level stand in this order.
 _Check = Callable[[TokenizerFiles], Iterator[Finding]]

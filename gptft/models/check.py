@@ -115,7 +115,8 @@ def find_weights(name: str, *, revision: str | None = None) -> ModelFiles | None
     if resolve_model(name) is None and not check_on_hub(name, revision=revision):
         return None
     files = find_model(name, revision=revision)
-    require_weights(files.folder)
+    if files.gguf is None:
+        require_weights(files.folder)
     if not files.has_weights:
         raise ModelError(f"{files.folder} lacks a .safetensors file that its index names.")
     require_sizes(files)

@@ -12,8 +12,9 @@ from pathlib import Path
 from gptft.errors import ModelError
 from gptft.inputs import near_names
 from gptft.models.foreign import refuse_adapter
+from gptft.models.gguf_files import gguf_files
 from gptft.models.model_files import ModelFiles, require_small
-from gptft.models.source import resolve_model
+from gptft.models.source import GGUF_SUFFIX, resolve_model
 
 _TEXT_FILES = (
     "*.json", "merges.txt", "vocab.txt", "tokenizer.model", "spiece.model",
@@ -40,6 +41,8 @@ def find_model(
     if isinstance(model, ModelFiles):
         return model
     if (path := resolve_model(model)) is not None:
+        if path.suffix.lower() == GGUF_SUFFIX and path.is_file():
+            return gguf_files(path, name=model)
         files = ModelFiles(model, path)
         require_small(files)
         if with_weights:

@@ -39,6 +39,7 @@ from gptft.models.check import (
     too_small_vocabulary,
     unknown_model_type,
 )
+from gptft.models.dequantized import dequantized
 from gptft.models.foreign import no_tokenizer
 from gptft.models.hub import find_model
 from gptft.models.model_files import (
@@ -89,7 +90,7 @@ def load_for_training(
     _override(config, config_overrides or {})
     require_causal(config.to_dict(), name=files.name, section="model.config_overrides")
     weights_dtype = training_dtype(dtype)
-    loaded = _load(files.folder, config=config, dtype=weights_dtype, name=files.name)
+    loaded = _load(files, config=config, dtype=weights_dtype)
     others = [
         (*_config_like(stored, name=other, of=files.name), share)
         for pattern, share in average_with
@@ -97,8 +98,7 @@ def load_for_training(
     ]
     if others:
         theirs = (
-            (_load(at, config=own, dtype=weights_dtype, name=at.name), share)
-            for at, own, share in others
+            (_load(theirs, config=own, dtype=weights_dtype), share) for theirs, own, share in others
         )
         average_weights(loaded, theirs)
     _let_padding_learn(loaded)
@@ -125,7 +125,7 @@ def load_for_inference(
     require_causal(config.to_dict(), name=files.name, section="in its config.json")
     stored = config.dtype if isinstance(config.dtype, torch.dtype) else torch.float32
     chosen = inference_dtype(dtype, stored=stored, device=device)
-    loaded = _load(files.folder, config=config, dtype=chosen, name=files.name)
+    loaded = _load(files, config=config, dtype=chosen)
     loaded.to(device)  # type: ignore[arg-type]
     loaded.eval()
     return loaded
@@ -258,10 +258,20 @@ def _load_config(folder: Path) -> PreTrainedConfig:
 
 
 def _require_sizes(files: ModelFiles) -> None:
-    """`require_sizes`; pickled weights are converted first, as they have no header."""
-    folder = files.folder
-    is_pickled = not has_safetensors(folder) and bool(pickled_files(folder))
-    require_sizes(files, weights=unpickled(folder, name=files.name) if is_pickled else folder)
+    """`require_sizes`; weights of other formats are converted first."""
+    require_sizes(files, weights=_weights_folder(files))
+
+
+def _weights_folder(files: ModelFiles) -> Path:
+    """The folder that holds the weights as safetensors, or that lacks any.
+
+    Raises:
+        ModelError: they can't be converted.
+    """
+    if files.gguf is not None:
+        return dequantized(files.gguf, files.folder, name=files.name)
+    is_pickled = not has_safetensors(files.folder) and bool(pickled_files(files.folder))
+    return unpickled(files.folder, name=files.name) if is_pickled else files.folder
 
 
 def _require_known_quantization(files: ModelFiles) -> None:
@@ -274,23 +284,23 @@ def _require_known_quantization(files: ModelFiles) -> None:
         )
 
 
-def _config_like(stored: Mapping[str, Any], *, name: str, of: str) -> tuple[Path, PreTrainedConfig]:
-    """The folder of a model to be averaged, and its config, which is that of the first model."""
+def _config_like(
+    stored: Mapping[str, Any], *, name: str, of: str
+) -> tuple[ModelFiles, PreTrainedConfig]:
+    """The files of a model to be averaged, and its config, which is that of the first model."""
     files = find_model(name)
     _require_sizes(files)
-    folder = files.folder
-    config = _load_config(folder)
+    config = _load_config(files.folder)
     check_alike(stored, config.to_dict(), name=name, of=of)
-    return folder, config
+    return files, config
 
 
-def _load(
-    folder: Path, *, config: PreTrainedConfig, dtype: torch.dtype, name: str
-) -> PreTrainedModel:
-    require_weights(folder)
+def _load(files: ModelFiles, *, config: PreTrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
+    name, folder = files.name, files.folder
     if config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         raise ModelError(no_language_model(name, config.model_type))
-    stored = folder if has_safetensors(folder) else unpickled(folder, name=name)
+    stored = _weights_folder(files)
+    require_weights(stored)
     with stage(f"Loading {shown_path(name)}"), _reading(folder, "weights"):
         prefix = wrapper_prefix(stored)
         generation = None if stored == folder else _generation_config(folder)

@@ -10,6 +10,7 @@ from gptft.config.numbers import as_whole
 from gptft.errors import ModelError
 from gptft.files import read_json
 from gptft.inputs import is_file
+from gptft.models.gguf_header import read_gguf_header
 
 # Names under which the architectures keep their context length, in the order they are looked up.
 _CONTEXT_KEYS = ("n_positions", "max_position_embeddings", "n_ctx", "max_seq_len", "seq_length")
@@ -31,10 +32,12 @@ class ModelFiles:
     Attributes:
         name: what a person calls the model.
         path: its folder, or the tokenizer file in it that was named.
+        gguf: the .gguf file that it is, whose folder lies in the cache and holds a config.json.
     """
 
     name: str
     path: Path
+    gguf: Path | None = None
     _read: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -65,6 +68,9 @@ class ModelFiles:
     @property
     def vocabulary(self) -> dict[str, int]:
         """The id of each token, as its tokenizer's file has it; empty without one."""
+        if self.gguf is not None:
+            tokens = read_gguf_header(self.gguf).get("tokenizer.ggml.tokens", [])
+            return {str(token): place for place, token in enumerate(tokens)}
         stored = self.json("tokenizer.json")
         own = stored.get("model", {}).get("vocab") or self.json("vocab.json")
         if isinstance(own, list):  # of a unigram model: tokens with their scores
@@ -75,6 +81,8 @@ class ModelFiles:
     @property
     def has_weights(self) -> bool:
         """Whether every file of weights is there that the index, where there is one, names."""
+        if self.gguf is not None:
+            return True
         if not has_safetensors(self.folder):
             with suppress(ModelError):
                 return bool(pickled_files(self.folder))

@@ -5,32 +5,25 @@ torch's weights-only unpickler alone reads it, which makes tensors and refuses e
 once only, since what comes of it is kept beside the checksum of its source.
 """
 
-import json
-import os
 import pickle
 import re
-import shutil
-import tempfile
 import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save_file
 
-from gptft.console import notice, stage
+from gptft.console import stage
 from gptft.errors import ModelError
-from gptft.files import default_cache_dir, file_checksum, free_bytes, read_json, write_json
+from gptft.files import write_json
+from gptft.models.kept import kept_weights
 from gptft.models.model_files import PICKLED, pickled_files
 from gptft.terminal.text import shown_path
 from gptft.terminal.words import bytes_text, count
 
-_FORMAT = 1  # of what is kept; another one is made anew
-_SPARE = 2**26  # bytes that are left free on the disk
-_RECORD = "source.json"
 # Causal masks of GPT-2, GPT-Neo, GPT-J and GPT-NeoX, (1, 1, T, T), and what they masked with.
 _MASK = re.compile(r"(^|\.)(attn|attention|attn\.attention)\.(bias|masked_bias)$")
 _COMPUTED = re.compile(r"(^|\.)(rotary_emb\.inv_freq|position_ids)$")
@@ -57,80 +50,16 @@ def unpickled(folder: Path, *, name: str) -> Path:
             f"{folder} holds no weights: neither .safetensors files nor {PICKLED}. Copy them from "
             "where the model comes from."
         )
-    cache = default_cache_dir() / "weights"
-    try:
-        known = cache / "known" / f"{_stamp(sources)}.json"
-        digest = _known_digest(known, cache)
-        if digest is None:
-            with stage(f"Reading {shown_path(sources[0])}"):
-                digest = _digest(sources)
-            if not (cache / digest / _RECORD).is_file():
-                _convert(sources, cache / digest, name=name)
-            known.parent.mkdir(parents=True, exist_ok=True)
-            write_json(known, {"weights": digest})
-    except OSError as error:
-        raise ModelError(
-            f"The weights of {name} can't be kept as safetensors in {cache}: {error.strerror}. "
-            "Set GPTFT_CACHE to a folder that can hold them."
-        ) from None
-    return cache / digest
-
-
-def _stamp(sources: Sequence[Path]) -> str:
-    """What changes when one of the files does, told without reading them."""
-    seen = [(str(path.resolve()), *_seen(path)) for path in sources]
-    return _short(json.dumps([_FORMAT, seen]))
-
-
-def _seen(path: Path) -> tuple[int, int, int]:
-    status = path.stat()
-    return status.st_size, status.st_mtime_ns, status.st_ino
-
-
-def _short(text: str) -> str:
-    from xxhash import xxh3_128_hexdigest
-
-    return str(xxh3_128_hexdigest(text.encode()))
-
-
-def _digest(sources: Sequence[Path]) -> str:
-    return _short(json.dumps([_FORMAT, [file_checksum(one, "xxh3_128") for one in sources]]))
-
-
-def _known_digest(known: Path, cache: Path) -> str | None:
-    with suppress(ValueError, OSError):
-        digest = read_json(known).get("weights")
-        if isinstance(digest, str) and (cache / digest / _RECORD).is_file():
-            return digest
-    return None
-
-
-def _convert(sources: Sequence[Path], folder: Path, *, name: str) -> None:
-    """Write `folder`, whole or not at all."""
     size = sum(path.stat().st_size for path in sources)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    if (free := free_bytes(folder.parent)) < size + _SPARE:
-        raise ModelError(
-            f"{name}: its weights, {bytes_text(size)}, are to be kept as safetensors in "
-            f"{folder.parent}, where {bytes_text(free)} are free. Make room, or set GPTFT_CACHE."
-        )
-    made = Path(tempfile.mkdtemp(prefix="partial-", dir=folder.parent))
-    try:
+
+    def write(made: Path) -> str:
         with stage(f"Converting {shown_path(sources[0])} to safetensors"):
             dropped = _write_all(sources, made)
-        write_json(made / _RECORD, {"format": _FORMAT, "sources": [p.name for p in sources]})
-        try:
-            os.replace(made, folder)
-        except OSError:  # another process was faster; both made the same
-            if not (folder / _RECORD).is_file():
-                raise
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
-    left_out = f"; {count(dropped, 'buffer')} that models compute left out" if dropped else ""
-    notice(
-        f"{name}: {sources[0].name} ({bytes_text(size)}) was converted to safetensors{left_out}. "
-        f"From now on {shown_path(str(folder))} is used."
-    )
+        left_out = f"; {count(dropped, 'buffer')} that models compute left out" if dropped else ""
+        converted = f"{sources[0].name} ({bytes_text(size)}) was converted to safetensors"
+        return f"{name}: {converted}{left_out}"
+
+    return kept_weights(sources, name=name, write=write, size=size)
 
 
 def _write_all(sources: Sequence[Path], folder: Path) -> int:
@@ -143,7 +72,7 @@ def _write_all(sources: Sequence[Path], folder: Path) -> int:
         dropped += len(tensors) - len(kept)
         single = len(sources) == 1
         file = "model.safetensors" if single else _shard(number, len(sources))
-        save_file(_apart(kept), folder / file, metadata={"format": "pt"})
+        save_file(apart(kept), folder / file, metadata={"format": "pt"})
         weight_map |= dict.fromkeys(kept, file)
         total += sum(tensor.nbytes for tensor in kept.values())
     if len(sources) > 1:
@@ -212,7 +141,7 @@ def _is_computed(name: str, tensor: torch.Tensor) -> bool:
     return bool(_MASK.search(name)) and tensor.dim() in (0, 4)
 
 
-def _apart(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def apart(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The tensors, each with a memory of its own, as safetensors wants them."""
     seen: set[int] = set()
     found = {}

@@ -10,6 +10,7 @@ from gptft.errors import ModelError
 from gptft.inputs import expand_user, is_folder, near_names
 
 BUNDLED_MODELS = ("pico",)
+GGUF_SUFFIX = ".gguf"
 
 # Fields of a config.json that say nothing about what the model computes.
 VOLATILE_FIELDS = frozenset(
@@ -23,7 +24,8 @@ def resolve_model(name: str) -> Path | None:
     """Find the model a person means by `name`.
 
     Returns:
-        a local model folder, or one tokenizer.json; None where `name` can only be a hub id.
+        a local model folder, one tokenizer.json or a .gguf file; None where `name` can only be a
+        hub id.
 
     A bundled model's name comes first (write `./pico` for a folder of that name), then an existing
     path, then a hub id.
@@ -41,7 +43,7 @@ def resolve_model(name: str) -> Path | None:
         raise ModelError(f"{name} can't be opened: {error.strerror}.") from None
     if path is not None:
         return path
-    if _HUB_ID.fullmatch(name) and not name.endswith((".json", ".safetensors")):
+    if _HUB_ID.fullmatch(name) and not name.endswith((".json", ".safetensors", GGUF_SUFFIX)):
         first, _, rest = name.partition("/")
         if rest and Path(first).is_dir():  # `runs/typo` beside runs/ is no hub id
             raise ModelError(
@@ -89,10 +91,10 @@ def _local_path(name: str) -> Path | None:
         raise ModelError(
             f"{name} is a text, and a model comes first: pico, say; the text with --file {name}."
         )
-    if path.is_file() and path.suffix != ".json":
+    if path.is_file() and path.suffix != ".json" and path.suffix.lower() != GGUF_SUFFIX:
         raise ModelError(
             f"{name} is a file. A model is a folder with config.json and model.safetensors, "
-            f"a run folder, a tokenizer.json, a hub id, or a bundled one: "
+            f"a run folder, a .gguf file, a tokenizer.json, a hub id, or a bundled one: "
             f"{', '.join(BUNDLED_MODELS)}."
         )
     return path if path.is_file() else None

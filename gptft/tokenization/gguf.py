@@ -1,29 +1,22 @@
 """A GGUF file -> the tokenizer in its header.
 
 Tensors are never read. What can't be rebuilt exactly with the `tokenizers` library is refused by
-name. The `gguf` package isn't used: its reader (0.19) makes an array of every string, 9 s and
-660 MB for the vocabulary of Llama 3 where this takes 0.2 s, and accepts files that are cut off.
+name.
 
 Source: the GGUF specification, versions 2 and 3, of the ggml project.
 """
 
-import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from gptft.errors import ModelError
+from gptft.models.gguf_header import DamagedError, read_gguf_header
 from gptft.tokenization.framing import Framing
 
-_MAGIC = b"GGUF"
-_VERSIONS = (2, 3)  # the first has other widths and was given up within weeks
-_MAX_KEY = 65_535  # bytes, says the specification
-_BOOL, _STRING, _ARRAY = 7, 8, 9
-_NUMBERS = {0: "B", 1: "b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", _BOOL: "B"}
-_NUMBERS |= {10: "<Q", 11: "<q", 12: "<d"}
 _CONTROL, _USER_DEFINED = 3, 4  # kinds of token; 1 normal, 2 unknown, 5 unused, 6 byte
 _NORMAL = 1
 _SPACE = "▁"
@@ -56,10 +49,6 @@ class FileTokenizer:
     framing: Framing
 
 
-class _DamagedError(Exception):
-    """What is wrong with a header, in words that follow the file's name."""
-
-
 def open_gguf(path: Path) -> FileTokenizer:
     """Rebuild the tokenizer of a GGUF file: byte-level BPE, or SentencePiece's BPE.
 
@@ -69,110 +58,31 @@ def open_gguf(path: Path) -> FileTokenizer:
     """
     try:
         return _rebuild(read_gguf_header(path))
-    except _DamagedError as error:
+    except DamagedError as error:
         raise ModelError(f"{path} {error}.") from None
-
-
-def read_gguf_header(path: Path) -> dict[str, Any]:
-    """The key-value pairs of a GGUF file; arrays of numbers are lists.
-
-    Raises:
-        ModelError: it isn't a GGUF file of version 2 or 3, or is damaged.
-    """
-    try:
-        with path.open("rb") as file:
-            return _Reader(file, path.stat().st_size).header()
-    except OSError as error:
-        raise ModelError(f"{path} can't be read: {error.strerror}.") from None
-    except _DamagedError as error:
-        raise ModelError(f"{path} {error}.") from None
-
-
-class _Reader:
-    """Takes values off a file, never more than it holds."""
-
-    def __init__(self, file: BinaryIO, size: int) -> None:
-        self._file, self._left = file, size
-
-    def header(self) -> dict[str, Any]:
-        if self._left < len(_MAGIC) or self._take(len(_MAGIC)) != _MAGIC:
-            raise _DamagedError("is not a GGUF file: it doesn't begin with GGUF")
-        version = self._number("<I")
-        if version not in _VERSIONS:
-            if int.from_bytes(version.to_bytes(4, "little"), "big") in _VERSIONS:
-                raise _DamagedError("is a big-endian GGUF file. Convert it to little-endian")
-            raise _DamagedError(f"is GGUF version {version:,}; only 2 and 3 can be read")
-        self._number("<Q")  # tensors
-        pairs: dict[str, Any] = {}
-        for _ in range(self._number("<Q")):
-            key = self._string(at_most=_MAX_KEY)
-            if key in pairs:
-                raise _DamagedError(f"is damaged: its header has {key!r} twice")
-            pairs[key] = self._value(self._number("<I"))
-        return pairs
-
-    def _value(self, kind: int) -> Any:
-        if kind != _ARRAY:
-            return self._values(kind, 1)[0]
-        kind, length = self._number("<I"), self._number("<Q")
-        if kind == _ARRAY:
-            raise _DamagedError("has an array of arrays in its header, which no tokenizer needs")
-        return self._values(kind, length)
-
-    def _values(self, kind: int, length: int) -> list[Any]:
-        if kind == _STRING:
-            return [self._string() for _ in range(length)]
-        if kind not in _NUMBERS:
-            raise _DamagedError(f"is damaged: its header has a value of the unknown type {kind:,}")
-        code = _NUMBERS[kind]
-        raw = self._take(length * struct.calcsize(code))
-        values = [value for (value,) in struct.iter_unpack(code, raw)]
-        if kind != _BOOL:
-            return values
-        if (greatest := max(values, default=0)) > 1:
-            raise _DamagedError(f"is damaged: its header has {greatest} for true or false")
-        return [*map(bool, values)]
-
-    def _string(self, *, at_most: int | None = None) -> str:
-        length = self._number("<Q")
-        if at_most is not None and length > at_most:
-            raise _DamagedError(f"is damaged: its header has a name of {length:,} bytes")
-        try:
-            return self._take(length).decode()
-        except UnicodeDecodeError:
-            raise _DamagedError("is damaged: its header has a text that isn't UTF-8") from None
-
-    def _number(self, code: str) -> Any:
-        return struct.unpack(code, self._take(struct.calcsize(code)))[0]
-
-    def _take(self, length: int) -> bytes:
-        if length > self._left:
-            raise _DamagedError("is damaged or cut off: it ends within its header")
-        self._left -= length
-        return self._file.read(length)
 
 
 def _rebuild(pairs: Mapping[str, Any]) -> FileTokenizer:
     kind = pairs.get("tokenizer.ggml.model")
     if kind is None:
-        raise _DamagedError("holds no tokenizer: tokenizer.ggml.model is not in its header")
+        raise DamagedError("holds no tokenizer: tokenizer.ggml.model is not in its header")
     if not isinstance(kind, str) or kind not in _REBUILT:
-        raise _DamagedError(
+        raise DamagedError(
             f"holds a tokenizer of the kind {kind!r}, which can't be rebuilt exactly; only "
             f"{' and '.join(map(repr, _REBUILT))} can. Use the model's tokenizer.json"
         )
     tokens = _strings(pairs, "tokens")
     if len({*tokens}) != len(tokens):
-        raise _DamagedError("is damaged: a token is twice in its vocabulary")
+        raise DamagedError("is damaged: a token is twice in its vocabulary")
     kinds = pairs.get("tokenizer.ggml.token_type", [_NORMAL] * len(tokens))
     if not isinstance(kinds, list) or len(kinds) != len(tokens):
-        raise _DamagedError(f"is damaged: it has {len(tokens):,} tokens, and kinds for others")
+        raise DamagedError(f"is damaged: it has {len(tokens):,} tokens, and kinds for others")
     try:
         backend = _REBUILT[kind](pairs, tokens, kinds)
-    except _DamagedError:
+    except DamagedError:
         raise
     except Exception as error:  # tokenizers raises bare Exception
-        raise _DamagedError(f"holds a tokenizer that can't be rebuilt: {error}") from None
+        raise DamagedError(f"holds a tokenizer that can't be rebuilt: {error}") from None
     # Special ones first: `add_tokens` keeps a token special that was added as such.
     added = [(token, kind) for token, kind in zip(tokens, kinds, strict=True) if token]
     backend.add_special_tokens([AddedToken(t, special=True) for t, k in added if k == _CONTROL])
@@ -184,7 +94,7 @@ def _rebuild(pairs: Mapping[str, Any]) -> FileTokenizer:
 def _strings(pairs: Mapping[str, Any], name: str) -> list[str]:
     values = pairs.get(f"tokenizer.ggml.{name}")
     if not (isinstance(values, list) and values and all(isinstance(v, str) for v in values)):
-        raise _DamagedError(f"is damaged: tokenizer.ggml.{name} is missing or is no list of texts")
+        raise DamagedError(f"is damaged: tokenizer.ggml.{name} is missing or is no list of texts")
     return values
 
 
@@ -194,13 +104,13 @@ def _byte_level(pairs: Mapping[str, Any], tokens: Sequence[str], kinds: Sequence
     default = "gpt-2" if pairs.get("general.architecture") == "gpt2" else None
     split = pairs.get("tokenizer.ggml.pre", default)
     if split not in _SPLITS:
-        raise _DamagedError(
+        raise DamagedError(
             f"holds a tokenizer that splits words in the way {split!r}, which can't be rebuilt "
             f"exactly; only {', '.join(_SPLITS)} can. Use the model's tokenizer.json"
         )
     merges = [merge.split(" ") for merge in _merges(pairs)]
     if any(len(pair) != 2 for pair in merges):
-        raise _DamagedError("is damaged: a merge isn't two tokens with a space between them")
+        raise DamagedError("is damaged: a merge isn't two tokens with a space between them")
     vocab = {token: i for i, token in enumerate(tokens)}
     joined = [(left, right) for left, right in merges]
     backend = Tokenizer(models.BPE(vocab, joined, ignore_merges=split == "llama-bpe"))
@@ -234,7 +144,7 @@ def _sentencepiece(
     """
     scores = pairs.get("tokenizer.ggml.scores")
     if not isinstance(scores, list) or len(scores) != len(tokens):
-        raise _DamagedError(f"is damaged: it has {len(tokens):,} tokens, and scores for others")
+        raise DamagedError(f"is damaged: it has {len(tokens):,} tokens, and scores for others")
     vocab = {token: i for i, token in enumerate(tokens)}
     ranked: list[tuple[float, int, str, str]] = []
     scored: dict[float, str] = {}
@@ -244,7 +154,7 @@ def _sentencepiece(
         splits = [(token[:at], token[at:]) for at in range(1, len(token))]
         splits = [(left, right) for left, right in splits if left in vocab and right in vocab]
         if splits and scored.setdefault(score, token) != token:
-            raise _DamagedError(
+            raise DamagedError(
                 f"gives {scored[score]!r} and {token!r} the same score, so its merges have no "
                 "order. Use the model's tokenizer.json"
             )
@@ -288,7 +198,7 @@ def _token_at(pairs: Mapping[str, Any], tokens: Sequence[str], key: str) -> str 
     if number is None:
         return None
     if not isinstance(number, int) or not 0 <= number < len(tokens):
-        raise _DamagedError(f"is damaged: tokenizer.ggml.{key} is {number}, which is no token")
+        raise DamagedError(f"is damaged: tokenizer.ggml.{key} is {number}, which is no token")
     return tokens[number]
 
 

@@ -23,11 +23,11 @@ from gptft.inputs import expand_user, is_file, is_folder
 from gptft.models.foreign import no_tokenizer
 from gptft.models.hub import find_model
 from gptft.models.model_files import ModelFiles, context_length
+from gptft.models.source import GGUF_SUFFIX
 from gptft.panics import no_panic
 from gptft.text.unicode import text_problem
 from gptft.tokenization.framing import UNFRAMED, Framing, framing_of, set_framing
 
-GGUF_SUFFIX = ".gguf"
 END_OF_TEXT = "<|endoftext|>"  # GPT-2's own EOS (Radford et al. 2019)
 _SPECIAL_NAMES = ("eos_token", "bos_token", "pad_token", "unk_token")
 _HAS_PREFIX = re.compile(rb'"continuing_subword_prefix"\s*:\s*"')
@@ -174,8 +174,10 @@ def load_tokenizer(
         ModelError: there is none, or it can't be read.
     """
     if isinstance(model, str) and names_gguf(model):
-        return _open_gguf(model)
+        return _open_gguf(_gguf_path(model), name=model)
     files = find_model(model, revision=revision, with_weights=False)
+    if files.gguf is not None:
+        return _open_gguf(files.gguf, name=files.name)
     path = files.path
     is_vocab = path.name == "vocab.json" and (path.parent / "merges.txt").is_file()
     in_folder = is_vocab or not path.is_file()
@@ -202,13 +204,17 @@ def names_gguf(name: str) -> bool:
     return name.lower().endswith(GGUF_SUFFIX) and not is_folder(Path(name))
 
 
-def _open_gguf(name: str) -> TextTokenizer:
+def _gguf_path(name: str) -> Path:
     try:
         path = expand_user(name)
     except OSError as error:
         raise ModelError(f"{name} can't be opened: {error.strerror}.") from None
     if not is_file(path):
         raise ModelError(f"{name}: no such file. Give the path of a .gguf file that is here.")
+    return path
+
+
+def _open_gguf(path: Path, *, name: str) -> TextTokenizer:
     from gptft.tokenization.gguf import open_gguf  # few tokenizers are in such files
 
     opened = open_gguf(path)

@@ -23,11 +23,11 @@ from gptft.models.grow import add_rows, new_tokens
 from gptft.models.hub import find_model
 from gptft.models.load import (
     context_of,
-    load_auto_tokenizer,
     load_for_training,
     new_model,
 )
 from gptft.terminal.words import count
+from gptft.tokenization.auto import load_auto_tokenizer
 from gptft.tokenization.extension import added_token
 from gptft.tokenization.framing import begins_each, keeps_apart
 from gptft.training.arguments import training_arguments

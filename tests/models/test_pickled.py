@@ -157,7 +157,7 @@ class TestOnce:
     ) -> None:
         first = logits(load_for_inference(str(folder), device=CPU))
         self.refuse(monkeypatch)
-        monkeypatch.setattr("gptft.models.pickled.file_checksum", None)  # nor is it read again
+        monkeypatch.setattr("gptft.models.kept.file_checksum", None)  # nor is it read again
         capsys.readouterr()
         assert torch.equal(logits(load_for_inference(str(folder), device=CPU)), first)
         assert "converted" not in capsys.readouterr().err
@@ -195,7 +195,7 @@ class TestOnce:
     def test_a_disk_without_room_is_said_before_anything_is_written(
         self, folder: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("gptft.models.pickled.free_bytes", lambda folder: 1000)
+        monkeypatch.setattr("gptft.models.kept.free_bytes", lambda folder: 1000)
         with pytest.raises(ModelError, match=r"1\.0 kB are free\. Make room, or set GPTFT_CACHE"):
             unpickled(folder, name="old")
 

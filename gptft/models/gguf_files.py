@@ -1,0 +1,194 @@
+"""A .gguf file -> a model's folder with the config.json that its header stands for.
+
+Only what a config class can say exactly is taken over. A header that asks for anything else, such
+as positions that are scaled, is refused: a model that computes something else would say nothing.
+
+Source: the keys of llama.cpp's gguf-py, constants.py, and what its convert_hf_to_gguf.py writes.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from gptft.errors import ModelError
+from gptft.files import default_cache_dir, read_json, write_json
+from gptft.models.gguf_header import StoredTensor, read_gguf
+from gptft.models.kept import are_kept, stamp_of
+from gptft.models.model_files import ModelFiles
+from gptft.terminal.commands import install_command
+
+Pairs = Mapping[str, Any]
+Tensors = Mapping[str, StoredTensor]
+
+_LLAMA = {
+    "context_length": "max_position_embeddings",
+    "embedding_length": "hidden_size",
+    "block_count": "num_hidden_layers",
+    "feed_forward_length": "intermediate_size",
+    "attention.head_count": "num_attention_heads",
+    "attention.layer_norm_rms_epsilon": "rms_norm_eps",
+}
+_GPT2 = {
+    "context_length": "n_positions",
+    "embedding_length": "n_embd",
+    "block_count": "n_layer",
+    "feed_forward_length": "n_inner",
+    "attention.head_count": "n_head",
+    "attention.layer_norm_epsilon": "layer_norm_epsilon",
+}
+# Architectures, each with fields of its config by the keys that a header must have.
+_FIELDS = {"llama": _LLAMA, "qwen2": _LLAMA, "qwen3": _LLAMA, "gpt2": _GPT2}
+_CLASSES = {
+    "llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM",
+    "gpt2": "GPT2LMHeadModel",
+}  # fmt: skip
+_IDS = {"bos": "bos", "eos": "eos", "pad": "padding"}
+_HALVES = {"F16": "float16", "BF16": "bfloat16"}
+ROPE_FACTORS = "rope_freqs.weight"
+
+
+def gguf_files(path: Path, *, name: str) -> ModelFiles:
+    """The files of a model that is a .gguf file; made in the cache where they aren't yet.
+
+    Raises:
+        ModelError: the file is damaged, isn't of an architecture that gptft reads, or computes what
+            a config.json can't say; or the package that reads its weights is missing.
+    """
+    try:
+        folder = default_cache_dir() / "gguf" / stamp_of([path])
+        pairs, tensors = read_gguf(path)
+        try:
+            config = _config(pairs, tensors)
+        except _UnfitError as error:
+            raise ModelError(f"{name} {error}.") from None
+        stated = folder / "config.json"
+        if not (stated.is_file() and _as_stored(stated) == config):
+            folder.mkdir(parents=True, exist_ok=True)
+            write_json(stated, config)
+        if find_spec("gguf") is None and not are_kept([path]):
+            raise ModelError(
+                f"{name}: reading the weights of a .gguf file takes the package gguf. Install it: "
+                f"{install_command('gguf')}"
+            )
+    except OSError as error:
+        raise ModelError(
+            f"The config.json of {name} can't be kept in {default_cache_dir()}: {error.strerror}. "
+            "Set GPTFT_CACHE to a folder that can hold it."
+        ) from None
+    return ModelFiles(name, folder, gguf=path)
+
+
+def main_type(tensors: Tensors) -> str:
+    """The type that most of a file's values have, in its matrices."""
+    sizes: dict[str, int] = {}
+    for tensor in tensors.values():
+        if len(tensor.shape) > 1:
+            sizes[tensor.type] = sizes.get(tensor.type, 0) + tensor.size
+    return max(sizes, key=lambda kind: sizes[kind], default="F32")
+
+
+class _UnfitError(Exception):
+    """Why a header stands for no config.json, in words that follow the file's name."""
+
+
+def _as_stored(path: Path) -> Any:
+    with suppress(ValueError):
+        return read_json(path)
+    return None
+
+
+def _config(pairs: Pairs, tensors: Tensors) -> dict[str, Any]:
+    kind = pairs.get("general.architecture")
+    if kind not in _FIELDS:
+        raise _UnfitError(
+            f"holds a model of the architecture {kind!r}; gptft reads {', '.join(_FIELDS)}. Take "
+            "the folder with safetensors that it was made of"
+        )
+    if "token_embd.weight" not in tensors:
+        raise _UnfitError("holds no weights: token_embd.weight is not in it")
+    for problem in _inexact(pairs, tensors, kind):
+        raise _UnfitError(
+            f"{problem}, which can't be taken over exactly. Take the folder with safetensors that "
+            "it was made of"
+        )
+    config: dict[str, Any] = {"model_type": kind, "architectures": [_CLASSES[kind]]}
+    for key, field in _FIELDS[kind].items():
+        config[field] = _number(pairs, f"{kind}.{key}")
+    layers = 1 + max((_layer(name) for name in tensors), default=-1)
+    if (stated := _number(pairs, f"{kind}.block_count")) != layers:
+        raise _UnfitError(f"is damaged: its header says {stated:,} layers, and it has {layers:,}")
+    vocab_size, width = tensors["token_embd.weight"].shape
+    if (stated := _number(pairs, f"{kind}.embedding_length")) != width:
+        raise _UnfitError(
+            f"is damaged: its header says a width of {stated:,}, and it has {width:,}"
+        )
+    config["vocab_size"] = vocab_size
+    if kind != "gpt2":
+        config |= _rotary(pairs, tensors, kind)
+    for name, key in _IDS.items():
+        token_id = pairs.get(f"tokenizer.ggml.{key}_token_id")
+        is_one = isinstance(token_id, int) and 0 <= token_id < vocab_size
+        config[f"{name}_token_id"] = token_id if is_one else None
+    config["tie_word_embeddings"] = "output.weight" not in tensors
+    config["dtype"] = _HALVES.get(main_type(tensors), "float32")
+    return config
+
+
+def _rotary(pairs: Pairs, tensors: Tensors, kind: str) -> dict[str, Any]:
+    """The fields of Llama and those that followed it that GPT-2 doesn't have."""
+    heads = _number(pairs, f"{kind}.attention.head_count")
+    rows = tensors["blk.0.attn_q.weight"].shape[0] if "blk.0.attn_q.weight" in tensors else 0
+    head_dim = pairs.get(f"{kind}.attention.key_length", rows // heads)
+    turned = pairs.get(f"{kind}.rope.dimension_count", head_dim)
+    if turned != head_dim:
+        raise _UnfitError(
+            f"turns {turned} of the {head_dim} numbers of a head by their positions, and a config "
+            f"of {kind} turns all. Take the folder with safetensors that it was made of"
+        )
+    base = pairs.get(f"{kind}.rope.freq_base", 10_000.0)
+    fields: dict[str, Any] = {
+        "num_key_value_heads": pairs.get(f"{kind}.attention.head_count_kv", heads),
+        "rope_parameters": {"rope_type": "default", "rope_theta": float(base)},
+    }
+    if kind != "qwen2":  # whose class divides the width, and has biases always
+        fields["head_dim"] = head_dim
+        fields["attention_bias"] = "blk.0.attn_q.bias" in tensors
+    if kind == "llama":
+        fields["mlp_bias"] = "blk.0.ffn_gate.bias" in tensors
+    return fields
+
+
+def _inexact(pairs: Pairs, tensors: Tensors, kind: str) -> Iterator[str]:
+    """What of a header has no place in a config of its architecture."""
+    scaling = pairs.get(f"{kind}.rope.scaling.type", "none")
+    if scaling != "none":
+        yield f"scales positions ({scaling})"
+    if pairs.get(f"{kind}.rope.scale_linear", 1.0) != 1.0:
+        yield "scales positions (linear)"
+    if ROPE_FACTORS in tensors:
+        yield f"scales positions ({ROPE_FACTORS}, as Llama 3.1 does)"
+    if pairs.get(f"{kind}.expert_count", 0):
+        yield "is a mixture of experts"
+    if pairs.get(f"{kind}.attention.sliding_window", 0):
+        yield "attends to a sliding window"
+
+
+def _number(pairs: Pairs, key: str) -> Any:
+    value = pairs.get(key)
+    if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+        said = "is missing" if value is None else f"is {value!r}"
+        raise _UnfitError(f"is damaged: {key} {said} in its header, and a number is needed")
+    return value
+
+
+def _layer(name: str) -> int:
+    """The layer that a tensor belongs to; -1 for none.
+
+    >>> _layer("blk.11.attn_q.weight"), _layer("output.weight")
+    (11, -1)
+    """
+    head, _, rest = name.partition(".")
+    number = rest.partition(".")[0]
+    return int(number) if head == "blk" and number.isdecimal() else -1
