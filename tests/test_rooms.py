@@ -49,6 +49,8 @@ COMMANDS_WITHOUT_TORCH = (
     ["tokenize", "--help"],
     ["tokenize", "Мороз"],
     ["tokenizer", "--help"],
+    ["info", "--help"],
+    ["info", "pico", "--text", "Мороз"],
     ["prepare", "--help"],
     ["config", "check", "configs/quickstart.yaml"],
     ["config", "schema"],

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from gptft.api.generation import compare as compare
     from gptft.api.generation import generate as generate
     from gptft.api.generation import predict as predict
+    from gptft.api.models import info as info
     from gptft.api.tokens import tokenize as tokenize
     from gptft.api.training import prepare as prepare
     from gptft.api.training import prepare_shard as prepare_shard
@@ -45,6 +46,7 @@ _HOMES = {
     "extend_tokenizer": "gptft.tokenization.extension",
     "generate": "gptft.api.generation",
     "generation_config": "gptft.api.configs",
+    "info": "gptft.api.models",
     "list_runs": "gptft.runs.status",
     "load_config": "gptft.api.configs",
     "load_tokenizer": "gptft.tokenization.tokenizer",

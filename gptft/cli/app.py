@@ -18,6 +18,7 @@ from gptft.version import __version__
 COMMANDS = {
     "tokenize": "Show what a model sees of TEXT: every token, its bytes, and what a word costs.",
     "tokenizer": "Train a tokenizer on your texts, or add tokens to one.",
+    "info": "Show what a model is made of, and what it takes to run and train, unloaded.",
     "prepare": "Read, tokenize and pack the texts of CONFIG, and print where every token went.",
     "train": "Fine-tune a model on the texts of CONFIG, or train a new one.",
     "generate": "Continue a prompt, given with -p, in a --file or on standard input.",

@@ -164,6 +164,14 @@ def rope_types() -> frozenset[str]:
     return frozenset([*found, "default"] if found else [])
 
 
+def turns_heads(model_type: str) -> bool:
+    """Whether the code of a model type has rotary positions."""
+    module = model_type.replace("-", "_")
+    if not module.isidentifier():
+        return False
+    return "RotaryEmbedding(" in _source(f"models/{module}/modeling_{module}.py")
+
+
 def _source(path: str) -> str:
     spec = find_spec("transformers")
     file = Path(spec.origin).parent / path if spec and spec.origin else None

@@ -59,7 +59,14 @@ def kept_weights(
 
 def are_kept(sources: Sequence[Path]) -> bool:
     """Whether these files were converted already."""
-    return _known_digest(_known(sources)) is not None
+    return kept_folder(sources) is not None
+
+
+def kept_folder(sources: Sequence[Path]) -> Path | None:
+    """Where these files' weights are kept as safetensors; None where they weren't converted yet."""
+    known = _known(sources)
+    digest = _known_digest(known)
+    return None if digest is None else known.parent.parent / digest
 
 
 def stamp_of(sources: Sequence[Path]) -> str:

@@ -19,14 +19,12 @@ from safetensors.torch import save_file
 from gptft.console import stage
 from gptft.errors import ModelError
 from gptft.files import write_json
+from gptft.models.headers import is_computed
 from gptft.models.kept import kept_weights
 from gptft.models.model_files import PICKLED, pickled_files
 from gptft.terminal.text import shown_path
 from gptft.terminal.words import bytes_text, count
 
-# Causal masks of GPT-2, GPT-Neo, GPT-J and GPT-NeoX, (1, 1, T, T), and what they masked with.
-_MASK = re.compile(r"(^|\.)(attn|attention|attn\.attention)\.(bias|masked_bias)$")
-_COMPUTED = re.compile(r"(^|\.)(rotary_emb\.inv_freq|position_ids)$")
 _GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
 
 
@@ -68,7 +66,9 @@ def _write_all(sources: Sequence[Path], folder: Path) -> int:
     dropped = total = 0
     for number, path in enumerate(sources, start=1):
         tensors = _read(path)
-        kept = {key: tensor for key, tensor in tensors.items() if not _is_computed(key, tensor)}
+        kept = {
+            key: tensor for key, tensor in tensors.items() if not is_computed(key, tensor.dim())
+        }
         dropped += len(tensors) - len(kept)
         single = len(sources) == 1
         file = "model.safetensors" if single else _shard(number, len(sources))
@@ -132,13 +132,6 @@ def _tensors(stored: Any, path: Path) -> dict[str, torch.Tensor]:
         f"{path} holds {held}, and a model's weights are a table of tensors by name. Save the "
         "model again with save_pretrained."
     )
-
-
-def _is_computed(name: str, tensor: torch.Tensor) -> bool:
-    """Whether a model computes this buffer itself, as all of today's do."""
-    if _COMPUTED.search(name):
-        return True
-    return bool(_MASK.search(name)) and tensor.dim() in (0, 4)
 
 
 def apart(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from gptft.errors import ModelError
-from gptft.inputs import is_file, open_input, parse_json
 from gptft.models.architectures import find_architecture
+from gptft.models.headers import all_safetensors, read_headers
 from gptft.models.model_files import ModelFiles
 from gptft.terminal.words import count
 
@@ -28,7 +28,6 @@ _IS_SIZE = re.compile(
     r"|n_heads?|num_heads|num_(attention|key_value|local)_heads"
     r"|(num|n)_(local_|routed_|shared_)?experts|head_dim)"
 )
-_MAX_HEADER = 100_000_000  # bytes, the safetensors format's own limit
 _LAYER = re.compile(r"\.(\d+)\.")
 
 Header = Mapping[str, tuple[int, ...]]
@@ -60,16 +59,11 @@ def _problems(config: Mapping[str, Any], folder: Path) -> Iterator[str]:
         value = config.get(names[name])
         if isinstance(value, int) and value < 1:
             yield f"{names[name]} {_shown(value)}, and there is no model with less than 1"
-    depth = config.get(names["num_hidden_layers"])
-    large = {
-        name: value
-        for name, value in config.items()
-        if isinstance(value, int) and value > _LARGE and name != names["num_hidden_layers"]
-        and _IS_SIZE.fullmatch(name)
-    }  # fmt: skip
+    depth, large = config.get(names["num_hidden_layers"]), _large(config, names)
     if not large and not (isinstance(depth, int) and depth > _MANY_LAYERS):
         return
-    shapes = _shapes(folder)
+    tensors, _ = read_headers(all_safetensors(folder))  # of others loading says what is wrong
+    shapes = {name: tensor.shape for name, tensor in tensors.items()}
     if not shapes:
         return
     if isinstance(depth, int) and depth > _MANY_LAYERS and depth > (layers := _layers(shapes)):
@@ -79,6 +73,28 @@ def _problems(config: Mapping[str, Any], folder: Path) -> Iterator[str]:
     for name, value in large.items():
         if value > _SLACK * widest:
             yield f"{name} {_shown(value)}, and no side of its weights is longer than {widest:,}"
+
+
+def has_usual_sizes(config: Mapping[str, Any]) -> bool:
+    """Whether a model of this config can be built in seconds where no weights are there to ask."""
+    text = config.get("text_config")
+    for part in (config, text if isinstance(text, dict) else {}):
+        names = _names(part)
+        sizes = [part.get(names[name], 1) for name in _POSITIVE]
+        if any(not isinstance(size, int) or size < 1 for size in sizes):
+            return False
+        if part.get(names["num_hidden_layers"], 1) > _MANY_LAYERS or _large(part, names):
+            return False
+    return True
+
+
+def _large(config: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, int]:
+    return {
+        name: value
+        for name, value in config.items()
+        if isinstance(value, int) and value > _LARGE and name != names["num_hidden_layers"]
+        and _IS_SIZE.fullmatch(name)
+    }  # fmt: skip
 
 
 def _names(config: Mapping[str, Any]) -> dict[str, str]:
@@ -99,23 +115,3 @@ def _layers(shapes: Header) -> int:
     """How many layers the names of weights count, as in `transformer.h.11.attn.c_attn.weight`."""
     found = (_LAYER.search(name) for name in shapes)
     return max((int(match[1]) + 1 for match in found if match), default=0)
-
-
-def _shapes(folder: Path) -> dict[str, tuple[int, ...]]:
-    """The shapes of all weights by name; those of files that can't be read are left out.
-
-    Source: the format, 8 bytes of header length, the header, the tensors
-    (https://github.com/huggingface/safetensors, "Format").
-    """
-    found = {}
-    for path in sorted(path for path in folder.glob("*.safetensors") if is_file(path)):
-        try:
-            with open_input(path) as file:
-                length = int.from_bytes(file.read(8), "little")
-                header = parse_json(file.read(length)) if length <= _MAX_HEADER else {}
-            for name, entry in header.items():
-                if name != "__metadata__":
-                    found[name] = tuple(int(side) for side in entry["shape"])
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            continue  # loading says what is wrong with it
-    return found

@@ -1,0 +1,293 @@
+"""What `gptft info` tells of a model: counted by hand, or by stock transformers."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rich.cells import cell_len
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from gptft.errors import ModelError
+from gptft.inspection import model_words as words
+from gptft.inspection.info_view import draw_boxes
+from gptft.inspection.known_models import KNOWN_MODELS, KnownModel
+from gptft.inspection.model_facts import ModelFacts, model_facts
+from gptft.models.anatomy import read_anatomy
+from tests.conftest import ROOT
+from tests.models.gguf_writer import write_gguf
+from tests.models.test_gguf import SIZES, TOKENIZER, make
+
+PICO = ROOT / "gptft/models/pico"
+
+
+@pytest.fixture
+def pico(tmp_path: Path) -> Path:
+    """A copy of the bundled model that may be changed."""
+    return Path(shutil.copytree(PICO, tmp_path / "pico"))
+
+
+def change(folder: Path, file: str = "config.json", **fields: Any) -> None:
+    path = folder / file
+    path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
+
+
+def build(facts: ModelFacts) -> dict[str, str]:
+    return dict(words.build_rows(facts))
+
+
+def test_of_the_bundled_model() -> None:
+    """By hand: 7 layers of 256, 2 heads of 128, SwiGLU of 672, 8,192 tied embeddings, float16."""
+    facts = model_facts("pico", text="Мороз и солнце")
+    block = {"attention": 4 * 256 * 256, "feed_forward": 3 * 256 * 672, "norms": 2 * 256}
+    assert facts.parameters is not None
+    assert facts.needs is not None
+    assert facts.parameters.block == block
+    assert facts.parameters.parts == {
+        "embeddings": 8192 * 256,
+        "attention": 7 * block["attention"],
+        "feed_forward": 7 * block["feed_forward"],
+        "norms": 7 * 512 + 256,
+    }
+    total = 7_548_672
+    assert facts.parameters.total == facts.parameters.active == total
+    assert facts.parameters.tied is True
+    assert facts.bytes_on_disk == (PICO / "model.safetensors").stat().st_size
+    assert facts.needs.weights == 2 * total
+    assert facts.needs.full_training == 16 * total
+    assert facts.needs.cache_per_token == 2 * 7 * 2 * 128 * 4
+    assert facts.needs.forward_flops == 2 * total
+    assert facts.needs.training_flops == 6 * total
+    lora = 7 * 16 * (4 * (256 + 256) + 3 * (256 + 672))
+    assert facts.needs.lora_parameters == lora
+    assert facts.needs.lora_training == 4 * total + 16 * lora
+    assert facts.text is not None
+    assert facts.text.num_bytes == len("Мороз и солнце".encode())
+    assert facts.card.licence == "apache-2.0"
+    assert facts.unknown == ()
+
+
+def as_model(known: KnownModel) -> int:
+    """The parameters of a model of these sizes, on torch's meta device."""
+    sizes = {"num_hidden_layers": known.layers, "hidden_size": known.width}
+    sizes |= {"num_attention_heads": known.heads, "vocab_size": known.vocab_size}
+    kind = {"GPT-1": "openai-gpt", "SmolLM2-135M": "llama"}.get(known.name, "gpt2")
+    if kind == "llama":
+        sizes |= {"intermediate_size": 1536, "num_key_value_heads": known.kv_heads}
+    else:
+        sizes["n_positions"] = known.context
+    ids = dict.fromkeys(("bos_token_id", "eos_token_id"), 0)
+    config = AutoConfig.for_model(kind, tie_word_embeddings=True, **sizes, **ids)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    return sum(one.numel() for one in model.parameters())
+
+
+@pytest.mark.parametrize("known", KNOWN_MODELS, ids=lambda known: known.name)
+def test_published_models_have_the_parameters_of_their_sizes(known: KnownModel) -> None:
+    assert as_model(known) == known.parameters
+
+
+HEADS = {
+    "each its own": ({}, "MHA", None),
+    "in groups": ({"num_attention_heads": 4, "num_key_value_heads": 2}, "GQA", None),
+    "one for all": ({"num_attention_heads": 4, "num_key_value_heads": 1}, "MQA", None),
+    "a compressed vector": ({"kv_lora_rank": 16}, "MLA", None),
+    "a window": ({"model_type": "mistral", "sliding_window": 512}, "MHA", 512),
+    "a window that isn't used": (
+        {"model_type": "qwen2", "sliding_window": 512, "use_sliding_window": False}, "MHA", None,
+    ),
+    "a window of no layer": (
+        {"model_type": "qwen2", "use_sliding_window": True, "sliding_window": 512,
+         "layer_types": ["full_attention"] * 7}, "MHA", None,
+    ),
+    "a window of some": (
+        {"model_type": "gemma3_text", "sliding_window": 512,
+         "layer_types": ["sliding_attention"] * 6 + ["full_attention"]}, "MHA", 512,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_heads_and_windows(name: str) -> None:
+    changed, kind, window = HEADS[name]
+    anatomy = read_anatomy({**json.loads((PICO / "config.json").read_text()), **changed}, {})
+    assert anatomy.attention == kind
+    assert anatomy.window == window
+
+
+POSITIONS = {
+    "gpt2": ({}, None),  # its code has them, and only a header shows the table
+    "llama": ({}, "rotary"),
+    "gpt_neox": ({}, "rotary"),
+    "gptj": ({}, "rotary"),
+    "bloom": ({}, "alibi"),
+    "falcon": ({}, "rotary"),
+    "mamba": ({}, "none"),
+    "xglm": ({}, "sinusoidal"),
+    "xlnet": ({}, "relative"),
+    "no-such-type": ({}, None),
+    "of-no-class": ({"rope_theta": 1e4}, "rotary"),
+}
+
+
+@pytest.mark.parametrize("kind", POSITIONS)
+def test_positions_are_told_or_left_out(kind: str) -> None:
+    fields, expected = POSITIONS[kind]
+    assert read_anatomy({"model_type": kind, **fields}, {}).positions == expected
+
+
+def test_falcon_with_alibi() -> None:
+    assert read_anatomy({"model_type": "falcon", "alibi": True}, {}).positions == "alibi"
+
+
+ODD: dict[str, dict[str, Any]] = {
+    "nothing known": {"model_type": "no-such-type"},
+    "no type": {"model_type": None},
+    "a type that is no text": {"model_type": ["llama"]},
+    "sizes that are none": {"num_hidden_layers": "7", "hidden_size": -1, "num_attention_heads": 0},
+    "a truth for a size": {"num_hidden_layers": True, "vocab_size": False},
+    "ids that are none": {"eos_token_id": ["a", None], "bos_token_id": -1, "pad_token_id": 1.5},
+    "layers of no kind": {"layer_types": [1, None]},
+    "an escape sequence": {"hidden_act": "\x1b[2J" * 40},
+    "a part that is none": {"text_config": []},
+    "heads that don't divide": {"num_attention_heads": 7, "head_dim": None},
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_odd_configs_leave_out_what_cant_be_known(name: str, pico: Path) -> None:
+    change(pico, **ODD[name])
+    facts = model_facts(str(pico))
+    shown = draw_boxes(words.boxes(facts), 40)
+    rows = [*words.build_rows(facts), *words.needs_rows(facts), *words.special_rows(facts)]
+    assert facts.parameters is not None
+    assert facts.parameters.total == 7_548_672
+    assert {cell_len(line) for line in shown if line.strip("│ ")} == {40}
+    assert not [cell for row in [*rows, shown] for cell in row if not cell.isprintable()]
+
+
+SPECIAL = {
+    "both agree": (0, "both agree"),
+    "a list with it": ([5, 0], "both agree"),
+    "another": (5, "config.json says 5"),
+    "nothing": (None, "only the tokenizer"),
+}
+
+
+@pytest.mark.parametrize("name", SPECIAL)
+def test_ids_in_tokenizer_and_config(name: str, pico: Path) -> None:
+    said, verdict = SPECIAL[name]
+    change(pico, eos_token_id=said)
+    rows = {row[0]: row for row in words.special_rows(model_facts(str(pico)))}
+    assert rows["eos"][1:] == ("<|endoftext|>", "0", verdict)
+
+
+def test_without_weights_the_config_is_built(pico: Path) -> None:
+    (pico / "model.safetensors").unlink()
+    facts, own = model_facts(str(pico)), model_facts("pico")
+    assert facts.counted_from == "config"
+    assert facts.parameters == own.parameters
+    assert facts.bytes_on_disk is None
+    assert build(facts)["weights"] == "none here"
+
+
+def test_a_damaged_header_is_told_and_the_config_counted(pico: Path) -> None:
+    (pico / "model.safetensors").write_bytes(b"\0" * 100)
+    facts = model_facts(str(pico))
+    assert facts.parameters is not None
+    assert facts.parameters.total == 7_548_672
+    assert "model.safetensors can't be read" in facts.unknown[0]
+
+
+def test_a_billion_layers_without_weights_are_not_built(pico: Path) -> None:
+    (pico / "model.safetensors").unlink()
+    change(pico, num_hidden_layers=10**9)
+    facts = model_facts(str(pico))
+    assert facts.parameters is None
+    assert "no model in use" in facts.unknown[0]
+    assert draw_boxes(words.boxes(facts), 60)
+
+
+def test_pickled_weights_are_counted_by_the_config(pico: Path) -> None:
+    from safetensors.torch import load_file
+
+    torch.save(load_file(pico / "model.safetensors"), pico / "pytorch_model.bin")
+    (pico / "model.safetensors").unlink()
+    facts = model_facts(str(pico))
+    assert facts.parameters == model_facts("pico").parameters
+    assert facts.bytes_on_disk == (pico / "pytorch_model.bin").stat().st_size
+
+
+def test_weights_kept_twice_count_once(pico: Path) -> None:
+    """As Mistral's repositories have them, in the form of its own library besides."""
+    shutil.copy(pico / "model.safetensors", pico / "consolidated.safetensors")
+    facts = model_facts(str(pico))
+    assert facts.bytes_on_disk == (PICO / "model.safetensors").stat().st_size
+
+
+CARDS = {
+    "---\nlicense: mit\n---\n": ("mit", None),
+    "---\nlicense: other\nlicense_name: qwen\nbase_model: [a/b, c/d]\n---": ("qwen", "a/b, c/d"),
+    "---\r\nlicense: mit\r\nbase_model: a/b\r\n---\r\n# A": ("mit", "a/b"),
+    "\ufeff---\nlicense: mit\n---\n": ("mit", None),
+    "# No front matter": (None, None),
+    "---\nlicense: mit\n": (None, None),
+    "---\nlicense: [\n---\n": (None, None),
+    "---\nlicense: 5\nbase_model: {a: b}\n---\n": (None, None),
+    "": (None, None),
+}
+
+
+@pytest.mark.parametrize("card", CARDS)
+def test_licence_and_base_are_the_cards(card: str, pico: Path) -> None:
+    (pico / "README.md").write_text(card, encoding="utf-8", newline="")
+    found = model_facts(str(pico)).card
+    assert (found.licence, found.base) == CARDS[card]
+
+
+def test_without_a_config_it_is_no_model(pico: Path) -> None:
+    (pico / "config.json").unlink()
+    with pytest.raises(ModelError, match=r"has no config\.json, which says what model it is"):
+        model_facts(str(pico))
+
+
+def test_without_a_tokenizer_only_a_text_is_refused(pico: Path) -> None:
+    (pico / "tokenizer.json").unlink()
+    assert "holds no tokenizer" in model_facts(str(pico)).unknown[0]
+    with pytest.raises(ModelError, match="holds no tokenizer"):
+        model_facts(str(pico), text="Мороз")
+
+
+@pytest.mark.parametrize("width", [12, 24, 40, 60])
+def test_the_drawing_fits(width: int) -> None:
+    lines = draw_boxes(words.boxes(model_facts("pico")), width)
+    assert {cell_len(line) for line in lines if line.strip("│ ")} == {width}
+    if width == 60:
+        assert "│ │ 256 → 672 → 256, silu, gated                 516,096 │ │" in lines
+
+
+def test_a_comparison_has_each_row_once() -> None:
+    own = model_facts("pico")
+    for _, rows in words.comparison([own, own]):
+        assert len({row[0] for row in rows}) == len(rows)
+        assert all(row[1] == row[2] for row in rows)
+
+
+@pytest.mark.parametrize("kind", SIZES)
+def test_of_a_gguf_file_the_header_is_enough(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GPTFT_CACHE", str(tmp_path / "cache"))
+    model = make(kind)
+    path = write_gguf(model, tmp_path / "m.gguf", tokenizer=TOKENIZER, type_of=lambda name: "F16")
+    facts = model_facts(str(path))
+    model.save_pretrained(tmp_path / "folder")
+    own = model_facts(str(tmp_path / "folder"))
+    assert facts.parameters == own.parameters
+    assert facts.anatomy.gated == own.anatomy.gated
+    assert facts.anatomy.attention == own.anatomy.attention
+    assert facts.bytes_on_disk == path.stat().st_size
+    assert "float16" in facts.dtypes

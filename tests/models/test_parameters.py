@@ -1,0 +1,107 @@
+"""Parameters by part, against models that stock transformers builds and their modules' classes."""
+
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+
+from gptft.models.built import built_tensors
+from gptft.models.headers import read_headers, weight_files
+from gptft.models.model_files import ModelFiles
+from gptft.models.parameters import count_parameters
+from tests.architectures.models import OWN_SIZES, SIZES
+
+GQA = {"num_key_value_heads": 2}
+MODELS: dict[str, tuple[str, dict[str, Any]]] = {
+    "gpt2": ("gpt2", {}),
+    "gpt2, untied": ("gpt2", {"tie_word_embeddings": False}),
+    "llama": ("llama", GQA),
+    "llama, tied": ("llama", {"tie_word_embeddings": True}),
+    "gemma3_text": ("gemma3_text", {}),
+    **{
+        name: (name, {})
+        for name in (
+            "gpt_neox", "opt", "bloom", "mistral", "qwen2", "qwen3", "qwen3_moe", "mixtral", "phi",
+            "phi3", "falcon", "mamba", "mamba2", "gptj", "gpt_neo", "gpt_bigcode", "openai-gpt",
+            "gemma2", "olmo2", "stablelm", "xglm", "deepseek_v3", "jamba", "granitemoe", "rwkv",
+            "smollm3", "starcoder2", "ctrl", "codegen", "mpt", "qwen3_next",
+        )
+    },
+}  # fmt: skip
+
+
+def tiny(name: str) -> PreTrainedModel:
+    kind, changed = MODELS[name]
+    own = {
+        **SIZES,
+        "vocab_size": 96,
+        **dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id"), 0),
+        **OWN_SIZES.get(kind, {}),
+        **changed,
+    }
+    fields = AutoConfig.for_model(kind).to_dict()
+    names = {**fields, **type(AutoConfig.for_model(kind)).attribute_map}
+    config = AutoConfig.for_model(kind, **{k: v for k, v in own.items() if k in names})
+    return AutoModelForCausalLM.from_config(config)
+
+
+def parts_by_class(model: PreTrainedModel) -> Counter[str]:
+    """What the classes of modules say, which know nothing of our patterns."""
+    classes = {name: type(module).__name__ for name, module in model.named_modules()}
+    head, table = model.get_output_embeddings(), model.get_input_embeddings()
+    found: Counter[str] = Counter()
+    for name, weight in model.named_parameters():
+        owners = [".".join(name.split(".")[:n]) for n in range(name.count("."), 0, -1)]
+        chain = [classes[one] for one in owners if one in classes]
+        module = model.get_submodule(owners[0])
+        found[_by_class(chain, module, head, table, name)] += weight.numel()
+    return found
+
+
+def _by_class(chain: list[str], module: Any, head: Any, table: Any, name: str) -> str:
+    if "Norm" in chain[0]:
+        return "norms"
+    if module is table:
+        return "embeddings"
+    if module is head:
+        return "head"
+    if "Embedding" in chain[0]:
+        return "positions"
+    if any(re.search("Mamba|DeltaNet", one) and "Layer" not in one and "Model" not in one
+           and "Block" not in one and "For" not in one for one in chain):  # fmt: skip
+        return "recurrent"
+    if any(one.endswith("Experts") for one in chain):
+        return "experts"
+    if any("Attention" in one and "Layer" not in one for one in chain):
+        return "attention"
+    return "feed_forward"
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_parts_are_those_of_the_modules(name: str, tmp_path: Path) -> None:
+    model = tiny(name)
+    model.save_pretrained(tmp_path)
+    tensors, unreadable = read_headers(weight_files(ModelFiles("m", tmp_path)))
+    counted = count_parameters(tensors, ties=bool(model.config.tie_word_embeddings))
+    assert not unreadable
+    assert counted.total == sum(one.numel() for one in model.parameters())
+    assert counted.parts == +parts_by_class(model)
+    table, head = model.get_input_embeddings(), model.get_output_embeddings()
+    assert counted.tied == (table.weight is head.weight)
+    blocks = (counted.total - sum(one.numel() for n, one in model.named_parameters()
+                                  if not re.search(r"\.\d+\.", n)))  # fmt: skip
+    if name not in ("jamba", "qwen3_next", "deepseek_v3", "rwkv"):  # whose layers differ
+        assert sum(counted.block.values()) * 2 == blocks
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama", "mixtral", "bloom", "falcon", "mamba"])
+def test_without_a_header_the_config_is_built(name: str, tmp_path: Path) -> None:
+    model = tiny(name)
+    model.config.save_pretrained(tmp_path)
+    counted = count_parameters(
+        built_tensors(ModelFiles("m", tmp_path)), ties=bool(model.config.tie_word_embeddings)
+    )
+    assert counted.parts == +parts_by_class(model)
