@@ -24,7 +24,7 @@ from gptft.inputs import expand_user, why_unusable
 from gptft.models import machine
 from gptft.models.average import check_average
 from gptft.models.check import find_weights, model_problems, too_small_vocabulary
-from gptft.runs.run_folder import is_foreign
+from gptft.runs.run_folder import is_foreign, run_around
 from gptft.terminal.words import count, short_value
 from gptft.tokenization.losses import loss_notice
 from gptft.tokenization.tokenizer import TextTokenizer, load_tokenizer
@@ -353,8 +353,10 @@ def _machine_notices(training: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 def output_dir_problem(training: Mapping[str, Any]) -> str | None:
     """Why no run can be in the folder that training.output_dir names, whatever the flags."""
-    if not training.get("output_dir"):
+    if training.get("output_dir") is None:
         return None
+    if not training["output_dir"]:
+        return "training.output_dir is empty. Name a folder, or leave it out for one in runs/."
     try:
         folder = expand_user(training["output_dir"])
     except OSError as error:
@@ -365,6 +367,8 @@ def output_dir_problem(training: Mapping[str, Any]) -> str | None:
             why = unusable
         elif is_foreign(folder):
             why = "isn't empty and isn't a run of gptft; nothing in it was touched"
+        elif around := run_around(folder):
+            why = f"is within the run {around}, and would be lost with it"
         else:
             why = "" if can_be_made(folder) else "can't be made"
     except OSError as error:  # a name too long, say

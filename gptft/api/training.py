@@ -30,7 +30,7 @@ from gptft.inputs import expand_user
 from gptft.models.average import check_average
 from gptft.runs.read import read_facts, read_run
 from gptft.runs.run_folder import check_free
-from gptft.terminal.commands import command_line, path_word
+from gptft.terminal.commands import command_line, path_word, quoted_word
 
 if TYPE_CHECKING:
     from gptft.training.result import TrainResult
@@ -165,7 +165,8 @@ def train(
         check_free(run_dir, overwrite=overwrite)
     elif earlier.get("state") == "done" and not extend:
         return _complete(run_dir, earlier)
-    _tell(_which_recipe(file), notify)
+    beginning = _nothing_to_resume(file, run_dir) if resume and earlier is None else []
+    _tell([*_which_recipe(file), *beginning], notify)
     checked = check_file(file)
     _tell(checked.notices, notify)
     with progress() as told:
@@ -187,6 +188,23 @@ def train(
     )  # fmt: skip
     _write_reports(run_dir)
     return replace(outcome, remarks=_remarks(run_dir))
+
+
+def _nothing_to_resume(file: ConfigFile, run_dir: Path) -> list[str]:
+    """What to say where `--resume` finds no run.
+
+    Raises:
+        ConfigError: the config lies in a run, which was moved from the folder that it names.
+    """
+    folder = Path(file.source.name).parent
+    names_another = file.source.level(("training", "output_dir")) == 1
+    if names_another and is_yaml(Path(file.source.name)) and read_facts(folder) is not None:
+        raise ConfigError(
+            f"{file.source.name} is the config of the run in {folder}, and its "
+            f"training.output_dir, {run_dir}, holds no run: it was moved. Resume it where it is "
+            f"(--out {quoted_word(folder)}), or begin a new one there, without --resume."
+        )
+    return [f"{run_dir} holds no run to resume: this one begins at step 0."]
 
 
 def _not_recited(file: ConfigFile, ledger: Ledger) -> list[str]:

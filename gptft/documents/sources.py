@@ -8,7 +8,7 @@ import os
 import stat
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from functools import cache
@@ -18,6 +18,7 @@ from gptft.config.sections import DataConfig
 from gptft.documents.formats.registry import SUFFIXES, format_of
 from gptft.errors import DataError
 from gptft.inputs import expand_user, near_names
+from gptft.terminal.commands import command_line, path_word, quoted_word
 from gptft.terminal.text import shown_path
 from gptft.terminal.words import account_of_skipped, count, first_of
 from gptft.text.streams import COMPRESSED_SUFFIXES, content_suffix
@@ -25,6 +26,8 @@ from gptft.text.streams import COMPRESSED_SUFFIXES, content_suffix
 HUB_PREFIX = "hub:"
 _MAX_NAMED = 5  # so many compressed files are named in a message, the rest are counted
 _DATASET = {"dataset_info.json", "state.json"}  # what `save_to_disk` puts beside its .arrow files
+_RUN = {"run.json", "config.yaml"}  # what every run folder has
+_TOKENIZER = {"tokenizer.json", "tokenizer_config.json"}
 # What programs write that people read, and the program that makes text of it.
 _CONVERTERS = {
     **dict.fromkeys((".docx", ".epub", ".fb2", ".htm", ".html", ".odt", ".rtf"), "pandoc -t plain"),
@@ -262,6 +265,12 @@ def _walk(folder: Path, skipped: dict[str, str]) -> Iterator[Path]:
             folders.clear()
             continue
         seen.add((status.st_dev, status.st_ino))
+        if kind := _kind_of_ours({*files}):
+            if Path(where) == folder:
+                raise _not_texts(folder, kind)
+            skipped[where] = f"{kind}s"
+            folders.clear()
+            continue
         for name in folders:
             if name.startswith("."):
                 skipped[os.path.join(where, name)] = "hidden folders"
@@ -276,6 +285,26 @@ def _walk(folder: Path, skipped: dict[str, str]) -> Iterator[Path]:
             else:
                 taken.append(Path(where, name))
     yield from sorted(taken, key=_order)
+
+
+def _kind_of_ours(files: Set[str]) -> str:
+    """What a folder with these files was written as, where it is no folder of texts."""
+    if files >= _RUN:
+        return "run"
+    if files >= _TOKENIZER:
+        return "model"
+    has_weights = any(name.endswith((".safetensors", ".bin", ".gguf")) for name in files)
+    return "model" if "config.json" in files and has_weights else ""
+
+
+def _not_texts(folder: Path, kind: str) -> DataError:
+    said = f"{shown_path(folder)} is a {kind}, not texts."
+    if kind == "run":
+        command = command_line("train", path_word(folder / "config.yaml"), "--resume")
+        return DataError(f"{said} Resume it: {command}")
+    return DataError(
+        f"{said} Train it on a text: gptft train TEXT --model {quoted_word(path_word(folder))}"
+    )
 
 
 def _of_datasets(folder: Path, files: Sequence[str]) -> set[str]:

@@ -127,6 +127,13 @@ def is_foreign(folder: Path) -> bool:
     return not is_run and not _is_empty(folder)
 
 
+def run_around(folder: Path) -> Path | None:
+    """The run that a folder is within, there or not."""
+    is_run = ("run.json", "config.yaml")  # one of them may be another program's
+    above = Path(os.path.abspath(folder)).parents
+    return next((p for p in above if all((p / name).is_file() for name in is_run)), None)
+
+
 def _is_empty(folder: Path) -> bool:
     return not any(path.is_file() and not _is_scrap(path.name) for path in folder.rglob("*"))
 

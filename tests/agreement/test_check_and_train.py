@@ -56,6 +56,9 @@ def place(
     Path("opt/config.json").write_text('{"model_type": "opt"}', encoding="utf-8")
     Path("unfinished").mkdir()
     Path("unfinished/run.json").write_text("{}", encoding="utf-8")
+    Path("old").mkdir()
+    for file in ("run.json", "config.yaml"):
+        Path("old", file).write_text("{}", encoding="utf-8")
     records = [{"title": "Зима", "body": "Снег идёт."}, {"title": "Лето", "body": "Тепло и пыль."}]
     lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
     Path("poems.jsonl").write_text(lines, encoding="utf-8")

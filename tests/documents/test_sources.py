@@ -257,6 +257,53 @@ class TestExclude:
         ]
 
 
+class TestOurFolders:
+    """What gptft and transformers write isn't text, wherever it lies."""
+
+    RUN = ("run.json", "config.yaml", "metrics.jsonl", "samples.jsonl", "report.html")
+    MODEL = ("config.json", "tokenizer.json", "model.safetensors")
+
+    @pytest.mark.parametrize(
+        ("where", "files"),
+        [
+            ("runs/po", RUN),
+            ("runs/po", (*RUN, "checkpoints/checkpoint-2/MANIFEST.json", "model/config.json")),
+            ("old", ("config.json", "run.json", "config.yaml")),
+            ("tiny", MODEL),
+            ("tiny", ("config.json", "pytorch_model.bin", "vocab.json", "merges.txt")),
+            ("tok", ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")),
+        ],
+    )
+    def test_are_skipped_below_a_folder_and_refused_as_one(
+        self, folder: Path, where: str, files: tuple[str, ...]
+    ):
+        write_files(folder, {f"{where}/{name}": "{}" for name in files})
+        assert names(folder, "") == ["a.md", "b.txt", "deep/er/c.TXT"]
+        kind = "runs" if "run.json" in files else "models"
+        assert find(folder, "").skipped[kind] == 1
+        (line,) = refused(folder, where)
+        assert line.startswith(f"{folder}/{where} is a {kind[:-1]}, not texts. ")
+        assert names(folder, f"{where}/{files[0]}") == [f"{where}/{files[0]}"]
+
+    @pytest.mark.parametrize(
+        "files", [("config.json", "a.txt"), ("run.json",), ("config.yaml", "b.txt"), ("a.bin",)]
+    )
+    def test_a_name_alone_makes_no_run_and_no_model(self, tmp_path: Path, files: tuple[str, ...]):
+        write_files(tmp_path, {"a.txt": "текст", **dict.fromkeys(files, "{}")})
+        assert "a.txt" in names(tmp_path, "")
+
+    def test_the_way_out_is_a_command(self, tmp_path: Path):
+        write_files(tmp_path, {f"my runs/a/{name}": "{}" for name in self.RUN})
+        write_files(tmp_path, {f"tiny/{name}": "{}" for name in self.MODEL})
+        run, model = f"{tmp_path}/my runs/a", f"{tmp_path}/tiny"
+        assert refused(tmp_path, "my runs/a") == [
+            f"{run} is a run, not texts. Resume it: gptft train '{run}/config.yaml' --resume"
+        ]
+        assert refused(tmp_path, "tiny") == [
+            f"{model} is a model, not texts. Train it on a text: gptft train TEXT --model {model}"
+        ]
+
+
 class TestNothing:
     """What names nothing is said, all of it at once."""
 

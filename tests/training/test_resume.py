@@ -470,6 +470,36 @@ def test_resume_from_nothing_begins_and_from_the_end_rewrites_nothing(
     assert contents(in_tmp / "runs" / "my") == before
 
 
+def test_resume_from_nothing_says_that_it_begins(config_file: Path):
+    said = "runs/my holds no run to resume: this one begins at step 0."
+    assert said in invoke("train", str(config_file), "--resume").stderr
+    assert said not in invoke("train", str(config_file), "--resume").stderr
+
+
+@pytest.mark.parametrize("name", ["moved", "moved to/here", "my"])
+def test_a_run_that_was_moved_is_not_begun_again_where_it_was(
+    config_file: Path, in_tmp: Path, name: str
+):
+    """Its config.yaml names the folder that it was trained in."""
+    first = invoke("train", str(config_file), "--out", "runs/a")
+    assert first.exit_code == 0, first.output
+    Path(name).parent.mkdir(exist_ok=True)
+    Path("runs/a").rename(name)
+    more = ("--resume", "--extend", "--max-steps", "3")
+    refused = invoke("train", f"{name}/config.yaml", *more)
+    assert isinstance(refused.exception, ConfigError)
+    out = f"'{name}'" if " " in name else name
+    assert str(refused.exception) == (
+        f"{name}/config.yaml is the config of the run in {name}, and its training.output_dir, "
+        "runs/a, holds no run: it was moved. Resume it where it is (--out "
+        f"{out}), or begin a new one there, without --resume."
+    )
+    assert not Path("runs/a").exists()
+    resumed = invoke("train", f"{name}/config.yaml", "--out", name, *more)
+    assert "Resuming from step 2" in resumed.stderr
+    assert invoke("train", f"{name}/config.yaml", "--resume").stdout.startswith(f"{name} is comp")
+
+
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
