@@ -13,6 +13,7 @@ from gptft.errors import ModelError
 from gptft.inputs import read_input
 from gptft.models.hub import find_model
 from gptft.models.model_files import ModelFiles
+from gptft.tokenization.old_files import is_old
 from gptft.tokenization.tokenizer import TextTokenizer, breaks_library, load_tokenizer, names_gguf
 from gptft.tokenization.tokens import split_tokens
 
@@ -96,8 +97,10 @@ def read_tokenizer_files(name: str, *, revision: str | None = None) -> Tokenizer
         if not unreadable:
             unreadable[source.name] = str(error)
     if tokenizer is not None:
-        if not document or "model" not in document:  # vocab.json and merges.txt
-            source = files.folder / "vocab.json"
+        if not document or "model" not in document:  # vocab.json and merges.txt, or older
+            source = (
+                files.old_vocabulary if is_old(files) else None
+            ) or files.folder / "vocab.json"
             document = json.loads(tokenizer.backend.to_str())
         default = Tokenizer.from_str(json.dumps(document))
     config = read["config"]

@@ -1,17 +1,14 @@
 """A folder that holds no model or tokenizer that gptft reads -> what it holds, and the way out."""
 
+from contextlib import suppress
+from importlib.util import find_spec
+
 from gptft.errors import ModelError
-from gptft.models.model_files import ModelFiles
-from gptft.terminal.commands import quoted_word
+from gptft.models.model_files import OLD_VOCABULARIES, ModelFiles
+from gptft.terminal.commands import install_command, quoted_word
 
 ADAPTER_CONFIG = "adapter_config.json"
-# Files of vocabularies that transformers turns into a tokenizer.json.
-_OTHER_VOCABULARIES = {
-    "vocab.txt": "WordPiece",
-    "tokenizer.model": "SentencePiece",
-    "spiece.model": "SentencePiece",
-    "sentencepiece.bpe.model": "SentencePiece",
-}
+_MODULES = {"sentencepiece": "sentencepiece", "protobuf": "google.protobuf"}
 
 
 def refuse_adapter(files: ModelFiles) -> None:
@@ -42,18 +39,35 @@ def no_tokenizer(files: ModelFiles) -> ModelError:
     said = f"{folder} holds no tokenizer: neither tokenizer.json nor vocab.json with merges.txt"
     if (folder / ADAPTER_CONFIG).is_file():
         return ModelError(f"{said}. It is {_adapter(files)}: give that one's tokenizer.")
-    for name, kind in _OTHER_VOCABULARIES.items():
-        if (folder / name).is_file():
-            script = (
-                "from transformers import AutoTokenizer as T; "
-                f"T.from_pretrained({str(folder)!r}).save_pretrained({str(folder)!r})"
-            )
-            needs = ", after pip install sentencepiece" if kind == "SentencePiece" else ""
+    if (old := files.old_vocabulary) is not None:
+        kind, settings = OLD_VOCABULARIES[old.name], folder / "tokenizer_config.json"
+        said = f"{said}, only {old.name} ({kind})"
+        if missing := unread_packages(old.name):
             return ModelError(
-                f"{said}, only {name} ({kind}). Let transformers write a tokenizer.json of it"
-                f"{needs}:\n  python -c {quoted_word(script)}"
+                f"{said}. Reading it takes {' and '.join(missing)}. Install what is missing: "
+                f"{install_command('sentencepiece')}"
             )
+        named = '{"tokenizer_class": "BertTokenizer"}' if kind == "WordPiece" else ""
+        such = f", such as {named} where it is BERT's" if named else ""
+        model_type = files.config.get("model_type")
+        return ModelError(
+            f"{said}, which transformers doesn't convert for a {model_type}. Name the class that "
+            f"does in {settings}{such}."
+        )
     return ModelError(f"{said}. Copy these from where the model comes from.")
+
+
+def unread_packages(file_name: str) -> list[str]:
+    """The packages that a vocabulary's file takes, and that aren't installed."""
+    if OLD_VOCABULARIES.get(file_name) != "SentencePiece":
+        return []
+    missing = []
+    for package, module in _MODULES.items():
+        with suppress(ModuleNotFoundError):  # google itself is missing
+            if find_spec(module) is not None:
+                continue
+        missing.append(package)
+    return missing
 
 
 def _adapter(files: ModelFiles) -> str:

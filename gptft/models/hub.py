@@ -57,7 +57,8 @@ def find_model(
             continue
         if with_weights:
             refuse_adapter(files)
-        if files.has_weights if with_weights else files.has_tokenizer:
+        has_tokenizer = files.has_tokenizer or files.old_vocabulary is not None
+        if files.has_weights if with_weights else has_tokenizer:
             return files
         missing = "weights that gptft reads, or not all" if with_weights else "tokenizer"
         problem = ModelError(f"it has no {missing}")

@@ -21,6 +21,13 @@ _READ_WHOLE = (
     "vocab.json", "merges.txt", "vocab.txt", "chat_template.jinja", "chat_template.json",
 )  # fmt: skip
 _MAX_BYTES = 2**28  # of each; a tokenizer of 256,000 tokens has an eighth of it
+# Files of vocabularies that become a tokenizer.json, and what they are.
+OLD_VOCABULARIES = {
+    "vocab.txt": "WordPiece",
+    "tokenizer.model": "SentencePiece",
+    "spiece.model": "SentencePiece",
+    "sentencepiece.bpe.model": "SentencePiece",
+}
 PICKLED = "pytorch_model.bin"
 PICKLED_INDEX = f"{PICKLED}.index.json"
 
@@ -64,6 +71,12 @@ class ModelFiles:
     def has_tokenizer(self) -> bool:
         """Whether one of the files is there that a tokenizer is kept in."""
         return any((self.folder / name).is_file() for name in ("tokenizer.json", "vocab.json"))
+
+    @property
+    def old_vocabulary(self) -> Path | None:
+        """The file of a vocabulary that becomes a tokenizer.json, where there is one."""
+        named = (self.folder / name for name in OLD_VOCABULARIES)
+        return next((path for path in named if path.is_file()), None)
 
     @property
     def vocabulary(self) -> dict[str, int]:

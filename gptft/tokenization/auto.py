@@ -11,6 +11,7 @@ from gptft.files import read_json, write_json
 from gptft.models.gguf_header import read_gguf_header
 from gptft.models.hub import find_model
 from gptft.models.model_files import ModelFiles
+from gptft.tokenization.old_files import as_new, is_old
 from gptft.tokenization.tokenizer import load_tokenizer, save_tokenizer
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ def load_auto_tokenizer(model: str | ModelFiles) -> "PreTrainedTokenizerBase":
                 f"The tokenizer of {files.name} can't be kept in {files.folder}: "
                 f"{error.strerror}. Set GPTFT_CACHE to a folder that can hold it."
             ) from None
+    if is_old(files):
+        files = as_new(files)
     return load.load_auto_tokenizer(files)
 
 

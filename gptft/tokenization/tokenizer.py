@@ -27,6 +27,7 @@ from gptft.models.source import GGUF_SUFFIX
 from gptft.panics import no_panic
 from gptft.text.unicode import text_problem
 from gptft.tokenization.framing import UNFRAMED, Framing, framing_of, set_framing
+from gptft.tokenization.old_files import as_new, is_old
 
 END_OF_TEXT = "<|endoftext|>"  # GPT-2's own EOS (Radford et al. 2019)
 _SPECIAL_NAMES = ("eos_token", "bos_token", "pad_token", "unk_token")
@@ -165,8 +166,9 @@ def load_tokenizer(
     """Open the tokenizer of a model.
 
     Args:
-        model: a bundled model, a model or run folder, a folder of vocab.json and merges.txt, a
-            tokenizer.json, a .gguf file or a hub id; or its files.
+        model: a bundled model, a model or run folder, a folder with vocab.json and merges.txt,
+            vocab.txt or a SentencePiece model, a tokenizer.json, a .gguf file or a hub id; or its
+            files.
         revision: branch, tag or commit of a hub model.
         config_overrides: fields of the model's config that are changed; its context may be one.
 
@@ -178,6 +180,8 @@ def load_tokenizer(
     files = find_model(model, revision=revision, with_weights=False)
     if files.gguf is not None:
         return _open_gguf(files.gguf, name=files.name)
+    if is_old(files):
+        files = as_new(files)
     path = files.path
     is_vocab = path.name == "vocab.json" and (path.parent / "merges.txt").is_file()
     in_folder = is_vocab or not path.is_file()
