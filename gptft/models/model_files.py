@@ -14,13 +14,6 @@ from gptft.models.gguf_header import read_gguf_header
 
 # Names under which the architectures keep their context length, in the order they are looked up.
 _CONTEXT_KEYS = ("n_positions", "max_position_embeddings", "n_ctx", "max_seq_len", "seq_length")
-# What gptft and the libraries read as a whole.
-_READ_WHOLE = (
-    "config.json", "generation_config.json", "adapter_config.json", "model.safetensors.index.json",
-    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
-    "vocab.json", "merges.txt", "vocab.txt", "chat_template.jinja", "chat_template.json",
-)  # fmt: skip
-_MAX_BYTES = 2**28  # of each; a tokenizer of 256,000 tokens has an eighth of it
 # Files of vocabularies that become a tokenizer.json, and what they are.
 OLD_VOCABULARIES = {
     "vocab.txt": "WordPiece",
@@ -28,6 +21,13 @@ OLD_VOCABULARIES = {
     "spiece.model": "SentencePiece",
     "sentencepiece.bpe.model": "SentencePiece",
 }
+# What gptft and the libraries read as a whole.
+_READ_WHOLE = (
+    "config.json", "generation_config.json", "adapter_config.json", "model.safetensors.index.json",
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
+    "vocab.json", "merges.txt", *OLD_VOCABULARIES, "chat_template.jinja", "chat_template.json",
+)  # fmt: skip
+_MAX_BYTES = 2**28  # of each; a tokenizer of 256,000 tokens has an eighth of it
 PICKLED = "pytorch_model.bin"
 PICKLED_INDEX = f"{PICKLED}.index.json"
 

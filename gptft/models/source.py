@@ -8,6 +8,7 @@ from pathlib import Path
 
 from gptft.errors import ModelError
 from gptft.inputs import expand_user, is_folder, near_names
+from gptft.models.model_files import OLD_VOCABULARIES
 
 BUNDLED_MODELS = ("pico",)
 GGUF_SUFFIX = ".gguf"
@@ -108,7 +109,7 @@ def _model_dir(path: Path) -> Path:
                 "empty. Train it to the end first."
             )
         return path / "model"
-    known = ("config.json", "tokenizer.json", "vocab.json", "tokenizer.model", "vocab.txt")
+    known = ("config.json", "tokenizer.json", "vocab.json", *OLD_VOCABULARIES)
     if not any((path / name).is_file() for name in (*known, "adapter_config.json")):
         raise ModelError(
             f"{path} holds no model: none of {', '.join(known)} is in it. "

@@ -210,6 +210,18 @@ def test_the_classics(kind: str, tmp_path: Path) -> None:
     check_equal(folder, texts)
 
 
+def test_a_folder_of_a_tokenizer_alone(tmp_path: Path) -> None:
+    path = train_sentencepiece(
+        tmp_path / "old" / "spiece.model", model_type="unigram", vocab_size=110
+    )
+    named = {"tokenizer_class": "T5Tokenizer"}
+    (path.parent / "tokenizer_config.json").write_text(json.dumps(named), encoding="utf-8")
+    (path.parent / "config.json").write_text('{"model_type": "t5"}', encoding="utf-8")
+    ids = load_tokenizer(str(path.parent)).backend.encode("Буря").ids
+    (path.parent / "config.json").unlink()
+    assert load_tokenizer(str(path.parent)).backend.encode("Буря").ids == ids
+
+
 class TestOnce:
     def test_a_second_use_converts_nothing(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
