@@ -5,6 +5,7 @@ they count on they panic: pyo3 raises that as a BaseException, which no `except 
 Rust has printed its place in a stranger's source by then.
 """
 
+import atexit
 import os
 import re
 import sys
@@ -109,6 +110,7 @@ def _keep_back() -> None:
     try:
         if _stderr.file is None:
             _stderr.file = _temporary_file()
+            atexit.register(_stderr.file.close)  # else Python warns of it at its end
         number = os.dup(2)
     except OSError:  # no room for a file, or no more descriptors: then panics are seen
         return

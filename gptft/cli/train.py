@@ -19,6 +19,7 @@ from gptft.terminal.text import harmless, quoted
 from gptft.terminal.words import count, share_of_text
 
 if TYPE_CHECKING:
+    from gptft.api.training import CompleteRun
     from gptft.runs.recital import Recital
     from gptft.training.result import TrainResult
 
@@ -75,12 +76,20 @@ def train(
     if as_json:
         result_json(outcome)
     elif isinstance(outcome, CompleteRun):
-        steps = count(outcome.result["steps"], "step")
-        result(f"{outcome.run_dir} is complete: {steps}. Train further with --extend.")
+        result(_already_complete(outcome))
     else:
         _print_result(outcome)
     for sentence in outcome.remarks:
         notice(sentence)
+
+
+def _already_complete(outcome: "CompleteRun") -> str:
+    """What to say of a run that was to be resumed and has no step left."""
+    steps, ways = count(outcome.result["steps"], "step"), "--extend"
+    if outcome.result.get("is_memorized"):
+        steps += f" of {outcome.result['planned_steps']:,}, every token of its text is known"
+        ways += " --set training.stop_when_memorized=false"
+    return f"{outcome.run_dir} is complete: {steps}. Train further with {ways}."
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from gptft.api.training import CompleteRun
 from gptft.cli import main
 from gptft.cli.app import app, load_command
 from gptft.console import stderr
@@ -164,6 +165,25 @@ def test_training_ends_with_the_poem(config_file: Path, monkeypatch: pytest.Monk
     assert rows[1].split("\t") == ["«Мороз»", "1", "2", "7 lines"]
     assert len(rows[2].split("\t")[0]) < 60
     assert rows[3] == "It recites 4 of 14 lines of all texts."
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({}, "runs/my is complete: 12 steps. Train further with --extend."),
+        (
+            {"is_memorized": True, "planned_steps": 4000},
+            "runs/my is complete: 12 steps of 4,000, every token of its text is known. Train "
+            "further with --extend --set training.stop_when_memorized=false.",
+        ),
+    ],
+)
+def test_a_complete_run_says_why_and_how_to_go_on(
+    config_file: Path, monkeypatch: pytest.MonkeyPatch, more: dict[str, object], said: str
+):
+    complete = CompleteRun(Path("runs/my"), {"steps": 12, **more})
+    monkeypatch.setattr("gptft.api.train", lambda file, **settings: complete)
+    assert " ".join(invoke("train", str(config_file), "--resume").stdout.split()) == said
 
 
 @pytest.mark.parametrize(
