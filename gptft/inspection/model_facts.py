@@ -19,7 +19,7 @@ from gptft.models.hub import find_model
 from gptft.models.kept import kept_folder
 from gptft.models.model_files import ModelFiles, pickled_files
 from gptft.models.parameters import Parameters, count_parameters
-from gptft.tokenization.tokenizer import TextTokenizer, load_tokenizer
+from gptft.tokenization.tokenizer import MAX_IDS, TextTokenizer, load_tokenizer
 from gptft.tokenization.tokens import TextCost, split_tokens, text_cost
 
 CountedFrom = Literal["weights", "config"]
@@ -250,8 +250,12 @@ def _special_tokens(
     found = []
     for name in _SPECIAL:
         said = config.get(f"{name}_id")
-        ids = tuple(i for i in (said if isinstance(said, list) else [said])
-                    if isinstance(i, int) and not isinstance(i, bool) and i >= 0)  # fmt: skip
+        ids = tuple(
+            token_id
+            for token_id in (said if isinstance(said, list) else [said])
+            if isinstance(token_id, int) and not isinstance(token_id, bool)
+            and 0 <= token_id < MAX_IDS
+        )  # fmt: skip
         token = None if tokenizer is None else tokenizer.special_tokens.get(name)
         own = None if token is None or tokenizer is None else tokenizer.backend.token_to_id(token)
         if own is None and not ids:

@@ -8,9 +8,10 @@ from gptft.inspection.model_facts import TRAINED_BYTES, ModelFacts, Needs
 from gptft.models.anatomy import Anatomy
 from gptft.models.parameters import LORA_RANK, Part
 from gptft.terminal.text import escaped, visible
-from gptft.terminal.words import bytes_text, count, percent
+from gptft.terminal.words import bytes_text, count, first_of, percent
 
 NOTHING = "–"
+_MOST_KINDS = 6
 
 PART_NAMES: dict[Part, str] = {
     "embeddings": "embeddings", "positions": "positions", "attention": "attention",
@@ -127,7 +128,7 @@ def _attention_short(anatomy: Anatomy) -> str:
 
 def _feed_forward(anatomy: Anatomy) -> str:
     way = f"{_number(anatomy.width)} → {_number(anatomy.inner)} → {_number(anatomy.width)}"
-    activation = [escaped(anatomy.activation)[:24]] if anatomy.activation else []
+    activation = [_cut(anatomy.activation, 24)] if anatomy.activation else []
     return ", ".join([way, *activation, *(["gated"] if anatomy.gated else [])])
 
 
@@ -147,9 +148,9 @@ def build_rows(facts: ModelFacts) -> list[Row]:
     """What it is made of, a row a fact; what isn't known is left out."""
     anatomy = facts.anatomy
     rows = [
-        ("architecture", escaped(anatomy.model_type or "")),
+        ("architecture", _cut(anatomy.model_type or "")),
         ("layers", _number(anatomy.layers, "")),
-        ("layer kinds", ", ".join(f"{n:,} {escaped(k)}" for k, n in anatomy.layer_kinds.items())),
+        ("layer kinds", _kinds(anatomy)),
         ("width", _number(anatomy.width, "")),
         ("heads", _heads(anatomy)),
         ("sliding window", count(anatomy.window, "token") if anatomy.window else ""),
@@ -160,12 +161,17 @@ def build_rows(facts: ModelFacts) -> list[Row]:
         ("your text", _text(facts)),
         ("head", _tied(facts)),
         ("weights", _weights(facts)),
-        ("licence", escaped(facts.card.licence or "not known: its README.md names none")),
-        ("made from", escaped(facts.card.base or "")),
-        ("languages", escaped(facts.card.languages or "")),
-        ("trained on", escaped(facts.card.data or "")),
+        ("licence", _cut(facts.card.licence or "not known: its README.md names none")),
+        ("made from", _cut(facts.card.base or "")),
+        ("languages", _cut(facts.card.languages or "")),
+        ("trained on", _cut(facts.card.data or "")),
     ]
     return [row for row in rows if row[1]]
+
+
+def _kinds(anatomy: Anatomy) -> str:
+    kinds = [f"{number:,} {_cut(kind)}" for kind, number in anatomy.layer_kinds.items()]
+    return first_of(kinds, _MOST_KINDS)
 
 
 def _heads(anatomy: Anatomy) -> str:
@@ -243,9 +249,9 @@ def _weights(facts: ModelFacts) -> str:
     total = sum(facts.dtypes.values())
     for dtype, number in facts.dtypes.items():
         share = f" {percent(number / total)}" if len(facts.dtypes) > 1 and total else ""
-        said.append(f"{escaped(dtype)}{share}")
+        said.append(f"{_cut(dtype)}{share}")
     if facts.quantized:
-        said.insert(0, f"quantized ({escaped(facts.quantized)})")
+        said.insert(0, f"quantized ({_cut(facts.quantized)})")
     if facts.bytes_on_disk is not None:
         said.append(f"{bytes_text(facts.bytes_on_disk)} on disk")
     return ", ".join(said) or "none here"
@@ -321,7 +327,7 @@ def known_rows(models: Sequence[ModelFacts]) -> list[tuple[str, ...]]:
             _number(facts.parameters.total if facts.parameters else None),
             _number(facts.anatomy.layers), _number(facts.anatomy.width),
             _number(facts.anatomy.heads), _number(facts.anatomy.context),
-            _number(facts.anatomy.vocab_size), escaped(facts.card.data or ""),
+            _number(facts.anatomy.vocab_size), _cut(facts.card.data or ""),
         )
         for facts in models
     ]  # fmt: skip
@@ -361,11 +367,17 @@ def _merged(columns: Sequence[Iterable[str]]) -> list[str]:
 
 def summary(facts: ModelFacts) -> str:
     """What it is and how large, in a line."""
-    kind = f", {escaped(facts.anatomy.model_type)}" if facts.anatomy.model_type else ""
+    kind = f", {_cut(facts.anatomy.model_type)}" if facts.anatomy.model_type else ""
     if facts.parameters is None:
         return f"{escaped(facts.model)}{kind}"
     by = ", counted by its config.json" if facts.counted_from == "config" else ""
     return f"{escaped(facts.model)}{kind}: {count(facts.parameters.total, 'parameter')}{by}"
+
+
+def _cut(text: str, at_most: int = 200) -> str:
+    """What a file says, in one line that holds no more than a person reads."""
+    shown = escaped(text)
+    return shown if len(shown) <= at_most else f"{shown[:at_most]}…"
 
 
 def _number(value: int | None, nothing: str = NOTHING) -> str:

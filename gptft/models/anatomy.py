@@ -15,6 +15,8 @@ from gptft.models.headers import Tensors
 from gptft.models.model_files import context_length
 from gptft.models.parameters import part_of
 
+_TOO_LARGE = 2**40  # for a size; 10**30 in a tokenizer_config.json means no limit
+
 Positions = Literal["learned", "rotary", "alibi", "sinusoidal", "relative", "none"]
 AttentionKind = Literal["MHA", "GQA", "MQA", "MLA"]
 
@@ -120,8 +122,8 @@ class _Config:
 
     def size(self, name: str) -> int | None:
         value = as_whole(self.value(name))
-        is_size = isinstance(value, int) and not isinstance(value, bool) and value > 0
-        return value if is_size else None
+        is_size = isinstance(value, int) and not isinstance(value, bool)
+        return value if is_size and 0 < value < _TOO_LARGE else None
 
     def text(self, name: str) -> str | None:
         value = self.value(name)
@@ -161,10 +163,15 @@ def read_anatomy(stored: Mapping[str, Any], tensors: Tensors) -> Anatomy:
         parallel=_is_parallel(config),
         num_experts=config.size("num_experts"),
         top_k=config.size("top_k"),
-        context=None if config.model_type in _NO_POSITIONS else context_length(config.stored),
+        context=_context(config),
         vocab_size=config.size("vocab_size"),
         ties=_ties(config, tensors),
     )
+
+
+def _context(config: _Config) -> int | None:
+    length = None if config.model_type in _NO_POSITIONS else context_length(config.stored)
+    return length if length is not None and length < _TOO_LARGE else None
 
 
 def _ties(config: _Config, tensors: Tensors) -> bool:

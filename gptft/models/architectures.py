@@ -167,7 +167,7 @@ def rope_types() -> frozenset[str]:
 def turns_heads(model_type: str) -> bool:
     """Whether the code of a model type has rotary positions."""
     module = model_type.replace("-", "_")
-    if not module.isidentifier():
+    if not module.isidentifier() or len(module) > 100:  # no file has a longer name
         return False
     return "RotaryEmbedding(" in _source(f"models/{module}/modeling_{module}.py")
 

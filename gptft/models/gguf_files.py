@@ -49,8 +49,13 @@ _HALVES = {"F16": "float16", "BF16": "bfloat16"}
 ROPE_FACTORS = "rope_freqs.weight"
 
 
-def gguf_files(path: Path, *, name: str) -> ModelFiles:
+def gguf_files(path: Path, *, name: str, with_weights: bool = True) -> ModelFiles:
     """The files of a model that is a .gguf file; made in the cache where they aren't yet.
+
+    Args:
+        path: the file.
+        name: what a person calls it.
+        with_weights: they are going to be read, which takes a package.
 
     Raises:
         ModelError: the file is damaged, isn't of an architecture that gptft reads, or computes what
@@ -67,7 +72,7 @@ def gguf_files(path: Path, *, name: str) -> ModelFiles:
         if not (stated.is_file() and _as_stored(stated) == config):
             folder.mkdir(parents=True, exist_ok=True)
             write_json(stated, config)
-        if find_spec("gguf") is None and not are_kept([path]):
+        if with_weights and find_spec("gguf") is None and not are_kept([path]):
             raise ModelError(
                 f"{name}: reading the weights of a .gguf file takes the package gguf. Install it: "
                 f"{install_command('gguf')}"

@@ -12,6 +12,7 @@ from gptft.inputs import is_file, open_input, parse_json
 from gptft.models.model_files import ModelFiles
 
 _MAX_HEADER = 100_000_000  # bytes, the safetensors format's own limit
+_MAX_SIDES, _MAX_SIDE = 64, 2**53  # of a tensor that any library makes
 _SINGLE = "model.safetensors"
 # Causal masks of GPT-2, GPT-Neo, GPT-J and GPT-NeoX, (1, 1, T, T), and what they masked with.
 _MASK = re.compile(r"(^|\.)(attn|attention|attn\.attention)\.(bias|masked_bias)$")
@@ -70,14 +71,16 @@ def _read_header(path: Path) -> dict[str, Tensor]:
         if length > _MAX_HEADER:
             raise ValueError("it is no header")
         header = parse_json(file.read(length))
-    return {
-        name: Tensor(
-            tuple(int(side) for side in entry["shape"]),
-            DTYPES.get(entry.get("dtype"), entry.get("dtype")),
-        )
-        for name, entry in header.items()
-        if name != "__metadata__"
-    }
+    return {name: _tensor(entry) for name, entry in header.items() if name != "__metadata__"}
+
+
+def _tensor(entry: Mapping[str, object]) -> Tensor:
+    shape, dtype = entry["shape"], entry["dtype"]
+    if not isinstance(shape, list) or not isinstance(dtype, str) or len(shape) > _MAX_SIDES:
+        raise ValueError("it is no tensor")
+    if not all(isinstance(side, int) and 0 <= side < _MAX_SIDE for side in shape):
+        raise ValueError("it has no size")
+    return Tensor(tuple(shape), DTYPES.get(dtype, dtype))
 
 
 def all_safetensors(folder: Path) -> list[Path]:

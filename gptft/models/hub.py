@@ -42,7 +42,7 @@ def find_model(
         return model
     if (path := resolve_model(model)) is not None:
         if path.suffix.lower() == GGUF_SUFFIX and path.is_file():
-            return gguf_files(path, name=model)
+            return gguf_files(path, name=model, with_weights=with_weights)
         files = ModelFiles(model, path)
         require_small(files)
         if with_weights:

@@ -99,8 +99,10 @@ class ModelFiles:
         if not has_safetensors(self.folder):
             with suppress(ModelError):
                 return bool(pickled_files(self.folder))
-        index = self.json("model.safetensors.index.json")
-        named = set(dict(index.get("weight_map") or {}).values())
+        weight_map = self.json("model.safetensors.index.json").get("weight_map") or {}
+        if not isinstance(weight_map, dict):
+            return False
+        named = {str(file) for file in weight_map.values()}
         present = {path.name for path in self.folder.glob("*.safetensors")}
         return bool(present) and named <= present
 

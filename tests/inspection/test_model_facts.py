@@ -16,6 +16,7 @@ from gptft.inspection.info_view import draw_boxes
 from gptft.inspection.known_models import KNOWN_MODELS, KnownModel
 from gptft.inspection.model_facts import ModelFacts, model_facts
 from gptft.models.anatomy import read_anatomy
+from gptft.models.model_files import ModelFiles
 from tests.conftest import ROOT
 from tests.models.gguf_writer import write_gguf
 from tests.models.test_gguf import SIZES, TOKENIZER, make
@@ -153,6 +154,16 @@ ODD: dict[str, dict[str, Any]] = {
     "layers of no kind": {"layer_types": [1, None]},
     "an escape sequence": {"hidden_act": "\x1b[2J" * 40},
     "a part that is none": {"text_config": []},
+    "more digits than are shown": {
+        "hidden_size": 10**4000,
+        "num_hidden_layers": 10**4000,
+        "max_position_embeddings": 10**4200,
+        "eos_token_id": 10**4000,
+    },
+    "thousands of kinds": {"layer_types": [f"{n}" * 50 for n in range(10_000)]},
+    "a type as long as a page": {"model_type": "a" * 5_000},
+    "a type that is a path": {"model_type": "../../etc/passwd"},
+    "ties that are no truth": {"tie_word_embeddings": "yes"},
     "heads that don't divide": {"num_attention_heads": 7, "head_dim": None},
 }
 
@@ -166,7 +177,8 @@ def test_odd_configs_leave_out_what_cant_be_known(name: str, pico: Path) -> None
     assert facts.parameters is not None
     assert facts.parameters.total == 7_548_672
     assert {cell_len(line) for line in shown if line.strip("│ ")} == {40}
-    assert not [cell for row in [*rows, shown] for cell in row if not cell.isprintable()]
+    cells = [cell for row in [*rows, shown] for cell in row]
+    assert not [cell for cell in cells if not cell.isprintable() or len(cell) > 1500]
 
 
 SPECIAL = {
@@ -200,6 +212,57 @@ def test_a_damaged_header_is_told_and_the_config_counted(pico: Path) -> None:
     assert facts.parameters is not None
     assert facts.parameters.total == 7_548_672
     assert "model.safetensors can't be read" in facts.unknown[0]
+
+
+HEADERS = {
+    "no JSON": b"[",
+    "a list": b"[]",
+    "a negative side": b'{"a": {"shape": [-1, 2], "dtype": "F32"}}',
+    "an infinite side": b'{"a": {"shape": [1e400], "dtype": "F32"}}',
+    "a side of many digits": b'{"a": {"shape": [1' + b"0" * 400 + b'], "dtype": "F32"}}',
+    "many sides": b'{"a": {"shape": [' + b"9, " * 5000 + b'9], "dtype": "F32"}}',
+    "no shape": b'{"a": {"dtype": "F32"}}',
+    "no dtype": b'{"a": {"shape": [1]}}',
+    "a dtype that is a list": b'{"a": {"shape": [1], "dtype": ["F32"]}}',
+    "a tensor that is none": b'{"a": 5}',
+}
+
+
+@pytest.mark.parametrize("name", HEADERS)
+def test_a_header_that_is_none_is_told(name: str, pico: Path) -> None:
+    header = HEADERS[name]
+    (pico / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    facts = model_facts(str(pico))
+    assert facts.counted_from == "config"
+    assert facts.parameters == model_facts("pico").parameters
+    assert "model.safetensors can't be read" in facts.unknown[0]
+
+
+INDEXES = {
+    "another file": {"a": "nope.safetensors", "b": "x.safetensors"},
+    "a path": {"a": "../x", "b": "x.safetensors"},
+    "a list": [1],
+    "a list for a file": {"a": ["x.safetensors"]},
+}
+
+
+@pytest.mark.parametrize("name", INDEXES)
+def test_an_index_that_names_what_isnt_there_is_told(name: str, pico: Path) -> None:
+    (pico / "model.safetensors").rename(pico / "x.safetensors")
+    index = {"weight_map": INDEXES[name]}
+    (pico / "model.safetensors.index.json").write_text(json.dumps(index))
+    facts = model_facts(str(pico))
+    assert facts.counted_from == "config"
+    assert facts.parameters == model_facts("pico").parameters
+    assert not ModelFiles("m", pico).has_weights
+
+
+def test_quantized_weights_are_counted_as_the_config_builds_them(pico: Path) -> None:
+    change(pico, quantization_config={"quant_method": "gptq", "bits": 4})
+    facts = model_facts(str(pico))
+    assert facts.counted_from == "config"
+    assert facts.parameters == model_facts("pico").parameters
+    assert build(facts)["weights"].startswith("quantized (gptq), float16, 15.1 MB")
 
 
 def test_a_billion_layers_without_weights_are_not_built(pico: Path) -> None:

@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from gptft.models.built import built_tensors
-from gptft.models.headers import read_headers, weight_files
+from gptft.models.headers import Tensor, read_headers, weight_files
 from gptft.models.model_files import ModelFiles
-from gptft.models.parameters import count_parameters
+from gptft.models.parameters import LORA_RANK, count_parameters
 from tests.architectures.models import OWN_SIZES, SIZES
 
 GQA = {"num_key_value_heads": 2}
@@ -105,3 +107,54 @@ def test_without_a_header_the_config_is_built(name: str, tmp_path: Path) -> None
         built_tensors(ModelFiles("m", tmp_path)), ties=bool(model.config.tie_word_embeddings)
     )
     assert counted.parts == +parts_by_class(model)
+
+
+@pytest.mark.parametrize(
+    "name", ["gpt2", "llama", "gpt_neox", "opt", "bloom", "phi", "qwen3_moe", "mixtral", "falcon"]
+)
+def test_lora_is_that_of_every_linear_layer_of_the_blocks(name: str, tmp_path: Path) -> None:
+    """As peft's `all-linear` has it: nn.Linear and Conv1D, the head left out."""
+    model = tiny(name)
+    model.save_pretrained(tmp_path)
+    tensors, _ = read_headers(weight_files(ModelFiles("m", tmp_path)))
+    head = model.get_output_embeddings()
+    expected = sum(
+        LORA_RANK * sum(module.weight.shape)
+        for module in model.modules()
+        if isinstance(module, torch.nn.Linear | Conv1D) and module is not head
+    )
+    assert count_parameters(tensors, ties=True).lora == expected > 0
+
+
+BUFFERS = {
+    "transformer.h.0.attn.bias": (1, 1, 64, 64),
+    "transformer.h.0.attn.masked_bias": (),
+    "model.layers.0.self_attn.rotary_emb.inv_freq": (4,),
+    "model.embeddings.position_ids": (1, 64),
+    "model.layers.0.mlp.gate.e_score_correction_bias": (4,),
+    "rope_freqs.weight": (4,),
+}
+
+
+@pytest.mark.parametrize("name", BUFFERS)
+def test_buffers_of_a_file_are_no_parameters(name: str) -> None:
+    tensors = {name: Tensor(BUFFERS[name], "float32"), "wte.weight": Tensor((8, 2), "float32")}
+    assert count_parameters(tensors, ties=True).total == 16
+
+
+@pytest.mark.parametrize(("ties", "total"), [(True, 16), (False, 32)])
+def test_a_head_that_is_stored_though_tied_counts_once(ties: bool, total: int) -> None:
+    names = ("model.embed_tokens.weight", "lm_head.weight")
+    counted = count_parameters(dict.fromkeys(names, Tensor((8, 2), "float32")), ties=ties)
+    assert counted.total == total
+    assert counted.tied is ties
+    assert counted.multiplied == 16
+
+
+def test_of_experts_those_that_work_on_a_token_are_active(tmp_path: Path) -> None:
+    """Two of four: half of what the experts have is idle."""
+    model = tiny("mixtral")
+    model.save_pretrained(tmp_path)
+    tensors, _ = read_headers(weight_files(ModelFiles("m", tmp_path)))
+    counted = count_parameters(tensors, ties=False, num_experts=4, top_k=2)
+    assert counted.active == counted.total - counted.parts["experts"] // 2
