@@ -177,9 +177,11 @@ def _write_bytes(path: Path, content: bytes, partial: Path | None = None) -> Non
             file.flush()
             os.fsync(file.fileno())  # before the rename: else a crash may leave an empty file
         partial.replace(path)
-    except BaseException:
+    except BaseException as error:
         with suppress(OSError):
             partial.unlink()
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(path)  # a write that fails doesn't say where
         raise
     sync_folder(path.parent)
 

@@ -33,6 +33,19 @@ def main() -> None:
     sys.exit(code)
 
 
+def _failed(error: OSError) -> tuple[str, ...]:
+    """What to say of a file or a disk that failed, where no command foresaw it."""
+    from gptft.files import is_disk_full
+
+    where = error.filename or "a file"
+    if is_disk_full(error):
+        return (
+            f"The disk is full: {where} can't be written ({error.strerror}). Make room, or name a "
+            "folder on a larger disk.",
+        )
+    return f"{where}: {error.strerror}.", "GPTFT_DEBUG=1 shows where it happened."
+
+
 def _exit_code(work: Callable[[], object]) -> int:
     """Do it, tell in one message what went wrong, and return the code to exit with."""
     from gptft import console
@@ -53,6 +66,9 @@ def _exit_code(work: Callable[[], object]) -> int:
     except BaseException as error:
         if os.environ.get("GPTFT_DEBUG") or not (isinstance(error, Exception) or is_panic(error)):
             raise
+        if isinstance(error, OSError) and error.strerror:  # an error of a network has none
+            console.error(*_failed(error))
+            return 1
         from gptft.terminal.commands import with_our_extras
 
         said = " ".join(with_our_extras(str(error)).split())

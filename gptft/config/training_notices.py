@@ -34,6 +34,7 @@ def training_notices(
     if num_steps is not None:
         yield from _warmup(training, num_steps)
         yield from _intervals(given, training, num_steps)
+    yield from _learning_rate(training)
     yield from _trackers(given)
     yield from _delay(training, num_steps, num_epochs)
     yield from _best_model(given, training)
@@ -63,6 +64,12 @@ def _trackers(given: Mapping[str, Any]) -> Iterator[FieldProblem]:
     for name in given:
         if name in ("project", "run_name") or name.startswith("trackio_"):
             yield name, f"training.{name} has no effect without training.report_to."
+
+
+def _learning_rate(training: Mapping[str, Any]) -> Iterator[FieldProblem]:
+    if training.get("learning_rate") == 0:
+        said = "training.learning_rate is 0: no step changes the model."
+        yield "learning_rate", said
 
 
 def _warmup(training: Mapping[str, Any], num_steps: int) -> Iterator[FieldProblem]:

@@ -60,7 +60,8 @@ class Shard:
         match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text.strip())
         if match is None or not 1 <= int(match[1]) <= int(match[2]):
             raise ConfigError(
-                f"--shard {text}: write it as i/n with i from 1 to n, such as --shard 3/16."
+                f"--shard {text}: write it as i/n with i from 1 to n, and n up to 999,999, such as "
+                "--shard 3/16."
             )
         return cls(int(match[1]), int(match[2]))
 

@@ -28,7 +28,8 @@ class TrainedTokenizer:
     Attributes:
         path: its folder.
         kind: bpe, unigram or wordpiece.
-        vocab_size: ids in all; may be fewer than asked for where the text gives no more.
+        vocab_size: ids in all.
+        asked: ids that were asked for; more where the text gives no more.
         special_tokens: in the order of their ids, EOS first.
         passages: passages of the corpus: documents, or up to 10,000 characters of longer ones.
         held_out: how many of them were held out; 0 where it was measured on the text it learned.
@@ -39,6 +40,7 @@ class TrainedTokenizer:
     path: Path
     kind: Kind
     vocab_size: int
+    asked: int
     special_tokens: tuple[str, ...]
     passages: int
     held_out: int
@@ -108,6 +110,7 @@ def train_tokenizer(
         path=out_dir,
         kind=kind,
         vocab_size=tokenizer.vocab_size,
+        asked=vocab_size,
         special_tokens=(*OWN_SPECIAL[kind], *special),
         passages=corpus.num_passages,
         held_out=corpus.num_held_out,

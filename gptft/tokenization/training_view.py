@@ -29,6 +29,8 @@ def trained_view(trained: TrainedTokenizer) -> RenderableType:
         f"{trained.path}: {trained.kind}, {trained.vocab_size:,} ids (special: {special}).",
         measured,
     ]
+    if trained.vocab_size < trained.asked:
+        lines[1:1] = [f"The text gives no more ids, of {trained.asked:,} at most."]
     lossy = [] if own.lossless else [Text(_why_lossy(own, trained.kind))]
     return Group(*map(Text, lines), _cost_table(trained.costs), *lossy)
 

@@ -409,6 +409,8 @@ WRONG = (
 SOME_STEPS = {"eval_strategy": "steps", "eval_steps": 50}
 # What is right and may not be meant, and a part of what is said of it.
 NOTICED = (
+    right(learning_rate=0).saying("training.learning_rate is 0: no step changes the model."),
+    right(learning_rate=0.0, warmup_steps=1).saying("training.learning_rate is 0: no step"),
     right(warmup_steps=2).saying("it gets no further than 50% of training.learning_rate"),
     right(warmup_steps=8).saying("warmup_steps is 8, and the run has 2 steps"),
     right(warmup_steps=0.9).saying("training.warmup_steps is 0.9, 2 steps, and the run has 2"),

@@ -1,9 +1,12 @@
 """`gptft tokenizer train` and `extend`: what is printed, written, and said of mistakes."""
 
+import errno
 import json
+import os
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.cells import cell_len
@@ -66,6 +69,42 @@ def test_train_as_json(cli: Cli, texts: Path, in_tmp: Path) -> None:
     assert said["costs"][0]["lossless"] is False
     assert said["costs"][1]["name"] == "pico"
     assert said["costs"][1]["lossless"] is True
+
+
+@pytest.mark.parametrize("kind", ["bpe", "unigram", "wordpiece"])
+def test_fewer_ids_than_asked_for_are_said(cli: Cli, in_tmp: Path, kind: str) -> None:
+    Path("a.txt").write_text("ab ab", encoding="utf-8")
+    said = "The text gives no more ids, of 300 at most."
+    code, out, _ = cli("train", "a.txt", "-o", "new", "--kind", kind, "--vocab-size", "300")
+    assert code == 0
+    assert said in out.splitlines()
+    ids = len(json.loads(Path("new/tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"])
+    assert ids < 300
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (errno.ENOSPC, "The disk is full: {} can't be written (No space left on device). Make r"),
+        (errno.EDQUOT, "The disk is full: {} can't be written (Disk quota exceeded). Make room,"),
+        (errno.EIO, "{}: Input/output error."),
+    ],
+)
+@pytest.mark.parametrize("command", [("train", "a.txt"), ("extend", "pico", "--add", "ёжик")])
+def test_a_disk_that_takes_no_tokenizer_is_one_line(
+    cli: Cli, in_tmp: Path, monkeypatch: pytest.MonkeyPatch, command: Any, number: int, said: str
+) -> None:
+    """A write that fails doesn't say which file it was of."""
+    Path("a.txt").write_text("ab ab", encoding="utf-8")
+
+    def fail(_: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("gptft.files.os.fsync", fail)
+    code, out, err = cli(*command, "-o", "new")
+    assert (code, out) == (1, "")
+    assert err.startswith("error: " + said.format("new/tokenizer.json"))
+    assert [*Path("new").iterdir()] == []
 
 
 def test_extend(cli: Cli, in_tmp: Path) -> None:

@@ -301,7 +301,11 @@ def test_a_shard_is_a_number_of_how_many(text: str):
     assert f"{shard}" == "/".join(str(int(part)) for part in text.split("/"))
 
 
-@pytest.mark.parametrize("text", ["", "1", "0/2", "3/2", "1/0", "-1/2", "1/2/3", "a/b", "1.5/2"])
+@pytest.mark.parametrize(
+    "text", ["", "1", "0/2", "3/2", "1/0", "-1/2", "1/2/3", "a/b", "1.5/2", "1/1000000"]
+)
 def test_what_is_no_shard_is_said(text: str):
-    with pytest.raises(ConfigError, match=r"--shard .*: write it as i/n .*--shard 3/16"):
+    with pytest.raises(
+        ConfigError, match=r"--shard .*: write it as i/n .* n up to 999,999, such as --shard 3/16"
+    ):
         Shard.parse(text)
