@@ -303,13 +303,20 @@ def _load(files: ModelFiles, *, config: PreTrainedConfig, dtype: torch.dtype) ->
     require_weights(stored)
     with stage(f"Loading {shown_path(name)}"), _reading(folder, "weights"):
         prefix = wrapper_prefix(stored)
-        generation = None if stored == folder else _generation_config(folder)
+        generation = _generation_config(folder, config, is_needed=stored != folder)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             str(stored), config=config, dtype=dtype, use_safetensors=True, trust_remote_code=False,
             local_files_only=True, output_loading_info=True, key_mapping=key_mapping(prefix),
-            generation_config=generation,
+            generation_config=generation, ignore_mismatched_sizes=True,
         )  # fmt: skip
     model: PreTrainedModel = loaded[0]
+    if mismatched := sorted(loaded[1]["mismatched_keys"]):
+        name_of, stored_shape, shape = mismatched[0]
+        raise ModelError(
+            f"{folder}: its config.json doesn't fit its weights: {name_of} is "
+            f"{tuple(stored_shape)} in the file and {tuple(shape)} by the config. Take the config "
+            "that came with the weights, and leave sizes out of model.config_overrides."
+        )
     save_unwrapped(model, prefix)
     if missing := sorted(loaded[1]["missing_keys"]):
         raise ModelError(
@@ -324,13 +331,31 @@ def _load(files: ModelFiles, *, config: PreTrainedConfig, dtype: torch.dtype) ->
     return model
 
 
-def _generation_config(folder: Path) -> GenerationConfig:
-    named = "generation_config.json" if (folder / "generation_config.json").is_file() else None
+def _generation_config(
+    folder: Path, config: PreTrainedConfig, *, is_needed: bool
+) -> GenerationConfig | None:
+    """What the folder suggests to generate by, which is never in force; None where it can be read.
+
+    Args:
+        folder: the model's.
+        config: its config, which stands in for a file that can't be read.
+        is_needed: whether the library doesn't find it by itself.
+    """
+    path = folder / "generation_config.json"
     generation: GenerationConfig
-    generation = GenerationConfig.from_pretrained(
-        str(folder), config_file_name=named or "config.json", _from_model_config=named is None
-    )
-    return generation
+    if not path.is_file():
+        if not is_needed:
+            return None
+        generation = GenerationConfig.from_pretrained(
+            str(folder), config_file_name="config.json", _from_model_config=True
+        )
+        return generation
+    try:
+        generation = GenerationConfig.from_pretrained(str(folder), local_files_only=True)
+    except Exception as error:  # of its JSON, and of each field that contradicts another
+        notice(f"{path} can't be used, and is left out: {_first_line(error)}")
+        return GenerationConfig.from_model_config(config)
+    return generation if is_needed else None
 
 
 def _override(config: PreTrainedConfig, overrides: Mapping[str, Any]) -> None:
@@ -356,5 +381,11 @@ def _reading(folder: Path, what: str) -> Iterator[None]:
         with no_panic():
             yield
     except Exception as error:  # transformers, tokenizers, safetensors raise a dozen types
-        reason = next(iter(with_our_extras(str(error)).strip().splitlines()), type(error).__name__)
-        raise ModelError(f"{folder}: its {what} can't be read: {reason}") from None
+        raise ModelError(f"{folder}: its {what} can't be read: {_first_line(error)}") from None
+
+
+def _first_line(error: Exception) -> str:
+    """Why a library failed; a `KeyError` is no more than the word that it looked for."""
+    if isinstance(error, KeyError):
+        return f"{error} is unknown or missing"
+    return next(iter(with_our_extras(str(error)).strip().splitlines()), type(error).__name__)

@@ -1,4 +1,6 @@
+import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -113,6 +115,72 @@ def test_broken_weights_are_named(tiny_model_dir: Path, tmp_path: Path):
     (folder / "tokenizer.json").write_text("{", encoding="utf-8")
     with pytest.raises(ModelError, match="its tokenizer can't be read"):
         load_auto_tokenizer(str(folder))
+
+
+def with_json(tiny_model_dir: Path, folder: Path, name: str, **fields: object) -> Path:
+    """A copy of the tiny model with some fields of a file changed."""
+    shutil.copytree(tiny_model_dir, folder)
+    path = folder / name
+    path.write_text(json.dumps({**json.loads(path.read_text()), **fields}), encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{broken",
+        "[]",
+        '{"num_beams": 1, "num_return_sequences": 5}',
+        '{"watermarking_config": {"a": 1}}',
+        '{"max_new_tokens": -5}',
+        '{"cache_implementation": "nope"}',
+    ],
+)
+def test_a_generation_config_that_cannot_be_used_is_left_out_and_said(
+    tiny_model_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str
+):
+    """It is never in force: it must not keep a model from being used."""
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_model_dir, folder)
+    (folder / "generation_config.json").write_text(content, encoding="utf-8")
+    for load in (load_for_training, partial(load_for_inference, device=CPU)):
+        model = load(str(folder))
+        said = capsys.readouterr().err
+        assert f"{folder}/generation_config.json can't be used, and is left out: " in said
+        assert model.generation_config.eos_token_id == model.config.eos_token_id
+        model.generation_config.save_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("fields", "weight"),
+    [
+        (
+            {"n_positions": 2},
+            r"transformer.wpe.weight is \(64, \d+\) in the file and \(2, \d+\) by",
+        ),
+        ({"n_positions": 65}, r"wpe.weight is \(64, \d+\) in the file and \(65, \d+\) by"),
+        ({"n_inner": 8}, r"transformer.h.0.mlp.c_fc.bias is \(\d+,\) in the file and \(8,\) by"),
+    ],
+)
+def test_a_config_that_does_not_fit_its_weights_names_one_with_both_shapes(
+    tiny_model_dir: Path, tmp_path: Path, fields: dict[str, object], weight: str
+):
+    folder = with_json(tiny_model_dir, tmp_path / "model", "config.json", **fields)
+    said = rf"its config.json doesn't fit its weights: .*{weight} the config\."
+    with pytest.raises(ModelError, match=said):
+        load_for_training(str(folder))
+    with pytest.raises(ModelError, match=said):
+        load_for_training(str(tiny_model_dir), config_overrides=fields)
+
+
+def test_a_word_that_a_library_does_not_know_is_said_to_be_one(
+    tiny_model_dir: Path, tmp_path: Path
+):
+    folder = with_json(
+        tiny_model_dir, tmp_path / "model", "config.json", activation_function="nope"
+    )
+    with pytest.raises(ModelError, match="can't be read: 'nope' is unknown or missing"):
+        load_for_training(str(folder))
 
 
 def test_a_hub_model_without_the_hub_is_one_line():
