@@ -44,5 +44,8 @@ def _taken_by(path: Path, inputs: Iterable[Path]) -> str | None:
         return "it is a folder" if path.is_dir() else "it is no regular file"
     if any(one.exists() and one.samefile(path) for one in inputs):
         return "it is read by this very command"
+    real = Path(os.path.realpath(path))
+    if real.name == "report.html" and real.with_name("run.json").exists():
+        return "it is the report of a run"
     with path.open("rb") as file:
         return None if _MARK in file.read(_HEAD) else "it isn't a page of gptft"

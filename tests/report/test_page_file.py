@@ -46,6 +46,25 @@ def test_a_page_of_gptft_is_replaced(cli: Cli, page: Path):
     assert page.read_text(encoding="utf-8") != before
 
 
+@pytest.mark.parametrize("place", ["runs/a/report.html", "report.html", "link.html"])
+def test_the_report_of_a_run_is_not_replaced(cli: Cli, page: Path, tmp_path: Path, place: str):
+    """It is a page of gptft, and nothing else tells what the run came to."""
+    run = tmp_path / ("runs/a" if "link" in place else Path(place).parent)
+    run.mkdir(parents=True, exist_ok=True)
+    page.rename(run / "report.html")
+    path = tmp_path / place
+    if "link" in place:
+        path.symlink_to(run / "report.html")
+    assert cli("tokenize", POEM, "--html", str(path))[0] == 0  # of no run
+    before = path.read_bytes()
+    (run / "run.json").write_text("{}", encoding="utf-8")
+    code, out, err = cli("tokenize", "другой текст", "--html", str(path))
+    assert (code, out, path.read_bytes()) == (2, "", before)
+    assert "isn't overwritten: it is the report of a run. Name another file, or insist" in err
+    assert cli("tokenize", "другой текст", "--html", str(path), "--overwrite")[0] == 0
+    assert path.read_bytes() != before
+
+
 @pytest.mark.parametrize("name", ["poem.txt", "run.json", "notes.html", "empty.html", "tokens.bin"])
 def test_another_file_stays_as_it_is(cli: Cli, tmp_path: Path, name: str):
     path = tmp_path / name
