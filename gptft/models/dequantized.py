@@ -21,7 +21,7 @@ from transformers.modeling_gguf_pytorch_utils import (
 
 from gptft.console import stage
 from gptft.errors import ModelError
-from gptft.models.gguf_files import main_type
+from gptft.models.gguf_files import ROPE_FACTORS, main_type
 from gptft.models.gguf_header import StoredTensor, read_gguf
 from gptft.models.kept import kept_weights
 from gptft.models.pickled import apart
@@ -67,19 +67,31 @@ def dequantized(path: Path, folder: Path, *, name: str) -> Path:
 def _write(
     path: Path, folder: Path, made: Path, *, tensors: dict[str, StoredTensor], kind: str
 ) -> None:
-    config = AutoConfig.from_pretrained(str(folder), local_files_only=True)
-    with torch.device("meta"):
-        empty: Any = AutoModelForCausalLM.from_config(config)
+    try:
+        config = AutoConfig.from_pretrained(str(folder), local_files_only=True)
+        with torch.device("meta"):
+            empty: Any = AutoModelForCausalLM.from_config(config)
+    except Exception as error:  # each architecture checks its sizes in its own way
+        reason = " ".join(str(error).split())[:300].rstrip(".")
+        raise ModelError(f"{path}: no {kind} can be made of its header: {reason}.") from None
     processor = TENSOR_PROCESSORS.get(kind, TensorProcessor)(  # type: ignore[no-untyped-call]
         config=config.to_dict()
     )
     places = get_gguf_hf_weights_map(empty, processor)
-    if unplaced := sorted(tensors.keys() - places.keys()):
+    if unplaced := sorted(tensors.keys() - places.keys() - {ROPE_FACTORS}):
         raise ModelError(
             f"{path}: {count(len(unplaced), 'tensor')} that a {config.model_type} of transformers "
             f"has no place for, {unplaced[0]} for one. Take the folder with safetensors that it "
             "was made of."
         )
+    sides = {name: tensor.numel() for name, tensor in empty.state_dict().items()}
+    for stored, tensor in tensors.items():
+        has, place = math.prod(tensor.shape), places.get(stored)
+        if place is not None and has != sides[place]:
+            raise ModelError(
+                f"{path} is damaged: its tensor {stored} has {has:,} values, and by its header it "
+                f"would have {sides[place]:,}."
+            )
     try:
         with redirect_stderr(io.StringIO()):  # a bar that can't be turned off (5.23)
             loaded: Any = AutoModelForCausalLM.from_pretrained(

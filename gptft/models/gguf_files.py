@@ -6,7 +6,9 @@ as positions that are scaled, is refused: a model that computes something else w
 Source: the keys of llama.cpp's gguf-py, constants.py, and what its convert_hf_to_gguf.py writes.
 """
 
-from collections.abc import Iterator, Mapping
+import math
+import struct
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -47,6 +49,7 @@ _CLASSES = {
 _IDS = {"bos": "bos", "eos": "eos", "pad": "padding"}
 _HALVES = {"F16": "float16", "BF16": "bfloat16"}
 ROPE_FACTORS = "rope_freqs.weight"
+_LLAMA3_FACTORS = (8.0, 32.0)  # of Llama 3.1, and of 3.2 with 1 and 3 billion weights
 
 
 def gguf_files(path: Path, *, name: str, with_weights: bool = True) -> ModelFiles:
@@ -65,7 +68,7 @@ def gguf_files(path: Path, *, name: str, with_weights: bool = True) -> ModelFile
         folder = default_cache_dir() / "gguf" / stamp_of([path])
         pairs, tensors = read_gguf(path)
         try:
-            config = _config(pairs, tensors)
+            config = _config(pairs, tensors, factors=_rope_factors(path, tensors))
         except _UnfitError as error:
             raise ModelError(f"{name} {error}.") from None
         stated = folder / "config.json"
@@ -104,16 +107,16 @@ def _as_stored(path: Path) -> Any:
     return None
 
 
-def _config(pairs: Pairs, tensors: Tensors) -> dict[str, Any]:
+def _config(pairs: Pairs, tensors: Tensors, *, factors: Sequence[float]) -> dict[str, Any]:
     kind = pairs.get("general.architecture")
     if kind not in _FIELDS:
         raise _UnfitError(
             f"holds a model of the architecture {kind!r}; gptft reads {', '.join(_FIELDS)}. Take "
             "the folder with safetensors that it was made of"
         )
-    if "token_embd.weight" not in tensors:
+    if "token_embd.weight" not in tensors or len(tensors["token_embd.weight"].shape) != 2:
         raise _UnfitError("holds no weights: token_embd.weight is not in it")
-    for problem in _inexact(pairs, tensors, kind):
+    for problem in _inexact(pairs, kind):
         raise _UnfitError(
             f"{problem}, which can't be taken over exactly. Take the folder with safetensors that "
             "it was made of"
@@ -131,7 +134,7 @@ def _config(pairs: Pairs, tensors: Tensors) -> dict[str, Any]:
         )
     config["vocab_size"] = vocab_size
     if kind != "gpt2":
-        config |= _rotary(pairs, tensors, kind)
+        config |= _rotary(pairs, tensors, kind, factors=factors)
     for name, key in _IDS.items():
         token_id = pairs.get(f"tokenizer.ggml.{key}_token_id")
         is_one = isinstance(token_id, int) and 0 <= token_id < vocab_size
@@ -141,21 +144,29 @@ def _config(pairs: Pairs, tensors: Tensors) -> dict[str, Any]:
     return config
 
 
-def _rotary(pairs: Pairs, tensors: Tensors, kind: str) -> dict[str, Any]:
+def _rotary(
+    pairs: Pairs, tensors: Tensors, kind: str, *, factors: Sequence[float]
+) -> dict[str, Any]:
     """The fields of Llama and those that followed it that GPT-2 doesn't have."""
     heads = _number(pairs, f"{kind}.attention.head_count")
     rows = tensors["blk.0.attn_q.weight"].shape[0] if "blk.0.attn_q.weight" in tensors else 0
-    head_dim = pairs.get(f"{kind}.attention.key_length", rows // heads)
-    turned = pairs.get(f"{kind}.rope.dimension_count", head_dim)
+    head_dim = _number(pairs, f"{kind}.attention.key_length", default=rows // heads)
+    turned = _number(pairs, f"{kind}.rope.dimension_count", default=head_dim)
     if turned != head_dim:
         raise _UnfitError(
             f"turns {turned} of the {head_dim} numbers of a head by their positions, and a config "
             f"of {kind} turns all. Take the folder with safetensors that it was made of"
         )
-    base = pairs.get(f"{kind}.rope.freq_base", 10_000.0)
+    base = float(_number(pairs, f"{kind}.rope.freq_base", default=10_000.0))
+    scaling = _llama3_scaling(factors, base=base) if factors else {"rope_type": "default"}
+    if scaling is None:
+        raise _UnfitError(
+            f"scales positions by its own {ROPE_FACTORS}, which can't be taken over exactly. Take "
+            "the folder with safetensors that it was made of"
+        )
     fields: dict[str, Any] = {
-        "num_key_value_heads": pairs.get(f"{kind}.attention.head_count_kv", heads),
-        "rope_parameters": {"rope_type": "default", "rope_theta": float(base)},
+        "num_key_value_heads": _number(pairs, f"{kind}.attention.head_count_kv", default=heads),
+        "rope_parameters": {**scaling, "rope_theta": base},
     }
     if kind != "qwen2":  # whose class divides the width, and has biases always
         fields["head_dim"] = head_dim
@@ -165,27 +176,65 @@ def _rotary(pairs: Pairs, tensors: Tensors, kind: str) -> dict[str, Any]:
     return fields
 
 
-def _inexact(pairs: Pairs, tensors: Tensors, kind: str) -> Iterator[str]:
+def _rope_factors(path: Path, tensors: Tensors) -> tuple[float, ...]:
+    """By what each pair of numbers of a head is turned more slowly; none where none is."""
+    tensor = tensors.get(ROPE_FACTORS)
+    if tensor is None or tensor.type != "F32":
+        return () if tensor is None else (math.nan,)
+    with path.open("rb") as file:
+        file.seek(tensor.start)
+        return struct.unpack(f"<{tensor.size // 4}f", file.read(tensor.size))
+
+
+def _llama3_scaling(factors: Sequence[float], *, base: float) -> dict[str, Any] | None:
+    """The scaling of Llama 3.1 or 3.2 that these factors are; None where they are another's.
+
+    Source: llama.cpp's convert_hf_to_gguf.py, generate_extra_tensors of LlamaModel, which writes
+    the factors and nothing of what they are computed from.
+    """
+    for factor in _LLAMA3_FACTORS:
+        low, high, original = 1.0, 4.0, 8192
+        expected = []
+        for i in range(len(factors)):
+            length = 2 * math.pi * base ** (i / len(factors))
+            smooth = min(max((original / length - low) / (high - low), 0), 1)
+            expected.append(1 / ((1 - smooth) / factor + smooth))
+        if all(math.isclose(a, b, rel_tol=1e-4) for a, b in zip(factors, expected, strict=True)):
+            return {
+                "rope_type": "llama3", "factor": factor, "low_freq_factor": low,
+                "high_freq_factor": high, "original_max_position_embeddings": original,
+            }  # fmt: skip
+    return None
+
+
+def _inexact(pairs: Pairs, kind: str) -> Iterator[str]:
     """What of a header has no place in a config of its architecture."""
     scaling = pairs.get(f"{kind}.rope.scaling.type", "none")
     if scaling != "none":
         yield f"scales positions ({scaling})"
     if pairs.get(f"{kind}.rope.scale_linear", 1.0) != 1.0:
         yield "scales positions (linear)"
-    if ROPE_FACTORS in tensors:
-        yield f"scales positions ({ROPE_FACTORS}, as Llama 3.1 does)"
     if pairs.get(f"{kind}.expert_count", 0):
         yield "is a mixture of experts"
     if pairs.get(f"{kind}.attention.sliding_window", 0):
         yield "attends to a sliding window"
 
 
-def _number(pairs: Pairs, key: str) -> Any:
-    value = pairs.get(key)
-    if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+def _number(pairs: Pairs, key: str, *, default: Any = None) -> Any:
+    value = pairs.get(key, default)
+    if isinstance(value, bool) or not (isinstance(value, int | float) and 0 < value < math.inf):
         said = "is missing" if value is None else f"is {value!r}"
         raise _UnfitError(f"is damaged: {key} {said} in its header, and a number is needed")
-    return value
+    return _short(value)
+
+
+def _short(value: Any) -> Any:
+    """A number as it was before it was stored in 32 bits.
+
+    >>> _short(9.999999747378752e-06), _short(64)
+    (1e-05, 64)
+    """
+    return float(f"{value:.7g}") if isinstance(value, float) else value
 
 
 def _layer(name: str) -> int:

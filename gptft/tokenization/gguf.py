@@ -21,13 +21,13 @@ _CONTROL, _USER_DEFINED = 3, 4  # kinds of token; 1 normal, 2 unknown, 5 unused,
 _NORMAL = 1
 _SPACE = "▁"
 
-# How the tokenizers of three families split a text into words before they merge.
+# How the tokenizers of four families split a text into words before they merge.
 _LLAMA3 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|"
     r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 _QWEN2 = _LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")
-_SPLITS = {"gpt-2": None, "llama-bpe": _LLAMA3, "qwen2": _QWEN2}
+_SPLITS = {"gpt-2": None, "smollm": r"\p{N}", "llama-bpe": _LLAMA3, "qwen2": _QWEN2}
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,8 @@ def _byte_level(pairs: Mapping[str, Any], tokens: Sequence[str], kinds: Sequence
     backend = Tokenizer(models.BPE(vocab, joined, ignore_merges=split == "llama-bpe"))
     pattern = _SPLITS[split]
     prefix = bool(pairs.get("tokenizer.ggml.add_space_prefix", False))
-    to_bytes = pre_tokenizers.ByteLevel(add_prefix_space=prefix, use_regex=pattern is None)
+    as_gpt2 = split in ("gpt-2", "smollm")  # SmolLM's takes the digits apart, and then does that
+    to_bytes = pre_tokenizers.ByteLevel(add_prefix_space=prefix, use_regex=as_gpt2)
     backend.pre_tokenizer = to_bytes
     if pattern is not None:
         to_words = pre_tokenizers.Split(Regex(pattern), "isolated")

@@ -1,6 +1,7 @@
 """A .gguf file as a base: the model that it was made of, within the precision of its type."""
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -222,7 +223,10 @@ def test_its_tokenizer_is_the_one_that_gptft_shows(tmp_path: Path) -> None:
     [
         (lambda w: w.add_rope_scaling_type(gguf.RopeScalingType.YARN), "scales positions (yarn)"),
         (lambda w: w.add_rope_scaling_type(gguf.RopeScalingType.LINEAR), "positions (linear)"),
-        (lambda w: w.add_tensor("rope_freqs.weight", np.ones(8, np.float32)), "as Llama 3.1 does"),
+        (
+            lambda w: w.add_tensor("rope_freqs.weight", np.ones(8, np.float32)),
+            "by its own rope_freqs",
+        ),
         (lambda w: w.add_expert_count(8), "is a mixture of experts"),
         (lambda w: w.add_sliding_window(64), "attends to a sliding window"),
         (lambda w: w.add_key_length(32), "turns 16 of the 32 numbers of a head"),
@@ -234,6 +238,33 @@ def test_what_no_config_says_is_refused(more: Any, said: str, tmp_path: Path) ->
         find_weights(str(path))
     assert said in str(caught.value)
     assert "Take the folder with safetensors that it was made of." in str(caught.value)
+
+
+@pytest.mark.parametrize("factor", [8.0, 32.0])
+def test_llama_3_scales_its_positions_as_the_original(factor: float, tmp_path: Path) -> None:
+    """The factors are those of transformers' own frequencies, plain over scaled."""
+    scaling = {
+        "rope_type": "llama3", "rope_theta": 5e5, "factor": factor, "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0, "original_max_position_embeddings": 8192,
+    }  # fmt: skip
+    plain = {"rope_type": "default", "rope_theta": 5e5}
+    sizes = {**_LLAMA, "head_dim": 64, "max_position_embeddings": 16384, "vocab_size": 8192}
+    turns, models = {}, {}
+    for name, rope in {"plain": plain, "scaled": scaling}.items():
+        config = AutoConfig.for_model("llama", **sizes, eos_token_id=0, rope_parameters=rope)
+        torch.manual_seed(3)
+        models[name] = AutoModelForCausalLM.from_config(config)
+        turns[name] = models[name].model.rotary_emb.inv_freq
+    factors = (turns["plain"] / turns["scaled"]).float().numpy()
+    assert (factors[0], factors[-1]) == (1, factor)
+    path = write_gguf(
+        models["scaled"], tmp_path / "a.gguf", tokenizer=TOKENIZER,
+        more=lambda w: w.add_tensor("rope_freqs.weight", factors),
+    )  # fmt: skip
+    assert find_model(str(path)).config["rope_parameters"] == scaling
+    loaded = load_for_inference(str(path), device=CPU)
+    assert apart(loaded, models["scaled"]) == EXACT
+    assert apart(loaded, models["plain"]) > 0
 
 
 def test_a_tensor_without_a_place_is_refused(tmp_path: Path) -> None:
@@ -326,3 +357,25 @@ def test_a_run_on_it_ends_in_a_folder_that_stock_transformers_opens(
 def test_a_file_that_is_not_here_is_never_looked_up() -> None:
     with pytest.raises(ModelError, match=r"typo\.gguf: no such folder or file"):
         find_weights("typo.gguf")
+
+
+STRANGE: list[Any] = ["x", [1, 2], -1, 3, 0.5, float("nan"), 10**9, None]
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+@pytest.mark.parametrize("strange", STRANGE, ids=repr)
+def test_a_header_of_strange_values_is_refused_or_right(
+    kind: str, strange: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from gptft.models import gguf_files, gguf_header
+
+    path = write_gguf(make(kind), tmp_path / "a.gguf", tokenizer=TOKENIZER)
+    pairs, tensors = gguf_header.read_gguf(path)
+    for key in [*(key for key in pairs if key.startswith(kind)), "llama.attention.key_length"]:
+        changed = {**pairs, key: strange}
+        if strange is None:
+            changed.pop(key)
+        monkeypatch.setattr(gguf_files, "read_gguf", lambda path, c=changed: (c, tensors))
+        with suppress(ModelError):  # any other error fails
+            load_for_training(str(path))
+        monkeypatch.setenv("GPTFT_CACHE", str(tmp_path / f"cache-{key}"))

@@ -121,6 +121,21 @@ def test_qwen2_and_llama3_split_words_as_transformers_has_it(
     assert tokenizer_files._SPLITS["llama-bpe"] == pattern
 
 
+def test_smollm_takes_digits_apart_as_its_tokenizer_json_has_it(
+    tmp_path: Path, pico_model: dict[str, Any]
+) -> None:
+    path = write(tmp_path / "a.gguf", byte_level(pico_model, **{"tokenizer.ggml.pre": "smollm"}))
+    ours = load_tokenizer(str(path)).backend
+    theirs = Tokenizer.from_str((PICO / "tokenizer.json").read_text(encoding="utf-8"))
+    theirs.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    theirs.encode_special_tokens = True
+    for text in [*TEXTS, "1999 год, ½ Ⅻ ٣٤ x2y", " 12"]:
+        ids = theirs.encode(text, add_special_tokens=False).ids
+        assert ours.encode(text, add_special_tokens=False).ids == ids, text
+
+
 def test_user_defined_tokens_are_found_in_a_text(
     tmp_path: Path, pico_model: dict[str, Any]
 ) -> None:
