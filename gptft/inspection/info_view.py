@@ -7,6 +7,7 @@ from rich.cells import cell_len
 from rich.console import Console, RenderableType, RenderResult
 from rich.text import Text
 
+from gptft.inspection import known_words as known
 from gptft.inspection import model_words as words
 from gptft.inspection.model_facts import ModelFacts
 from gptft.inspection.model_words import Box, Row
@@ -50,20 +51,22 @@ def _together(models: Sequence[ModelFacts]) -> Iterator[RenderableType]:
 
 
 def _known(models: Sequence[ModelFacts]) -> Drawn:
-    rows = words.known_rows(models)
-    styles = ["bold"] * len(models)
-
     def draw(console: Console, width: int) -> Iterator[RenderableType]:
-        kept = [*range(len(words.KNOWN_HEADS))]
-        if console.is_terminal and width < _NARROW:
-            kept = [0, 1, 2, 5] if width < _NARROWER else [0, 1, 2, 3, 4, 5]
+        rows = known.known_rows(models)
+        is_narrow = console.is_terminal and width < _NARROW
+        kept, align = [*range(len(known.KNOWN_HEADS))], "lrrrrrrl"
+        if is_narrow:
+            kept = [0, 2, 3, 5] if width < _NARROWER else [0, 1, 2, 3, 4, 5]
         yield Table(
             [[row[at] for at in kept] for row in rows],
-            "".join("lrrrrrrl"[at] for at in kept),
+            "".join(align[at] for at in kept),
             title="Beside others",
-            heads=[words.KNOWN_HEADS[at] for at in kept],
-            styles=styles,
+            heads=[known.KNOWN_HEADS[at] for at in kept],
+            styles=["bold"] * len(models),
         )
+        if is_narrow:
+            yield ""
+            yield Table(known.known_data(), "ll", title="What they were trained on")
 
     return Drawn(draw)
 

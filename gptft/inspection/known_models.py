@@ -40,11 +40,11 @@ class KnownModel:
 
 
 _WEBTEXT = "WebText: 40 GB of pages that Reddit links to, English"
-_RUSSIAN = "80 B tokens of Russian, mostly web"
+_RUSSIAN = "80 B tokens of Russian text"
 
 KNOWN_MODELS = (
     KnownModel("GPT-1", 2018, 116_534_784, 12, 768, 12, 12, 512, 40_478,
-               "BooksCorpus: 7,000 novels, English"),
+               "BooksCorpus: 7,000 books, English"),
     KnownModel("GPT-2", 2019, 124_439_808, 12, 768, 12, 12, 1024, 50_257, _WEBTEXT),
     KnownModel("GPT-2 medium", 2019, 354_823_168, 24, 1024, 16, 16, 1024, 50_257, _WEBTEXT),
     KnownModel("GPT-2 large", 2019, 774_030_080, 36, 1280, 20, 20, 1024, 50_257, _WEBTEXT),

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from gptft.inspection.known_models import KNOWN_MODELS
 from gptft.inspection.model_facts import TRAINED_BYTES, ModelFacts, Needs
 from gptft.models.anatomy import Anatomy
 from gptft.models.parameters import LORA_RANK, Part
@@ -30,9 +29,6 @@ _POSITIONS = {
     "relative": "relative: attention has a term for each distance between two tokens",
     "none": "none: the order of tokens is in the state that is carried from each to the next",
 }
-KNOWN_HEADS = (
-    "model", "parameters", "layers", "width", "heads", "context", "vocabulary", "trained on",
-)  # fmt: skip
 
 Row = tuple[str, str]
 
@@ -56,16 +52,16 @@ def boxes(facts: ModelFacts) -> list[Box]:
     """The way of a token through a model, from its id to the next one's logits."""
     anatomy, parameters = facts.anatomy, facts.parameters
     parts = parameters.parts if parameters else {}
-    by, ids = _times(anatomy.vocab_size, anatomy.width), f"{_number(anatomy.vocab_size)} logits"
-    found = [Box("embeddings", ((by, _number(parts.get("embeddings"), "")),))]
+    by, ids = _times(anatomy.vocab_size, anatomy.width), f"{number_text(anatomy.vocab_size)} logits"
+    found = [Box("embeddings", ((by, number_text(parts.get("embeddings"), "")),))]
     if parts.get("positions"):
-        found.append(Box("+ positions", (("learned", _number(parts["positions"])),)))
+        found.append(Box("+ positions", (("learned", number_text(parts["positions"])),)))
     found.append(_block(facts))
     final = _outer_norms(facts)
     if final:
-        found.append(Box("norm", ((anatomy.norm or "", _number(final)),)))
+        found.append(Box("norm", ((anatomy.norm or "", number_text(final)),)))
     if parts.get("head"):
-        found.append(Box("head", ((f"{by}, to {ids}", _number(parts["head"])),)))
+        found.append(Box("head", ((f"{by}, to {ids}", number_text(parts["head"])),)))
     elif parameters is None or parameters.tied:
         found.append(Box("head", ((f"the embeddings again (tied), to {ids}", ""),)))
     return found
@@ -84,9 +80,11 @@ def _block(facts: ModelFacts) -> Box:
         title = "router, shared experts" if "experts" in block else "feed-forward"
         inner.append(_box(title, what, block.get("feed_forward")))
     if "experts" in block:
-        which = f"{_number(anatomy.top_k, '?')} of {_number(anatomy.num_experts, '?')} a token"
+        which = (
+            f"{number_text(anatomy.top_k, '?')} of {number_text(anatomy.num_experts, '?')} a token"
+        )
         inner.append(_box("experts", f"{which}, {_feed_forward(anatomy)}", block["experts"]))
-    rows = [(f"{anatomy.norm or 'norms'}", _number(block["norms"]))] if "norms" in block else []
+    rows = [(f"{anatomy.norm or 'norms'}", number_text(block["norms"]))] if "norms" in block else []
     if anatomy.parallel:
         rows.append(("attention and feed-forward in parallel", ""))
     layers = "" if anatomy.layers is None else f"{anatomy.layers:,} × "
@@ -95,7 +93,7 @@ def _block(facts: ModelFacts) -> Box:
 
 
 def _box(title: str, what: str, number: int | None) -> Box:
-    return Box(title, ((what, _number(number, "")),))
+    return Box(title, ((what, number_text(number, "")),))
 
 
 def _is_uniform(facts: ModelFacts) -> bool:
@@ -127,8 +125,9 @@ def _attention_short(anatomy: Anatomy) -> str:
 
 
 def _feed_forward(anatomy: Anatomy) -> str:
-    way = f"{_number(anatomy.width)} → {_number(anatomy.inner)} → {_number(anatomy.width)}"
-    activation = [_cut(anatomy.activation, 24)] if anatomy.activation else []
+    width = number_text(anatomy.width)
+    way = f"{width} → {number_text(anatomy.inner)} → {width}"
+    activation = [cut(anatomy.activation, 24)] if anatomy.activation else []
     return ", ".join([way, *activation, *(["gated"] if anatomy.gated else [])])
 
 
@@ -148,10 +147,10 @@ def build_rows(facts: ModelFacts) -> list[Row]:
     """What it is made of, a row a fact; what isn't known is left out."""
     anatomy = facts.anatomy
     rows = [
-        ("architecture", _cut(anatomy.model_type or "")),
-        ("layers", _number(anatomy.layers, "")),
+        ("architecture", cut(anatomy.model_type or "")),
+        ("layers", number_text(anatomy.layers, "")),
         ("layer kinds", _kinds(anatomy)),
-        ("width", _number(anatomy.width, "")),
+        ("width", number_text(anatomy.width, "")),
         ("heads", _heads(anatomy)),
         ("sliding window", count(anatomy.window, "token") if anatomy.window else ""),
         ("positions", _POSITIONS.get(anatomy.positions or "", "")),
@@ -161,16 +160,16 @@ def build_rows(facts: ModelFacts) -> list[Row]:
         ("your text", _text(facts)),
         ("head", _tied(facts)),
         ("weights", _weights(facts)),
-        ("licence", _cut(facts.card.licence or "not known: its README.md names none")),
-        ("made from", _cut(facts.card.base or "")),
-        ("languages", _cut(facts.card.languages or "")),
-        ("trained on", _cut(facts.card.data or "")),
+        ("licence", cut(facts.card.licence or "not known: its README.md names none")),
+        ("made from", cut(facts.card.base or "")),
+        ("languages", cut(facts.card.languages or "")),
+        ("trained on", cut(facts.card.data or "")),
     ]
     return [row for row in rows if row[1]]
 
 
 def _kinds(anatomy: Anatomy) -> str:
-    kinds = [f"{number:,} {_cut(kind)}" for kind, number in anatomy.layer_kinds.items()]
+    kinds = [f"{number:,} {cut(kind)}" for kind, number in anatomy.layer_kinds.items()]
     return first_of(kinds, _MOST_KINDS)
 
 
@@ -216,7 +215,7 @@ def _context(facts: ModelFacts) -> str:
 def _vocabulary(facts: ModelFacts) -> str:
     size, tokens = facts.anatomy.vocab_size, facts.num_tokens
     if size is None or tokens is None or size == tokens:
-        return _number(size or tokens, "")
+        return number_text(size or tokens, "")
     if size > tokens:
         return f"{size:,} embeddings, {size - tokens:,} of them without a token"
     return f"{tokens:,} tokens, {tokens - size:,} of them without an embedding: that is a fault"
@@ -249,9 +248,9 @@ def _weights(facts: ModelFacts) -> str:
     total = sum(facts.dtypes.values())
     for dtype, number in facts.dtypes.items():
         share = f" {percent(number / total)}" if len(facts.dtypes) > 1 and total else ""
-        said.append(f"{_cut(dtype)}{share}")
+        said.append(f"{cut(dtype)}{share}")
     if facts.quantized:
-        said.insert(0, f"quantized ({_cut(facts.quantized)})")
+        said.insert(0, f"quantized ({cut(facts.quantized)})")
     if facts.bytes_on_disk is not None:
         said.append(f"{bytes_text(facts.bytes_on_disk)} on disk")
     return ", ".join(said) or "none here"
@@ -263,7 +262,8 @@ def needs_rows(facts: ModelFacts) -> list[Row]:
 
 
 def _needs(needs: Needs) -> Iterator[Row]:
-    stored = f"{bytes_text(needs.weights)} as stored, " if needs.weights else ""
+    is_other = needs.weights and needs.weights != needs.weights_float32
+    stored = f"{bytes_text(needs.weights or 0)} as stored, " if is_other else ""
     yield "to run", f"{stored}{bytes_text(needs.weights_float32)} in float32"
     if needs.cache_per_token is not None:
         full = f", {bytes_text(needs.cache_full)} of a full context" if needs.cache_full else ""
@@ -319,26 +319,6 @@ def special_rows(facts: ModelFacts) -> list[tuple[str, str, str, str]]:
     return rows
 
 
-def known_rows(models: Sequence[ModelFacts]) -> list[tuple[str, ...]]:
-    """The models, and published ones beside them."""
-    own = [
-        (
-            escaped(facts.model),
-            _number(facts.parameters.total if facts.parameters else None),
-            _number(facts.anatomy.layers), _number(facts.anatomy.width),
-            _number(facts.anatomy.heads), _number(facts.anatomy.context),
-            _number(facts.anatomy.vocab_size), _cut(facts.card.data or ""),
-        )
-        for facts in models
-    ]  # fmt: skip
-    known = [
-        (one.name, *(f"{n:,}" for n in (one.parameters, one.layers, one.width, one.heads,
-                                        one.context, one.vocab_size)), one.data)
-        for one in KNOWN_MODELS
-    ]  # fmt: skip
-    return [*own, *known]
-
-
 def comparison(models: Sequence[ModelFacts]) -> list[tuple[str, list[tuple[str, ...]]]]:
     """Parameters by part, facts and needs of several models, a column each, with their titles."""
     sections = {
@@ -367,23 +347,24 @@ def _merged(columns: Sequence[Iterable[str]]) -> list[str]:
 
 def summary(facts: ModelFacts) -> str:
     """What it is and how large, in a line."""
-    kind = f", {_cut(facts.anatomy.model_type)}" if facts.anatomy.model_type else ""
+    kind = f", {cut(facts.anatomy.model_type)}" if facts.anatomy.model_type else ""
     if facts.parameters is None:
         return f"{escaped(facts.model)}{kind}"
     by = ", counted by its config.json" if facts.counted_from == "config" else ""
     return f"{escaped(facts.model)}{kind}: {count(facts.parameters.total, 'parameter')}{by}"
 
 
-def _cut(text: str, at_most: int = 200) -> str:
+def cut(text: str, at_most: int = 200) -> str:
     """What a file says, in one line that holds no more than a person reads."""
     shown = escaped(text)
     return shown if len(shown) <= at_most else f"{shown[:at_most]}…"
 
 
-def _number(value: int | None, nothing: str = NOTHING) -> str:
+def number_text(value: int | None, nothing: str = NOTHING) -> str:
+    """A whole number, or what stands for none."""
     return nothing if value is None else f"{value:,}"
 
 
 def _times(one: int | None, other: int | None, noun: str = "") -> str:
-    head = _number(one) + (f" {noun}" if noun else "")
+    head = number_text(one) + (f" {noun}" if noun else "")
     return f"{head} × {other:,}" if other is not None else head

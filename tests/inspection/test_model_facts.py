@@ -2,17 +2,19 @@
 
 import json
 import shutil
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from rich.cells import cell_len
+from rich.console import Console
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from gptft.errors import ModelError
 from gptft.inspection import model_words as words
-from gptft.inspection.info_view import draw_boxes
+from gptft.inspection.info_view import draw_boxes, info_view
 from gptft.inspection.known_models import KNOWN_MODELS, KnownModel
 from gptft.inspection.model_facts import ModelFacts, model_facts
 from gptft.models.anatomy import read_anatomy
@@ -354,3 +356,14 @@ def test_of_a_gguf_file_the_header_is_enough(
     assert facts.anatomy.attention == own.anatomy.attention
     assert facts.bytes_on_disk == path.stat().st_size
     assert "float16" in facts.dtypes
+
+
+@pytest.mark.parametrize("width", [40, 80, 120])
+def test_what_others_were_trained_on_is_told_at_any_width(width: int) -> None:
+    console = Console(width=width, force_terminal=True, file=StringIO(), color_system=None)
+    console.print(info_view([model_facts("pico")]))
+    lines = console.file.getvalue().splitlines()
+    shown = " ".join(" ".join(lines).split())
+    assert max(map(cell_len, lines)) <= width
+    assert "WebText" in shown
+    assert ("What they were trained on" in shown) == (width < 100)
