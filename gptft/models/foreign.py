@@ -54,6 +54,14 @@ def no_tokenizer(files: ModelFiles) -> ModelError:
             f"{said}, which transformers doesn't convert for a {model_type}. Name the class that "
             f"does in {settings}{such}."
         )
+    if folder.parent.name == "checkpoints" and (folder / "MANIFEST.json").is_file():
+        own, model = f"{folder.parent.parent.name}-{folder.name}", folder.parent.parent / "model"
+        copied = f"cp -r {quoted_word(folder)} {quoted_word(own)}"
+        return ModelError(
+            f"{said}. A checkpoint must stay as it is for --resume: put both into a folder of "
+            f"their own, and give that:\n  {copied} && cp {quoted_word(model)}/tokenizer* "
+            f"{quoted_word(own)}"
+        )
     return ModelError(f"{said}. Copy these from where the model comes from.")
 
 

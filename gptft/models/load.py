@@ -153,6 +153,10 @@ def load_auto_tokenizer(model: str | ModelFiles) -> PreTrainedTokenizerBase:
         if files.has_tokenizer:
             raise
         raise no_tokenizer(files) from None
+    longest: Any = tokenizer.model_max_length
+    if isinstance(longest, bool) or not isinstance(longest, int | float):
+        path = files.folder / "tokenizer_config.json"
+        raise ModelError(f"{path}: model_max_length must be a number, not {longest!r}.")
     names = tokenizer.vocab_files_names.values()
     if names and not any((files.folder / name).is_file() for name in (*names, "tokenizer.json")):
         raise no_tokenizer(files)  # transformers makes an empty one then (5.23)

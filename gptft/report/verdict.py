@@ -37,6 +37,19 @@ def overfitting(run: Run) -> str:
     return f"Held-out loss was lowest {where}, {best:.3f}, and ended at {last:.3f}: {what}.{kept}"
 
 
+def diverged(run: Run) -> str:
+    """A sentence where a run ended worse on the text it was trained on, else nothing."""
+    before, after = (run.train.loss_before, run.train.loss_after) if run.train else (None, None)
+    if before is None or after is None or after <= before * _TURNED:
+        return ""
+    rate = as_float(run.section("training").get("learning_rate"))
+    lower = "training.learning_rate" if rate is None else f"training.learning_rate, {rate:g}"
+    return (
+        f"The model got worse on the very text it was trained on: loss {before:,.3f} before and "
+        f"{after:,.3f} after. Lower {lower}."
+    )
+
+
 def advice(run: Run) -> str:
     """What to do where the model that was kept isn't the best one, else nothing."""
     turn = _turn(run)
@@ -62,7 +75,7 @@ def advice(run: Run) -> str:
 
 def last_words(run: Run) -> list[str]:
     """What someone should know who sees a run end: that it got worse, and what to change."""
-    return [sentence for sentence in (overfitting(run), advice(run)) if sentence]
+    return [sentence for sentence in (diverged(run), overfitting(run), advice(run)) if sentence]
 
 
 def _turn(run: Run) -> tuple[Point, Point] | None:

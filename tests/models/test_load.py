@@ -1,5 +1,6 @@
 import json
 import shutil
+import subprocess
 from functools import partial
 from pathlib import Path
 
@@ -171,6 +172,41 @@ def test_a_config_that_does_not_fit_its_weights_names_one_with_both_shapes(
         load_for_training(str(folder))
     with pytest.raises(ModelError, match=said):
         load_for_training(str(tiny_model_dir), config_overrides=fields)
+
+
+@pytest.mark.parametrize("longest", ["x", [1], {"a": 1}, True])
+def test_a_longest_text_that_is_no_number_is_refused_before_a_run(
+    tiny_model_dir: Path, tmp_path: Path, longest: object
+):
+    """A run over such a tokenizer ended with a model that encodes nothing."""
+    folder = with_json(
+        tiny_model_dir, tmp_path / "model", "tokenizer_config.json", model_max_length=longest
+    )
+    with pytest.raises(ModelError) as caught:
+        load_auto_tokenizer(str(folder))
+    assert str(caught.value) == (
+        f"{folder}/tokenizer_config.json: model_max_length must be a number, not {longest!r}."
+    )
+
+
+def test_a_checkpoint_is_not_to_get_the_tokenizer_that_it_lacks(
+    tiny_model_dir: Path, tmp_path: Path
+):
+    """With another file in it, it counts as damaged, and --resume skips it."""
+    run = tmp_path / "my run"
+    checkpoint = run / "checkpoints" / "checkpoint-8"
+    shutil.copytree(tiny_model_dir, run / "model")
+    shutil.copytree(tiny_model_dir, checkpoint, ignore=shutil.ignore_patterns("tokenizer*"))
+    (checkpoint / "MANIFEST.json").write_text("{}", encoding="utf-8")
+    for load in (load_auto_tokenizer, load_tokenizer):
+        with pytest.raises(ModelError) as caught:
+            load(str(checkpoint))
+        command = str(caught.value).splitlines()[-1]
+        assert "stay as it is for --resume" in str(caught.value)
+    files = {path.name for path in checkpoint.iterdir()}
+    subprocess.run(command, shell=True, cwd=tmp_path, check=True)
+    assert {path.name for path in checkpoint.iterdir()} == files
+    assert load_auto_tokenizer(str(tmp_path / "my run-checkpoint-8")).eos_token_id is not None
 
 
 def test_a_word_that_a_library_does_not_know_is_said_to_be_one(

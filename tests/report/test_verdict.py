@@ -54,6 +54,29 @@ def test_the_advice_is_what_this_config_lacks(
     assert advised in advice
 
 
+@pytest.mark.parametrize(
+    ("after", "training", "said"),
+    [
+        (16825532.0, {"learning_rate": 1000}, "16,825,532.000 after. Lower training.learning_rate"),
+        (5.7, {"learning_rate": 0.05}, "5.700 after. Lower training.learning_rate, 0.05."),
+        (9.0, {}, "9.000 after. Lower training.learning_rate."),
+        (5.55, {}, ""),  # the noise of a few steps
+        (5.5, {}, ""),
+        (3.0, {"learning_rate": 0.05}, ""),
+    ],
+)
+def test_a_run_that_got_worse_on_its_own_text_says_so_everywhere(
+    make_run: MakeRun, after: float, training: dict[str, object], said: str
+):
+    result = {"train": figures(5.5, after), "validation": None}
+    config = {"training": {"learning_rate": None, **training}}
+    run = read_run(make_run(metrics=[], result=result, config=config))
+    worse = "got worse on the very text it was trained on: loss 5.500 before and "
+    assert [worse + said in sentence for sentence in last_words(run)] == [True] * bool(said)
+    for shown in (report(run), model_card(run)):
+        assert (worse + said.partition(" Lower")[0] in shown) is bool(said)
+
+
 def test_a_run_that_never_got_better_is_told_without_an_evaluation(make_run: MakeRun):
     run = read_run(make_run(metrics=[], result={"validation": figures(3.0, 3.01)}))
     worse, advice = last_words(run)
