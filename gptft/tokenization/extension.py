@@ -165,15 +165,15 @@ def add_tokens(
     earlier = tokenizer.backend.get_vocab(with_added_tokens=True)
     backend = Tokenizer.from_str(tokenizer.backend.to_str())
     backend.encode_special_tokens = True
-    added, tokens = [added_token(t) for t in tokens], [*tokens, *special]
-    added += [added_token(t, special=True) for t in special]
+    kinds = [*((text, False) for text in tokens), *((text, True) for text in special)]
+    tokens = [text for text, _ in kinds]
     with tokenizer.explained():
         found = [_problem(token, backend) for token in dict.fromkeys(tokens)]
     problems = [problem for problem in found if problem]
     problems += [f"{t!r} is given twice." for t, number in Counter(tokens).items() if number > 1]
     if problems:
         raise ConfigError(*problems)
-    backend.add_tokens(added)
+    backend.add_tokens([added_token(text, special=is_special) for text, is_special in kinds])
     now = backend.get_vocab(with_added_tokens=True)
     new = {now[token] for token in tokens}
     if not (earlier.items() <= now.items()) or new & {*earlier.values()} or len(new) < len(tokens):

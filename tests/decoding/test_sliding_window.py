@@ -66,7 +66,7 @@ class TestEnds:
         return by_hand(loaded.model, ids, num_tokens=60)
 
     def test_eos_ends_the_text_in_whichever_window_it_comes(self, loaded):
-        loaded.model.generation_config.eos_token_id = 109
+        loaded.model.generation_config.eos_token_id = [0, 109]
         special = special_tokens(loaded.model, loaded.tokenizer)
         ended = LoadedModel(loaded.model, loaded.tokenizer, special)
         plain = self.likeliest(loaded, [5])

@@ -13,7 +13,6 @@ from gptft.terminal.words import short_value
 if TYPE_CHECKING:
     from torch import Tensor
 
-_LARGEST = 3.4e38  # in float32
 _stock = define.stock_processors
 
 
@@ -99,12 +98,6 @@ def _check(settings: define.Values) -> Iterator[str]:
     begin = settings["begin_suppress_tokens"]
     if begin and set(begin) <= set(settings["suppress_tokens"]):
         yield "begin_suppress_tokens are all in suppress_tokens already. Leave them out."
-    for name in ("sequence_bias", "logit_bias"):
-        if large := [bias for bias in settings[name].values() if abs(bias) > _LARGEST]:
-            yield (
-                f"{name}: {large[0]:g} is more than a logit can hold. Give -100 or bad_words to "
-                "rule a token out."
-            )
 
 
 def _check_model(settings: define.Values, model: KnownModel) -> Iterator[str]:
