@@ -3,6 +3,8 @@
 import io
 import json
 import random
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -355,3 +357,23 @@ def test_a_run_on_such_a_base_ends_in_a_folder_that_stock_transformers_opens(
     for command in ("generate MODEL -p Буря --max-new-tokens 3", "score MODEL Буря"):
         both = [run(command.replace("MODEL", name)) for name in ("base", "runs/poem/model")]
         assert both[0] == both[1]
+
+
+@pytest.mark.parametrize("kind", ["BERT's", "llama"])
+def test_torch_is_loaded_by_the_first_conversion_of_transformers_alone(
+    kind: str, tmp_path: Path
+) -> None:
+    if kind in WORD_PIECES:
+        folder = word_piece(tmp_path / "old", **WORD_PIECES[kind])
+    else:
+        folder = sentence_piece(tmp_path / "old", kind)
+        load_tokenizer(str(folder))
+    script = (
+        "import sys; from gptft.tokenization.tokenizer import load_tokenizer; "
+        f"load_tokenizer({str(folder)!r}); "
+        "print({'torch', 'transformers', 'sentencepiece'} & set(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout == "set()\n"
