@@ -28,8 +28,9 @@ LORA_RANK = 16
 _LAYER = re.compile(r"(?:^|\.)(\d+)\.")
 # Of these a file keeps numbers that aren't learned: routers' load balances, statistics.
 _BUFFER = re.compile(
-    r"(^|\.)(e_score_correction_bias|expert_bias|num_batches_tracked|running_(mean|var)|inv_freq|rope_freqs\.weight|"
-    r"embed_scale|scalar_cells|(cos|sin)_cached)$"
+    r"(^|\.)(e_score_correction_bias|expert_bias|num_batches_tracked|running_(mean|var)|inv_freq|"
+    r"rope_freqs\.weight|embed_scale|scalar_cells|layer_scalar|slope_rate|(query|key|diagonal)_decay|"
+    r"(cos|sin)_cached)$"
 )
 _NORM = re.compile(r"norm|(^|_)ln(_|\d|$)|^ln")
 _OTHER = re.compile(r"(^|\.)(vision|visual|image|audio|speech|multi_modal|mm_)\w*\.")
@@ -37,7 +38,9 @@ _HEAD = re.compile(r"^(lm_head|embed_out|output|output_projection|proj_out|head|
                    r"\.(lm_head|embed_out|output_projection|lm_loss|predictions)\.")  # fmt: skip
 _POSITIONS = re.compile(r"(^|\.)(wpe|pos(ition)?s?_(embed|emb)\w*|embed_positions)\b")
 _EMBEDDINGS = re.compile(r"embe?d|(^|\.)(wte|tok_embeddings|w_emb?|w)\.")
-_RECURRENT = re.compile(r"linear_attn|mamba|mixer|ssm|recurrent|temporal_block|(^|\.)(short_)?conv")
+_RECURRENT = re.compile(
+    r"linear_attn|mamba|mlstm|mixer|ssm|recurrent|temporal_block|(^|\.)(short_)?conv"
+)
 _EXPERTS = re.compile(r"(^|\.)(\w*_)?experts?\.|moe\.(in|out)put_linear\b")
 _ATTENTION = re.compile(r"attn|attention|(^|\.)(q|k|v|o|qkv|query_key_value)_?proj\b")
 _FEED_FORWARD = re.compile(

@@ -29,7 +29,7 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
             "gpt_neox", "opt", "bloom", "mistral", "qwen2", "qwen3", "qwen3_moe", "mixtral", "phi",
             "phi3", "falcon", "mamba", "mamba2", "gptj", "gpt_neo", "gpt_bigcode", "openai-gpt",
             "gemma2", "olmo2", "stablelm", "xglm", "deepseek_v3", "jamba", "granitemoe", "rwkv",
-            "smollm3", "starcoder2", "ctrl", "codegen", "mpt", "qwen3_next",
+            "smollm3", "starcoder2", "ctrl", "codegen", "mpt", "qwen3_next", "xlstm",
         )
     },
 }  # fmt: skip
@@ -74,6 +74,8 @@ def _by_class(chain: list[str], module: Any, head: Any, table: Any, name: str) -
         return "positions"
     if any(re.search("Mamba|DeltaNet", one) and "Layer" not in one and "Model" not in one
            and "Block" not in one and "For" not in one for one in chain):  # fmt: skip
+        return "recurrent"
+    if "xLSTMLayer" in chain:
         return "recurrent"
     if any(one.endswith("Experts") for one in chain):
         return "experts"
@@ -133,6 +135,9 @@ BUFFERS = {
     "model.embeddings.position_ids": (1, 64),
     "model.layers.0.mlp.gate.e_score_correction_bias": (4,),
     "rope_freqs.weight": (4,),
+    "model.layers.0.layer_scalar": (1,),
+    "model.layers.0.self_attn.slope_rate": (4, 1, 1),
+    "model.layers.0.self_attn.diagonal_decay": (1, 4, 16, 16),
 }
 
 
