@@ -16,6 +16,7 @@ import gptft.files as files
 from gptft.terminal.cells import cut
 
 MANIFEST = "MANIFEST.json"
+_NEVER_READ = ("Thumbs.db", "desktop.ini", "tokenizer.json", "tokenizer_config.json")
 STAGING = ".staging"
 _TRASH = ".trash-"
 _NAME = re.compile(r"checkpoint-(\d+)")
@@ -103,7 +104,18 @@ def all_damage(path: Path) -> Iterator[str]:
     if manifest:
         yield from _differences(path, manifest, files.byte_problem)
         others = files.list_files(path).keys() - {MANIFEST, *manifest["files"]}
-        yield from (f"{name} was put there by something else" for name in sorted(others))
+        foreign = sorted(name for name in others if not _is_harmless(name))
+        yield from (f"{name} was put there by something else" for name in foreign)
+
+
+def _is_harmless(name: str) -> bool:
+    """Whether resuming never reads a file of that name, so that it can't change a run.
+
+    File managers and file systems leave such files wherever somebody looks; a tokenizer is put
+    there to generate with the checkpoint.
+    """
+    parts = name.split("/")
+    return any(part.startswith(".") for part in parts) or parts[-1] in _NEVER_READ
 
 
 def _open_manifest(path: Path) -> tuple[dict[str, Any], str | None]:

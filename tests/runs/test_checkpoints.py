@@ -97,6 +97,32 @@ def test_every_damage_is_named(tmp_path: Path):
         assert any(damage.startswith(f"{name} isn't") for damage in all_damage(moved))
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        ".DS_Store", "inner/.DS_Store", "._model.safetensors", ".nfs0000000001", "Thumbs.db",
+        "desktop.ini", "tokenizer.json", "tokenizer_config.json", ".ipynb_checkpoints/a.json",
+    ],
+)  # fmt: skip
+def test_what_file_managers_leave_damages_nothing(tmp_path: Path, name: str):
+    """A look into the folder must not have `--resume` skip its newest checkpoint."""
+    path = commit(tmp_path, 3).path
+    (path / name).parent.mkdir(exist_ok=True)
+    (path / name).write_bytes(b"\0\0\0\1Bud1")
+    assert [*all_damage(path)] == []
+    (path / "empty").unlink()
+    assert [*all_damage(path)] == ["empty is missing"]
+
+
+@pytest.mark.parametrize(
+    "name", ["adapter_model.safetensors", "model.safetensors.index.json", "inner/tokens.txt"]
+)
+def test_what_a_library_may_read_is_damage(tmp_path: Path, name: str):
+    path = commit(tmp_path, 3).path
+    (path / name).touch()
+    assert [*all_damage(path)] == [f"{name} was put there by something else"]
+
+
 def test_the_same_step_again_takes_the_place_of_the_first(tmp_path: Path):
     commit(tmp_path, 2)
     (tmp_path / "checkpoint-2" / "empty").write_text("damage", encoding="utf-8")
