@@ -35,6 +35,7 @@ def training_notices(
         yield from _warmup(training, num_steps)
         yield from _intervals(given, training, num_steps)
     yield from _learning_rate(training)
+    yield from _model_alone(training)
     yield from _trackers(given)
     yield from _delay(training, num_steps, num_epochs)
     yield from _best_model(given, training)
@@ -70,6 +71,12 @@ def _learning_rate(training: Mapping[str, Any]) -> Iterator[FieldProblem]:
     if training.get("learning_rate") == 0:
         said = "training.learning_rate is 0: no step changes the model."
         yield "learning_rate", said
+
+
+def _model_alone(training: Mapping[str, Any]) -> Iterator[FieldProblem]:
+    if training.get("save_only_model"):
+        said = "training.save_only_model: the run can't be resumed from its checkpoints."
+        yield "save_only_model", said
 
 
 def _warmup(training: Mapping[str, Any], num_steps: int) -> Iterator[FieldProblem]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from gptft.config.suggest import did_you_mean
@@ -44,6 +45,26 @@ def decides(name: str) -> bool:
     (True, True, False)
     """
     return name not in NEUTRAL and not name.startswith(_NEUTRAL_PREFIXES)
+
+
+def require_training_state(checkpoint: Path, *, num_left: int) -> None:
+    """Refuse a checkpoint of a model alone: optimizer, schedule and draws would begin anew.
+
+    Args:
+        checkpoint: its folder.
+        num_left: steps that are to follow; where there are none the model is all it takes.
+
+    Raises:
+        ConfigError: as said.
+    """
+    if num_left > 0 and not any(
+        checkpoint.glob("rng_state*.pth")
+    ):  # which every other checkpoint has
+        raise ConfigError(
+            f"{checkpoint} was saved with training.save_only_model: it holds no optimizer, no "
+            "schedule and no random state, and no run can be resumed from it. Begin again without "
+            "that setting (--overwrite replaces the run)."
+        )
 
 
 def agreed_changes(

@@ -30,7 +30,7 @@ from gptft.training.model_saving import save_model
 from gptft.training.progress import RunLog
 from gptft.training.recital import Recitals, Reciter
 from gptft.training.result import TrainResult
-from gptft.training.resume import agreed_changes
+from gptft.training.resume import agreed_changes, require_training_state
 from gptft.training.samples import SampleEvery, Sampler, SampleWriter
 from gptft.training.setup import set_up
 from gptft.training.signals import Signals
@@ -154,8 +154,7 @@ class TrainingRun:
                 "Name another training.output_dir."
             )
         changes = agreed_changes(old, new, allow=resume.allow, extend=resume.extend)
-        folder = self._run_dir / "checkpoints"
-        self._checkpoint, skipped = newest_valid(folder)
+        self._checkpoint, skipped = newest_valid(folder := self._run_dir / "checkpoints")
         step = self._checkpoint.step if self._checkpoint else 0
         if resume.extend and earlier.get("state") == "done" and self._setup.num_steps() <= step:
             raise ConfigError(
@@ -167,6 +166,7 @@ class TrainingRun:
         if self._checkpoint is None:
             self._notify(f"{folder} holds no intact checkpoint: training starts from step 0.")
         else:
+            require_training_state(self._checkpoint.path, num_left=self._setup.num_steps() - step)
             self._notify(f"Resuming from step {step:,} ({self._checkpoint.path}).")
             self._trainer.resume_from(
                 self._checkpoint, changed=frozenset(change.field for change in changes)

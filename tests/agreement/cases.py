@@ -409,6 +409,7 @@ WRONG = (
 SOME_STEPS = {"eval_strategy": "steps", "eval_steps": 50}
 # What is right and may not be meant, and a part of what is said of it.
 NOTICED = (
+    right(save_only_model=True, save_strategy="steps", save_steps=1).saying("can't be resumed"),
     right(learning_rate=0).saying("training.learning_rate is 0: no step changes the model."),
     right(learning_rate=0.0, warmup_steps=1).saying("training.learning_rate is 0: no step"),
     right(warmup_steps=2).saying("it gets no further than 50% of training.learning_rate"),

@@ -6,7 +6,7 @@ import os
 import shutil
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +84,22 @@ def test_a_run_that_was_cut_off_ends_as_if_it_had_not_been(
     begun = "holds no intact checkpoint: training starts from step 0"
     assert any((begun if after == 3 else "Resuming from step") in line for line in said)
     assert len(facts(tmp_path / "cut")["resumed"]) == 1
+
+
+@pytest.mark.parametrize("change", [{}, {"save_only_model": False}])
+@pytest.mark.parametrize("extend", [False, True])
+def test_a_checkpoint_of_the_model_alone_is_not_resumed_from(
+    run: Run, tmp_path: Path, extend: bool, change: dict[str, Any]
+):
+    """It was, with an optimizer and a learning rate of the first step, and without a word."""
+    settings = {"max_steps": 4, **SAVES, "save_only_model": True}
+    with nullcontext() if extend else Cut(after=3):
+        run(training=settings)
+    before = contents(tmp_path / "run")
+    more = {**settings, **change, **({"max_steps": 6} if extend else {})}
+    with pytest.raises(ConfigError, match=r"saved with training\.save_only_model.* Begin again"):
+        run(training=more, resume=Resume(extend=extend))
+    assert contents(tmp_path / "run") == before
 
 
 def test_tokens_are_those_of_the_blocks(run: Run, tmp_path: Path):
