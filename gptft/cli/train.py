@@ -14,7 +14,7 @@ from gptft.cli.training_flags import FlagsCommand, given_flags, with_flags
 from gptft.console import notice, result, result_json
 from gptft.errors import Interrupted
 from gptft.terminal.commands import command_line, path_word, quoted_word
-from gptft.terminal.draw import Table
+from gptft.terminal.draw import Table, columns_or_lines
 from gptft.terminal.text import harmless, quoted
 from gptft.terminal.words import count, share_of_text
 
@@ -120,7 +120,7 @@ def _print_result(outcome: "TrainResult") -> None:
         if one is not None
     ]
     heads = ("", "loss before", "after", "perplexity before", "after")
-    result(Table(rows, "lrrrr", heads=heads))
+    result(columns_or_lines(Table(rows, "lrrrr", heads=heads)))
     for sample in outcome.samples:
         prompt, before, after = map(_shown, (sample.prompt, sample.before, sample.after))
         result(

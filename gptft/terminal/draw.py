@@ -23,6 +23,7 @@ Line: TypeAlias = list[Segment]
 GAP = "  "  # between columns
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 _NARROWEST = {"l": 2, "c": 6}  # cells of a column that folds or is cut, whatever the terminal
+_LEAST_WORDS = 6  # cells of a first column, in which words can be read
 _MIN_WIDTH = 12  # cells; a terminal narrower still is drawn as if it were so wide
 # From likely to unlikely: the least probability, and black on one of the 256 fixed colours, from
 # blue to red through yellow: readable on any background, told apart without red and green.
@@ -117,6 +118,26 @@ class Table:
                 parts = (_joined(line, widths) for line in zip_longest(*cells))
             for line in parts:
                 yield Segment.adjust_line_length(line, width, pad=False) if is_wider else line
+
+
+def columns_or_lines(table: Table) -> Drawn:
+    """A table with heads; on a terminal too narrow for its columns each row as lines of its own.
+
+    Numbers stay whole in it: below the row's first cell stands `head: cell`, a line each.
+    """
+
+    def draw(console: Console, width: int) -> Iterator[RenderableType]:
+        widths = table.widths(width)
+        fits = sum(widths) + len(GAP) * (len(widths) - 1) <= width and widths[0] >= _LEAST_WORDS
+        if fits or not console.is_terminal:
+            yield table
+            return
+        for first, *cells in table.rows:
+            yield Text(str(first))
+            for head, cell in zip(table.heads[1:], cells, strict=True):
+                yield Text(f"  {head}: {cell}")
+
+    return Drawn(draw)
 
 
 def stacked(*parts: RenderableType) -> Drawn:

@@ -280,7 +280,7 @@ def test_a_fault_we_did_not_foresee_is_one_message_too(
     stderr.cache_clear()
     assert caught.value.code == 1
     said = capsys.readouterr().err
-    assert said.startswith("error: OSError: [Errno 28] No space left on device\n")
+    assert said.startswith("error: The disk is full: a file can't be written (No space left")
     assert "Traceback" not in said
 
 

@@ -12,6 +12,7 @@ from rich.text import Text
 from gptft.terminal.draw import (
     Table,
     bar,
+    columns_or_lines,
     has_colour,
     probability_legend,
     probability_style,
@@ -137,6 +138,19 @@ def test_colour_is_for_terminals_that_have_it():
     assert has_colour(console())
     assert not has_colour(console(None))
     assert not has_colour(console(no_color=True))
+
+
+@pytest.mark.parametrize("width", [12, 20, 40, 44])
+def test_numbers_stay_whole_where_columns_do_not_fit(width: int):
+    heads = ("", "loss before", "after", "perplexity before", "after")
+    table = Table([("training text", "3.493", "0.003", "32.90", "1.00")], "lrrrr", heads=heads)
+    lines = lines_of(columns_or_lines(table), width=width)
+    assert all(cell_len(line) <= width for line in lines)
+    said = " ".join(" ".join(lines).split())
+    expected = "training text loss before: 3.493 after: 0.003 perplexity before: 32.90 after: 1.00"
+    assert said == expected
+    assert lines_of(columns_or_lines(table), width=80) == lines_of(table, width=80)
+    assert lines_of(columns_or_lines(table), width=None) == lines_of(table, width=None)
 
 
 @pytest.mark.parametrize("width", [1, 8, 33])
