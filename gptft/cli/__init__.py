@@ -1,10 +1,10 @@
 """The command line: one module a command, each a thin layer over one stage."""
 
+# What `signal` is made of; to import that takes milliseconds in which Ctrl-C is a traceback.
+import _signal  # type: ignore[import-not-found]
 import os
 import sys
 from collections.abc import Callable
-
-from gptft.cli.ctrl_c import end_on_ctrl_c, leave_on_ctrl_c
 
 
 def main() -> None:
@@ -12,7 +12,20 @@ def main() -> None:
 
     The code is a `GptftError`'s own, and 1 for what we didn't foresee, a full disk for one.
     """
-    end_on_ctrl_c()  # before all that takes time to import
+    if _signal.getsignal(_signal.SIGINT) != _signal.SIG_IGN:
+        _signal.signal(_signal.SIGINT, _end)  # before all that takes time to import
+    from gptft.cli.ctrl_c import leave_on_ctrl_c
+
+    code = _exit_code(_run)
+    code = code or _exit_code(sys.stdout.flush)
+    leave_on_ctrl_c(code)
+    sys.exit(code)
+
+
+def _run() -> None:
+    from gptft.cli.ctrl_c import end_on_ctrl_c
+
+    end_on_ctrl_c()
     import gc
 
     from gptft.cli.standard_streams import mend_standard_streams
@@ -27,10 +40,12 @@ def main() -> None:
 
     console.show_stages()
     silence_panics()
-    code = _exit_code(app)
-    code = code or _exit_code(sys.stdout.flush)
-    leave_on_ctrl_c(code)
-    sys.exit(code)
+    app()
+
+
+def _end(number: int, frame: object) -> None:
+    os.write(2, b"error: Stopped.\n")
+    os._exit(128 + number)
 
 
 def _failed(error: OSError) -> tuple[str, ...]:

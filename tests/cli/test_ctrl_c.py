@@ -84,6 +84,7 @@ def folder(tmp_path: Path, tiny_model_dir: Path) -> Path:
 @pytest.mark.parametrize(
     ("module", "command"),
     [
+        ("gptft.cli.ctrl_c", "--help"),
         ("gptft.cli.standard_streams", "--help"),
         ("typer", "--help"),
         ("rich.console", "tokenize Мороз"),
