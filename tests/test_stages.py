@@ -118,7 +118,7 @@ def test_make_quickstart_writes_while_pip_is_silent(tmp_path: Path):
         ("generate", "pico", "-p", "Мороз и солнце", "--num-beams", "3"),
         ("generate", "pico", "-p", "Мороз и солнце", "--compare", "greedy,beam,contrastive"),
         ("score", "pico", "-f", "data/pushkin/prorok.txt"),
-        ("predict", "pico", "Мороз и"),
+        ("predict", "pico", "-p", "Мороз и"),
     ],
     ids=lambda command: " ".join(command[:2]),
 )

@@ -4,6 +4,7 @@ A run must not fail after days over a file of its base model that was wrong from
 """
 
 import re
+from contextlib import suppress
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -11,6 +12,7 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from gptft.console import Notify
 from gptft.errors import ModelError
+from gptft.files import is_disk_full
 from gptft.terminal.words import short_value
 
 _NAMED = re.compile(r"^- `(\w+)`:", re.MULTILINE)  # in what GenerationConfig.validate raises (5.23)
@@ -42,12 +44,16 @@ def check_savable(
 
 
 def _problem(part: Any) -> str | None:
-    """Why something can't be saved; None where it can."""
-    with TemporaryDirectory(prefix="gptft-") as folder:
+    """Why something can't be saved; None where it can, or where it can't be tried.
+
+    A folder for temporary files that is full, or isn't there, says nothing of it.
+    """
+    with suppress(FileNotFoundError), TemporaryDirectory(prefix="gptft-") as folder:
         try:
             part.save_pretrained(folder)
         except Exception as error:  # each class checks its fields in its own way
-            return f"{type(error).__name__}: {' '.join(str(error).split())}"
+            if not is_disk_full(error):
+                return f"{type(error).__name__}: {' '.join(str(error).split())}"
     return None
 
 

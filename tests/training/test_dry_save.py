@@ -82,3 +82,20 @@ def test_what_cannot_be_saved_is_an_error_before_the_run_is_made(
     with pytest.raises(ModelError, match=said):
         run()
     assert not (tmp_path / "run" / "run.json").exists()
+
+
+@pytest.mark.parametrize("folder", ["full", "gone"])
+def test_a_folder_for_temporary_files_that_cannot_be_written_to_says_nothing_of_the_base(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str
+):
+    def fail(self: Any, folder: str, *args: Any, **kwargs: Any) -> Any:
+        if str(tmp_path / "run") not in folder:
+            raise OSError(28, "No space left on device")
+        return original(self, folder, *args, **kwargs)
+
+    if folder == "gone":
+        monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "nowhere"))
+    else:
+        original = GenerationConfig.save_pretrained
+        monkeypatch.setattr(GenerationConfig, "save_pretrained", fail)
+    assert (run().model_dir / "config.json").is_file()
