@@ -1,5 +1,6 @@
 """A model folder -> what its JSON files say, each file read once."""
 
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from gptft.errors import ModelError
 from gptft.files import read_json
 from gptft.inputs import is_file
 from gptft.models.gguf_header import read_gguf_header
+from gptft.terminal.words import short_value
 
 # Names under which the architectures keep their context length, in the order they are looked up.
 _CONTEXT_KEYS = ("n_positions", "max_position_embeddings", "n_ctx", "max_seq_len", "seq_length")
@@ -28,6 +30,7 @@ _READ_WHOLE = (
     "vocab.json", "merges.txt", *OLD_VOCABULARIES, "chat_template.jinja", "chat_template.json",
 )  # fmt: skip
 _MAX_BYTES = 2**28  # of each; a tokenizer of 256,000 tokens has an eighth of it
+_DTYPE = re.compile(r"(torch\.)?(auto|half|double|float|(b?float|u?int|complex)\d+(_\w+)?)")
 PICKLED = "pytorch_model.bin"
 PICKLED_INDEX = f"{PICKLED}.index.json"
 
@@ -119,6 +122,23 @@ def require_small(files: ModelFiles) -> None:
             raise ModelError(
                 f"{path} has {size:,} bytes, and no such file of a model has more than "
                 f"{_MAX_BYTES:,}. Copy it again from where the model comes from."
+            )
+
+
+def require_dtype(files: ModelFiles) -> None:
+    """Refuse a config.json that says its weights are of a type that torch doesn't have.
+
+    transformers looks at it while it opens the tokenizer, and would blame that (5.23).
+
+    Raises:
+        ModelError: as said.
+    """
+    for name in ("dtype", "torch_dtype"):
+        value = files.config.get(name)
+        if isinstance(value, str) and not _DTYPE.fullmatch(value):
+            raise ModelError(
+                f"{files.folder / 'config.json'}: {name} is {short_value(value)}, and torch has no "
+                "such type. Give float32, float16 or bfloat16."
             )
 
 

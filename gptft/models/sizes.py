@@ -13,7 +13,7 @@ from typing import Any
 from gptft.errors import ModelError
 from gptft.models.architectures import find_architecture
 from gptft.models.headers import all_safetensors, read_headers
-from gptft.models.model_files import ModelFiles
+from gptft.models.model_files import ModelFiles, require_dtype
 from gptft.terminal.words import count
 
 _POSITIVE = ("hidden_size", "num_attention_heads", "num_hidden_layers", "vocab_size")
@@ -43,6 +43,7 @@ def require_sizes(files: ModelFiles, *, weights: Path | None = None) -> None:
     Raises:
         ModelError: as said, with both numbers.
     """
+    require_dtype(files)
     text = files.config.get("text_config")
     for config in (files.config, text if isinstance(text, dict) else {}):
         problem = next(_problems(config, weights or files.folder), None)

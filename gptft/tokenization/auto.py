@@ -10,7 +10,7 @@ from gptft.errors import ModelError
 from gptft.files import read_json, write_json
 from gptft.models.gguf_header import read_gguf_header
 from gptft.models.hub import find_model
-from gptft.models.model_files import ModelFiles
+from gptft.models.model_files import ModelFiles, require_dtype
 from gptft.tokenization.old_files import as_new, is_old
 from gptft.tokenization.tokenizer import load_tokenizer, save_tokenizer
 
@@ -29,6 +29,7 @@ def load_auto_tokenizer(model: str | ModelFiles) -> "PreTrainedTokenizerBase":
     from gptft.models import load
 
     files = find_model(model, with_weights=False)
+    require_dtype(files)
     if files.gguf is not None:
         try:
             _write_tokenizer(files)

@@ -15,6 +15,7 @@ from gptft.api import check_config
 from gptft.api.generation import generate
 from gptft.errors import ConfigError, ModelError
 from gptft.models.load import load_for_inference, load_for_training
+from gptft.tokenization.auto import load_auto_tokenizer
 from gptft.tokenization.tokenizer import load_tokenizer
 
 CPU = torch.device("cpu")
@@ -166,3 +167,21 @@ def test_an_eos_that_is_there_is_not_spoken_of(folder: Path, eos: object) -> Non
     change_json(folder / "config.json", eos_token_id=eos)
     assert load_tokenizer(str(folder)).stray_eos_notice is None
     assert not any("EOS" in said for said in check_config(config_of(folder)).notices)
+
+
+@pytest.mark.parametrize("name", ["dtype", "torch_dtype"])
+@pytest.mark.parametrize("value", ["nonsense", "", "float", "torch.bfloat16", "float8_e4m3fn"])
+def test_a_type_that_torch_does_not_have_is_told_of_the_config(
+    folder: Path, name: str, value: str
+) -> None:
+    change_json(folder / "config.json", dtype=None, torch_dtype=None)
+    change_json(folder / "config.json", **{name: value})
+    if value not in ("nonsense", ""):
+        assert check_config(config_of(folder))
+        return
+    said = rf"config\.json: {name} is .*, and torch has no such type"
+    for load in (load_for_training, load_auto_tokenizer):
+        with pytest.raises(ModelError, match=said):
+            load(str(folder))
+    with pytest.raises(ConfigError, match=said):
+        check_config(config_of(folder))
