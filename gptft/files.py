@@ -235,7 +235,8 @@ def keep_json_lines(path: Path, *, until_step: int) -> None:
     """
     if not path.is_file():
         return
-    content = read_input(path, at_most=_MAX_JSON)
+    with open_input(path) as file:  # however long a run has logged
+        content = file.read()
     rows = [(line, (_object(line) or {}).get("step")) for line in content.split(b"\n")]
     kept = [line + b"\n" for line, step in rows if isinstance(step, int) and step <= until_step]
     _write_bytes(path, b"".join(kept))

@@ -16,6 +16,7 @@ from typing import Any
 
 from gptft.errors import ConfigError
 
+_PART = 2**18  # bytes read at a time
 _MAX_PART = 255  # bytes that a part of a path has at most on Linux, macOS and Windows
 _MOST_LISTED = 10_000  # entries of a folder that are looked at
 _MOST_NEAR = 3
@@ -61,10 +62,14 @@ def read_input(path: Path, *, at_most: int) -> bytes:
     """
     with open_input(path) as stream:
         is_larger = os.fstat(stream.fileno()).st_size > at_most  # 0 of a pipe
-        content = b"" if is_larger else stream.read(at_most + 1)
-    if is_larger or len(content) > at_most:
+        parts, room = list[bytes](), 0 if is_larger else at_most + 1
+        # In parts: `read` sets aside as much memory as it is asked for.
+        while room > 0 and (part := stream.read(min(room, _PART))):
+            parts.append(part)
+            room -= len(part)
+    if room <= 0:
         raise OSError(errno.EFBIG, f"it has more than {at_most:,} bytes", str(path))
-    return content
+    return b"".join(parts)
 
 
 def near_names(path: str | Path, *, within: Sequence[str] = ()) -> str:

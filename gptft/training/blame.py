@@ -32,7 +32,6 @@ _PARTS: Mapping[str, tuple[str, ...]] = {
         "clearml", "swanlab", "torch.utils.tensorboard", "tensorboard",
     ),
     "dataloader_num_workers": ("torch.utils.data", "multiprocessing"),
-    "ddp_backend": ("torch.distributed",),
 }  # fmt: skip
 _OFF: tuple[Any, ...] = (None, False, "", "no", "none", [], {}, ["none"])
 

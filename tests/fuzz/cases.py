@@ -207,7 +207,8 @@ def _score(folder: Path, rng: Random) -> Case:
     what = rng.choice(["model", "texts"])
     spoil_folder(folder / what, rng)
     more = rng.choice([("--json",), ("--summary",), ("--html", "page.html"), ()])
-    return Case(("score", "model", "--file", "texts/0.txt", *more), outputs=("page.html",))
+    words = ("score", "model", "--file", "texts/0.txt", *more)
+    return Case(words, outputs=("page.html",), is_long=True)  # a text may have become long
 
 
 def _predict(folder: Path, rng: Random) -> Case:
