@@ -4,7 +4,6 @@ from dataclasses import replace
 
 from gptft.config.sections import TokenizerConfig
 from gptft.errors import ConfigError, ModelError
-from gptft.tokenization.extension import add_tokens
 from gptft.tokenization.tokenizer import TextTokenizer, load_tokenizer
 
 
@@ -59,6 +58,8 @@ def with_added(tokenizer: TextTokenizer, own: TokenizerConfig) -> TextTokenizer:
     """
     if not (own.add_tokens or own.special_tokens):
         return tokenizer
+    from gptft.tokenization.extension import add_tokens  # which loads NumPy, and few add any
+
     try:
         return add_tokens(tokenizer, own.add_tokens, special=own.special_tokens)
     except ConfigError as error:
