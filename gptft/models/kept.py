@@ -8,8 +8,8 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from gptft.console import notice, stage
@@ -75,6 +75,29 @@ def stamp_of(sources: Sequence[Path]) -> str:
     return _short(json.dumps([_FORMAT, seen]))
 
 
+@contextmanager
+def made_whole(folder: Path, *, mark: str) -> Iterator[Path]:
+    """A new folder to write to, which becomes `folder` where nothing fails, and else goes.
+
+    Args:
+        folder: in the cache; its parent is there.
+        mark: a file of it that is there once it is whole.
+
+    Raises:
+        OSError: it can't be put in its place.
+    """
+    made = Path(tempfile.mkdtemp(prefix="partial-", dir=folder.parent))
+    try:
+        yield made
+        try:
+            os.replace(made, folder)
+        except OSError:  # another process was faster; both made the same
+            if not (folder / mark).is_file():
+                raise
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
 def _known(sources: Sequence[Path]) -> Path:
     return default_cache_dir() / "weights" / "known" / f"{stamp_of(sources)}.json"
 
@@ -117,15 +140,7 @@ def _make(
             f"{name}: its weights, {bytes_text(size)}, are to be kept as safetensors in "
             f"{folder.parent}, where {bytes_text(free)} are free. Make room, or set GPTFT_CACHE."
         )
-    made = Path(tempfile.mkdtemp(prefix="partial-", dir=folder.parent))
-    try:
+    with made_whole(folder, mark=_RECORD) as made:
         done = write(made)
         write_json(made / _RECORD, {"format": _FORMAT, "sources": [p.name for p in sources]})
-        try:
-            os.replace(made, folder)
-        except OSError:  # another process was faster; both made the same
-            if not (folder / _RECORD).is_file():
-                raise
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
     notice(f"{done}. From now on {shown_path(str(folder))} is used.")

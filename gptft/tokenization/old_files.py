@@ -5,9 +5,6 @@ each of whose classes puts a vocabulary together in its own way. That loads torc
 so what comes of it is kept in the cache, and found there by the sizes and times of the files.
 """
 
-import os
-import shutil
-import tempfile
 from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any
@@ -26,7 +23,7 @@ from gptft.console import stage
 from gptft.errors import GptftError, ModelError
 from gptft.files import default_cache_dir, write_json, write_text
 from gptft.models.foreign import no_tokenizer, unread_packages
-from gptft.models.kept import stamp_of
+from gptft.models.kept import made_whole, stamp_of
 from gptft.models.model_files import ModelFiles
 from gptft.panics import no_panic
 from gptft.terminal.text import shown_path
@@ -82,19 +79,11 @@ def as_new(files: ModelFiles) -> ModelFiles:
 
 def _make(files: ModelFiles, source: Path, folder: Path) -> None:
     """Write `folder`, whole or not at all."""
-    made = Path(tempfile.mkdtemp(prefix="partial-", dir=folder.parent))
-    try:
+    with made_whole(folder, mark=_NEW) as made:
         if source.name == "vocab.txt" and _is_berts(files):
             _write_word_piece(files, source, made)
         else:
             _write_by_transformers(files, source, made)
-        try:
-            os.replace(made, folder)
-        except OSError:  # another process was faster; both made the same
-            if not (folder / _NEW).is_file():
-                raise
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
 
 
 def _is_berts(files: ModelFiles) -> bool:
