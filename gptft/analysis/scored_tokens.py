@@ -1,6 +1,7 @@
 """A tokenizer, token ids and scores -> tokens with the text of each, and how likely it was."""
 
 import math
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -105,9 +106,9 @@ class ScoredToken(JsonFields):
 class _MadeWhenAsked(Sequence[T]):
     """A sequence that keeps less than its items: a long text has hundreds of thousands."""
 
+    @abstractmethod
     def make(self, at: int) -> T:
         """The item at `at`, which is none from the end."""
-        raise NotImplementedError
 
     @overload
     def __getitem__(self, at: int) -> T: ...

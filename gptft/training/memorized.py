@@ -1,4 +1,4 @@
-"""A model in training and its text -> whether every token of it is known by heart, and then a stop.
+"""A model in training and its text -> whether every token of it is memorized, and then a stop.
 
 A text is memorized when each of its tokens that can be known at all has a probability of 0.9 or
 more at its place. What is generated greedily from there on is the text: training further changes
@@ -19,7 +19,7 @@ from gptft.training.dataset import IGNORED
 from gptft.training.signals import Signals
 from gptft.training.trainer import BlockTrainer
 
-KNOWN = 0.9  # probability of a token that is known by heart
+KNOWN = 0.9  # probability of a token that is memorized
 LONGEST_TEXT = 1_000_000  # tokens; a longer one is not memorized to its last token
 
 
@@ -124,7 +124,7 @@ class StopWhenMemorized(TrainerCallback):
 
 
 def _known(trainer: BlockTrainer, model: Any, windows: Sequence[Window]) -> list[bool]:
-    """Whether each window is known by heart, in every process of the run."""
+    """Whether each window is memorized, in every process of the run."""
     longest = max(len(window.ids) for window in windows)
     input_ids = torch.zeros((len(windows), longest), dtype=torch.int64)
     labels = torch.full_like(input_ids, IGNORED)

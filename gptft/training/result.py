@@ -18,7 +18,7 @@ class TrainResult(JsonFields):
         run_dir: its folder.
         steps: optimizer updates.
         planned_steps: of the run, had it gone to its end.
-        is_memorized: whether it ended since every token of the text was known by heart.
+        is_memorized: whether it ended since every token of the text was memorized.
         model_step: the step that the model kept is of: the last, or that of the best checkpoint.
         seconds: of training itself.
         num_tokens: trained on, every epoch counted.

@@ -38,7 +38,7 @@ class BlockTrainer(TrainerAdapter):
         checkpoints: what saves them.
         num_tokens_seen: real tokens trained on so far by this process, as a 0-d tensor.
         in_optimizer_step: whether the weights may be half updated.
-        is_memorized: whether training ended since every token of the text was known by heart.
+        is_memorized: whether training ended since every token of the text was memorized.
         seconds_before: trained until the checkpoint this process resumes from.
         unlikelihood: what a repetition costs in training, or None. It is in the loss of a step,
             never in what `measure` gives.
