@@ -1,15 +1,19 @@
 """What a file can be besides a file: a FIFO, a device, one without an end, one too large."""
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import torch
 
+from gptft.config.sections import ModelConfig
 from gptft.config.source import read_yaml
 from gptft.decoding.prompts.gather import gather_prompts
 from gptft.decoding.strategies.grammar import read_grammar
@@ -17,6 +21,9 @@ from gptft.decoding.strategies.json_schema import read_schema
 from gptft.errors import GptftError
 from gptft.files import read_json_lines, read_json_value, read_tail
 from gptft.inputs import expand_user, near_names, parse_json, read_input
+from gptft.inspection.model_facts import model_facts
+from gptft.models.check import model_problems
+from gptft.models.load import load_for_inference, load_for_training
 from gptft.runs.checkpoints import all_damage
 from gptft.runs.read import read_run
 from gptft.runs.verify import model_problem
@@ -92,6 +99,27 @@ def test_weights_that_are_a_fifo_are_said(tmp_path: Path) -> None:
     problem = model_problem(tmp_path)
     assert problem is not None
     assert "FIFO" in problem
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "model-00002-of-00002.safetensors"])
+def test_a_model_isnt_waited_for(
+    endless: Path, tiny_model_dir: Path, tmp_path: Path, name: str
+) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(tiny_model_dir, model)
+    (model / name).unlink(missing_ok=True)
+    endless.rename(model / name)
+    begun = time.monotonic()
+    for load in (
+        lambda: load_for_inference(str(model), device=torch.device("cpu")),
+        lambda: load_for_training(str(model)),
+        lambda: model_facts(str(model)),
+    ):
+        with suppress(GptftError):  # what isn't the model's file may be left alone
+            load()
+    problems = model_problems(ModelConfig(name=str(model)), masks_documents=False)
+    assert time.monotonic() - begun < 5
+    assert not problems or name in str(problems)
 
 
 def test_a_pipe_that_something_writes_to_is_read(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from gptft.models.architectures import (
     rope_types,
 )
 from gptft.models.causal import require_causal
+from gptft.models.headers import require_openable
 from gptft.models.hub import check_on_hub, find_model
 from gptft.models.model_files import PICKLED, ModelFiles, has_safetensors, pickled_files
 from gptft.models.sizes import require_sizes
@@ -127,8 +128,9 @@ def require_weights(folder: Path) -> None:
     """Refuse a model folder without any.
 
     Raises:
-        ModelError: as said, or an index names a file that is missing.
+        ModelError: as said, or an index names a file that is missing, or one can't be opened.
     """
+    require_openable(folder)
     if not has_safetensors(folder) and not pickled_files(folder):
         raise ModelError(
             f"{folder} holds no weights: neither .safetensors files nor {PICKLED}. "

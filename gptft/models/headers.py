@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from gptft.errors import ModelError
 from gptft.inputs import is_file, open_input, parse_json
 from gptft.models.model_files import ModelFiles
 
@@ -86,6 +87,22 @@ def _tensor(entry: Mapping[str, object]) -> Tensor:
 def all_safetensors(folder: Path) -> list[Path]:
     """Every file of safetensors in a folder, by name."""
     return sorted(path for path in folder.glob("*.safetensors") if is_file(path))
+
+
+def require_openable(folder: Path) -> None:
+    """Refuse safetensors that are a FIFO, which a library would wait for, a device or a folder.
+
+    Raises:
+        ModelError: one is, or can't be opened.
+    """
+    for path in sorted(folder.glob("*.safetensors")):
+        try:
+            open_input(path).close()
+        except OSError as error:
+            raise ModelError(
+                f"{path} can't be read: {error.strerror}. Copy it again from where the model comes "
+                "from."
+            ) from None
 
 
 def weight_files(files: ModelFiles) -> list[Path]:
