@@ -102,20 +102,33 @@ def show_stages() -> None:
     _stages.are_shown = True
 
 
+def shows_stages() -> bool:
+    """Whether `stage` shows anything: on a terminal, to a person."""
+    return _stages.are_shown and is_first_process() and stderr().is_terminal
+
+
 @contextmanager
-def stage(doing: str) -> Iterator[None]:
+def stage(doing: str) -> Iterator[Notify]:
     """Name what is being done, on a line that goes when it is done; a terminal's stderr only.
 
     Nothing may be printed to stdout meanwhile, nor another live display be shown. Stages may lie in
     one another: the innermost is named.
+
+    Yields:
+        what names it anew, where there is more to say of it.
     """
-    if not (_stages.are_shown and is_first_process() and stderr().is_terminal):
-        yield
+    if not shows_stages():
+        yield silent
         return
     from rich.status import Status
     from rich.text import Text
 
-    shown = Text(f"{one_message(doing)} …")
+    def name_anew(doing: str) -> None:
+        _stages.doing[place] = Text(f"{one_message(doing)} …")
+        if _stages.line is not None:
+            _stages.line.update(_stages.doing[-1])
+
+    shown, place = Text(f"{one_message(doing)} …"), len(_stages.doing)
     _stages.doing.append(shown)
     if _stages.line is None:
         _stages.line = Status(shown, console=stderr(), spinner="line")
@@ -123,7 +136,7 @@ def stage(doing: str) -> Iterator[None]:
     else:
         _stages.line.update(shown)
     try:
-        yield
+        yield name_anew
     finally:
         _stages.doing.pop()
         if _stages.doing:
@@ -133,7 +146,7 @@ def stage(doing: str) -> Iterator[None]:
             _stages.line = None
 
 
-def loading_libraries() -> AbstractContextManager[None]:
+def loading_libraries() -> AbstractContextManager[object]:
     """The stage in which torch and transformers are imported: seconds, the first time a minute."""
     return stage("Loading torch and transformers")
 

@@ -4,24 +4,28 @@ What the hub client's cache holds is used without asking the network; only weigh
 are ever fetched, and pickled weights only where there are no safetensors.
 """
 
-from contextlib import suppress
-from fnmatch import fnmatch
-from itertools import product
 from pathlib import Path
 
-from gptft.errors import ModelError
+from gptft.errors import GptftError, ModelError
 from gptft.inputs import near_names
 from gptft.models.foreign import refuse_adapter
 from gptft.models.gguf_files import gguf_files
+from gptft.models.hub_cache import (
+    Snapshot,
+    cache_folder,
+    find_snapshot,
+    is_model,
+    missing_files,
+    weight_files,
+)
+from gptft.models.hub_errors import why_unavailable
+from gptft.models.hub_fetch import fetch_files, fetch_listing
 from gptft.models.model_files import ModelFiles, require_small
-from gptft.models.source import GGUF_SUFFIX, resolve_model
+from gptft.models.source import GGUF_SUFFIX, hub_parts, resolve_model
+from gptft.terminal.words import bytes_text, first_of
 
-_TEXT_FILES = (
-    "*.json", "merges.txt", "vocab.txt", "tokenizer.model", "spiece.model",
-    "sentencepiece.bpe.model", "*.jinja",
-)  # fmt: skip
-# The first kind that a repository has; both never, each may be gigabytes.
-_WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
+_MAIN = "main"
+_LISTED = 20  # .gguf files of a repository
 
 
 def find_model(
@@ -40,29 +44,34 @@ def find_model(
     """
     if isinstance(model, ModelFiles):
         return model
-    if (path := resolve_model(model)) is not None:
-        if path.suffix.lower() == GGUF_SUFFIX and path.is_file():
-            return gguf_files(path, name=model, with_weights=with_weights)
-        files = ModelFiles(model, path)
-        require_small(files)
-        if with_weights:
-            refuse_adapter(files)
-        return files
-    for only_cached, weights in product((True, False), _WEIGHTS if with_weights else ("",)):
-        patterns = [*_TEXT_FILES, weights] if weights else [*_TEXT_FILES]
-        try:
-            files = _download(model, revision, patterns, only_cached=only_cached)
-        except Exception as error:  # the hub's client raises a dozen unrelated types
-            problem = error
-            continue
-        if with_weights:
-            refuse_adapter(files)
-        has_tokenizer = files.has_tokenizer or files.old_vocabulary is not None
-        if files.has_weights if with_weights else has_tokenizer:
-            return files
-        missing = "weights that gptft reads, or not all" if with_weights else "tokenizer"
-        problem = ModelError(f"it has no {missing}")
-    raise _unavailable(model, problem)
+    path = resolve_model(model)
+    if path is None:
+        path = _on_hub(model, revision or _MAIN, with_weights=with_weights)
+    if path.suffix.lower() == GGUF_SUFFIX and path.is_file():
+        return gguf_files(path, name=model, with_weights=with_weights)
+    files = ModelFiles(model, path)
+    require_small(files)
+    if with_weights:
+        refuse_adapter(files)
+    return files
+
+
+def find_cached(model: str, *, revision: str | None = None) -> ModelFiles | None:
+    """The files of a hub model, weights aside, as the cache has them; None where it lacks any.
+
+    Raises:
+        ModelError: a .gguf file of it is damaged.
+    """
+    repo, file = hub_parts(model)
+    found = find_snapshot(repo, revision or _MAIN)
+    if found is None or (
+        missing_files(found, file=file, with_weights=False)
+        and not _is_enough(found, file=file, with_weights=False)
+    ):
+        return None
+    if file is not None:
+        return gguf_files(found.folder / file, name=model, with_weights=False)
+    return ModelFiles(model, found.folder)
 
 
 def check_on_hub(model: str, *, revision: str | None = None) -> bool:
@@ -74,37 +83,98 @@ def check_on_hub(model: str, *, revision: str | None = None) -> bool:
     Raises:
         ModelError: they aren't, and the hub can't be asked or has none that gptft reads.
     """
-    from huggingface_hub import HfApi
-
-    with suppress(Exception):  # the hub's client raises a dozen unrelated types
-        if _download(model, revision, [*_TEXT_FILES, *_WEIGHTS], only_cached=True).has_weights:
-            return True
+    (repo, file), revision = hub_parts(model), revision or _MAIN
+    found = None
     try:
-        names = HfApi().list_repo_files(model, revision=revision)
-        if any(fnmatch(name, weights) for name in names for weights in _WEIGHTS):
-            return False
-        problem: Exception = ModelError("it has no weights that gptft reads")
-    except Exception as error:
-        problem = error
-    raise _unavailable(model, problem)
+        found = find_snapshot(repo, revision)
+        is_here = found is not None and not missing_files(found, file=file, with_weights=True)
+        there = found if found is not None and is_here else fetch_listing(repo, revision)
+        _require(there, file=file, with_weights=True)
+    except GptftError:
+        raise
+    except Exception as error:  # the hub's client raises a dozen unrelated types
+        raise _unavailable(model, revision, found, error, with_weights=True) from None
+    return is_here
 
 
-def _download(
-    model: str, revision: str | None, patterns: list[str], *, only_cached: bool
-) -> ModelFiles:
-    from huggingface_hub import snapshot_download
+def _on_hub(model: str, revision: str, *, with_weights: bool) -> Path:
+    """The folder of a hub model in the cache, or its .gguf file there; fetched where it isn't."""
+    repo, file = hub_parts(model)
+    found = None
+    try:
+        found = find_snapshot(repo, revision)
+        if found is None or missing_files(found, file=file, with_weights=with_weights):
+            found = _fetch(repo, revision, file=file, with_weights=with_weights)
+        _require(found, file=file, with_weights=with_weights)
+    except GptftError:
+        raise
+    except Exception as error:  # the hub's client raises a dozen unrelated types
+        if found is None or not _is_enough(found, file=file, with_weights=with_weights):
+            raise _unavailable(model, revision, found, error, with_weights=with_weights) from None
+    return found.folder / file if file else found.folder
 
-    folder = snapshot_download(
-        model, revision=revision, allow_patterns=patterns, local_files_only=only_cached
-    )
-    return ModelFiles(model, Path(folder))
+
+def _fetch(repo: str, revision: str, *, file: str | None, with_weights: bool) -> Snapshot:
+    found = fetch_listing(repo, revision)
+    _require(found, file=file, with_weights=with_weights)
+    # Twice: an index, once it is there, says which files hold the weights.
+    for _ in range(2):
+        if missing := missing_files(found, file=file, with_weights=with_weights):
+            fetch_files(found, missing)
+    return found
 
 
-def _unavailable(model: str, problem: Exception) -> ModelError:
-    lines = str(problem).strip().splitlines()
-    reason = lines[0].rstrip(". ") if lines else type(problem).__name__
-    near = near_names(model, within=("runs",))
+def _is_enough(found: Snapshot, *, file: str | None, with_weights: bool) -> bool:
+    """Whether what an older client put into the cache will do, where the hub can't be asked."""
+    if found.sizes is not None or file is not None:
+        return False
+    files = ModelFiles(found.repo, found.folder)
+    if with_weights:
+        return files.has_weights
+    return files.has_tokenizer or files.old_vocabulary is not None
+
+
+def _require(found: Snapshot, *, file: str | None, with_weights: bool) -> None:
+    """Refuse a repository that hasn't what is wanted of it.
+
+    Raises:
+        ModelError: as said, with what it has.
+    """
+    names = found.names
+    at = f"{found.repo} on the model hub"
+    if file is not None:
+        if file not in names:
+            raise ModelError(f"{at} has no {file} at {found.revision}.{_gguf_list(found)}")
+        return
+    if with_weights and not weight_files(found):
+        raise ModelError(f"{at} has no weights that gptft reads.{_gguf_list(found)}")
+    if not is_model(names):
+        raise ModelError(f"{at} has neither a config.json nor a tokenizer.{_gguf_list(found)}")
+
+
+def _gguf_list(found: Snapshot) -> str:
+    """The .gguf files of a repository, each as it is named; else some of its files."""
+    sizes = found.sizes or {}
+    named = sorted(name for name in found.names if name.lower().endswith(GGUF_SUFFIX))
+    if not named:
+        return f" It has {first_of(sorted(found.names), 5)}." if found.names else " It is empty."
+    lines = [f"  {found.repo}/{name}  {bytes_text(sizes.get(name, 0))}" for name in named]
+    more = [f"  ... and {len(lines) - _LISTED:,} more"] if len(lines) > _LISTED else []
+    return "\n".join([" Name one of its .gguf files:", *lines[:_LISTED], *more])
+
+
+def _unavailable(
+    model: str, revision: str, found: Snapshot | None, error: Exception, *, with_weights: bool
+) -> ModelError:
+    repo, file = hub_parts(model)
+    reason, way_out = why_unavailable(error, repo=repo, revision=revision)
+    near = ""
+    if found is None or not found.folder.is_dir():
+        near = near_names(model, within=("runs",))
+        here = f"no such {'file' if file else 'folder'} here"
+    else:
+        missing = missing_files(found, file=file, with_weights=with_weights)
+        here = f"{cache_folder()} lacks {first_of(missing, 3)} of it at {revision}"
     return ModelError(
-        f"{model}: no such folder here, and it can't be had from the model hub "
-        f"({reason}).{near or ' Check the name, or give a local model folder.'}"
+        f"{model}: {here}, and it can't be had from the model hub: {reason}.{near} {way_out}"
     )

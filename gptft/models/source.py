@@ -19,6 +19,7 @@ VOLATILE_FIELDS = frozenset(
 )
 _MAX_NAME = 4096  # bytes of a path on Linux; a longer one can't even be asked about
 _HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
+_HUB_FILE = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*){2,}")  # of a repository, in a folder perhaps
 
 
 def resolve_model(name: str) -> Path | None:
@@ -26,7 +27,7 @@ def resolve_model(name: str) -> Path | None:
 
     Returns:
         a local model folder, one tokenizer.json or a .gguf file; None where `name` can only be a
-        hub id.
+        hub id, or owner/name/file.gguf on the hub.
 
     A bundled model's name comes first (write `./pico` for a folder of that name), then an existing
     path, then a hub id.
@@ -44,11 +45,12 @@ def resolve_model(name: str) -> Path | None:
         raise ModelError(f"{name} can't be opened: {error.strerror}.") from None
     if path is not None:
         return path
-    if _HUB_ID.fullmatch(name) and not name.endswith((".json", ".safetensors", GGUF_SUFFIX)):
+    if _may_be_on_hub(name):
         first, _, rest = name.partition("/")
         if rest and Path(first).is_dir():  # `runs/typo` beside runs/ is no hub id
+            kind = "file" if hub_parts(name)[1] else "folder"
             raise ModelError(
-                f"{name}: no such folder, though {first}/ is here."
+                f"{name}: no such {kind}, though {first}/ is here."
                 f"{near_names(name) or ' Check the name.'}"
             )
         return None
@@ -57,6 +59,24 @@ def resolve_model(name: str) -> Path | None:
         f"Give a model folder, a run folder, owner/name, or a bundled model: "
         f"{', '.join(BUNDLED_MODELS)}."
     )
+
+
+def hub_parts(name: str) -> tuple[str, str | None]:
+    """The repository that a hub id names, and the .gguf file of it where it names one.
+
+    >>> hub_parts("owner/name"), hub_parts("owner/name/small-Q8_0.gguf")
+    (('owner/name', None), ('owner/name', 'small-Q8_0.gguf'))
+    """
+    parts = name.split("/")
+    if name.lower().endswith(GGUF_SUFFIX) and _HUB_FILE.fullmatch(name):
+        return "/".join(parts[:2]), "/".join(parts[2:])
+    return name, None
+
+
+def _may_be_on_hub(name: str) -> bool:
+    if hub_parts(name)[1] is not None:
+        return True
+    return bool(_HUB_ID.fullmatch(name)) and not name.endswith((".json", ".safetensors", ".gguf"))
 
 
 def expand_models(names: Iterable[str]) -> list[str]:

@@ -8,12 +8,12 @@ from typing import Any, Literal
 
 from gptft.data.ledger import Ledger
 from gptft.errors import ModelError
-from gptft.models.source import BUNDLED_MODELS, resolve_model
+from gptft.models.source import BUNDLED_MODELS, hub_parts, resolve_model
 from gptft.report import verdict
-from gptft.report.values import NOTHING, duration, number, rounded
+from gptft.report.values import NOTHING, number, rounded
 from gptft.runs.read import BeforeAfter, Point, Run, as_float, as_int, as_mapping
 from gptft.runs.recital import Recital, recital_of, recites
-from gptft.terminal.words import count, percent, share_of_text, short_value
+from gptft.terminal.words import count, duration, percent, share_of_text, short_value
 
 PERPLEXITY = (
     "Perplexity is e to the power of the loss: as if each next token were a choice between so many "
@@ -56,7 +56,8 @@ def origin(run: Run) -> Origin | None:
     if not _is_hub_id(name):
         return Origin("folder", model_name(name))
     revision = model.get("revision")
-    return Origin("hub", name, revision if isinstance(revision, str) else None)
+    repo, _ = hub_parts(name)
+    return Origin("hub", repo, revision if isinstance(revision, str) else None)
 
 
 def model_name(name: str) -> str:

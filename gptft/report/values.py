@@ -37,20 +37,6 @@ def rounded(value: int) -> str:
     return f"{value:,}"
 
 
-def duration(seconds: float) -> str:
-    """A time span, to two units.
-
-    >>> duration(6.54), duration(200), duration(7265)
-    ('6.5 s', '3 min 20 s', '2 h 1 min')
-    """
-    if not math.isfinite(seconds) or seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s"
-    return f"{minutes // 60:,} h {minutes % 60} min"
-
-
 def visible(text: str) -> str:
     r"""Control characters as the pictures Unicode has for them; line breaks and tabs stay.
 

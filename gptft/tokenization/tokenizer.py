@@ -23,7 +23,7 @@ from gptft.inputs import expand_user, is_file, is_folder
 from gptft.models.foreign import no_tokenizer
 from gptft.models.hub import find_model
 from gptft.models.model_files import ModelFiles, context_length
-from gptft.models.source import GGUF_SUFFIX
+from gptft.models.source import GGUF_SUFFIX, hub_parts
 from gptft.panics import no_panic
 from gptft.text.unicode import text_problem
 from gptft.tokenization.framing import UNFRAMED, Framing, framing_of, set_framing
@@ -204,8 +204,10 @@ def load_tokenizer(
 
 
 def names_gguf(name: str) -> bool:
-    """Whether a model's name is that of a .gguf file."""
-    return name.lower().endswith(GGUF_SUFFIX) and not is_folder(Path(name))
+    """Whether a model's name is that of a .gguf file on this machine."""
+    if not name.lower().endswith(GGUF_SUFFIX) or is_folder(Path(name)):
+        return False
+    return hub_parts(name)[1] is None or is_file(Path(name))  # else it may be one on the hub
 
 
 def _gguf_path(name: str) -> Path:

@@ -10,6 +10,7 @@ from gptft.config.numbers import LARGEST_WHOLE, MAX_VOCAB_SIZE
 from gptft.documents.scan import Progress
 from gptft.errors import ConfigError, ModelError
 from gptft.files import can_be_made
+from gptft.models.hub import find_cached
 from gptft.models.source import resolve_model
 from gptft.terminal.words import count, short_number
 from gptft.tokenization.evaluation import Cost, measure_cost, split_corpus
@@ -186,13 +187,10 @@ def open_local(name: str) -> TextTokenizer:
     """
     if names_gguf(name) or resolve_model(name) is not None:
         return load_tokenizer(name)
-    from huggingface_hub import snapshot_download
-
-    try:
-        folder = snapshot_download(name, local_files_only=True)
-    except Exception:  # the hub's client raises a dozen unrelated types
+    files = find_cached(name)
+    if files is None:
         raise ModelError(
             f"{name}: no such folder here, and not in the model hub's cache; nothing is fetched to "
             "compare with. Give a local folder."
-        ) from None
-    return replace(load_tokenizer(folder), name=name)
+        )
+    return load_tokenizer(files)

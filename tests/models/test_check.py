@@ -10,11 +10,12 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 
 from gptft.config.sections import ModelConfig
 from gptft.errors import ModelError
-from gptft.models import hub, machine
+from gptft.models import machine
 from gptft.models.architectures import causal_types, find_architecture
 from gptft.models.check import find_weights, model_problems
 from gptft.models.load import load_for_training
 from gptft.models.precision import has_native_bfloat16
+from tests.models.hub_server import Hub
 
 
 @pytest.mark.parametrize("model_type", ["gpt2", "llama", "gpt_neox", "opt", "bloom", "qwen2"])
@@ -146,17 +147,6 @@ def test_a_base_that_is_no_language_model_is_named(tmp_path: Path, model_type: s
             load_for_training(str(tmp_path))
 
 
-class Hub:
-    """The hub's client, with one repository."""
-
-    files = ("config.json", "model.safetensors")
-
-    def list_repo_files(self, name: str, revision: str | None) -> list[str]:
-        if name != "owner/model":
-            raise FileNotFoundError("404 Client Error")
-        return list(self.files)
-
-
 @pytest.mark.parametrize(
     "model_type",
     ["gpt2", "llama", "glm", "glm4_moe", "reformer", "codegen", "gpt_neox", "gemma3_text"],
@@ -170,20 +160,19 @@ def test_a_new_model_of_default_sizes_is_right_however_they_divide(model_type: s
     assert model_problems(section, masks_documents=False) == []
 
 
-def test_the_hub_is_asked_for_a_model_that_is_not_here(monkeypatch: pytest.MonkeyPatch):
-    def nothing_cached(*args: object, **kwargs: object) -> str:
-        raise FileNotFoundError
-
-    monkeypatch.setattr("huggingface_hub.snapshot_download", nothing_cached)
-    monkeypatch.setattr("huggingface_hub.HfApi", Hub)
-    assert hub.check_on_hub("owner/model") is False
+@pytest.mark.parametrize("weights", ["model.safetensors", "pytorch_model.bin"])
+def test_the_hub_is_asked_for_a_model_that_is_not_here(hub: Hub, weights: str):
+    hub.add("owner/model", {"config.json": b"{}", weights: b"1", "onnx/model.onnx": b"2"})
     assert find_weights("owner/model") is None
     with pytest.raises(ModelError, match="owner/other: no such folder here, and it can't be had"):
         find_weights("owner/other")
-    monkeypatch.setattr(Hub, "files", ("pytorch_model-00001-of-00002.bin",))
-    assert find_weights("owner/model") is None
-    monkeypatch.setattr(Hub, "files", ("tf_model.h5", "flax_model.msgpack"))
-    with pytest.raises(ModelError, match="it has no weights that gptft reads"):
+    assert hub.fetched() == []
+
+
+def test_the_hubs_weights_of_other_libraries_are_none(hub: Hub):
+    others = ("tf_model.h5", "flax_model.msgpack", "original/model.safetensors")
+    hub.add("owner/model", {"config.json": b"{}", **dict.fromkeys(others, b"1")})
+    with pytest.raises(ModelError, match=r"no weights that gptft reads\. It has config\.json, "):
         find_weights("owner/model")
 
 
