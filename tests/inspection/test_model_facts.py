@@ -93,6 +93,31 @@ def test_published_models_have_the_parameters_of_their_sizes(known: KnownModel) 
     assert as_model(known) == known.parameters
 
 
+# Of the models' own pages and code, as their `source` names them.
+PUBLISHED = {
+    "GPT-1": (2018, 12, 768, 12, 512, 40_478),
+    "GPT-2": (2019, 12, 768, 12, 1024, 50_257),
+    "GPT-2 medium": (2019, 24, 1024, 16, 1024, 50_257),
+    "GPT-2 large": (2019, 36, 1280, 20, 1024, 50_257),
+    "GPT-2 XL": (2019, 48, 1600, 25, 1024, 50_257),
+    "GPT-3": (2020, 96, 12_288, 96, 2048, 50_257),
+    "ruGPT-3 small": (2020, 12, 768, 12, 2048, 50_264),
+    "ruGPT-3 medium": (2020, 24, 1024, 16, 2048, 50_257),
+    "ruGPT-3 large": (2020, 24, 1536, 16, 2048, 50_257),
+    "ruGPT-3 XL": (2021, 24, 2048, 16, 2048, 50_264),
+    "SmolLM2-135M": (2024, 30, 576, 9, 8192, 49_152),
+}
+
+
+def test_published_models_have_the_figures_of_their_sources() -> None:
+    known = {
+        one.name: (one.year, one.layers, one.width, one.heads, one.context, one.vocab_size)
+        for one in KNOWN_MODELS
+    }
+    assert known == PUBLISHED
+    assert all(one.source for one in KNOWN_MODELS)
+
+
 HEADS = {
     "each its own": ({}, "MHA", None),
     "in groups": ({"num_attention_heads": 4, "num_key_value_heads": 2}, "GQA", None),
