@@ -10,6 +10,7 @@ from typing import Any, Literal
 from gptft.errors import ModelError
 from gptft.files import JsonFields
 from gptft.models.anatomy import Anatomy, read_anatomy
+from gptft.models.architectures import buffer_names
 from gptft.models.card import Card, read_card
 from gptft.models.check import quantization_method
 from gptft.models.foreign import refuse_adapter
@@ -152,7 +153,11 @@ def model_facts(
     parameters = None
     if tensors:
         parameters = count_parameters(
-            tensors, ties=anatomy.ties, num_experts=anatomy.num_experts, top_k=anatomy.top_k
+            tensors,
+            ties=anatomy.ties,
+            buffers=_buffers(files.config),
+            num_experts=anatomy.num_experts,
+            top_k=anatomy.top_k,
         )
     tokenizer = _tokenizer(files, unknown, is_needed=text is not None)
     dtypes: Counter[str] = Counter()
@@ -175,6 +180,13 @@ def model_facts(
         card=read_card(files.folder),
         unknown=tuple(unknown),
     )
+
+
+def _buffers(config: Mapping[str, Any]) -> frozenset[str]:
+    """Names of tensors that a model saves and doesn't learn, by the code of each of its parts."""
+    parts = [config, *(part for part in config.values() if isinstance(part, dict))]
+    kinds = (part.get("model_type") for part in parts)
+    return frozenset().union(*(buffer_names(kind) for kind in kinds if isinstance(kind, str)))
 
 
 def _stored(files: ModelFiles, unknown: list[str]) -> tuple[Tensors, int | None, int | None]:

@@ -15,7 +15,7 @@ _MOST_KINDS = 6
 PART_NAMES: dict[Part, str] = {
     "embeddings": "embeddings", "positions": "positions", "attention": "attention",
     "recurrent": "recurrent", "feed_forward": "feed-forward", "experts": "experts",
-    "norms": "norms", "head": "head", "other": "other",
+    "residual": "residual paths", "norms": "norms", "head": "head", "other": "other",
 }  # fmt: skip
 _POSITIONS = {
     "learned": "learned: a vector for each place is added to the embeddings, and beyond the last "
@@ -85,6 +85,8 @@ def _block(facts: ModelFacts) -> Box:
         )
         inner.append(_box("experts", f"{which}, {_feed_forward(anatomy)}", block["experts"]))
     rows = [(f"{anatomy.norm or 'norms'}", number_text(block["norms"]))] if "norms" in block else []
+    if "residual" in block:
+        rows.append(("residual paths", number_text(block["residual"])))
     if anatomy.parallel:
         rows.append(("attention and feed-forward in parallel", ""))
     layers = "" if anatomy.layers is None else f"{anatomy.layers:,} × "

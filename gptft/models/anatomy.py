@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from gptft.config.numbers import as_whole
 from gptft.files import JsonFields
-from gptft.models.architectures import find_architecture, turns_heads
+from gptft.models.architectures import can_tie, find_architecture, turns_heads
 from gptft.models.headers import Tensors
 from gptft.models.model_files import context_length
 from gptft.models.parameters import part_of
@@ -177,7 +177,7 @@ def _context(config: _Config) -> int | None:
 def _ties(config: _Config, tensors: Tensors) -> bool:
     said = config.value("tie_word_embeddings")
     if isinstance(said, bool):
-        return said
+        return said and (config.model_type is None or can_tie(config.model_type))
     return not any(part_of(name) == "head" for name in tensors)
 
 

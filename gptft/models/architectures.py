@@ -34,6 +34,12 @@ _WORDS: dict[type, str] = {
 }
 _PLAIN = {one.__name__: one for one in _WORDS} | {"None": NoneType}
 
+COMMON_BUFFERS = frozenset(
+    {"e_score_correction_bias", "expert_bias", "embed_scale", "scalar_cells", "layer_scalar",
+     "slope_rate", "query_decay", "key_decay", "diagonal_decay"}
+)  # fmt: skip
+"""What many types keep beside weights: routers' load balances, scales, decays."""
+
 
 @dataclass(frozen=True)
 class Architecture:
@@ -122,7 +128,7 @@ def find_architecture(model_type: str) -> Architecture | None:
         return None
     if not (found := re.search(rf"\({entry}\)", mapping.partition("SPECIAL_MODEL_TYPE")[0])):
         raise LookupError(model_type)
-    module = model_type.replace("-", "_")
+    module = _module(model_type)
     classes = _classes(f"models/{module}/configuration_{module}.py")
     chain = [found[1]]
     while (base := classes.get(chain[-1])) is not None and base.bases:
@@ -146,8 +152,12 @@ def find_architecture(model_type: str) -> Architecture | None:
 @cache
 def causal_types() -> frozenset[str]:
     """The types that transformers has a causal language model of; empty if it doesn't tell."""
+    return frozenset(re.findall(r'\("([\w-]+)", "\w+"\)', _causal_lines()))
+
+
+def _causal_lines() -> str:
     source = _source("models/auto/modeling_auto.py").partition("CAUSAL_LM_MAPPING_NAMES = ")[2]
-    return frozenset(re.findall(r'\("([\w-]+)", "\w+"\)', source.partition("\n)\n")[0]))
+    return source.partition("\n)\n")[0]
 
 
 @cache
@@ -166,10 +176,75 @@ def rope_types() -> frozenset[str]:
 
 def turns_heads(model_type: str) -> bool:
     """Whether the code of a model type has rotary positions."""
-    module = model_type.replace("-", "_")
+    return "RotaryEmbedding(" in _code(model_type)
+
+
+@cache
+def buffer_names(model_type: str) -> frozenset[str]:
+    """The names under which models of a type keep numbers that are no parameters.
+
+    Returns:
+        the last word of a name, or the last two where only both together tell: what its code calls
+        a buffer, what a file calls it, and, unless its code learns them, what other types do.
+
+    >>> [name in buffer_names("inkling2_text") for name in ("e_score_correction_bias", "gate.bias")]
+    [True, True]
+    >>> "e_score_correction_bias" in buffer_names("laguna")
+    False
+    """
+    code = _code(model_type)
+    buffers = {*COMMON_BUFFERS, *re.findall(r"self\.(\w+) = nn\.Buffer\(", code)}
+    buffers |= set(re.findall(r"register_buffer\(\s*\"(\w+)\"", code))  # as older code has it
+    learned = set(re.findall(r"self\.(\w+) = nn\.Parameter\(", code))
+    buffers -= learned | {"weight", "bias"}  # of linear layers and norms
+    in_code = {name for name in buffers if f"self.{name} =" in code}
+    return frozenset(buffers | {stored for name in in_code for stored in _stored_as(name)})
+
+
+@cache
+def _stored_as(name: str) -> frozenset[str]:
+    """The last two words under which files have a tensor that code calls by another name."""
+    renamed = re.findall(
+        r'WeightRenaming\(\s*(?:source_patterns=)?r?"([^"]+)",\s*(?:target_patterns=)?r?"([^"]+)"',
+        _source("conversion_mapping.py"),
+    )
+    found = (source.replace("\\", "").split(".") for source, to in renamed if to.endswith(name))
+    return frozenset(".".join(words[-2:]) for words in found if words[-1] != name)
+
+
+def can_tie(model_type: str) -> bool:
+    """Whether the causal language model of a type can have one table for embeddings and head.
+
+    >>> [can_tie(kind) for kind in ("gpt2", "bigbird_pegasus")]
+    [True, False]
+    """
+    code = _code(model_type)
+    named = re.search(rf'"{re.escape(model_type)}", "(\w+)"', _causal_lines())
+    chain = [named[1]] if named else []
+    for name in chain:  # which grows by the class it is derived from
+        found = re.search(rf"^class {name}\((\w+).*?(?=^class |\Z)", code, re.MULTILINE | re.DOTALL)
+        if found is None:
+            return name != "PreTrainedModel"  # it is defined elsewhere, and may do anything
+        if "_tied_weights_keys" in found[0]:
+            return True
+        chain.append(found[1])
+    return True
+
+
+def _code(model_type: str) -> str:
+    module = _module(model_type)
     if not module.isidentifier() or len(module) > 100:  # no file has a longer name
-        return False
-    return "RotaryEmbedding(" in _source(f"models/{module}/modeling_{module}.py")
+        return ""
+    return _source(f"models/{module}/modeling_{module}.py")
+
+
+def _module(model_type: str) -> str:
+    """The folder of a model type, which several types may share."""
+    found = re.search(
+        rf'"{re.escape(model_type)}", "(\w+)"',
+        _source("models/auto/auto_mappings.py").partition("SPECIAL_MODEL_TYPE")[2],
+    )
+    return found[1] if found else model_type.replace("-", "_")
 
 
 def _source(path: str) -> str:

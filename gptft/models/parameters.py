@@ -11,40 +11,68 @@ from dataclasses import dataclass
 from typing import Literal
 
 from gptft.files import JsonFields
+from gptft.models.architectures import COMMON_BUFFERS
 from gptft.models.headers import Tensor, Tensors, is_computed
 
 Part = Literal[
-    "embeddings", "positions", "attention", "recurrent", "feed_forward", "experts", "norms",
-    "head", "other",
+    "embeddings", "positions", "attention", "recurrent", "feed_forward", "experts", "residual",
+    "norms", "head", "other",
 ]  # fmt: skip
 PARTS: tuple[Part, ...] = (
-    "embeddings", "positions", "attention", "recurrent", "feed_forward", "experts", "norms",
-    "head", "other",
+    "embeddings", "positions", "attention", "recurrent", "feed_forward", "experts", "residual",
+    "norms", "head", "other",
 )  # fmt: skip
-"""In the order that a token passes them; recurrent are state spaces and linear attention."""
+"""In the order that a token passes them.
+
+Recurrent are state spaces, linear attention and short convolutions; residual is what mixes the
+streams between layers (AltUp, LAuReL, hyper-connections) or adds a layer's own inputs to them;
+other are mainly towers for images and sound.
+"""
 
 LORA_RANK = 16
 
-_LAYER = re.compile(r"(?:^|\.)(\d+)\.")
-# Of these a file keeps numbers that aren't learned: routers' load balances, statistics.
+_STREAMS = re.compile(r"altup_")  # they are numbered, too, and of no layer
+_LAYER = re.compile(r"(?:^|\.)((?:\w*[a-zA-Z]\w*\.)?(\d+)\.)")
+# Of these a file of any architecture keeps numbers that aren't learned.
 _BUFFER = re.compile(
-    r"(^|\.)(e_score_correction_bias|expert_bias|num_batches_tracked|running_(mean|var)|inv_freq|"
-    r"rope_freqs\.weight|embed_scale|scalar_cells|layer_scalar|slope_rate|(query|key|diagonal)_decay|"
-    r"(cos|sin)_cached)$"
+    r"(^|\.)(num_batches_tracked|running_(mean|var)|inv_freq|rope_freqs\.weight|(cos|sin)_cached|"
+    r"act\w*\.(beta|eps))$"
 )
-_NORM = re.compile(r"norm|(^|_)ln(_|\d|$)|^ln")
-_OTHER = re.compile(r"(^|\.)(vision|visual|image|audio|speech|multi_modal|mm_)\w*\.")
-_HEAD = re.compile(r"^(lm_head|embed_out|output|output_projection|proj_out|head|predictions)\b|"
-                   r"\.(lm_head|embed_out|output_projection|lm_loss|predictions)\.")  # fmt: skip
-_POSITIONS = re.compile(r"(^|\.)(wpe|pos(ition)?s?_(embed|emb)\w*|embed_positions)\b")
-_EMBEDDINGS = re.compile(r"embe?d|(^|\.)(wte|tok_embeddings|w_emb?|w)\.")
+_NORM = re.compile(r"[nN]orm|(^|_)ln(_|\d|$)|^ln")
+_IN_NORM = re.compile(r"layernorm\.")  # a gated norm has layers of its own
+_OTHER = re.compile(
+    r"(^|\.)(vision|visual|image|audio|speech|multi_modal|mm_)\w*\.|audio_embed\.|image_embed\."
+)
+_HEAD = re.compile(
+    r"^(lm_head|embed_out|output|output_projection|proj_out|head|predictions|project_out)\b|"
+    r"^decoder\.(weight|bias)$|(^|\.)(lm_head|embed_out|output_projection|lm_loss|predictions|"
+    r"pred_layer|unembed|generator_\w+)\."
+)
+_POSITIONS = re.compile(
+    r"(^|\.)(wpe|pos(ition)?s?_(embed|emb|bias)\w*|embed_positions|relative_attention_bias)\b"
+)
+_EMBEDDINGS = re.compile(r"emb(e?d|$|\.)|(^|\.)(wte|tok_embeddings|w_emb?|w|project_in)\.")
+_OWN_EMBEDDINGS = re.compile(r"ngram_embedding\.|(embed_tokens_per_layer)")
+_RESIDUAL = re.compile(
+    r"altup|laurel|hyper_connection|(^|[._])hc(_|\.|$)|_residual(_scale\.|$)|per_layer_(input|model|projection)|"
+    r"(^|\.)(ple|attn_res)\.|hidden_states_(bias|scale)$|z_L_init|^\w+\.\d+\.linear\."
+)
 _RECURRENT = re.compile(
-    r"linear_attn|mamba|mlstm|mixer|ssm|recurrent|temporal_block|(^|\.)(short_)?conv"
+    r"linear_attn|mamba|mlstm|mixer|ssm|recurrent|temporal_block|(^|\.)(short_)?conv(?!_qk)|sconv"
 )
-_EXPERTS = re.compile(r"(^|\.)(\w*_)?experts?\.|moe\.(in|out)put_linear\b")
+# Of hybrids one word names what each layer has, be it a state space, attention or a feed-forward.
+_MIXED = re.compile(r"(^|\.)(mixer|temporal_block)\.")
+_MIXED_IN: dict[Part, re.Pattern[str]] = {
+    "attention": re.compile(r"^[qkvo]_proj\."),
+    "experts": re.compile(r"^experts\."),
+    "feed_forward": re.compile(r"^(up_proj|down_proj|gate_proj|gate|shared_experts?)\."),
+}
+_EXPERTS = re.compile(
+    r"(^|\.)(\w*_)?experts?\.(?!bias|router|e_score)|(moe|(^|\.)mlp)\.(in|out)put_linear\b"
+)
 _ATTENTION = re.compile(r"attn|attention|(^|\.)(q|k|v|o|qkv|query_key_value)_?proj\b")
 _FEED_FORWARD = re.compile(
-    r"mlp|ffn?(\b|_)|ffw|feed_?forward|(^|\.)fc_?(\d|in|out)|moe|router|expert|intermediate|"
+    r"mlp|ffn?s?(\b|_)|ffw|feed_?forward|(^|\.)fc_?(\d|in|out)|moe|router|expert|intermediate|"
     r"(^|\.)(output|linear\d|w[123])\."
 )
 _ROUTER = re.compile(r"router|(^|\.)gate\.")
@@ -76,25 +104,35 @@ class Parameters(JsonFields):
 
 
 def count_parameters(
-    tensors: Tensors, *, ties: bool, num_experts: int | None = None, top_k: int | None = None
+    tensors: Tensors,
+    *,
+    ties: bool,
+    buffers: frozenset[str] = COMMON_BUFFERS,
+    num_experts: int | None = None,
+    top_k: int | None = None,
 ) -> Parameters:
     """Count the parameters of a model by part.
 
     Args:
         tensors: of its weights.
         ties: whether its config makes one table of embeddings and head.
+        buffers: names that are no parameters of its architecture, see `buffer_names`.
         num_experts: that a layer has, where it has any.
         top_k: of them that a token is sent to.
     """
     kept = {
         name: tensor
         for name, tensor in tensors.items()
-        if not is_computed(name, len(tensor.shape)) and not _BUFFER.search(name)
+        if not is_computed(name, len(tensor.shape))
+        and not _BUFFER.search(name)
+        and buffers.isdisjoint(".".join(name.split(".")[-words:]) for words in (1, 2))
     }
     by_part = {name: part_of(name) for name in kept}
     heads = [name for name, part in by_part.items() if part == "head"]
     tables = {kept[name].shape for name, part in by_part.items() if part == "embeddings"}
-    repeated = {name for name in heads if ties and kept[name].shape in tables}
+    repeated = {
+        name for name in heads if ties and len(kept[name].shape) == 2 and kept[name].shape in tables
+    }
     kept = {name: tensor for name, tensor in kept.items() if name not in repeated}
     parts: Counter[Part] = Counter()
     for name, tensor in kept.items():
@@ -127,32 +165,45 @@ def part_of(name: str) -> Part:
     if _OTHER.search(name):
         return "other"
     *modules, own = name.split(".")
-    if _NORM.search(modules[-1] if own in ("weight", "bias") and modules else own):
+    if own.isdigit() and modules:
+        own = modules.pop()
+    if modules and modules[-1].isdigit():
+        modules.pop()
+    if _NORM.search(own) or (modules and _NORM.search(modules[-1])):
         return "norms"
     found = _LAYER.search(name)
     if found is None or _HEAD.search(name):
         return _outside(name)
-    inside = name[found.end() :]
-    if _RECURRENT.search(inside):
-        return "recurrent"
-    if _EXPERTS.search(inside) and not re.search(r"shared_?experts?\b", inside):
+    return _inside(name[found.start(1) :])
+
+
+def _inside(name: str) -> Part:
+    """The part of a tensor in a layer, by its name from the word for layers on."""
+    if _IN_NORM.search(name):
+        return "norms"
+    if _OWN_EMBEDDINGS.search(name):
+        return "embeddings"
+    if _RESIDUAL.search(name):
+        return "residual"
+    if _RECURRENT.search(name):
+        mixed = _MIXED.search(name)
+        rest = name[mixed.end() :] if mixed else ""
+        return next((part for part, own in _MIXED_IN.items() if own.search(rest)), "recurrent")
+    if _EXPERTS.search(name) and not re.search(r"shared_?experts?\b", name):
         return "experts"
     # The outermost module decides: `attention.output` is of the attention, `mlp.dense` isn't.
-    at = {
-        "attention": _ATTENTION.search(inside),
-        "feed_forward": _FEED_FORWARD.search(inside),
-    }
-    if at["attention"] and (
-        at["feed_forward"] is None or at["attention"].start() <= at["feed_forward"].start()
-    ):
+    attention, feed_forward = _ATTENTION.search(name), _FEED_FORWARD.search(name)
+    if attention and (feed_forward is None or attention.start() <= feed_forward.start()):
         return "attention"
-    return "feed_forward" if at["feed_forward"] else "other"
+    return "feed_forward" if feed_forward else "other"
 
 
 def _outside(name: str) -> Part:
     """The part of a tensor that is in no layer."""
     if _HEAD.search(name):
         return "head"
+    if _RESIDUAL.search(name):
+        return "residual"
     if _POSITIONS.search(name):
         return "positions"
     return "embeddings" if _EMBEDDINGS.search(name) else "other"
@@ -161,9 +212,12 @@ def _outside(name: str) -> Part:
 def _first_block(tensors: Tensors, by_part: Mapping[str, Part]) -> Counter[Part]:
     counted: Counter[Part] = Counter()
     numbers = {name: _LAYER.search(name) for name in tensors if by_part[name] != "other"}
-    first = min((int(found[1]) for found in numbers.values() if found), default=0)
-    for name, found in numbers.items():
-        if found and int(found[1]) == first:
+    layers = {
+        name: found for name, found in numbers.items() if found and not _STREAMS.match(found[1])
+    }
+    first = min((int(found[2]) for found in layers.values()), default=0)
+    for name, found in layers.items():
+        if int(found[2]) == first:
             counted[by_part[name]] += tensors[name].size
     return counted
 

@@ -1,6 +1,8 @@
 """`gptft info`, from the command line to what is printed and written."""
 
 import json
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -8,6 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from gptft.cli.app import app
+from tests.architectures.models import tiny_model
+from tests.architectures.parts import parts_by_class
 
 RUNNER = CliRunner()
 
@@ -34,6 +38,7 @@ def test_json_has_everything() -> None:
     assert found["anatomy"]["positions"] == "rotary"
     assert found["text"] is None
     assert [one["name"] for one in found["known_models"]][:2] == ["GPT-1", "GPT-2"]
+    assert "section 4.1" in found["known_models"][0]["source"]
 
 
 def test_two_models_side_by_side() -> None:
@@ -75,3 +80,35 @@ def test_it_is_told_within_a_second() -> None:
     began = time.process_time()
     assert RUNNER.invoke(app, ["info", "pico"]).exit_code == 0
     assert time.process_time() - began < 1
+
+
+# The command, the processor's time that its process took from its start, and what it imported.
+TIMED = """
+import json, sys, time
+from gptft.cli import main
+sys.argv = ["gptft", *sys.argv[1:]]
+try:
+    main()
+finally:
+    sys.__stderr__.write("\\n" + json.dumps([time.process_time(), sorted(sys.modules)]))
+"""
+TWELVE = (
+    "gpt2", "llama", "gpt_neox", "qwen3", "mixtral", "gemma3_text", "mamba", "opt", "bloom",
+    "falcon", "deepseek_v3", "minimax",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", TWELVE)
+def test_headers_alone_tell_the_parameters_by_part_within_a_second(
+    kind: str, tmp_path: Path
+) -> None:
+    model = tiny_model(kind)
+    model.save_pretrained(tmp_path)
+    command = [sys.executable, "-c", TIMED, "info", str(tmp_path), "--json"]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=True)
+    seconds, modules = json.loads(done.stderr.splitlines()[-1])
+    counted = json.loads(done.stdout)["parameters"]
+    assert counted["total"] == sum(one.numel() for one in model.parameters())
+    assert counted["parts"] == parts_by_class(model)
+    assert not {"torch", "transformers", "numpy"} & set(modules)
+    assert seconds < 1
