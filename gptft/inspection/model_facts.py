@@ -150,15 +150,7 @@ def model_facts(
     if not tensors:
         tensors, counted_from = _built(files, unknown), "config"
     anatomy = read_anatomy(files.config, tensors)
-    parameters = None
-    if tensors:
-        parameters = count_parameters(
-            tensors,
-            ties=anatomy.ties,
-            buffers=_buffers(files.config),
-            num_experts=anatomy.num_experts,
-            top_k=anatomy.top_k,
-        )
+    parameters = _parameters(tensors, anatomy, files.config) if tensors else None
     tokenizer = _tokenizer(files, unknown, is_needed=text is not None)
     dtypes: Counter[str] = Counter()
     for one in stored.values():
@@ -182,11 +174,17 @@ def model_facts(
     )
 
 
-def _buffers(config: Mapping[str, Any]) -> frozenset[str]:
-    """Names of tensors that a model saves and doesn't learn, by the code of each of its parts."""
-    parts = [config, *(part for part in config.values() if isinstance(part, dict))]
-    kinds = (part.get("model_type") for part in parts)
-    return frozenset().union(*(buffer_names(kind) for kind in kinds if isinstance(kind, str)))
+def _parameters(tensors: Tensors, anatomy: Anatomy, config: Mapping[str, Any]) -> Parameters:
+    """How many there are; what is none of them is told by the code of each part of the config."""
+    configs = [config, *(part for part in config.values() if isinstance(part, dict))]
+    kinds = (part.get("model_type") for part in configs)
+    return count_parameters(
+        tensors,
+        ties=anatomy.ties,
+        buffers=frozenset().union(*(buffer_names(kind) for kind in kinds if isinstance(kind, str))),
+        num_experts=anatomy.num_experts,
+        top_k=anatomy.top_k,
+    )
 
 
 def _stored(files: ModelFiles, unknown: list[str]) -> tuple[Tensors, int | None, int | None]:
