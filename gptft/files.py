@@ -14,7 +14,14 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from gptft.errors import RunError
-from gptft.inputs import expand_user, open_input, parse_json, read_input, why_unusable
+from gptft.inputs import (
+    expand_user,
+    nearest_existing,
+    open_input,
+    parse_json,
+    read_input,
+    without_waiting,
+)
 
 Checksum = Literal["sha256", "xxh3_128"]
 
@@ -192,7 +199,7 @@ def append_json_line(path: Path, value: Mapping[str, Any]) -> None:
     Raises:
         OSError: the file can't be written.
     """
-    with path.open("a", encoding="utf-8", errors=_ESCAPED) as file:
+    with open(path, "a", encoding="utf-8", errors=_ESCAPED, opener=without_waiting) as file:
         file.write(json.dumps(as_json(value), ensure_ascii=False) + "\n")
 
 
@@ -231,9 +238,9 @@ def keep_json_lines(path: Path, *, until_step: int) -> None:
     """Remove the lines of a log that are torn, have no `step`, or one beyond `until_step`.
 
     Raises:
-        OSError: the file can't be written.
+        OSError: it is no file, or can't be written.
     """
-    if not path.is_file():
+    if not path.exists():
         return
     with open_input(path) as file:  # however long a run has logged
         content = file.read()
@@ -375,17 +382,7 @@ def byte_problem(path: Path, entry: Mapping[str, Any], checksum: Checksum = "sha
 
 def free_bytes(folder: Path) -> int:
     """What a file in `folder` can grow to; its nearest existing parent is asked."""
-    return shutil.disk_usage(_existing(folder)).free
-
-
-def can_be_made(folder: Path) -> bool:
-    """Whether a folder can be written to, or made."""
-    return why_unusable(folder) is None and os.access(_existing(folder), os.W_OK)
-
-
-def _existing(folder: Path) -> Path:
-    """The folder, or the nearest of its parents that exists."""
-    return next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    return shutil.disk_usage(nearest_existing(folder)).free
 
 
 def is_disk_full(error: Exception) -> bool:

@@ -29,7 +29,7 @@ def open_input(path: Path) -> BufferedReader:
         OSError: it can't be opened, or is neither; `strerror` says what it is.
     """
     try:
-        stream = open(path, "rb", opener=_without_waiting)  # noqa: SIM115  (the caller closes it)
+        stream = open(path, "rb", opener=without_waiting)  # noqa: SIM115  (the caller closes it)
     except ValueError:  # open's own, of a NUL in the name
         raise OSError(errno.EINVAL, "its name holds a NUL character", str(path)) from None
     mode = os.fstat(stream.fileno()).st_mode
@@ -45,9 +45,9 @@ def open_input(path: Path) -> BufferedReader:
     return stream
 
 
-def _without_waiting(path: str, flags: int) -> int:
-    # Without the flag, opening a FIFO waits until another process opens it to write.
-    return os.open(path, flags | (os.O_NONBLOCK if os.name == "posix" else 0))
+def without_waiting(path: str, flags: int) -> int:
+    """Open a path as `open` wants it of its opener, and don't wait for a FIFO's other end."""
+    return os.open(path, flags | (os.O_NONBLOCK if os.name == "posix" else 0), 0o666)
 
 
 def read_input(path: Path, *, at_most: int) -> bytes:
@@ -157,6 +157,16 @@ def why_unusable(path: Path) -> str | None:
             return None if stat.S_ISDIR(mode) else "is a file"
         return f"can't be made: {at} is a file"
     return None
+
+
+def can_be_made(folder: Path) -> bool:
+    """Whether a folder can be written to, or made."""
+    return why_unusable(folder) is None and os.access(nearest_existing(folder), os.W_OK)
+
+
+def nearest_existing(folder: Path) -> Path:
+    """The folder, or the nearest of its parents that exists."""
+    return next(path for path in (folder, *folder.absolute().parents) if path.exists())
 
 
 def require_working_folder() -> None:

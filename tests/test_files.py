@@ -261,6 +261,17 @@ class TestJsonLines:
         keep_json_lines(log.with_name("absent"), until_step=1)
         assert [path.name for path in log.parent.iterdir()] == ["metrics.jsonl"]
 
+    @pytest.mark.skipif(os.name != "posix", reason="needs FIFOs")
+    @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to(path.name)])
+    def test_that_are_no_file_are_refused_at_once(self, log: Path, make: Callable[[Path], None]):
+        log.unlink()
+        make(log)
+        if os.path.exists(log):  # which a link to itself doesn't
+            with pytest.raises(OSError, match=r"FIFO|directory"):
+                keep_json_lines(log, until_step=1)
+        with pytest.raises(OSError, match=r"No such device|directory|symbolic links"):
+            append_json_line(log, {"step": 1})
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:

@@ -19,8 +19,7 @@ from gptft.documents.first_look import DocumentCounts, look_at_texts, sample_tex
 from gptft.documents.markup import markup_notices
 from gptft.documents.sources import FoundTexts, find_texts
 from gptft.errors import ConfigError, GptftError
-from gptft.files import can_be_made
-from gptft.inputs import expand_user, why_unusable
+from gptft.inputs import can_be_made, expand_user, why_unusable
 from gptft.models import machine
 from gptft.models.average import check_average
 from gptft.models.check import find_weights, model_problems, too_small_vocabulary

@@ -9,7 +9,7 @@ from pathlib import Path
 from gptft.config.numbers import LARGEST_WHOLE, MAX_VOCAB_SIZE
 from gptft.documents.scan import Progress
 from gptft.errors import ConfigError, ModelError
-from gptft.files import can_be_made
+from gptft.inputs import can_be_made
 from gptft.models.hub import find_cached
 from gptft.models.source import resolve_model
 from gptft.terminal.words import count, short_number
