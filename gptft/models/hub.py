@@ -74,6 +74,18 @@ def find_cached(model: str, *, revision: str | None = None) -> ModelFiles | None
     return ModelFiles(model, found.folder)
 
 
+def commit_of(model: str, *, revision: str | None = None) -> str | None:
+    """The commit of a hub model that the cache has for a revision; None of any other model.
+
+    Raises:
+        ModelError: nothing of that name can be a model.
+    """
+    if resolve_model(model) is not None:
+        return None
+    found = find_snapshot(hub_parts(model)[0], revision or _MAIN)
+    return None if found is None else found.commit
+
+
 def check_on_hub(model: str, *, revision: str | None = None) -> bool:
     """Ask for a hub model that is to be loaded, and fetch nothing.
 

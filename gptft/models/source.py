@@ -76,7 +76,9 @@ def hub_parts(name: str) -> tuple[str, str | None]:
 def _may_be_on_hub(name: str) -> bool:
     if hub_parts(name)[1] is not None:
         return True
-    return bool(_HUB_ID.fullmatch(name)) and not name.endswith((".json", ".safetensors", ".gguf"))
+    return bool(_HUB_ID.fullmatch(name)) and not name.lower().endswith(
+        (".json", ".safetensors", GGUF_SUFFIX)
+    )
 
 
 def expand_models(names: Iterable[str]) -> list[str]:

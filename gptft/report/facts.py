@@ -34,7 +34,7 @@ class Origin:
     Attributes:
         kind: new, bundled with gptft, a folder on the machine, or on the hub.
         name: the model's, or the architecture's for a new one.
-        revision: the one asked for on the hub.
+        revision: the one asked for on the hub, else the commit that was taken.
     """
 
     kind: Literal["new", "bundled", "folder", "hub"]
@@ -56,6 +56,7 @@ def origin(run: Run) -> Origin | None:
     if not _is_hub_id(name):
         return Origin("folder", model_name(name))
     revision = model.get("revision")
+    revision = revision or as_mapping(run.facts.get("fingerprint")).get("model.commit")
     repo, _ = hub_parts(name)
     return Origin("hub", repo, revision if isinstance(revision, str) else None)
 

@@ -7,6 +7,7 @@ import torch
 
 from gptft.config.sections import Config
 from gptft.files import json_checksum
+from gptft.models.hub import commit_of
 from gptft.models.source import VOLATILE_FIELDS
 from gptft.runs import run_folder
 from gptft.training.resume import decides
@@ -25,7 +26,9 @@ def fingerprint(config: Config, setup: Setup) -> dict[str, Any]:
     if unlikelihood := setup.trainer.unlikelihood:
         training["training.unlikelihood_weight"] = unlikelihood.weight
         training["training.unlikelihood_ngram_size"] = unlikelihood.ngram_size
-    if config.model.revision is not None:
+    if config.model.from_scratch is None and (commit := _commit(config)):
+        training["model.commit"] = commit  # whatever the revision is called
+    elif config.model.revision is not None:
         training["model.revision"] = config.model.revision
     if config.model.average_with:
         training["model.average_with"] = config.model.model_dump()["average_with"]
@@ -51,6 +54,10 @@ def fingerprint(config: Config, setup: Setup) -> dict[str, Any]:
     }
     plain: dict[str, Any] = json.loads(json.dumps(values, default=str))
     return plain
+
+
+def _commit(config: Config) -> str | None:
+    return commit_of(config.model.name, revision=config.model.revision)
 
 
 def _digest(value: Any) -> str:

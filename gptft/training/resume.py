@@ -26,6 +26,7 @@ NEUTRAL = frozenset(
     }
 )  # fmt: skip
 _NEUTRAL_PREFIXES = ("logging_", "log_", "trackio_", "save_", "hub_", "push_to_hub", "_")
+_COMMIT = "model.commit"  # of a base of the hub
 _STEPS, _EPOCHS = _TARGETS = ("training.max_steps", "training.num_train_epochs")
 
 
@@ -104,9 +105,12 @@ def agreed_changes(
         elif change.field not in allowed:
             is_target = change.field in _TARGETS
             way_out = "--extend" if is_target else f"--allow-change {change.field}"
+            back = "Put it back"
+            if change.field == _COMMIT and change.old:  # main, say, is another one by now
+                back += f" (--set model.revision={change.old})"
             problems.append(
                 f"{change.field} was {_shown(change.old)} and is {_shown(change.new)} now. "
-                f"Put it back, or resume with {way_out}."
+                f"{back}, or resume with {way_out}."
             )
     if problems:
         raise ConfigError(*problems)
