@@ -22,7 +22,8 @@ from gptft.errors import ConfigError, GptftError
 from gptft.inputs import can_be_made, expand_user, why_unusable
 from gptft.models import machine
 from gptft.models.average import check_average
-from gptft.models.check import find_weights, model_problems, too_small_vocabulary
+from gptft.models.check import model_problems, too_small_vocabulary
+from gptft.models.present import find_weights
 from gptft.runs.run_folder import is_foreign, run_around
 from gptft.terminal.words import count, short_value
 from gptft.tokenization.losses import loss_notice

@@ -113,4 +113,4 @@ def check_context(
 
 def num_embeddings(model: PreTrainedModel) -> int:
     """How many ids a model knows: V of its logits, maybe more than its tokenizer has."""
-    return int(model.get_input_embeddings().num_embeddings)  # type: ignore[arg-type]
+    return len(model.get_input_embeddings().weight)  # type: ignore[arg-type]  # (V, C)

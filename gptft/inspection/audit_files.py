@@ -73,7 +73,9 @@ def read_tokenizer_files(name: str, *, revision: str | None = None) -> Tokenizer
     """
     if names_gguf(name):
         return _of_gguf(name)
-    files = find_model(name, revision=revision, with_weights=False)
+    files = find_model(name, revision=revision, with_weights=False).tokenizer
+    if files.gguf is not None:  # the base of an adapter
+        return _of_gguf(name)
     source = files.path if files.path.is_file() else files.folder / "tokenizer.json"
     unreadable: dict[str, str] = {}
     repeated: list[str] = []

@@ -9,14 +9,14 @@ from typing import Any, Literal
 
 from gptft.errors import ModelError
 from gptft.files import JsonFields
+from gptft.models.adapters import AdapterFacts, adapter_facts, is_adapter, with_base
 from gptft.models.anatomy import Anatomy, read_anatomy
 from gptft.models.architectures import buffer_names
 from gptft.models.card import Card, read_card
 from gptft.models.check import quantization_method
-from gptft.models.foreign import refuse_adapter
 from gptft.models.gguf_header import read_gguf
 from gptft.models.headers import DTYPES, Tensor, Tensors, read_headers, weight_files
-from gptft.models.hub import find_model
+from gptft.models.hub import find_folder, find_model
 from gptft.models.kept import kept_folder
 from gptft.models.model_files import ModelFiles, pickled_files
 from gptft.models.parameters import Parameters, count_parameters
@@ -99,6 +99,7 @@ class ModelFacts(JsonFields):
         num_tokens: entries of the tokenizer.
         text: what the given text costs in its tokens.
         card: what its README.md says.
+        adapter: what changes its weights, where it is an adapter; all else is its base's.
         unknown: what couldn't be told, and why, a sentence each.
     """
 
@@ -114,6 +115,7 @@ class ModelFacts(JsonFields):
     num_tokens: int | None
     text: TextCost | None
     card: Card
+    adapter: AdapterFacts | None
     unknown: tuple[str, ...]
 
 
@@ -136,7 +138,8 @@ def model_facts(
         ConfigError: the text holds a lone surrogate.
     """
     files = find_model(model, revision=revision, with_weights=False)
-    refuse_adapter(files)
+    if is_adapter(files.folder):  # its base isn't here, which is all right for a tokenizer alone
+        files = with_base(files, _find_base)
     if not files.config:
         raise ModelError(
             f"{files.folder} has no config.json, which says what model it is. Copy it from where "
@@ -149,7 +152,7 @@ def model_facts(
     counted_from: CountedFrom | None = "weights"
     if not tensors:
         tensors, counted_from = _built(files, unknown), "config"
-    anatomy = read_anatomy(files.config, tensors)
+    anatomy = read_anatomy(files.tokenizer.config, tensors)
     parameters = _parameters(tensors, anatomy, files.config) if tensors else None
     tokenizer = _tokenizer(files, unknown, is_needed=text is not None)
     dtypes: Counter[str] = Counter()
@@ -169,7 +172,8 @@ def model_facts(
         special_tokens=_special_tokens(tokenizer, files.config),
         num_tokens=None if tokenizer is None else tokenizer.vocab_size,
         text=None if text is None or tokenizer is None else _cost(tokenizer, text),
-        card=read_card(files.folder),
+        card=read_card(files.adapters[-1] if files.adapters else files.folder),
+        adapter=adapter_facts(files.adapters[-1]) if files.adapters else None,
         unknown=tuple(unknown),
     )
 
@@ -185,6 +189,10 @@ def _parameters(tensors: Tensors, anatomy: Anatomy, config: Mapping[str, Any]) -
         num_experts=anatomy.num_experts,
         top_k=anatomy.top_k,
     )
+
+
+def _find_base(name: str, revision: str | None) -> ModelFiles:
+    return find_folder(name, revision=revision, with_weights=False)
 
 
 def _stored(files: ModelFiles, unknown: list[str]) -> tuple[Tensors, int | None, int | None]:

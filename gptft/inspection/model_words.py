@@ -162,6 +162,7 @@ def build_rows(facts: ModelFacts) -> list[Row]:
         ("your text", _text(facts)),
         ("head", _tied(facts)),
         ("weights", _weights(facts)),
+        ("adapter", _adapter(facts)),
         ("licence", cut(facts.card.licence or "not known: its README.md names none")),
         ("made from", cut(facts.card.base or "")),
         ("languages", cut(facts.card.languages or "")),
@@ -256,6 +257,19 @@ def _weights(facts: ModelFacts) -> str:
     if facts.bytes_on_disk is not None:
         said.append(f"{bytes_text(facts.bytes_on_disk)} on disk")
     return ", ".join(said) or "none here"
+
+
+def _adapter(facts: ModelFacts) -> str:
+    adapter = facts.adapter
+    if adapter is None:
+        return ""
+    kind = adapter.kind if adapter.rank is None else f"{adapter.kind}, rank {adapter.rank:,}"
+    said = [f"{cut(kind)}, for {first_of([cut(one) for one in adapter.targets], _MOST_KINDS)}"]
+    if adapter.parameters is not None:
+        said.append(count(adapter.parameters, "parameter"))
+    if adapter.bytes_on_disk is not None:
+        said.append(f"{bytes_text(adapter.bytes_on_disk)} on disk")
+    return f"{'; '.join(said)}; all else here is of its base, {cut(adapter.base)}"
 
 
 def needs_rows(facts: ModelFacts) -> list[Row]:

@@ -37,7 +37,7 @@ def check_average(model: ModelConfig) -> None:
     if not names:
         return
     base = find_model(model.name, revision=model.revision, with_weights=False)
-    here = base.vocabulary
+    here = base.tokenizer.vocabulary
     for name in names:
         files = find_model(name, with_weights=False)
         both = base.config.keys() & files.config.keys()  # a field that is left out has its default
@@ -45,7 +45,7 @@ def check_average(model: ModelConfig) -> None:
             {field: config[field] for field in both} for config in (base.config, files.config)
         )
         check_alike(own, other, name=name, of=model.name)
-        there = files.vocabulary
+        there = files.tokenizer.vocabulary
         if there and there != here:
             _, token = min((place, text) for text, place in there.items() ^ here.items())
             raise ModelError(
@@ -96,23 +96,43 @@ def first_difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str | 
 
 
 def average_weights(
-    model: "PreTrainedModel", others: Iterable[tuple["PreTrainedModel", float]]
+    model: "PreTrainedModel", others: Iterable[tuple[str, "PreTrainedModel", float]], *, name: str
 ) -> None:
     """Give `model` the mean of its own weights and those of `others`.
 
     Args:
         model: changed in place, and counted as 1; its dtype stays, the mean is made in float32.
-        others: with parameters of the same names and shapes, and how much each counts, above 0;
-            one is held at a time.
+        others: their names, each with parameters of the same names and shapes, and how much each
+            counts, above 0; one is held at a time.
+        name: what a message calls `model`.
+
+    Raises:
+        ModelError: one has other parameters, which an adapter may bring.
     """
     import torch
 
     sums = {name: weight.detach().float().clone() for name, weight in model.named_parameters()}
     total = 1.0
-    for other, share in others:
+    for called, other, share in others:
+        _require_same(model, other, name=called, of=name)
         total += share
         for name, weight in other.named_parameters():
             sums[name].add_(weight.detach(), alpha=share)
     with torch.no_grad():
         for name, weight in model.named_parameters():
             weight.copy_(sums[name] / total)
+
+
+def _require_same(
+    model: "PreTrainedModel", other: "PreTrainedModel", *, name: str, of: str
+) -> None:
+    here, there = (
+        {name: tuple(weight.shape) for name, weight in one.named_parameters()}
+        for one in (model, other)
+    )
+    if different := sorted(dict(here.items() ^ there.items())):
+        first = different[0]
+        raise ModelError(
+            f"{name} can't be averaged with {of}: {first} is {there.get(first, 'missing')} there "
+            f"and {here.get(first, 'missing')} here. Leave it out of model.average_with."
+        )

@@ -6,7 +6,6 @@ Reads JSON files and transformers' source; weights are only asked whether they a
 from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import version
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any, TypeGuard
 
 from gptft.config.numbers import LARGEST, MAX_BLOCK_SIZE, MAX_VOCAB_SIZE, beyond_sense
@@ -23,11 +22,9 @@ from gptft.models.architectures import (
     rope_types,
 )
 from gptft.models.causal import require_causal
-from gptft.models.headers import require_openable
-from gptft.models.hub import check_on_hub, find_model
-from gptft.models.model_files import PICKLED, ModelFiles, has_safetensors, pickled_files
-from gptft.models.sizes import require_sizes
-from gptft.models.source import expand_models, resolve_model
+from gptft.models.model_files import ModelFiles
+from gptft.models.present import find_weights
+from gptft.models.source import expand_models
 
 Problem = tuple[KeyPath, str]  # a setting, and a message that names it
 
@@ -105,37 +102,6 @@ def _sees_ahead(config: Mapping[str, Any], *, name: str, section: str) -> Iterat
         require_causal(config, name=name, section=section)
     except ModelError as error:
         yield tuple(section.split(".")), str(error)
-
-
-def find_weights(name: str, *, revision: str | None = None) -> ModelFiles | None:
-    """The files of a model with weights; None where they are on the hub and not yet here.
-
-    Raises:
-        ModelError: there is no such model, or it has no weights that gptft reads.
-    """
-    if resolve_model(name) is None and not check_on_hub(name, revision=revision):
-        return None
-    files = find_model(name, revision=revision)
-    if files.gguf is None:
-        require_weights(files.folder)
-    if not files.has_weights:
-        raise ModelError(f"{files.folder} lacks a .safetensors file that its index names.")
-    require_sizes(files)
-    return files
-
-
-def require_weights(folder: Path) -> None:
-    """Refuse a model folder without any.
-
-    Raises:
-        ModelError: as said, or an index names a file that is missing, or one can't be opened.
-    """
-    require_openable(folder)
-    if not has_safetensors(folder) and not pickled_files(folder):
-        raise ModelError(
-            f"{folder} holds no weights: neither .safetensors files nor {PICKLED}. "
-            "Save the model again with save_pretrained of a current transformers."
-        )
 
 
 def quantization_method(config: Mapping[str, Any]) -> str | None:

@@ -7,38 +7,13 @@ from gptft.errors import ModelError
 from gptft.models.model_files import OLD_VOCABULARIES, ModelFiles
 from gptft.terminal.commands import install_command, quoted_word
 
-ADAPTER_CONFIG = "adapter_config.json"
 _MODULES = {"sentencepiece": "sentencepiece", "protobuf": "google.protobuf"}
-
-
-def refuse_adapter(files: ModelFiles) -> None:
-    """Refuse a folder that holds an adapter and no weights of its own.
-
-    Raises:
-        ModelError: as said, with the base it is for.
-    """
-    folder = files.folder
-    if not (folder / ADAPTER_CONFIG).is_file():
-        return
-    if any(not path.name.startswith("adapter") for path in folder.glob("*.safetensors")):
-        return
-    script = (
-        "from peft import AutoPeftModelForCausalLM as M; "
-        f"M.from_pretrained({str(folder)!r}).merge_and_unload().save_pretrained('merged')"
-    )
-    raise ModelError(
-        f"{files.name} is {_adapter(files)}, not a model, and gptft can't load adapters yet. "
-        "Merge it into its base, copy its tokenizer to merged/, and give that; peft comes with pip "
-        f'install "gptft[lora]":\n  python -c {quoted_word(script)}'
-    )
 
 
 def no_tokenizer(files: ModelFiles) -> ModelError:
     """What to say of a folder with neither tokenizer.json nor vocab.json and merges.txt."""
     folder = files.folder
     said = f"{folder} holds no tokenizer: neither tokenizer.json nor vocab.json with merges.txt"
-    if (folder / ADAPTER_CONFIG).is_file():
-        return ModelError(f"{said}. It is {_adapter(files)}: give that one's tokenizer.")
     if (old := files.old_vocabulary) is not None:
         kind, settings = OLD_VOCABULARIES[old.name], folder / "tokenizer_config.json"
         said = f"{said}, only {old.name} ({kind})"
@@ -76,12 +51,3 @@ def unread_packages(file_name: str) -> list[str]:
                 continue
         missing.append(package)
     return missing
-
-
-def _adapter(files: ModelFiles) -> str:
-    config = files.json(ADAPTER_CONFIG)
-    base, kind = config.get("base_model_name_or_path"), config.get("peft_type")
-    named = f" ({kind})" if isinstance(kind, str) else ""
-    return (
-        f"an adapter{named} of {base}" if isinstance(base, str) and base else f"an adapter{named}"
-    )

@@ -56,6 +56,15 @@ def add_rows(
             matrix[number] = (known[list(ids)] if ids else known).mean(dim=0)
 
 
+@torch.no_grad()
+def resize(model: PreTrainedModel, rows: int) -> None:
+    """Give a model as many embeddings; new ones are the mean of the others."""
+    known = int(model.get_input_embeddings().num_embeddings)  # type: ignore[arg-type]
+    model.resize_token_embeddings(rows, mean_resizing=False)
+    for matrix in _matrices(model):
+        matrix[known:] = matrix[: min(known, rows)].mean(dim=0)
+
+
 def _matrices(model: PreTrainedModel) -> list[torch.Tensor]:
     """What has an entry for each id: embeddings (V, C), an untied head (V, C), its bias (V,)."""
     embeddings: torch.Tensor = model.get_input_embeddings().weight  # type: ignore[assignment]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gptft.errors import GptftError, ModelError
 from gptft.inputs import near_names
-from gptft.models.foreign import refuse_adapter
+from gptft.models.adapters import has_own_tokenizer, is_adapter, require_adapter, with_base
 from gptft.models.gguf_files import gguf_files
 from gptft.models.hub_cache import (
     Snapshot,
@@ -44,6 +44,27 @@ def find_model(
     """
     if isinstance(model, ModelFiles):
         return model
+
+    def find(name: str, its_revision: str | None) -> ModelFiles:
+        return find_folder(name, revision=its_revision, with_weights=with_weights)
+
+    files = find(model, revision)
+    try:
+        found = with_base(files, find)
+    except ModelError:
+        if with_weights or not has_own_tokenizer(files.folder):
+            raise
+        return files  # its tokenizer can be looked at without the base
+    if with_weights:
+        for folder in found.adapters:
+            require_adapter(folder)
+    return found
+
+
+def find_folder(
+    model: str, *, revision: str | None = None, with_weights: bool = True
+) -> ModelFiles:
+    """Find the folder that a name means; as `find_model`, but an adapter's stands for itself."""
     path = resolve_model(model)
     if path is None:
         path = _on_hub(model, revision or _MAIN, with_weights=with_weights)
@@ -51,8 +72,6 @@ def find_model(
         return gguf_files(path, name=model, with_weights=with_weights)
     files = ModelFiles(model, path)
     require_small(files)
-    if with_weights:
-        refuse_adapter(files)
     return files
 
 
@@ -143,7 +162,7 @@ def _is_enough(found: Snapshot, *, file: str | None, with_weights: bool) -> bool
     files = ModelFiles(found.repo, found.folder)
     if with_weights:
         return files.has_weights
-    return files.has_tokenizer or files.old_vocabulary is not None
+    return files.has_tokenizer or files.old_vocabulary is not None or is_adapter(files.folder)
 
 
 def _require(found: Snapshot, *, file: str | None, with_weights: bool) -> None:

@@ -173,9 +173,10 @@ def _lacking(found: Snapshot, *, with_weights: bool) -> Iterator[str]:
     if found.sizes is not None:
         return
     there: Callable[[str], bool] = found.has
-    if not there("config.json"):
+    is_adapter = there("adapter_config.json")  # whose base has the rest
+    if not there("config.json") and not is_adapter:
         yield "config.json"
-    if not any(map(there, _TOKENIZERS)):
+    if not any(map(there, _TOKENIZERS)) and not is_adapter:
         yield "tokenizer.json"
     if with_weights and not weight_files(found):
         yield _SINGLE

@@ -5,8 +5,8 @@ that loading itself doesn't ask the network.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,6 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
-    GenerationConfig,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -28,6 +27,8 @@ from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
 from gptft.config.suggest import did_you_mean
 from gptft.console import notice, stage
 from gptft.errors import ConfigError, ModelError
+from gptft.models.adapter_fit import require_fit
+from gptft.models.adapters import adapter_words
 from gptft.models.architectures import as_meant
 from gptft.models.average import average_weights, check_alike
 from gptft.models.causal import require_causal
@@ -35,7 +36,6 @@ from gptft.models.check import (
     no_language_model,
     quantization_method,
     require_unquantized,
-    require_weights,
     too_small_vocabulary,
     unknown_model_type,
 )
@@ -50,12 +50,12 @@ from gptft.models.model_files import (
 )
 from gptft.models.pickled import unpickled
 from gptft.models.precision import DtypeName, inference_dtype, training_dtype
+from gptft.models.present import require_weights
+from gptft.models.reading import generation_config, reading
 from gptft.models.sizes import require_sizes
 from gptft.models.source import expand_models
 from gptft.models.weights import check_finite, unused_notice
 from gptft.models.wrapped import key_mapping, save_unwrapped, wrapper_prefix
-from gptft.panics import no_panic
-from gptft.terminal.commands import with_our_extras
 from gptft.terminal.text import shown_path
 
 _ATTENTION = "attn_implementation"  # a keyword of config classes that no config shows as a field
@@ -90,7 +90,7 @@ def load_for_training(
     _override(config, config_overrides or {})
     require_causal(config.to_dict(), name=files.name, section="model.config_overrides")
     weights_dtype = training_dtype(dtype)
-    loaded = _load(files, config=config, dtype=weights_dtype)
+    loaded = _load_merged(files, config=config, dtype=weights_dtype)
     others = [
         (*_config_like(stored, name=other, of=files.name), share)
         for pattern, share in average_with
@@ -98,10 +98,13 @@ def load_for_training(
     ]
     if others:
         theirs = (
-            (_load(theirs, config=own, dtype=weights_dtype), share) for theirs, own, share in others
+            (theirs.name, _load_merged(theirs, config=own, dtype=weights_dtype), share)
+            for theirs, own, share in others
         )
-        average_weights(loaded, theirs)
+        average_weights(loaded, theirs, name=files.name)
     _let_padding_learn(loaded)
+    if files.adapters:
+        notice(f"{adapter_words(files)}; merged into its weights.")
     return loaded
 
 
@@ -125,7 +128,13 @@ def load_for_inference(
     require_causal(config.to_dict(), name=files.name, section="in its config.json")
     stored = config.dtype if isinstance(config.dtype, torch.dtype) else torch.float32
     chosen = inference_dtype(dtype, stored=stored, device=device)
-    loaded = _load(files, config=config, dtype=chosen)
+    before = replace(files, adapters=files.adapters[:-1])  # those that the last was trained on
+    loaded = _load_merged(before, config=config, dtype=chosen)
+    if files.adapters:
+        from gptft.models.adapted import apply_adapter
+
+        loaded = apply_adapter(loaded, files.adapters[-1])
+        notice(f"{adapter_words(files)}; applied as it is.")
     loaded.to(device)  # type: ignore[arg-type]
     loaded.eval()
     return loaded
@@ -141,11 +150,11 @@ def load_auto_tokenizer(model: str | ModelFiles) -> PreTrainedTokenizerBase:
     Raises:
         ModelError: it can't be found or read.
     """
-    files = find_model(model, with_weights=False)
+    files = find_model(model, with_weights=False).tokenizer
     folder = str(files.folder)
     tokenizer: PreTrainedTokenizerBase
     try:
-        with _reading(files.folder, "tokenizer"):
+        with reading(files.folder, "tokenizer"):
             tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
             if not _keeps_its_file(tokenizer, files):
                 tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
@@ -254,7 +263,7 @@ def context_of(model: PreTrainedModel) -> int | None:
 
 
 def _load_config(folder: Path) -> PreTrainedConfig:
-    with _reading(folder, "config"):
+    with reading(folder, "config"):
         config: PreTrainedConfig = AutoConfig.from_pretrained(
             str(folder), trust_remote_code=False, local_files_only=True
         )
@@ -262,8 +271,9 @@ def _load_config(folder: Path) -> PreTrainedConfig:
 
 
 def _require_sizes(files: ModelFiles) -> None:
-    """`require_sizes`; weights of other formats are converted first."""
+    """`require_sizes` and `require_fit`; weights of other formats are converted first."""
     require_sizes(files, weights=_weights_folder(files))
+    require_fit(files)
 
 
 def _weights_folder(files: ModelFiles) -> Path:
@@ -299,15 +309,30 @@ def _config_like(
     return files, config
 
 
+def _load_merged(
+    files: ModelFiles, *, config: PreTrainedConfig, dtype: torch.dtype
+) -> PreTrainedModel:
+    """The model with its adapters added to its weights, which is done in float32."""
+    if not files.adapters:
+        return _load(files, config=config, dtype=dtype)
+    from gptft.models.adapted import merge_adapter
+
+    model = _load(files, config=config, dtype=torch.float32)
+    for folder in files.adapters:
+        model = merge_adapter(model, folder)
+    model.to(dtype)  # type: ignore[arg-type]
+    return model
+
+
 def _load(files: ModelFiles, *, config: PreTrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
     name, folder = files.name, files.folder
     if config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         raise ModelError(no_language_model(name, config.model_type))
     stored = _weights_folder(files)
     require_weights(stored)
-    with stage(f"Loading {shown_path(name)}"), _reading(folder, "weights"):
+    with stage(f"Loading {shown_path(name)}"), reading(folder, "weights"):
         prefix = wrapper_prefix(stored)
-        generation = _generation_config(folder, config, is_needed=stored != folder)
+        generation = generation_config(folder, config, is_needed=stored != folder)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             str(stored), config=config, dtype=dtype, use_safetensors=True, trust_remote_code=False,
             local_files_only=True, output_loading_info=True, key_mapping=key_mapping(prefix),
@@ -335,33 +360,6 @@ def _load(files: ModelFiles, *, config: PreTrainedConfig, dtype: torch.dtype) ->
     return model
 
 
-def _generation_config(
-    folder: Path, config: PreTrainedConfig, *, is_needed: bool
-) -> GenerationConfig | None:
-    """What the folder suggests to generate by, which is never in force; None where it can be read.
-
-    Args:
-        folder: the model's.
-        config: its config, which stands in for a file that can't be read.
-        is_needed: whether the library doesn't find it by itself.
-    """
-    path = folder / "generation_config.json"
-    generation: GenerationConfig
-    if not path.is_file():
-        if not is_needed:
-            return None
-        generation = GenerationConfig.from_pretrained(
-            str(folder), config_file_name="config.json", _from_model_config=True
-        )
-        return generation
-    try:
-        generation = GenerationConfig.from_pretrained(str(folder), local_files_only=True)
-    except Exception as error:  # of its JSON, and of each field that contradicts another
-        notice(f"{path} can't be used, and is left out: {_first_line(error)}")
-        return GenerationConfig.from_model_config(config)
-    return generation if is_needed else None
-
-
 def _override(config: PreTrainedConfig, overrides: Mapping[str, Any]) -> None:
     _check_fields(config, overrides, section="model.config_overrides")
     for name, value in as_meant(overrides, config.model_type).items():
@@ -377,19 +375,3 @@ def _check_fields(config: PreTrainedConfig, fields: Mapping[str, Any], *, sectio
     ]
     if problems:
         raise ConfigError(*(problem.rstrip() for problem in problems))
-
-
-@contextmanager
-def _reading(folder: Path, what: str) -> Iterator[None]:
-    try:
-        with no_panic():
-            yield
-    except Exception as error:  # transformers, tokenizers, safetensors raise a dozen types
-        raise ModelError(f"{folder}: its {what} can't be read: {_first_line(error)}") from None
-
-
-def _first_line(error: Exception) -> str:
-    """Why a library failed; a `KeyError` is no more than the word that it looked for."""
-    if isinstance(error, KeyError):
-        return f"{error} is unknown or missing"
-    return next(iter(with_our_extras(str(error)).strip().splitlines()), type(error).__name__)

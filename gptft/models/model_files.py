@@ -3,11 +3,11 @@
 import re
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from gptft.config.numbers import as_whole
+from gptft.config.numbers import MAX_VOCAB_SIZE, as_whole
 from gptft.errors import ModelError
 from gptft.files import read_json
 from gptft.inputs import is_file
@@ -43,11 +43,15 @@ class ModelFiles:
         name: what a person calls the model.
         path: its folder, or the tokenizer file in it that was named.
         gguf: the .gguf file that it is, whose folder lies in the cache and holds a config.json.
+        adapters: folders of what changes its weights, in the order in which each is applied.
+        own_tokenizer: the folder of one of them, where its tokenizer is another than the base's.
     """
 
     name: str
     path: Path
     gguf: Path | None = None
+    adapters: tuple[Path, ...] = ()
+    own_tokenizer: Path | None = None
     _read: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -69,6 +73,19 @@ class ModelFiles:
     def config(self) -> dict[str, Any]:
         """config.json."""
         return self.json("config.json")
+
+    @property
+    def tokenizer(self) -> "ModelFiles":
+        """The files that its tokenizer is in, with its config.json: its own, or an adapter's.
+
+        The model has an embedding for each of an adapter's tokens once it is loaded.
+        """
+        if self.own_tokenizer is None:
+            return self
+        own, config = ModelFiles(self.name, self.own_tokenizer), dict(self.config)
+        if isinstance(known := config.get("vocab_size"), int):
+            config["vocab_size"] = max(known, own.num_ids)
+        return replace(own, _read={**own._read, "config.json": config})
 
     @property
     def has_tokenizer(self) -> bool:
@@ -93,6 +110,14 @@ class ModelFiles:
             own = {token: place for place, (token, _) in enumerate(own)}
         added = {one["content"]: one["id"] for one in stored.get("added_tokens") or ()}
         return {**own, **added}
+
+    @property
+    def num_ids(self) -> int:
+        """One more than the highest id of its vocabulary; 0 where that can't be told."""
+        with suppress(ModelError, AttributeError, KeyError, TypeError, ValueError):
+            highest = max(self.vocabulary.values(), default=-1)
+            return highest + 1 if 0 <= highest < MAX_VOCAB_SIZE else 0
+        return 0
 
     @property
     def has_weights(self) -> bool:

@@ -48,6 +48,11 @@ def unpickled(folder: Path, *, name: str) -> Path:
             f"{folder} holds no weights: neither .safetensors files nor {PICKLED}. Copy them from "
             "where the model comes from."
         )
+    return unpickled_files(sources, name=name)
+
+
+def unpickled_files(sources: Sequence[Path], *, name: str) -> Path:
+    """A folder with the tensors of pickled files as safetensors; as `unpickled`."""
     size = sum(path.stat().st_size for path in sources)
 
     def write(made: Path) -> str:

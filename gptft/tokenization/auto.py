@@ -28,7 +28,7 @@ def load_auto_tokenizer(model: str | ModelFiles) -> "PreTrainedTokenizerBase":
     """
     from gptft.models import load
 
-    files = find_model(model, with_weights=False)
+    files = find_model(model, with_weights=False).tokenizer
     require_dtype(files)
     if files.gguf is not None:
         try:

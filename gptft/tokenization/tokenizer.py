@@ -177,7 +177,7 @@ def load_tokenizer(
     """
     if isinstance(model, str) and names_gguf(model):
         return _open_gguf(_gguf_path(model), name=model)
-    files = find_model(model, revision=revision, with_weights=False)
+    files = find_model(model, revision=revision, with_weights=False).tokenizer
     if files.gguf is not None:
         return _open_gguf(files.gguf, name=files.name)
     if is_old(files):

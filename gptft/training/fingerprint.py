@@ -7,7 +7,8 @@ import torch
 
 from gptft.config.sections import Config
 from gptft.files import json_checksum
-from gptft.models.hub import commit_of
+from gptft.models.adapters import adapters_checksum
+from gptft.models.hub import commit_of, find_model
 from gptft.models.source import VOLATILE_FIELDS
 from gptft.runs import run_folder
 from gptft.training.resume import decides
@@ -32,6 +33,10 @@ def fingerprint(config: Config, setup: Setup) -> dict[str, Any]:
         training["model.revision"] = config.model.revision
     if config.model.average_with:
         training["model.average_with"] = config.model.model_dump()["average_with"]
+    if config.model.from_scratch is None:
+        base = find_model(config.model.name, revision=config.model.revision)
+        if base.adapters:
+            training["model.adapter"] = adapters_checksum(base)
     data = config.data
     model_config = setup.model.config.to_dict()
     sizes = {name: value for name, value in model_config.items() if name not in VOLATILE_FIELDS}

@@ -12,9 +12,10 @@ from gptft.config.sections import ModelConfig
 from gptft.errors import ModelError
 from gptft.models import machine
 from gptft.models.architectures import causal_types, find_architecture
-from gptft.models.check import find_weights, model_problems
+from gptft.models.check import model_problems
 from gptft.models.load import load_for_training
 from gptft.models.precision import has_native_bfloat16
+from gptft.models.present import find_weights
 from tests.models.hub_server import Hub
 
 

@@ -16,9 +16,9 @@ from typer.testing import CliRunner
 import gptft.models
 from gptft.cli.app import app
 from gptft.errors import ModelError
-from gptft.models.check import find_weights
 from gptft.models.hub import find_model
 from gptft.models.load import load_for_inference, load_for_training
+from gptft.models.present import find_weights
 from gptft.tokenization.auto import load_auto_tokenizer
 from gptft.tokenization.tokenizer import load_tokenizer
 from tests.models.gguf_writer import write_gguf

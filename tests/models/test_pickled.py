@@ -17,9 +17,9 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from gptft.errors import ModelError
-from gptft.models.check import find_weights
 from gptft.models.load import load_for_inference, load_for_training
 from gptft.models.pickled import unpickled
+from gptft.models.present import find_weights
 
 CPU = torch.device("cpu")
 IDS = torch.arange(1, 20)[None]

@@ -11,9 +11,10 @@ import torch
 
 from gptft.config.sections import ModelConfig
 from gptft.errors import ModelError
-from gptft.models.check import find_weights, model_problems
+from gptft.models.check import model_problems
 from gptft.models.load import load_for_inference, load_for_training
 from gptft.models.model_files import ModelFiles
+from gptft.models.present import find_weights
 from gptft.models.sizes import require_sizes
 
 # Fields of GPT-2's config, the value, and what is said of both.

@@ -1,0 +1,256 @@
+"""A base model and a folder with an adapter of peft -> the model with the adapter on it, or in it.
+
+peft is imported here and nowhere else. It takes no notice of weights that it has no place for, or
+that are missing, so both are looked for.
+"""
+
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from transformers import PreTrainedModel
+
+from gptft.console import stage
+from gptft.errors import ModelError
+from gptft.models.adapter_fit import require_rank
+from gptft.models.adapters import (
+    ADAPTER_CONFIG,
+    PICKLED_ADAPTER,
+    adapter_config,
+    adapter_weights,
+    has_own_tokenizer,
+)
+from gptft.models.grow import resize
+from gptft.models.model_files import ModelFiles
+from gptft.models.pickled import unpickled_files
+from gptft.models.reading import first_line, reading
+from gptft.panics import no_panic
+from gptft.terminal.text import shown_path
+from gptft.terminal.words import count
+
+_PREFIX = "base_model.model."  # of every name that peft stores
+
+
+def apply_adapter(base: PreTrainedModel, folder: Path) -> PreTrainedModel:
+    """The base with an adapter's layers in it, for inference; the same object.
+
+    Raises:
+        ModelError: the adapter isn't one for this base, or is damaged, or of a kind that gptft
+            doesn't apply.
+    """
+    inner: PreTrainedModel = _adapted(base, folder).get_base_model()
+    inner.eval()
+    ends = (inner.get_input_embeddings(), inner.get_output_embeddings())
+    if any(_bare(end) is not end and not hasattr(end, "token_adapter") for end in ends):
+        _set_tied(inner, False)  # single tokens alone are trained in both
+    return inner
+
+
+def merge_adapter(base: PreTrainedModel, folder: Path) -> PreTrainedModel:
+    """The base with an adapter added to its weights: a model like any other, to be trained on.
+
+    Args:
+        base: in float32; in 16 bits most of what an adapter adds would be rounded away.
+        folder: the adapter's.
+
+    Raises:
+        ModelError: as `apply_adapter`, or this adapter can't be merged.
+    """
+    wrapped = _adapted(base, folder)
+    is_tied = _part_ends(wrapped.get_base_model())
+    with stage(f"Merging {shown_path(str(folder))}"), _by_peft(folder, "merged"):
+        merged: PreTrainedModel = wrapped.merge_and_unload(safe_merge=True)
+    merged.requires_grad_(True)
+    if is_tied:
+        _tie_again(merged)
+    return merged
+
+
+def _adapted(base: PreTrainedModel, folder: Path) -> Any:
+    """The base within a PeftModel, whose adapter is in place and frozen."""
+    stored, tensors = adapter_config(folder), _read(folder)
+    require_rank(stored, {name: tuple(one.shape) for name, one in tensors.items()}, folder)
+    _make_room(base, folder, stored, tensors)
+    with stage(f"Applying {shown_path(str(folder))}"), torch.random.fork_rng(devices=()):
+        with _by_peft(folder, "applied"):
+            peft: Any = import_module("peft")
+            if stored["peft_type"] not in peft.PEFT_TYPE_TO_CONFIG_MAPPING:
+                raise ModelError(f"peft {version('peft')} doesn't know {stored['peft_type']}")
+            config = peft.PeftConfig.from_peft_type(**stored)
+            config.inference_mode = True
+            wrapped = peft.PeftModel(base, config)
+            expected = peft.get_peft_model_state_dict(wrapped, save_embedding_layers=False)
+        _require_shapes(expected, tensors, folder)
+        with _by_peft(folder, "applied"):
+            loaded = peft.set_peft_model_state_dict(wrapped, tensors)
+    if unplaced := _unplaced(tensors, {_plain(key) for key in loaded.unexpected_keys}):
+        raise _unfit(folder, f"{count(len(unplaced), 'weight')} of it have no place", unplaced[0])
+    if lacking := _lacking(wrapped, loaded.missing_keys, expected):
+        raise _unfit(folder, f"it lacks {count(len(lacking), 'weight')}", lacking[0])
+    return wrapped
+
+
+def _read(folder: Path) -> dict[str, torch.Tensor]:
+    """The tensors of an adapter, by name."""
+    path = adapter_weights(folder)
+    if path.name == PICKLED_ADAPTER:
+        path = unpickled_files([path], name=str(folder)) / "model.safetensors"
+    with reading(folder, "adapter's weights"):
+        tensors = load_file(path)
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            wrong = count(int((~torch.isfinite(tensor)).sum()), "value")
+            raise ModelError(
+                f"{path}: {name} holds {wrong} of {tensor.numel():,} that are NaN or infinite. The "
+                "file is damaged, or its training diverged. Take another one."
+            )
+    return tensors
+
+
+def _make_room(
+    base: PreTrainedModel,
+    folder: Path,
+    stored: Mapping[str, Any],
+    tensors: Mapping[str, torch.Tensor],
+) -> None:
+    """Give the base as many embeddings as it had when the adapter was trained."""
+    here = len(base.get_input_embeddings().weight)  # type: ignore[arg-type]
+    rows = _stored_rows(base, tensors)
+    if rows is None:
+        named = stored.get("trainable_token_indices")
+        lists = named.values() if isinstance(named, Mapping) else [named]
+        ids = [i for one in lists if isinstance(one, list) for i in one if isinstance(i, int)]
+        own = ModelFiles(folder.name, folder).num_ids if has_own_tokenizer(folder) else 0
+        rows = max(here, own, 1 + max(ids, default=-1))
+    if rows != here:
+        resize(base, rows)
+
+
+def _stored_rows(base: PreTrainedModel, tensors: Mapping[str, torch.Tensor]) -> int | None:
+    """How many embeddings the adapter's own tensors are made for, where they tell."""
+    ends = (base.get_input_embeddings(), base.get_output_embeddings())
+    names = [name for name, module in base.named_modules() if any(module is one for one in ends)]
+    for key, tensor in tensors.items():
+        name = key.removeprefix(_PREFIX)
+        part = next((name.removeprefix(f"{one}.") for one in names if name.startswith(one)), "")
+        if tensor.dim() != 2:
+            continue
+        if part in ("weight", "base_layer.weight", "modules_to_save.weight", "lora_B.weight"):
+            return tensor.shape[0]
+        if part == "lora_embedding_A":
+            return tensor.shape[1]
+    return None
+
+
+def _require_shapes(
+    expected: Mapping[str, torch.Tensor], tensors: Mapping[str, torch.Tensor], folder: Path
+) -> None:
+    for name, tensor in tensors.items():
+        if name in expected and expected[name].shape != tensor.shape:
+            here, there = tuple(tensor.shape), tuple(expected[name].shape)
+            what = f"{here} in the adapter and {there} by its config and the base"
+            raise ModelError(
+                f"{folder} doesn't fit its base: {name.removeprefix(_PREFIX)} is {what}. It was "
+                f"made for another base, or {ADAPTER_CONFIG} isn't its own."
+            )
+
+
+def _unplaced(tensors: Mapping[str, torch.Tensor], unexpected: set[str]) -> list[str]:
+    """Which weights have no place, and aren't there once more under a name that has one.
+
+    peft saves a trained embedding under two names or three, and that of a tied head, too (0.21).
+    """
+    placed = [(key, tensor) for key, tensor in tensors.items() if _plain(key) not in unexpected]
+    known = {_plain(key): tensor for key, tensor in tensors.items()}
+
+    def is_double(name: str) -> bool:
+        tensor, end = known.get(name), name.rpartition(".")[2]
+        return tensor is not None and any(
+            key.endswith(end) and torch.equal(tensor, other) for key, other in placed
+        )
+
+    return sorted(name for name in unexpected if not is_double(name))
+
+
+def _lacking(wrapped: Any, missing: list[str], expected: Mapping[str, torch.Tensor]) -> list[str]:
+    """Which of the missing weights saving would write; one that another name has, too, isn't."""
+    tensors = {
+        **dict(wrapped.named_parameters(remove_duplicate=False)),
+        **dict(wrapped.named_buffers(remove_duplicate=False)),
+    }
+    absent = set(missing)
+    placed = {tensor.data_ptr() for name, tensor in tensors.items() if name not in absent}
+    wanted = {tensor.data_ptr() for tensor in expected.values()} - placed
+    return sorted(name for name in absent if name in tensors and tensors[name].data_ptr() in wanted)
+
+
+def _plain(name: str) -> str:
+    """The name of a weight without that of the adapter, which peft puts into it in memory."""
+    return name.replace(".default", "")
+
+
+def _unfit(folder: Path, what: str, name: str) -> ModelError:
+    shown = _plain(name).removeprefix(_PREFIX)
+    return ModelError(
+        f"{folder} doesn't fit its base: {what}, {shown} for one. It was made for another base, or "
+        f"its weights and {ADAPTER_CONFIG} aren't of one adapter."
+    )
+
+
+def _part_ends(model: PreTrainedModel) -> bool:
+    """Give the head weights of its own where it shares them with the embeddings.
+
+    What is merged into the one is for that one alone: LoRA of embeddings leaves the head as it was.
+
+    Returns:
+        whether it shared them.
+    """
+    embeddings, head = _bare(model.get_input_embeddings()), _bare(model.get_output_embeddings())
+    if head is None or head.weight is not embeddings.weight:
+        return False
+    head.weight = torch.nn.Parameter(head.weight.detach().clone(), requires_grad=False)
+    return True
+
+
+def _bare(module: Any) -> Any:
+    """A module without the layers that peft put around it."""
+    while module is not None:
+        if hasattr(module, "original_module"):
+            module = module.original_module
+        elif hasattr(module, "base_layer"):
+            module = module.base_layer
+        else:
+            break
+    return module
+
+
+def _tie_again(model: PreTrainedModel) -> None:
+    """Let embeddings and head share their weights again, or say in the config that they don't."""
+    embeddings: Any = model.get_input_embeddings()
+    head: Any = model.get_output_embeddings()
+    if is_tied := torch.equal(head.weight, embeddings.weight):
+        head.weight = embeddings.weight
+    _set_tied(model, is_tied)
+
+
+def _set_tied(model: PreTrainedModel, is_tied: bool) -> None:
+    for config in (model.config, model.config.get_text_config(decoder=True)):
+        config.tie_word_embeddings = is_tied
+
+
+@contextmanager
+def _by_peft(folder: Path, done: str) -> Iterator[None]:
+    """Call peft in this: it raises a dozen types, and warns of what is meant here."""
+    try:
+        with no_panic(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except Exception as error:
+        reason = first_line(error).rstrip(".")
+        raise ModelError(f"{folder}: the adapter can't be {done}: {reason}.") from None
