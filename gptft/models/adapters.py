@@ -134,8 +134,10 @@ def base_of(files: ModelFiles, find: Find, *, before: list[Path]) -> ModelFiles:
             f"that it was trained on as base_model_name_or_path in {folder / ADAPTER_CONFIG}."
         )
     base, revision = base_name(folder)
+    # A relative path is one from the current folder, as in peft, or else from the adapter's.
+    is_beside = not (base in BUNDLED_MODELS or Path(base).exists()) and (folder / base).exists()
     try:
-        return find(base, revision)
+        return find(str(folder / base) if is_beside else base, revision)
     except ModelError as error:
         raise ModelError(
             f"{folder} is an adapter ({kind_of(_config(folder))}) of {base}, which can't be had: "
@@ -146,8 +148,6 @@ def base_of(files: ModelFiles, find: Find, *, before: list[Path]) -> ModelFiles:
 
 def base_name(folder: Path) -> tuple[str, str | None]:
     """How an adapter's config names its base, and which revision of it.
-
-    A relative path is one from the current folder, as in peft, or else from the adapter's.
 
     Raises:
         ModelError: it names none.
@@ -164,11 +164,8 @@ def base_name(folder: Path) -> tuple[str, str | None]:
             f"{folder / ADAPTER_CONFIG}: revision is {short_value(revision)}, and a branch, tag or "
             "commit of the base is a text. Leave it out for the newest."
         )
-    beside = folder / base
     if not Path(base).exists() and (bundled := _BUNDLED.search(base)):
         return bundled[1], None  # stock peft writes where that installation of gptft had it
-    if base not in BUNDLED_MODELS and not Path(base).exists() and beside.exists():
-        return str(beside), None
     return base, revision or None
 
 

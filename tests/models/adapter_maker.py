@@ -51,13 +51,16 @@ def stock_base(folder: Path, dtype: torch.dtype = torch.float32) -> PreTrainedMo
     return model
 
 
-def make_adapter(base: Path, folder: Path, *, rows: int | None = None, **settings: Any) -> Path:
+def make_adapter(
+    base: Path, folder: Path, *, rows: int | None = None, seed: int = 3, **settings: Any
+) -> Path:
     """Save an adapter of a base whose matrices are all random, so that it changes something.
 
     Args:
         base: the base's folder.
         folder: where to.
         rows: embeddings that the base is given first.
+        seed: of its matrices.
         settings: of peft's config; `peft_type` is LORA where it isn't said.
     """
     from peft import get_peft_model
@@ -73,7 +76,7 @@ def make_adapter(base: Path, folder: Path, *, rows: int | None = None, **setting
         config = PEFT_TYPE_TO_CONFIG_MAPPING[kind](**settings)
         torch.manual_seed(2)
         wrapped = get_peft_model(model, config)
-        torch.manual_seed(3)
+        torch.manual_seed(seed)
         with torch.no_grad():
             for weight in wrapped.parameters():
                 if weight.requires_grad:

@@ -656,3 +656,8 @@ def test_the_checksum_changes_with_what_is_computed(plain: Path) -> None:
     second = adapters_checksum(files)
     change_weights(plain, lambda tensors: tensors[f"{FIRST}.lora_A.weight"].add_(1))
     assert len({first, second, adapters_checksum(files)}) == 3
+
+
+def test_the_bundled_model_of_another_installation_is_this_ones(plain: Path) -> None:
+    change_config(plain, base_model_name_or_path="/opt/old/site-packages/gptft/models/pico")
+    assert find_model(str(plain)).config["model_type"] == "llama"

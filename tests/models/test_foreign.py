@@ -1,7 +1,6 @@
 """Folders that hold something else than a model, and weights saved within a wrapper."""
 
 import json
-import shlex
 import shutil
 from pathlib import Path
 
@@ -11,11 +10,7 @@ from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from gptft.cli.app import app
-from gptft.errors import ModelError
-from gptft.models.foreign import refuse_adapter
-from gptft.models.hub import find_model
 from gptft.models.load import load_for_inference, load_for_training
-from gptft.models.model_files import ModelFiles
 from gptft.models.wrapped import wrapper_prefix
 from gptft.tokenization.auto import load_auto_tokenizer
 from gptft.tokenization.tokenizer import load_tokenizer
@@ -35,15 +30,6 @@ TOKENIZING = {
 }
 
 
-def make_adapter(folder: Path, *, base: object = "openai-community/gpt2") -> Path:
-    folder.mkdir()
-    config = {"peft_type": "LORA", "base_model_name_or_path": base, "r": 8}
-    (folder / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
-    lora = {"base_model.model.transformer.h.0.attn.c_attn.lora_A.weight": torch.zeros(8, 32)}
-    save_file(lora, folder / "adapter_model.safetensors")
-    return folder
-
-
 def said_of(command: str, *, model: Path, tiny: Path) -> str:
     """The one message of a command that fails."""
     Path("poem.txt").write_text("Буря мглою небо кроет " * 20, encoding="utf-8")
@@ -52,49 +38,6 @@ def said_of(command: str, *, model: Path, tiny: Path) -> str:
     assert getattr(failed, "exit_code", None) == 2, repr(failed)
     assert len(failed.problems) == 1, failed.problems  # type: ignore[union-attr]
     return str(failed)
-
-
-@pytest.mark.parametrize("with_tokenizer", [False, True])
-@pytest.mark.parametrize("command", LOADING)
-def test_an_adapter_is_named_with_its_base(
-    in_tmp: Path, tiny_model_dir: Path, command: str, with_tokenizer: bool
-) -> None:
-    folder = make_adapter(in_tmp / "adapter")
-    if with_tokenizer:
-        shutil.copy(tiny_model_dir / "tokenizer.json", folder)
-    said = said_of(LOADING[command], model=folder, tiny=tiny_model_dir)
-    assert "is an adapter (LORA) of openai-community/gpt2, not a model" in said
-
-
-def test_the_way_out_of_an_adapter_is_a_command(tmp_path: Path) -> None:
-    folder = make_adapter(tmp_path / "it's mine")
-    with pytest.raises(ModelError) as caught:
-        find_model(str(folder))
-    python, flag, script = shlex.split(str(caught.value).splitlines()[1])
-    assert (python, flag) == ("python", "-c")
-    compile(script, "<command>", "exec")
-    assert repr(str(folder)) in script
-
-
-@pytest.mark.parametrize("base", [None, "", 5, ["a"]])
-def test_an_adapter_that_names_no_base(tmp_path: Path, base: object) -> None:
-    folder = make_adapter(tmp_path / "a", base=base)
-    with pytest.raises(ModelError, match=r"is an adapter \(LORA\), not a model"):
-        refuse_adapter(ModelFiles("a", folder))
-
-
-def test_a_model_with_an_adapter_beside_it_is_a_model(tmp_path: Path, tiny_model_dir: Path) -> None:
-    folder = make_adapter(tmp_path / "a")
-    shutil.copytree(tiny_model_dir, folder, dirs_exist_ok=True)
-    find_model(str(folder))
-
-
-def test_a_tokenizer_beside_an_adapter_can_be_looked_at(in_tmp: Path, tiny_model_dir: Path) -> None:
-    folder = make_adapter(in_tmp / "a")
-    said = said_of(TOKENIZING["tokenize"], model=folder, tiny=tiny_model_dir)
-    assert "It is an adapter (LORA) of openai-community/gpt2: give that one's tokenizer." in said
-    shutil.copy(tiny_model_dir / "tokenizer.json", folder)
-    assert CliRunner().invoke(app, ["tokenize", "x", "--model", "a"]).exit_code == 0
 
 
 @pytest.mark.parametrize(

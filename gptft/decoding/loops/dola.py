@@ -89,7 +89,8 @@ def contrast(last: torch.Tensor, early: torch.Tensor) -> torch.Tensor:
 
 
 def _is_tied(model: PreTrainedModel) -> bool:
-    head, embeddings = model.get_output_embeddings(), model.get_input_embeddings()
+    embeddings: Any = model.get_input_embeddings()
+    head = model.get_output_embeddings()
     if head is None or not model.config.get_text_config(decoder=True).tie_word_embeddings:
         return False
     # Compared by value, since the layers of an adapter compute their weight each time.
