@@ -16,6 +16,7 @@ from gptft.models.hub_cache import (
     find_snapshot,
     is_model,
     missing_files,
+    require_client,
     weight_files,
 )
 from gptft.models.hub_errors import why_unavailable
@@ -114,6 +115,7 @@ def check_on_hub(model: str, *, revision: str | None = None) -> bool:
     Raises:
         ModelError: they aren't, and the hub can't be asked or has none that gptft reads.
     """
+    require_client()
     (repo, file), revision = hub_parts(model), revision or _MAIN
     found = None
     try:
@@ -130,6 +132,7 @@ def check_on_hub(model: str, *, revision: str | None = None) -> bool:
 
 def _on_hub(model: str, revision: str, *, with_weights: bool) -> Path:
     """The folder of a hub model in the cache, or its .gguf file there; fetched where it isn't."""
+    require_client()
     repo, file = hub_parts(model)
     found = None
     try:

@@ -66,6 +66,21 @@ class Snapshot:
         return []
 
 
+def require_client() -> None:
+    """Refuse an environment in which the hub's client can't even be imported.
+
+    Raises:
+        ModelError: as said.
+    """
+    try:
+        from huggingface_hub import constants  # noqa: F401
+    except ValueError as error:
+        raise ModelError(
+            f"The model hub's client doesn't take its variables: {error}. HF_HUB_ETAG_TIMEOUT and "
+            "HF_HUB_DOWNLOAD_TIMEOUT are whole numbers of seconds."
+        ) from None
+
+
 def cache_folder() -> Path:
     """The hub client's cache: $HF_HUB_CACHE, else hub in $HF_HOME."""
     from huggingface_hub import constants

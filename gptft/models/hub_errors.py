@@ -7,6 +7,8 @@ import json
 from contextlib import suppress
 from difflib import get_close_matches
 
+from gptft.files import is_disk_full
+from gptft.models.hub_cache import cache_folder
 from gptft.terminal.words import first_of
 
 _LOG_IN = "log in (hf auth login), or set HF_TOKEN"
@@ -59,6 +61,12 @@ def why_unavailable(error: BaseException, *, repo: str, revision: str) -> tuple[
     status, kinds = status_of(error), _kinds(error)
     if "OfflineModeIsEnabled" in kinds:
         return "HF_HUB_OFFLINE is set", _fetch_elsewhere(repo, revision)
+    if isinstance(error, OSError) and error.errno is not None and error.strerror:
+        full = "Make room" if is_disk_full(error) else "See who may write there"
+        return (
+            f"the hub client's cache can't be written: {error.strerror}",
+            f"{full} ({cache_folder()}), or set HF_HOME to another folder.",
+        )
     if "HFValidationError" in kinds:
         return "it is no name that a hub id can have", "Check the name."
     if "RevisionNotFoundError" in kinds:
@@ -72,7 +80,7 @@ def why_unavailable(error: BaseException, *, repo: str, revision: str) -> tuple[
             f"what answers at {endpoint()} isn't a model hub",
             "Log in to the network where it asks for that, or check HF_ENDPOINT.",
         )
-    return reason_of(error), "Check the name, or give a local model folder."
+    return reason_of(error), "Check the name, HF_ENDPOINT and HTTPS_PROXY, or give a local folder."
 
 
 def reason_of(error: BaseException) -> str:
@@ -165,6 +173,11 @@ def _of_status(status: int, error: BaseException, *, repo: str) -> tuple[str, st
 
 def _of_network(error: BaseException, *, repo: str, revision: str) -> tuple[str, str]:
     said = f"{endpoint()} can't be reached: {reason_of(error)}"
+    if "UnsupportedProtocol" in _kinds(error):
+        return (
+            f"HF_ENDPOINT or a proxy is no address ({endpoint()})",
+            "Each begins with https:// or http://.",
+        )
     if "LocalProtocolError" in _kinds(error):
         return "your token isn't one: it holds a character that none has", f"Anew, {_LOG_IN}."
     if "ProxyError" in _kinds(error):

@@ -14,7 +14,7 @@ from gptft.files import free_bytes
 from gptft.inputs import why_unusable
 from gptft.models.hub_blob import Wanted, fetch_file, partial_bytes
 from gptft.models.hub_cache import CARD, Snapshot, cache_folder, find_snapshot, is_text
-from gptft.models.hub_errors import asked_to_wait, endpoint, is_passing
+from gptft.models.hub_errors import asked_to_wait, endpoint, is_passing, status_of
 from gptft.terminal.words import bytes_text, count, duration
 
 _TEXT_BYTES = 10**7  # a larger file is fetched as weights are
@@ -52,6 +52,8 @@ def fetch_listing(repo: str, revision: str) -> Snapshot:
                 asked = asked_to_wait(error)
                 if seconds is None or not is_passing(error) or asked > _LONGEST_WAIT:
                     raise
+                if status_of(error) is None and seconds != _WAITS[0]:
+                    raise  # no network, and perhaps a folder was meant: twice is enough
                 sleep(max(seconds, asked))
         snapshot_download(repo, revision=revision, allow_patterns=[])  # the listing alone
     found = find_snapshot(repo, revision)

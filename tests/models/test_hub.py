@@ -1,16 +1,21 @@
 """Models of the hub: what is fetched, what is kept, and what is said where it can't be had."""
 
+import errno
 import json
 import os
+import re
 import shutil
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
+from time import monotonic
 
 import pytest
 from huggingface_hub import constants
 
-from gptft.errors import ModelError
+from gptft import console
+from gptft.errors import Interrupted, ModelError
 from gptft.models import hub_fetch
 from gptft.models.hub import check_on_hub, find_model
 from gptft.models.hub_cache import is_text
@@ -250,6 +255,77 @@ class TestABrokenDownload:
         assert "HF_HOME" in message
         assert not hub.ranges()
 
+    def test_that_fills_the_disk_is_no_fault_of_the_name(
+        self, hub: Hub, monkeypatch: pytest.MonkeyPatch
+    ):
+        def full(descriptor: int) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        hub.add("owner/name", {**CONFIG, "model.safetensors": WEIGHTS})
+        with monkeypatch.context() as patch:
+            patch.setattr("gptft.models.hub_blob.os.fsync", full)
+            message = message_of("owner/name")
+        assert "cache can't be written: No space left on device. Make room (" in message
+        assert find_model("owner/name").has_weights
+
+    def test_of_two_processes_at_once_comes_once(self, hub: Hub, monkeypatch: pytest.MonkeyPatch):
+        hub.add("owner/name", {**CONFIG, "model.safetensors": WEIGHTS})
+        find_model("owner/name", with_weights=False)
+        monkeypatch.setattr("gptft.models.hub_blob._POLL", 0.02)
+        hub.seconds_a_part = 0.05
+        with ThreadPoolExecutor(3) as pool:
+            found = [*pool.map(find_model, ["owner/name"] * 3)]
+        assert all((one.folder / "model.safetensors").read_bytes() == WEIGHTS for one in found)
+        assert hub.ranges() == ["all"]
+
+    @pytest.mark.parametrize("error", [KeyboardInterrupt(), Interrupted("Stopped.", signum=2)])
+    def test_that_is_stopped_keeps_what_came(
+        self, hub: Hub, error: BaseException, monkeypatch: pytest.MonkeyPatch
+    ):
+        hub.add("owner/name", {**CONFIG, "model.safetensors": WEIGHTS * 4})
+        hub.seconds_a_part = 0.02
+
+        def press(self: object, arrived: int, say: object) -> None:
+            if arrived:
+                raise error
+
+        with monkeypatch.context() as patch:
+            patch.setattr("gptft.models.hub_fetch._Progress.show", press)
+            patch.setattr("gptft.models.hub_fetch._TICK", 0.05)
+            with pytest.raises(type(error)) as caught:
+                find_model("owner/name")
+        if isinstance(error, Interrupted):
+            assert "the same command goes on from there" in str(caught.value)
+            assert caught.value.exit_code == 130
+        hub.asked.clear()
+        hub.seconds_a_part = 0.0
+        assert (find_model("owner/name").folder / "model.safetensors").stat().st_size == 40_960
+        assert hub.ranges()[0].startswith("bytes=")
+
+
+class TestProgress:
+    def test_is_shown_on_a_terminal_and_told_now_and_then_elsewhere(
+        self, hub: Hub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ):
+        hub.add("owner/name", {**CONFIG, "model.safetensors": WEIGHTS})
+        hub.seconds_a_part = 0.05
+        monkeypatch.setattr(hub_fetch, "_TICK", 0.01)
+        monkeypatch.setattr(hub_fetch, "_EVERY", 0.05)
+        monkeypatch.setattr(hub_fetch, "_TOLD", 1)
+        console.stderr.cache_clear()
+        find_model("owner/name")
+        told = capsys.readouterr().err.splitlines()
+        console.stderr.cache_clear()
+        assert told[0].startswith(f"Fetching 1 file of owner/name (10.2 kB) from {hub.url} into ")
+        assert re.fullmatch(r"Fetching owner/name: [48]\.\d kB of 10\.2 kB.*\.", told[1])
+        assert len(told) < 10
+
+    def test_says_how_long_it_takes(self):
+        progress, said = hub_fetch._Progress("owner/name", 4 * 10**9), list[str]()
+        progress._first, progress._began = 10**9, monotonic() - 10
+        said.append(progress._words(2 * 10**9, monotonic()))
+        assert said == ["Fetching owner/name: 2.0 GB of 4.0 GB, 100.0 MB/s, 20.0 s left"]
+
 
 class TestAHalfFilledCache:
     @pytest.fixture
@@ -400,6 +476,13 @@ class TestWhatIsSaid:
         message = message_of("owner/name")
         assert f"what answers at {hub.url} isn't a model hub" in message
         assert "HF_ENDPOINT" in message
+
+    @pytest.mark.parametrize("endpoint", ["huggingface.co", "", "ftp://hub"])
+    def test_of_an_address_that_is_none(
+        self, hub: Hub, endpoint: str, monkeypatch: pytest.MonkeyPatch
+    ):
+        monkeypatch.setattr(constants, "ENDPOINT", endpoint)
+        assert "Each begins with https:// or http://" in message_of("owner/name")
 
     def test_of_no_network(self, hub: Hub, monkeypatch: pytest.MonkeyPatch):
         with socket.socket() as free:
