@@ -159,7 +159,7 @@ def write_output(path: Path, text: str) -> None:
     """Write a text that a command made, as `write_text` does; what UTF-8 can't hold becomes `?`.
 
     A link keeps pointing at its file, and a device or a pipe is written to: a rename would replace
-    them.
+    them. A pipe that nothing reads from is an error.
 
     Raises:
         RunError: the file can't be written.
@@ -167,12 +167,16 @@ def write_output(path: Path, text: str) -> None:
     content = text.encode(errors="replace").decode()
     try:
         if path.exists() and not path.is_file():
-            path.write_text(content, encoding="utf-8", newline="")
+            with open(path, "wb", opener=without_waiting) as stream:
+                if os.name == "posix":
+                    os.set_blocking(stream.fileno(), True)
+                stream.write(content.encode())
         else:
             write_text(Path(os.path.realpath(path)), content)  # `resolve` fails for a loop
     except OSError as error:
+        why = "it is a FIFO that nothing reads" if error.errno == errno.ENXIO else error.strerror
         raise RunError(
-            f"{path} can't be written: {error.strerror}. What was there before is intact."
+            f"{path} can't be written: {why}. What was there before is intact."
         ) from None
 
 
