@@ -20,6 +20,7 @@ from transformers import (
 )
 from transformers.generation.streamers import BaseStreamer
 
+from gptft.decoding.cached_model import new_cache
 from gptft.decoding.define import BatchContext, Process
 from gptft.decoding.loaded_model import LoadedModel
 from gptft.decoding.logprobs import check_logits, check_some_left
@@ -74,6 +75,7 @@ def generate_batch(
     """
     model, special = loaded.model, loaded.special
     config = generation_config(_within_context(model, encoded, settings), special)
+    config.use_cache = new_cache(model) is not None
     batch = batch_context(loaded, encoded, rows=settings.num_drawn)
     made = [processor for _, processor in named_processors(settings, batch)]
     make_loop = settings.row.loop
@@ -153,7 +155,7 @@ def generation_config(settings: Settings, special: SpecialTokens) -> GenerationC
     if values["do_sample"]:
         values["top_k"] = 0  # unset it would be 50
     try:
-        config = GenerationConfig(**values, use_cache=True)
+        config = GenerationConfig(**values)
         config.validate(strict=True)
     except ValueError as error:
         raise ConfigError(f"transformers refuses these settings: {error}") from None

@@ -24,7 +24,7 @@ class CachedModel:
     Attributes:
         model: in eval mode.
         accepted: names of the arguments it takes.
-        cache: keys and values of what it has read.
+        cache: keys and values of what it has read; None where transformers can make none.
         attention_mask: of what it has read, shape (B, T), 0 for padding; None if nothing is padded.
         position: of the last token read, shape (B, 1); None before the first, and for a model that
             takes no positions.
@@ -33,7 +33,7 @@ class CachedModel:
 
     model: PreTrainedModel
     accepted: Collection[str]
-    cache: Cache
+    cache: Cache | None
     attention_mask: Tensor | None = None
     position: Tensor | None = None
     is_empty: bool = True
@@ -42,7 +42,7 @@ class CachedModel:
     def of(cls, model: PreTrainedModel, cache: Cache | None = None) -> "CachedModel":
         """A model that has read nothing, with an empty cache of its own unless one is given."""
         accepted = inspect.signature(model.forward).parameters.keys()
-        return cls(model, accepted, DynamicCache(config=model.config) if cache is None else cache)
+        return cls(model, accepted, new_cache(model) if cache is None else cache)
 
     @property
     def cache_name(self) -> str | None:
@@ -50,7 +50,8 @@ class CachedModel:
         model: Any = self.model
         # A model that doesn't name the argument swallows it in **kwargs, without effect.
         named = (name for name in CACHE_NAMES if name in self.accepted)
-        return next(named, None) if model._supports_default_dynamic_cache() else None
+        can = self.cache is not None and model._supports_default_dynamic_cache()
+        return next(named, None) if can else None
 
     @torch.no_grad()
     def feed(
@@ -117,7 +118,8 @@ class CachedModel:
     def select_rows(self, rows: Tensor) -> None:
         """Make row rows[i] row i; a row may be named several times or not at all."""
         # The one way to select rows that every kind of cache has, and the fastest.
-        self.cache.reorder_cache(cast(torch.LongTensor, rows))
+        if self.cache is not None:
+            self.cache.reorder_cache(cast(torch.LongTensor, rows))
         if self.attention_mask is not None:
             self.attention_mask = self.attention_mask[rows]
         if self.position is not None:
@@ -125,9 +127,21 @@ class CachedModel:
 
     def crop(self, num_tokens: int) -> None:
         """Forget the last tokens of each row."""
-        self.cache.crop(-num_tokens)
+        if self.cache is not None:
+            self.cache.crop(-num_tokens)
         if self.attention_mask is not None:
             length = self.attention_mask.shape[1] - num_tokens
             self.attention_mask = self.attention_mask[:, :length]
         if self.position is not None:
             self.position = self.position - num_tokens
+
+
+def new_cache(model: PreTrainedModel) -> DynamicCache | None:
+    """An empty cache of keys and values; None where transformers can't make one for a model.
+
+    It asks the config for its number of layers, and that of BLT has several (5.23).
+    """
+    try:
+        return DynamicCache(config=model.config)
+    except AttributeError:
+        return None

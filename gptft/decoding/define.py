@@ -88,10 +88,10 @@ class BatchContext(ModelIds):
 
     @property
     def vocab_size(self) -> int:
-        """The ids the model has embeddings for."""
-        from gptft.decoding.special_tokens import num_embeddings
+        """The ids the model has logits for."""
+        from gptft.decoding.special_tokens import num_logits
 
-        return num_embeddings(self.model)
+        return num_logits(self.model)
 
     @property
     def prompt_length(self) -> int:

@@ -73,8 +73,8 @@ def special_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -
     bos = known(tokenizer.bos_token_id, own.bos_token_id if own else None)
     pad = known(tokenizer.pad_token_id, *eos)
     unknown: tuple[int, ...] = ()
-    if len(tokenizer) < num_ids:
-        unknown = tuple(sorted({*range(num_ids)} - {*tokenizer.get_vocab().values(), *eos}))
+    if len(tokenizer) < (num_written := num_logits(model)):
+        unknown = tuple(sorted({*range(num_written)} - {*tokenizer.get_vocab().values(), *eos}))
     start, prefix = next(iter([*bos, *eos]), None), prefix_ids(tokenizer)
     return SpecialTokens(tuple(eos), pad[0] if pad else 0, start, prefix, unknown)
 
@@ -112,5 +112,11 @@ def check_context(
 
 
 def num_embeddings(model: PreTrainedModel) -> int:
-    """How many ids a model knows: V of its logits, maybe more than its tokenizer has."""
+    """How many ids a model reads, maybe more than its tokenizer has."""
     return len(model.get_input_embeddings().weight)  # type: ignore[arg-type]  # (V, C)
+
+
+def num_logits(model: PreTrainedModel) -> int:
+    """How many ids a model writes, V of its logits; Moshi reads one more, which begins a text."""
+    weight = getattr(model.get_output_embeddings(), "weight", None)
+    return num_embeddings(model) if weight is None else min(len(weight), num_embeddings(model))

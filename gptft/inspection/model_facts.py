@@ -181,11 +181,11 @@ def model_facts(
 def _parameters(tensors: Tensors, anatomy: Anatomy, config: Mapping[str, Any]) -> Parameters:
     """How many there are; what is none of them is told by the code of each part of the config."""
     configs = [config, *(part for part in config.values() if isinstance(part, dict))]
-    kinds = (part.get("model_type") for part in configs)
+    kinds = [kind for part in configs if isinstance(kind := part.get("model_type"), str)]
     return count_parameters(
         tensors,
         ties=anatomy.ties,
-        buffers=frozenset().union(*(buffer_names(kind) for kind in kinds if isinstance(kind, str))),
+        buffers=buffer_names(*kinds),
         num_experts=anatomy.num_experts,
         top_k=anatomy.top_k,
     )

@@ -180,8 +180,11 @@ def turns_heads(model_type: str) -> bool:
 
 
 @cache
-def buffer_names(model_type: str) -> frozenset[str]:
-    """The names under which models of a type keep numbers that are no parameters.
+def buffer_names(*model_types: str) -> frozenset[str]:
+    """The names under which a model keeps numbers that are no parameters.
+
+    Args:
+        model_types: its own, and those of its parts.
 
     Returns:
         the last word of a name, or the last two where only both together tell: what its code calls
@@ -192,7 +195,7 @@ def buffer_names(model_type: str) -> frozenset[str]:
     >>> "e_score_correction_bias" in buffer_names("laguna")
     False
     """
-    code = _code(model_type)
+    code = "".join(_code(model_type) for model_type in model_types)
     buffers = {*COMMON_BUFFERS, *re.findall(r"self\.(\w+) = nn\.Buffer\(", code)}
     buffers |= set(re.findall(r"register_buffer\(\s*\"(\w+)\"", code))  # as older code has it
     learned = set(re.findall(r"self\.(\w+) = nn\.Parameter\(", code))

@@ -74,6 +74,19 @@ _LINEAR_THEN_FULL = {"layer_types": ["linear_attention", "full_attention"]}
 _CONV_THEN_FULL = {"layer_types": ["conv", "full_attention"]}
 _HYBRID = {"num_hidden_layers": 4, "layers_block_type": ["linear_attention", "hybrid"] * 2}
 _ALL_HEADS = {"num_key_value_heads": 4}
+_QWEN4 = {
+    **_LINEAR_THEN_FULL,
+    "hc_count": 2,
+    "hc_lowrank": 8,
+    "indexer_n_heads": 2,
+    "indexer_kv_heads": 1,
+    "indexer_head_dim": 8,
+    "indexer_budget": 8,
+    "indexer_compress_ratio": 4,
+    "ple_layer_ids": [1],
+    "ngram_vocab_size_base": 50,
+    "split_ngram_parts": 2,
+}
 OWN_SIZES: dict[str, dict[str, Any]] = {
     **dict.fromkeys(
         ("axk1", "axk2", "deepseek_v2", "deepseek_v3", "deepseek_v32", "dots3_note_text",
@@ -101,18 +114,14 @@ OWN_SIZES: dict[str, dict[str, Any]] = {
         "attn_layer_period": 2, "attn_layer_offset": 1,
         "expert_layer_period": 2, "expert_layer_offset": 1,
     },
-    "kimi_linear": _ALL_HEADS,
+    "kimi_linear": _ALL_HEADS | _LINEAR_THEN_FULL,
     "lfm2_moe": _CONV_THEN_FULL,
     "lfm3": _CONV_THEN_FULL,
     "mamba2": {"num_heads": 4, "head_dim": 16},
     "qwen3_5": {"text_config": _LINEAR_THEN_FULL},
     "qwen3_5_moe": {"text_config": _LINEAR_THEN_FULL},
-    "qwen4_exp_text": {
-        **_LINEAR_THEN_FULL, "hc_count": 2, "hc_lowrank": 8, "indexer_n_heads": 2,
-        "indexer_kv_heads": 1, "indexer_head_dim": 8, "indexer_budget": 8,
-        "indexer_compress_ratio": 4, "ple_layer_ids": [1], "ngram_vocab_size_base": 50,
-        "split_ngram_parts": 2,
-    },
+    "qwen4_exp": {"text_config": _QWEN4},
+    "qwen4_exp_text": _QWEN4,
     "recurrent_gemma": {"num_hidden_layers": 3},
     "reformer": {
         "is_decoder": True, "axial_pos_embds": False, "attn_layers": ["local", "lsh"],

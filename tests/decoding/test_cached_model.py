@@ -1,8 +1,11 @@
 """A model fed step by step against the same model given everything at once, without a cache."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from transformers import (
+    AutoModelForCausalLM,
     GPT2Config,
     GPT2LMHeadModel,
     LlamaConfig,
@@ -14,8 +17,10 @@ from transformers import (
     RwkvForCausalLM,
 )
 
+from gptft import api
 from gptft.decoding.cached_model import CachedModel
 from gptft.errors import ModelError
+from tests.architectures.models import save_tiny_model
 
 TEXT = torch.tensor([[5, 17, 33, 8, 41, 9]])
 
@@ -83,6 +88,32 @@ def test_a_model_without_keys_and_values_reads_once_only():
     with pytest.raises(ModelError, match="RwkvForCausalLM keeps no keys and values"):
         cached.feed(TEXT)
     assert cached.next_logits(TEXT, is_last=True).shape == (1, 60)
+
+
+def test_a_model_that_transformers_makes_no_cache_for_writes_without_one(tmp_path: Path):
+    """BLT's config has several numbers of layers: stock must be told to use no cache, too."""
+    save_tiny_model("blt", tmp_path)
+    given = {"strategy": "greedy", "max_new_tokens": 6}
+    (ours,) = api.generate(str(tmp_path), ["Буря"], given=given, use_cpu=True).texts
+    model = AutoModelForCausalLM.from_pretrained(tmp_path)
+    ids = torch.tensor([ours.prompt_ids])
+    stock = model.generate(ids, max_new_tokens=6, do_sample=False, use_cache=False)
+    assert list(ours.new_ids) == stock[0, ids.shape[1] :].tolist()
+    for strategy in ("contrastive", "lookahead"):
+        given = {"strategy": strategy, "max_new_tokens": 6}
+        with pytest.raises(ModelError, match="BltForCausalLM keeps no keys and values"):
+            api.generate(str(tmp_path), ["Буря"], given=given, use_cpu=True)
+
+
+def test_an_id_that_a_model_reads_and_never_writes_is_no_logit(tmp_path: Path):
+    """Moshi has an embedding more than logits."""
+    save_tiny_model("moshi", tmp_path)
+    given = {"strategy": "greedy", "max_new_tokens": 6}
+    (ours,) = api.generate(str(tmp_path), ["Буря"], given=given, use_cpu=True).texts
+    model = AutoModelForCausalLM.from_pretrained(tmp_path)
+    ids = torch.tensor([ours.prompt_ids])
+    stock = model.generate(ids, max_new_tokens=6, do_sample=False)
+    assert list(ours.new_ids) == stock[0, ids.shape[1] :].tolist()
 
 
 def test_mamba_is_fed_and_selected_token_by_token_and_refuses_more():

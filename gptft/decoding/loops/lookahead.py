@@ -42,7 +42,7 @@ def lookahead_decoding(
         raise ConfigError(f"Lookahead decoding continues one prompt once, not {num_rows} rows.")
     texts = Sequences(inputs)
     cached, output = inputs.read_prompts()
-    if not cached.cache.is_croppable:
+    if cached.cache is None or not cached.cache.is_croppable:
         raise ModelError(
             f"{type(cached.model).__name__} can't take back what it read, so guesses can't be "
             "tried. Take greedy: its text is the same."
