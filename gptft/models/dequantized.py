@@ -23,6 +23,7 @@ from gptft.console import stage
 from gptft.errors import ModelError
 from gptft.models.gguf_files import ROPE_FACTORS, main_type
 from gptft.models.gguf_header import StoredTensor, read_gguf
+from gptft.models.hub_head import require_all
 from gptft.models.kept import kept_weights
 from gptft.models.pickled import apart
 from gptft.terminal.commands import with_our_extras
@@ -48,6 +49,7 @@ def dequantized(path: Path, folder: Path, *, name: str) -> Path:
     Raises:
         ModelError: the weights can't be read, placed or written.
     """
+    require_all(path, name=name)
     pairs, tensors = read_gguf(path)
     kind = main_type(tensors)
     width = 4 if kind not in _DTYPES else 2

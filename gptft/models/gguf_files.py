@@ -75,17 +75,27 @@ def gguf_files(path: Path, *, name: str, with_weights: bool = True) -> ModelFile
         if not (stated.is_file() and _as_stored(stated) == config):
             folder.mkdir(parents=True, exist_ok=True)
             write_json(stated, config)
-        if with_weights and find_spec("gguf") is None and not are_kept([path]):
-            raise ModelError(
-                f"{name}: reading the weights of a .gguf file takes the package gguf. Install it: "
-                f"{install_command('gguf')}"
-            )
+        if with_weights and not are_kept([path]):
+            require_reader(name)
     except OSError as error:
         raise ModelError(
             f"The config.json of {name} can't be kept in {default_cache_dir()}: {error.strerror}. "
             "Set GPTFT_CACHE to a folder that can hold it."
         ) from None
     return ModelFiles(name, folder, gguf=path)
+
+
+def require_reader(name: str) -> None:
+    """Refuse to take the weights of a .gguf file without the package that reads them.
+
+    Raises:
+        ModelError: as said.
+    """
+    if find_spec("gguf") is None:
+        raise ModelError(
+            f"{name}: reading the weights of a .gguf file takes the package gguf. Install it: "
+            f"{install_command('gguf')}"
+        )
 
 
 def main_type(tensors: Tensors) -> str:

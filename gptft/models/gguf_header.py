@@ -89,14 +89,40 @@ def read_gguf(path: Path) -> tuple[dict[str, Any], dict[str, StoredTensor]]:
         raise ModelError(f"{path} {error}.") from None
 
 
+def gguf_header_end(path: Path) -> int | None:
+    """How many bytes of a GGUF file its header has; None where `path` holds only a part of that.
+
+    Args:
+        path: the file, or its beginning.
+
+    Raises:
+        ModelError: it isn't a GGUF file of version 2 or 3, or is damaged.
+    """
+    size = path.stat().st_size
+    try:
+        with path.open("rb") as file:
+            reader = _Reader(file, size)
+            reader.header()
+            reader.places()
+            return size - reader.left
+    except _CutOffError:
+        return None
+    except DamagedError as error:
+        raise ModelError(f"{path} {error}.") from None
+
+
+class _CutOffError(DamagedError):
+    """The file ends within its header."""
+
+
 class _Reader:
     """Takes values off a file, never more than it holds."""
 
     def __init__(self, file: BinaryIO, size: int) -> None:
-        self._file, self._left, self._tensors = file, size, 0
+        self._file, self.left, self._tensors = file, size, 0
 
     def header(self) -> dict[str, Any]:
-        if self._left < len(_MAGIC) or self._take(len(_MAGIC)) != _MAGIC:
+        if self.left < len(_MAGIC) or self._take(len(_MAGIC)) != _MAGIC:
             raise DamagedError("is not a GGUF file: it doesn't begin with GGUF")
         version = self._number("<I")
         if version not in _VERSIONS:
@@ -114,6 +140,18 @@ class _Reader:
 
     def tensors(self, pairs: dict[str, Any], *, size: int) -> dict[str, StoredTensor]:
         """The tensors of a file of `size` bytes, whose header was just read."""
+        found = self.places()
+        alignment = pairs.get("general.alignment", 32)
+        if not isinstance(alignment, int) or alignment < 1:
+            raise DamagedError(f"is damaged: its general.alignment is {alignment!r}")
+        begin = -(-(size - self.left) // alignment) * alignment
+        return {
+            name: _placed(name, shape, number, start=begin + offset, end=size)
+            for name, (shape, number, offset) in found.items()
+        }
+
+    def places(self) -> dict[str, tuple[tuple[int, ...], int, int]]:
+        """The shape of each tensor by its name, the number of its type, and where it lies."""
         found: dict[str, tuple[tuple[int, ...], int, int]] = {}
         for _ in range(self._tensors):
             name = self._string(at_most=_MAX_KEY)
@@ -124,14 +162,7 @@ class _Reader:
                 raise DamagedError(f"is damaged: its tensor {name} has {sides:,} dimensions")
             shape = tuple(self._number("<Q") for _ in range(sides))[::-1]
             found[name] = shape, self._number("<I"), self._number("<Q")
-        alignment = pairs.get("general.alignment", 32)
-        if not isinstance(alignment, int) or alignment < 1:
-            raise DamagedError(f"is damaged: its general.alignment is {alignment!r}")
-        begin = -(-(size - self._left) // alignment) * alignment
-        return {
-            name: _placed(name, shape, number, start=begin + offset, end=size)
-            for name, (shape, number, offset) in found.items()
-        }
+        return found
 
     def _value(self, kind: int) -> Any:
         if kind != _ARRAY:
@@ -168,9 +199,9 @@ class _Reader:
         return struct.unpack(code, self._take(struct.calcsize(code)))[0]
 
     def _take(self, length: int) -> bytes:
-        if length > self._left:
-            raise DamagedError("is damaged or cut off: it ends within its header")
-        self._left -= length
+        if length > self.left:
+            raise _CutOffError("is damaged or cut off: it ends within its header")
+        self.left -= length
         return self._file.read(length)
 
 

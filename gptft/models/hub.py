@@ -9,7 +9,7 @@ from pathlib import Path
 from gptft.errors import GptftError, ModelError
 from gptft.inputs import near_names
 from gptft.models.adapters import has_own_tokenizer, is_adapter, require_adapter, with_base
-from gptft.models.gguf_files import gguf_files
+from gptft.models.gguf_files import gguf_files, require_reader
 from gptft.models.hub_cache import (
     Snapshot,
     cache_folder,
@@ -21,6 +21,7 @@ from gptft.models.hub_cache import (
 )
 from gptft.models.hub_errors import why_unavailable
 from gptft.models.hub_fetch import fetch_files, fetch_listing
+from gptft.models.hub_head import cached_head, fetched_head
 from gptft.models.model_files import ModelFiles, require_small
 from gptft.models.source import GGUF_SUFFIX, hub_parts, resolve_model
 from gptft.terminal.words import bytes_text, first_of
@@ -84,13 +85,14 @@ def find_cached(model: str, *, revision: str | None = None) -> ModelFiles | None
     """
     repo, file = hub_parts(model)
     found = find_snapshot(repo, revision or _MAIN)
-    if found is None or (
-        missing_files(found, file=file, with_weights=False)
-        and not _is_enough(found, file=file, with_weights=False)
-    ):
+    if found is None:
         return None
     if file is not None:
-        return gguf_files(found.folder / file, name=model, with_weights=False)
+        path = _kept(found, file, with_weights=False)
+        return None if path is None else gguf_files(path, name=model, with_weights=False)
+    lacks = missing_files(found, file=None, with_weights=False)
+    if lacks and not _is_enough(found, file=None, with_weights=False):
+        return None
     return ModelFiles(model, found.folder)
 
 
@@ -137,6 +139,9 @@ def _on_hub(model: str, revision: str, *, with_weights: bool) -> Path:
     found = None
     try:
         found = find_snapshot(repo, revision)
+        if file is not None:
+            path = found and _kept(found, file, with_weights=with_weights)
+            return path or _fetch_gguf(model, revision, with_weights=with_weights)
         if found is None or missing_files(found, file=file, with_weights=with_weights):
             found = _fetch(repo, revision, file=file, with_weights=with_weights)
         _require(found, file=file, with_weights=with_weights)
@@ -145,7 +150,25 @@ def _on_hub(model: str, revision: str, *, with_weights: bool) -> Path:
     except Exception as error:  # the hub's client raises a dozen unrelated types
         if found is None or not _is_enough(found, file=file, with_weights=with_weights):
             raise _unavailable(model, revision, found, error, with_weights=with_weights) from None
-    return found.folder / file if file else found.folder
+    return found.folder
+
+
+def _kept(found: Snapshot, file: str, *, with_weights: bool) -> Path | None:
+    """Where a .gguf file is, or its header where that will do; None where it isn't here."""
+    if found.has(file):
+        return found.folder / file
+    return None if with_weights else cached_head(found, file)
+
+
+def _fetch_gguf(model: str, revision: str, *, with_weights: bool) -> Path:
+    repo, file = hub_parts(model)
+    found = fetch_listing(repo, revision)
+    _require(found, file=file, with_weights=with_weights)
+    if not with_weights:
+        return fetched_head(found, str(file))
+    require_reader(model)
+    fetch_files(found, [str(file)])
+    return found.folder / str(file)
 
 
 def _fetch(repo: str, revision: str, *, file: str | None, with_weights: bool) -> Snapshot:

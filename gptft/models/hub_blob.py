@@ -8,9 +8,10 @@ sessions, by several processes, its SHA-256 is compared before it becomes a blob
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from threading import Event
 from typing import BinaryIO
 
@@ -27,6 +28,7 @@ from gptft.terminal.words import bytes_text
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _LARGEST = 50 * 10**9  # bytes; what the hub gives by HTTP (huggingface_hub 2.4, MAX_HTTP_...)
+_HEAD = 2**22  # bytes of a file's beginning that are fetched first
 _PART = 2**20  # bytes read at a time to tell the checksum of what is there
 _WAITS = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)  # seconds, while nothing comes
 _LONGEST_WAIT = 600.0  # seconds; a hub that asks for more is asked again by the person
@@ -80,6 +82,34 @@ def fetch_file(wanted: Wanted) -> None:
     wanted.arrived = wanted.size
 
 
+def fetch_head(wanted: Wanted, *, end_of: Callable[[Path], int | None]) -> bytes:
+    """Fetch the beginning of a file; what came is kept, and fetching all of it goes on from there.
+
+    Args:
+        wanted: the file.
+        end_of: tells of the first bytes of the file, in a file of their own, how many of them are
+            the beginning; None where more are needed.
+
+    Raises:
+        ModelError: as for `fetch_file`; or what `end_of` raises.
+        Exception: the hub's client's own, where the hub refuses.
+    """
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+
+    url = hf_hub_url(wanted.repo, wanted.name, revision=wanted.commit)
+    checksum = get_hf_file_metadata(url, retry_on_errors=True).etag or ""
+    blobs = repository_folder(wanted.repo) / "blobs"
+    blobs.mkdir(parents=True, exist_ok=True)
+    partial = blobs / f"{checksum}.incomplete"
+    with _only_one(wanted, checksum), _opened(partial) as file:
+        download, length, end = _Download(wanted, url, file), _HEAD, None
+        while end is None and wanted.arrived < wanted.size:
+            download.go_to(min(length, wanted.size))
+            end, length = end_of(partial), 4 * length
+        file.seek(0)
+        return file.read(wanted.arrived if end is None else end)
+
+
 def partial_bytes(repo: str) -> int:
     """What is kept of files of a repository that broke off."""
     found = 0
@@ -96,9 +126,15 @@ def _fetch_blob(wanted: Wanted, url: str, checksum: str) -> None:
         if blob.exists():
             return
         partial = blob.with_name(f"{checksum}.incomplete")
-        with partial.open("r+b" if partial.exists() else "w+b") as file:
-            _Download(wanted, url, file).to_its_end(checksum)
+        with _opened(partial) as file:
+            download = _Download(wanted, url, file)
+            download.go_to(wanted.size)
+            download.require(checksum)
         os.replace(partial, blob)
+
+
+def _opened(partial: Path) -> BinaryIO:
+    return partial.open("r+b" if partial.exists() else "w+b")
 
 
 @contextmanager
@@ -141,13 +177,13 @@ class _Download:
         if wanted.arrived > wanted.size:
             self._begin_anew()
 
-    def to_its_end(self, checksum: str) -> None:
-        """Fetch what lacks, however often it breaks off, while anything comes at all."""
+    def go_to(self, end: int) -> None:
+        """Fetch what lacks of the first bytes, however often it breaks off, while any come."""
         wanted, failures = self._wanted, 0
-        while wanted.arrived < wanted.size:
+        while wanted.arrived < end:
             before = wanted.arrived
             try:
-                self._go_on()
+                self._go_on(end)
                 problem: Exception | None = None
             except Exception as error:
                 if status_of(error) == _NO_SUCH_RANGE and wanted.arrived:
@@ -159,8 +195,12 @@ class _Download:
             finally:
                 self._file.flush()  # a kill loses nothing that is here
             failures = 0 if wanted.arrived > before else failures + 1
-            if wanted.arrived < wanted.size:
+            if wanted.arrived < end:
                 self._wait(failures, problem)
+
+    def require(self, checksum: str) -> None:
+        """Put the file on the disk, and refuse it where it isn't what its checksum says."""
+        wanted = self._wanted
         os.fsync(self._file.fileno())
         if wanted.arrived > wanted.size or self._digest.hexdigest() != checksum:
             self._begin_anew()
@@ -170,7 +210,7 @@ class _Download:
                 "where that fails, too, something between here and the hub changes it."
             )
 
-    def _go_on(self) -> None:
+    def _go_on(self, end: int) -> None:
         from huggingface_hub import constants
         from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
 
@@ -188,7 +228,7 @@ class _Download:
                 self._digest.update(part)
                 self._wanted.arrived += len(part)
                 self._check_stop()
-                if self._wanted.arrived > self._wanted.size:
+                if self._wanted.arrived >= end:
                     return
 
     def _wait(self, failures: int, problem: Exception | None) -> None:
