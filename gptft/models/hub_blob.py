@@ -120,17 +120,23 @@ def partial_bytes(repo: str) -> int:
 
 
 def _fetch_blob(wanted: Wanted, url: str, checksum: str) -> None:
-    blob = repository_folder(wanted.repo) / "blobs" / checksum
-    blob.parent.mkdir(parents=True, exist_ok=True)
+    from huggingface_hub.file_download import are_symlinks_supported
+
+    kept = repository_folder(wanted.repo)
+    place = kept / "blobs" / checksum
+    partial = place.with_name(f"{checksum}.incomplete")
+    if not are_symlinks_supported(cache_folder()):  # the client would copy it, and keep both
+        place = kept / "snapshots" / wanted.commit / wanted.name
+    for path in (partial, place):
+        path.parent.mkdir(parents=True, exist_ok=True)
     with _only_one(wanted, checksum):
-        if blob.exists():
+        if place.exists():
             return
-        partial = blob.with_name(f"{checksum}.incomplete")
         with _opened(partial) as file:
             download = _Download(wanted, url, file)
             download.go_to(wanted.size)
             download.require(checksum)
-        os.replace(partial, blob)
+        os.replace(partial, place)
 
 
 def _opened(partial: Path) -> BinaryIO:

@@ -53,6 +53,7 @@ class Fault:
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
     cut_after: int | None = None  # bytes of the answer's body, then the connection breaks
+    stall: float = 0.0  # seconds before it does
     times: int = 1
 
 
@@ -270,6 +271,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._asked.sent.append(len(whole[start : start + part]))
             time.sleep(self.hub.seconds_a_part)
         if cut is not None:
+            time.sleep(fault.stall if fault is not None else 0)
             self.close_connection = True
             self.connection.close()
 

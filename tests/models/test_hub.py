@@ -255,6 +255,26 @@ class TestABrokenDownload:
         assert "HF_HOME" in message
         assert not hub.ranges()
 
+    def test_that_stalls_is_resumed(self, hub: Hub, monkeypatch: pytest.MonkeyPatch):
+        hub.add("owner/name", {**CONFIG, "model.safetensors": WEIGHTS})
+        monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.2)
+        hub.faults.append(Fault("/store/", cut_after=4000, stall=2.0))
+        files = find_model("owner/name")
+        assert (files.folder / "model.safetensors").read_bytes() == WEIGHTS
+        assert hub.ranges() == ["all", "bytes=4000-"]
+
+    def test_onto_a_disk_without_links_takes_it_once(
+        self, hub: Hub, monkeypatch: pytest.MonkeyPatch
+    ):
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_SYMLINKS", True)
+        hub.add("owner/name", {**CONFIG, **in_parts()})
+        folder = find_model("owner/name").folder
+        assert not [path for path in folder.iterdir() if path.is_symlink()]
+        assert not [*folder.parents[1].glob("blobs/*")]
+        asked = len(hub.asked)
+        assert find_model("owner/name").has_weights
+        assert len(hub.asked) == asked
+
     def test_that_fills_the_disk_is_no_fault_of_the_name(
         self, hub: Hub, monkeypatch: pytest.MonkeyPatch
     ):
@@ -493,6 +513,29 @@ class TestWhatIsSaid:
         assert f"{gone} can't be reached" in message
         assert "hf download owner/name --revision v2" in message
         assert "HTTPS_PROXY" in message
+
+    def test_of_a_proxy_that_wants_a_password(self, hub: Hub, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr(constants, "ENDPOINT", "http://hub.example")
+        monkeypatch.setenv("HTTP_PROXY", hub.url.replace("//", "//me:pass@"))
+        hub.faults.append(Fault("http://hub.example/", status=407, times=9))
+        message = message_of("owner/name")
+        assert "the proxy asks for a name and a password (407)" in message
+        assert "HTTPS_PROXY" in message
+        assert "pass@" not in message
+
+    def test_of_a_half_filled_cache_without_a_network(
+        self, hub: Hub, monkeypatch: pytest.MonkeyPatch
+    ):
+        hub.add("owner/name", {**CONFIG, **in_parts()})
+        find_model("owner/name", with_weights=False)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            gone = f"http://127.0.0.1:{free.getsockname()[1]}"
+        monkeypatch.setattr(constants, "ENDPOINT", gone)
+        message = message_of("owner/name")
+        assert "lacks model.safetensors.index.json of it at main" in message
+        assert "can't be reached" in message
+        assert find_model("owner/name", with_weights=False).has_tokenizer
 
     @pytest.mark.parametrize("with_weights", [True, False])
     def test_of_a_model_that_is_not_here_offline(
