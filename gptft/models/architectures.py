@@ -12,7 +12,7 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from types import NoneType
-from typing import Any
+from typing import Any, Literal
 
 from gptft.config.numbers import LARGEST, as_whole
 from gptft.terminal.words import wrong_value
@@ -34,6 +34,7 @@ _WORDS: dict[type, str] = {
 }
 _PLAIN = {one.__name__: one for one in _WORDS} | {"None": NoneType}
 
+ExpertLayers = Literal["mixtral", "qwen2_moe"]
 COMMON_BUFFERS = frozenset(
     {"e_score_correction_bias", "expert_bias", "embed_scale", "scalar_cells", "layer_scalar",
      "slope_rate", "query_decay", "key_decay", "diagonal_decay"}
@@ -213,6 +214,20 @@ def _stored_as(name: str) -> frozenset[str]:
     )
     found = (source.replace("\\", "").split(".") for source, to in renamed if to.endswith(name))
     return frozenset(".".join(words[-2:]) for words in found if words[-1] != name)
+
+
+def expert_layers(model_type: str) -> ExpertLayers | None:
+    """Like which type's a type's experts are joined in memory, if they are stored one by one.
+
+    >>> [expert_layers(kind) for kind in ("minimax", "qwen3_moe", "gpt_oss")]
+    ['mixtral', 'qwen2_moe', None]
+    """
+    if model_type == "mixtral":
+        return "mixtral"
+    patterns = _source("conversion_mapping.py").partition("_CONVERSION_PATTERN = {")[2]
+    entry = rf'"{re.escape(model_type)}": "(mixtral|qwen2_moe)"'
+    found = re.search(entry, patterns.partition("\n}\n")[0])
+    return None if found is None else "mixtral" if found[1] == "mixtral" else "qwen2_moe"
 
 
 def can_tie(model_type: str) -> bool:

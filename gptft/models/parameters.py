@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from gptft.files import JsonFields
-from gptft.models.architectures import COMMON_BUFFERS
+from gptft.models.architectures import COMMON_BUFFERS, ExpertLayers
 from gptft.models.headers import Tensor, Tensors, is_computed
 
 Part = Literal[
@@ -75,6 +75,13 @@ _FEED_FORWARD = re.compile(
     r"mlp|ffn?s?(\b|_)|ffw|feed_?forward|(^|\.)fc_?(\d|in|out)|moe|router|expert|intermediate|"
     r"(^|\.)(output|linear\d|w[123])\."
 )
+_DENSE_IN_HEAD = re.compile(r"\.dense\.")
+_LINEAR_OF_EXPERTS = {
+    "mixtral": re.compile(r"\.(?P<router>gate)\.weight$|\.((?P<down>w2)|w1|w3)\.weight$"),
+    "qwen2_moe": re.compile(
+        r"(\.|_)(?P<router>gate)\.weight$|\.((?P<down>down_proj)|gate_proj|up_proj)\.weight$"
+    ),
+}
 _ROUTER = re.compile(r"router|(^|\.)gate\.")
 
 
@@ -108,6 +115,7 @@ def count_parameters(
     *,
     ties: bool,
     buffers: frozenset[str] = COMMON_BUFFERS,
+    expert_layers: ExpertLayers | None = None,
     num_experts: int | None = None,
     top_k: int | None = None,
 ) -> Parameters:
@@ -117,6 +125,7 @@ def count_parameters(
         tensors: of its weights.
         ties: whether its config makes one table of embeddings and head.
         buffers: names that are no parameters of its architecture, see `buffer_names`.
+        expert_layers: how files name the layers of experts that peft adapts, if it does.
         num_experts: that a layer has, where it has any.
         top_k: of them that a token is sent to.
     """
@@ -152,7 +161,9 @@ def count_parameters(
         tied=tied,
         active=total - unused,
         multiplied=total - unused - looked_up,
-        lora=sum(_lora(name, tensor, by_part[name]) for name, tensor in kept.items()),
+        lora=sum(
+            _lora(name, tensor, by_part[name], expert_layers) for name, tensor in kept.items()
+        ),
     )
 
 
@@ -222,13 +233,28 @@ def _first_block(tensors: Tensors, by_part: Mapping[str, Part]) -> Counter[Part]
     return counted
 
 
-def _lora(name: str, tensor: Tensor, part: Part) -> int:
-    """Two matrices beside each linear layer, (rank, in) and (out, rank).
+def _lora(name: str, tensor: Tensor, part: Part, expert_layers: ExpertLayers | None) -> int:
+    """Two matrices beside each linear layer, (rank, in) and (out, rank), as peft's all-linear does.
 
-    Experts are one tensor in memory, which peft's all-linear doesn't adapt, and nor does it the
-    head. Source: Hu et al. 2021, "LoRA", section 4.1.
+    Of experts, which are one tensor in memory, it adapts those that files have one by one, and then
+    leaves out the linear layers of the same names beside them, a dense feed-forward for one. It
+    never adapts the table of the head. Source: Hu et al. 2021, "LoRA", section 4.1; peft 0.21,
+    utils/transformers_weight_conversion.py.
     """
-    is_linear = part in ("attention", "feed_forward", "recurrent") and len(tensor.shape) == 2
-    if not is_linear or not name.endswith("weight") or _ROUTER.search(name):
+    if len(tensor.shape) < 2 or not name.endswith(("weight", "_proj")):
         return 0
-    return LORA_RANK * sum(tensor.shape)
+    if expert_layers is not None:
+        own = _LINEAR_OF_EXPERTS[expert_layers].search(name)
+        if own and own["router"]:
+            return LORA_RANK * sum(tensor.shape)
+        if own and part != "experts":
+            return 0
+        if own:  # the gate and the first layer are one tensor, of which each half has both ranks
+            rows, columns = tensor.shape[-2:]
+            return LORA_RANK * (columns + (1 if own["down"] else 2) * rows)
+    is_linear = len(tensor.shape) == 2 and name.endswith("weight") and not _ROUTER.search(name)
+    if part in ("attention", "feed_forward", "recurrent", "residual"):
+        return LORA_RANK * sum(tensor.shape) if is_linear else 0
+    # The layers before the table of a head, and those of towers, have no name but of what they do.
+    is_adapted = bool(_DENSE_IN_HEAD.search(name)) if part == "head" else part == "other"
+    return LORA_RANK * sum(tensor.shape) if is_linear and is_adapted and "emb" not in name else 0
