@@ -137,7 +137,9 @@ class ModelConfig(Section):
     name: Name = _setting(
         "pico", "pico (bundled), a model folder, a run folder, a .gguf file, or a hub id."
     )
-    revision: str | None = _setting(None, "A branch, tag or commit of a model on the hub.")
+    revision: str | None = _setting(
+        None, "A branch, tag or commit of a model on the hub; owner/name@revision says it, too."
+    )
     from_scratch: dict[str, Any] | None = _setting(
         None, "A new model: model_type (gpt2, llama, ...) and any field of its config class."
     )

@@ -69,7 +69,7 @@ def find_folder(
     """Find the folder that a name means; as `find_model`, but an adapter's stands for itself."""
     path = resolve_model(model)
     if path is None:
-        path = _on_hub(model, revision or _MAIN, with_weights=with_weights)
+        path = _on_hub(model, revision, with_weights=with_weights)
     if path.suffix.lower() == GGUF_SUFFIX and path.is_file():
         return gguf_files(path, name=model, with_weights=with_weights)
     files = ModelFiles(model, path)
@@ -83,8 +83,8 @@ def find_cached(model: str, *, revision: str | None = None) -> ModelFiles | None
     Raises:
         ModelError: a .gguf file of it is damaged.
     """
-    repo, file = hub_parts(model)
-    found = find_snapshot(repo, revision or _MAIN)
+    repo, file, revision = _asked(model, revision)
+    found = find_snapshot(repo, revision)
     if found is None:
         return None
     if file is not None:
@@ -104,7 +104,8 @@ def commit_of(model: str, *, revision: str | None = None) -> str | None:
     """
     if resolve_model(model) is not None:
         return None
-    found = find_snapshot(hub_parts(model)[0], revision or _MAIN)
+    repo, _, revision = _asked(model, revision)
+    found = find_snapshot(repo, revision)
     return None if found is None else found.commit
 
 
@@ -118,7 +119,7 @@ def check_on_hub(model: str, *, revision: str | None = None) -> bool:
         ModelError: they aren't, and the hub can't be asked or has none that gptft reads.
     """
     require_client()
-    (repo, file), revision = hub_parts(model), revision or _MAIN
+    repo, file, revision = _asked(model, revision)
     found = None
     try:
         found = find_snapshot(repo, revision)
@@ -132,16 +133,30 @@ def check_on_hub(model: str, *, revision: str | None = None) -> bool:
     return is_here
 
 
-def _on_hub(model: str, revision: str, *, with_weights: bool) -> Path:
+def _asked(model: str, revision: str | None) -> tuple[str, str | None, str]:
+    """The repository that is meant, the .gguf file in it, and at which revision.
+
+    Raises:
+        ModelError: two revisions are named.
+    """
+    repo, file, own = hub_parts(model)
+    if own is not None and revision is not None and own != revision:
+        raise ModelError(
+            f"{model} names the revision {own}, and model.revision is {revision}. Leave one out."
+        )
+    return repo, file, own or revision or _MAIN
+
+
+def _on_hub(model: str, revision: str | None, *, with_weights: bool) -> Path:
     """The folder of a hub model in the cache, or its .gguf file there; fetched where it isn't."""
     require_client()
-    repo, file = hub_parts(model)
+    repo, file, revision = _asked(model, revision)
     found = None
     try:
         found = find_snapshot(repo, revision)
         if file is not None:
             path = found and _kept(found, file, with_weights=with_weights)
-            return path or _fetch_gguf(model, revision, with_weights=with_weights)
+            return path or _fetch_gguf(repo, revision, file, with_weights=with_weights)
         if found is None or missing_files(found, file=file, with_weights=with_weights):
             found = _fetch(repo, revision, file=file, with_weights=with_weights)
         _require(found, file=file, with_weights=with_weights)
@@ -160,15 +175,14 @@ def _kept(found: Snapshot, file: str, *, with_weights: bool) -> Path | None:
     return None if with_weights else cached_head(found, file)
 
 
-def _fetch_gguf(model: str, revision: str, *, with_weights: bool) -> Path:
-    repo, file = hub_parts(model)
+def _fetch_gguf(repo: str, revision: str, file: str, *, with_weights: bool) -> Path:
     found = fetch_listing(repo, revision)
     _require(found, file=file, with_weights=with_weights)
     if not with_weights:
-        return fetched_head(found, str(file))
-    require_reader(model)
-    fetch_files(found, [str(file)])
-    return found.folder / str(file)
+        return fetched_head(found, file)
+    require_reader(f"{repo}/{file}")
+    fetch_files(found, [file])
+    return found.folder / file
 
 
 def _fetch(repo: str, revision: str, *, file: str | None, with_weights: bool) -> Snapshot:
@@ -223,7 +237,7 @@ def _gguf_list(found: Snapshot) -> str:
 def _unavailable(
     model: str, revision: str, found: Snapshot | None, error: Exception, *, with_weights: bool
 ) -> ModelError:
-    repo, file = hub_parts(model)
+    repo, file, _ = hub_parts(model)
     reason, way_out = why_unavailable(error, repo=repo, revision=revision)
     near = ""
     if found is None or not found.folder.is_dir():

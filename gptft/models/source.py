@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from glob import glob, has_magic
 from importlib.resources import files
 from pathlib import Path
+from typing import NamedTuple
 
 from gptft.errors import ModelError
 from gptft.inputs import expand_user, is_folder, near_names
@@ -18,8 +19,10 @@ VOLATILE_FIELDS = frozenset(
     {"_name_or_path", "dtype", "torch_dtype", "transformers_version", "use_cache"}
 )
 _MAX_NAME = 4096  # bytes of a path on Linux; a longer one can't even be asked about
-_HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
-_HUB_FILE = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*){2,}")  # of a repository, in a folder perhaps
+_PART = r"[\w-][\w.-]*"
+_REVISION = rf"(@(?P<revision>{_PART}))?"
+_HUB_ID = re.compile(rf"(?P<repo>{_PART}(/{_PART})?){_REVISION}")
+_HUB_FILE = re.compile(rf"(?P<repo>{_PART}/{_PART}){_REVISION}/(?P<file>{_PART}(/{_PART})*)")
 
 
 def resolve_model(name: str) -> Path | None:
@@ -27,7 +30,7 @@ def resolve_model(name: str) -> Path | None:
 
     Returns:
         a local model folder, one tokenizer.json or a .gguf file; None where `name` can only be a
-        hub id, or owner/name/file.gguf on the hub.
+        hub id, owner/name@revision, or owner/name/file.gguf on the hub.
 
     A bundled model's name comes first (write `./pico` for a folder of that name), then an existing
     path, then a hub id.
@@ -48,7 +51,7 @@ def resolve_model(name: str) -> Path | None:
     if _may_be_on_hub(name):
         first, _, rest = name.partition("/")
         if rest and Path(first).is_dir():  # `runs/typo` beside runs/ is no hub id
-            kind = "file" if hub_parts(name)[1] else "folder"
+            kind = "file" if hub_parts(name).file else "folder"
             raise ModelError(
                 f"{name}: no such {kind}, though {first}/ is here."
                 f"{near_names(name) or ' Check the name.'}"
@@ -61,24 +64,36 @@ def resolve_model(name: str) -> Path | None:
     )
 
 
-def hub_parts(name: str) -> tuple[str, str | None]:
-    """The repository that a hub id names, and the .gguf file of it where it names one.
+class HubName(NamedTuple):
+    """What a person calls a model of the hub.
 
-    >>> hub_parts("owner/name"), hub_parts("owner/name/small-Q8_0.gguf")
-    (('owner/name', None), ('owner/name', 'small-Q8_0.gguf'))
+    Attributes:
+        repo: the repository, owner/name.
+        file: the .gguf file of it that is named, if one is.
+        revision: the branch, tag or commit that is named with it.
     """
-    parts = name.split("/")
-    if name.lower().endswith(GGUF_SUFFIX) and _HUB_FILE.fullmatch(name):
-        return "/".join(parts[:2]), "/".join(parts[2:])
-    return name, None
+
+    repo: str
+    file: str | None
+    revision: str | None
+
+
+def hub_parts(name: str) -> HubName:
+    """The parts of a hub id, which may name a revision and a .gguf file besides.
+
+    >>> tuple(hub_parts("owner/name@v1")), tuple(hub_parts("owner/name/small-Q8_0.gguf"))
+    (('owner/name', None, 'v1'), ('owner/name', 'small-Q8_0.gguf', None))
+    """
+    pattern = _HUB_FILE if name.lower().endswith(GGUF_SUFFIX) else _HUB_ID
+    if (found := pattern.fullmatch(name)) is None:
+        return HubName(name, None, None)
+    return HubName(found["repo"], found.groupdict().get("file"), found["revision"])
 
 
 def _may_be_on_hub(name: str) -> bool:
-    if hub_parts(name)[1] is not None:
-        return True
-    return bool(_HUB_ID.fullmatch(name)) and not name.lower().endswith(
-        (".json", ".safetensors", GGUF_SUFFIX)
-    )
+    if name.lower().endswith(GGUF_SUFFIX):
+        return hub_parts(name).file is not None
+    return bool(_HUB_ID.fullmatch(name)) and not name.lower().endswith((".json", ".safetensors"))
 
 
 def expand_models(names: Iterable[str]) -> list[str]:

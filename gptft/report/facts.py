@@ -56,8 +56,8 @@ def origin(run: Run) -> Origin | None:
     if not _is_hub_id(name):
         return Origin("folder", model_name(name))
     revision = model.get("revision")
-    revision = revision or as_mapping(run.facts.get("fingerprint")).get("model.commit")
-    repo, _ = hub_parts(name)
+    repo, _, own = hub_parts(name)
+    revision = own or revision or as_mapping(run.facts.get("fingerprint")).get("model.commit")
     return Origin("hub", repo, revision if isinstance(revision, str) else None)
 
 

@@ -207,7 +207,7 @@ def names_gguf(name: str) -> bool:
     """Whether a model's name is that of a .gguf file on this machine."""
     if not name.lower().endswith(GGUF_SUFFIX) or is_folder(Path(name)):
         return False
-    return hub_parts(name)[1] is None or is_file(Path(name))  # else it may be one on the hub
+    return hub_parts(name).file is None or is_file(Path(name))  # else it may be one on the hub
 
 
 def _gguf_path(name: str) -> Path:

@@ -17,7 +17,7 @@ from huggingface_hub import constants
 from gptft import console
 from gptft.errors import Interrupted, ModelError
 from gptft.models import hub_fetch
-from gptft.models.hub import check_on_hub, find_model
+from gptft.models.hub import check_on_hub, commit_of, find_model
 from gptft.models.hub_cache import is_text
 from gptft.models.source import resolve_model
 from gptft.tokenization.tokenizer import load_tokenizer
@@ -159,7 +159,15 @@ class TestWhatIsFetched:
         assert files.folder.name == old
         asked = len(hub.asked)
         find_model("owner/name", revision="v1")
+        for named in ("owner/name@v1", f"owner/name@{old}"):
+            assert find_model(named).folder == files.folder
+            assert check_on_hub(named)
+            assert commit_of(named) == old
+        assert find_model("owner/name@v1", revision="v1").folder == files.folder
         assert len(hub.asked) == asked
+        both = "owner/name@v1 names the revision v1, and model.revision is main. Leave one out"
+        assert both in message_of("owner/name@v1", "main")
+        assert "it has no revision 'v2'" in message_of("owner/name@v2")
 
     def test_the_token_goes_to_the_hub_and_not_to_the_store_it_leads_to(
         self, hub: Hub, monkeypatch: pytest.MonkeyPatch
@@ -593,6 +601,9 @@ class TestWhatIsSaid:
     [
         ("owner/name/file.gguf", True),
         ("owner/name/q4/file.Q4_K_M.gguf", True),
+        ("owner/name@v1/file.GGUF", True),
+        ("owner/name/file@v1.gguf", False),
+        ("owner/name@v1@v2/file.gguf", False),
         ("name/file.gguf", False),
         ("file.gguf", False),
         ("owner/name/model.safetensors", False),

@@ -51,6 +51,7 @@ def test_it_generates_as_the_file_does(repository: Hub, model: PreTrainedModel):
     asked = len(repository.asked)
     assert find_model(NAME).gguf == find_model(NAME, with_weights=False).gguf
     assert check_on_hub(NAME)
+    assert find_model("owner/tiny-GGUF@main/tiny-F32.gguf").gguf == find_model(NAME).gguf
     assert len(repository.asked) == asked
 
 

@@ -84,6 +84,12 @@ def test_a_hub_model_is_named_in_the_front_matter(make_run: MakeRun):
     assert f"{link}, revision `` v`1` ``; changed in its config: `p` `0.0`." in body
 
 
+def test_a_revision_or_a_file_in_a_hub_models_name_is_none_of_its_repository(make_run: MakeRun):
+    front, body = card(make_run(config={"model": {"name": "owner/name@v1/small.gguf"}}))
+    assert front["base_model"] == "owner/name"
+    assert "[owner/name](https://huggingface.co/owner/name), revision `v1`" in body
+
+
 def test_averaged_models_are_named_without_their_paths(make_run: MakeRun):
     third = {"name": "./runs/third", "weight": 2.5}
     others = ["/home/somebody/runs/second/model", third, "openai-community/gpt2"]
