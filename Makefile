@@ -1,8 +1,8 @@
 # make quickstart   a virtual environment, a small GPT tuned on Pushkin, and samples of it
 # make test         a virtual environment, the tests
-# make test-slow    the quickstart in full, two processes: minutes
+# make test-slow    the quickstart in full, two processes, fifty architectures: minutes
 # make faults       hundreds of runs killed, blocked and damaged: ten minutes
-# make architectures  every causal architecture, tiny, killed and resumed: an hour; writes its table
+# make architectures  every causal architecture, tiny, beside stock transformers: half an hour; writes its table
 # make fuzz         generated configs, runs and models for ten minutes
 # make bench-startup  seconds from command to answer
 # make bench-prepare  text -> blocks beside other pipelines: speed, memory; minutes

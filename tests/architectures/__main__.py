@@ -1,7 +1,8 @@
 """`python -m tests.architectures`: every causal architecture of transformers, tiny, through gptft.
 
 Each is trained to the end, and killed and resumed, and its best weights are compared with the best
-checkpoint's. Exit code 1 where anything is wrong; `--write` writes docs/architectures.md.
+checkpoint's; its losses, logits, greedy texts and numbers of parameters with those of stock
+transformers. Exit code 1 where anything is wrong; `--write` writes the table of docs/models.md.
 """
 
 import argparse
@@ -20,20 +21,18 @@ from tests.faults.__main__ import QUIET
 if TYPE_CHECKING:
     from tests.faults.harness import Trial
 
-TABLE = ROOT / "docs" / "architectures.md"
+PAGE = ROOT / "docs" / "models.md"
 _FOLDER = "GPTFT_ARCHITECTURES_FOLDER"
-_HEAD = """\
-# Architectures
+BEGIN, END = (
+    "<!-- begin architectures: make architectures writes this -->\n",
+    "<!-- end architectures -->",
+)
+CELLS = ("loss", "resumed", "reopened", "greedy", "parameters")
+_HEAD = """
+Tried with transformers {version}, torch {torch}; {right} of {all} architectures are trained.
 
-What `make architectures` found with transformers {version}: each architecture of which it has a
-causal language model, tiny and with random weights, saved by stock transformers and trained by
-`gptft train`. "Equal" means: a run that was killed and resumed has the weights of one that was not,
-bit for bit, and the model that is kept is the checkpoint's with the lowest loss, and has that loss
-in stock transformers. "Converted" are those whose tensors have other names or shapes in a file than
-in memory.
-
-| architecture | converted | result |
-| --- | --- | --- |
+| architecture | converted | {cells} | remark |
+| --- | --- | {lines} | --- |
 """
 
 
@@ -52,7 +51,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.architectures", description=__doc__)
     parser.add_argument("names", nargs="*", help="these alone")
     parser.add_argument("--jobs", type=int, default=min(os.cpu_count() or 1, 4))
-    parser.add_argument("--write", action="store_true", help=f"write {TABLE.relative_to(ROOT)}")
+    parser.add_argument("--write", action="store_true", help=f"write {PAGE.relative_to(ROOT)}")
     return parser.parse_args()
 
 
@@ -87,22 +86,36 @@ def try_all(args: argparse.Namespace) -> int:
         flush=True,
     )
     if args.write and not wrong and not args.names:
-        write_table({trial.name: trial.note for trial in trials})
+        write_table(trials)
     return int(bool(wrong))
 
 
-def write_table(notes: dict[str, str]) -> None:
-    """Write what came of each architecture, and why some weren't tried."""
+def write_table(trials: list["Trial"]) -> None:
+    """Write what came of each architecture, and why some weren't tried, into the page."""
     from tests.architectures.models import NOT_TRIED, conversions
 
-    notes |= {name: f"not tried: {why}" for name, why in NOT_TRIED.items()}
+    remarks = {trial.name: "" if trial.note == "trained" else trial.note for trial in trials}
+    remarks |= {name: f"not tried: {why}" for name, why in NOT_TRIED.items()}
+    cells = {trial.name: trial.cells for trial in trials}
     converted = conversions()
-    rows = (
-        f"| {name} | {'yes' if name in converted else ''} | {note.replace('|', '/')} |\n"
-        for name, note in sorted(notes.items())
+    rows = [
+        [name, "yes" if name in converted else ""]
+        + [cells.get(name, {}).get(column, "") for column in CELLS]
+        + [remark.replace("|", "/")]
+        for name, remark in sorted(remarks.items())
+    ]
+    head = _HEAD.format(
+        version=version("transformers"),
+        torch=version("torch").partition("+")[0],
+        right=sum(map(bool, cells.values())),
+        all=len(remarks),
+        cells=" | ".join(CELLS),
+        lines=" | ".join("---" for _ in CELLS),
     )
-    head = _HEAD.format(version=version("transformers"))
-    TABLE.write_text(head + "".join(rows), encoding="utf-8")
+    table = head + "".join(f"| {' | '.join(row)} |\n" for row in rows) + "\n"
+    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
+    after = rest.partition(END)[2]
+    PAGE.write_text(before + BEGIN + table + END + after, encoding="utf-8")
 
 
 if __name__ == "__main__":

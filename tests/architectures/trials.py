@@ -4,24 +4,21 @@ Every run is the real command line in a fork; see `tests.faults.harness`.
 """
 
 import json
-import os
 import re
 import shutil
 import signal
 from pathlib import Path
-from typing import Any
 
-import torch
+import yaml
 from safetensors import safe_open
 
-from gptft.data.store import BlockStore
+from tests.architectures import stock
 from tests.architectures.models import LOST, UNLIKE, save_tiny_model
 from tests.conftest import SENTENCES
 from tests.faults import harness
 from tests.faults.harness import Trial
 
 _STEPS, _EVERY, _KILLED_AFTER = 6, 2, 4
-_TOLERANCE = 1e-3  # of a loss: ProphetNet's logits depend a little on how long a batch's rows are
 _RATES = (0.2, 0.05, 0.5)  # one at which the loss rises again, or the last weights are the best
 _CONFIG = f"""\
 data: {{train: TEXTS/train.txt, validation: [TEXTS/validation.txt], block_size: 32}}
@@ -47,6 +44,7 @@ def try_architecture(model_type: str, folder: Path) -> Trial:
     if changes := re.search(r"Set model\.config_overrides: ({.*?})", tried.note):
         changed = _try(model_type, folder / "changed", changes=changes[1])
         tried.note = f"refused; with `model.config_overrides: {changes[1]}`: {changed.note}"
+        tried.cells = changed.cells
         tried.broken += changed.broken
     shutil.rmtree(folder, ignore_errors=True)
     return tried
@@ -72,8 +70,10 @@ def _try(model_type: str, folder: Path, *, changes: str) -> Trial:
         if _best_step(lab.reference) != _STEPS:
             break
     alike = model_type not in UNLIKE
-    broken = _killed_and_resumed(lab, alike=alike) + _best_weights(lab.reference) + _stock(lab)
-    return Trial(model_type, broken, note="equal" if alike else f"right, but {UNLIKE[model_type]}")
+    differs, cells = _agreement(model_type, lab, changes)
+    broken = _killed_and_resumed(lab, alike=alike) + _best_weights(lab.reference) + differs
+    cells["resumed"] = "=" if alike else UNLIKE[model_type]
+    return Trial(model_type, broken, note="trained", cells=cells)
 
 
 def _save(model_type: str, folder: Path) -> int:
@@ -158,43 +158,21 @@ def _tensors(folder: Path) -> dict[str, tuple[str, tuple[int, ...], bytes]]:
     return found
 
 
-def _stock(lab: harness.Lab) -> list[str]:
-    """How stock transformers, given the model that was kept, measures it otherwise than gptft."""
-    ended = harness.fork(lambda: _compare(lab.reference), lab.folder / "stock.log")
-    return [] if ended.code == 0 else [f"stock transformers: {harness.last_line(ended.said)}"]
+def _agreement(model_type: str, lab: harness.Lab, changes: str) -> tuple[list[str], dict[str, str]]:
+    """How gptft and stock transformers differ, and what the table says of it, by column."""
+    out = lab.folder / "stock.json"
 
+    def compare() -> int:
+        fields = yaml.safe_load(changes) if changes else {}
+        found = stock.differences(model_type, lab.folder / "base", lab.reference, changes=fields)
+        out.write_text(json.dumps(found), encoding="utf-8")
+        return 0
 
-def _compare(run_dir: Path) -> int:
-    from transformers import AutoModelForCausalLM
-
-    loaded: Any = AutoModelForCausalLM.from_pretrained(run_dir / "model", output_loading_info=True)
-    model, info = loaded
-    lost = [*info["missing_keys"], *info["unexpected_keys"], *info["mismatched_keys"]]
-    facts = json.loads((run_dir / "run.json").read_text(encoding="utf-8"))
-    store = Path(os.environ["GPTFT_CACHE"], "blocks", facts["data"]["store"])
-    blocks = BlockStore(store, split="validation")
-    losses = torch.cat(
-        [_losses(model, torch.from_numpy(block.astype("int64"))) for block in blocks]
-    )
-    stock, told = float(losses.mean()), facts["result"]["validation"]["loss_after"]
-    ahead = _looks_ahead(model, torch.from_numpy(blocks[0].astype("int64")))
-    print(f"error: a loss of {stock:.6f}, not {told:.6f}; looks ahead by {ahead:.1g}; lost: {lost}")
-    return int(bool(lost) or abs(stock - told) > _TOLERANCE * stock or ahead > 1e-4)
-
-
-@torch.no_grad()
-def _looks_ahead(model: Any, block: torch.Tensor) -> float:
-    """How far a few logits move, at most, when the tokens after them are others."""
-    some = block[:16]  # beyond that, Reformer chooses by all tokens what each attends to
-    changed = torch.cat([some[:8], some[8:].flip(0) + 1])
-    one, other = (
-        model(input_ids=ids[None], use_cache=False).logits[0, :8] for ids in (some, changed)
-    )
-    return float((one - other).abs().max())
-
-
-@torch.no_grad()
-def _losses(model: Any, block: torch.Tensor) -> torch.Tensor:
-    """The loss at each predicted token of a block of shape (T,)."""
-    logits = model.eval()(input_ids=block[None], use_cache=False).logits[0].double()
-    return -logits[:-1].log_softmax(-1)[range(len(block) - 1), block[1:]]
+    ended = harness.fork(compare, lab.folder / "stock.log")
+    if ended.code:
+        return [f"the comparison with stock failed: {harness.last_line(ended.said)}"], {}
+    found = json.loads(out.read_text(encoding="utf-8"))
+    cells = dict.fromkeys(found, "=")
+    if model_type in stock.NO_LOSS:
+        cells["loss"] = stock.NO_LOSS[model_type]
+    return [f"{column}: {why}" for column, all_ in found.items() for why in all_], cells

@@ -81,12 +81,14 @@ class Trial:
         broken: a sentence a broken promise.
         counts: numbers to be added up over trials.
         note: what came of it, where that isn't the same for all.
+        cells: the same in columns of a table.
     """
 
     name: str
     broken: list[str] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
     note: str = ""
+    cells: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
