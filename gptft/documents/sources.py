@@ -294,7 +294,8 @@ def _kind_of_ours(files: Set[str]) -> str:
     if files >= _TOKENIZER:
         return "model"
     has_weights = any(name.endswith((".safetensors", ".bin", ".gguf")) for name in files)
-    return "model" if "config.json" in files and has_weights else ""
+    is_model = "config.json" in files or "adapter_config.json" in files
+    return "model" if is_model and has_weights else ""
 
 
 def _not_texts(folder: Path, kind: str) -> DataError:

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from transformers import PreTrainedModel
 
 from gptft.console import stage
-from gptft.errors import ModelError
+from gptft.errors import GptftError, ModelError
 from gptft.models.adapter_fit import require_rank
 from gptft.models.adapters import (
     ADAPTER_CONFIG,
@@ -34,6 +34,14 @@ from gptft.panics import no_panic
 from gptft.terminal.text import shown_path
 from gptft.terminal.words import count
 
+_MAX_NEW = 65_536  # tokens that an adapter adds to a base
+# Of embeddings or a head, what has a row for each token.
+_ROWS = (
+    "weight", "base_layer.weight", "modules_to_save.weight", "token_adapter.base_layer.weight",
+    "lora_B.weight",
+)  # fmt: skip
+_TRIED = 8  # tokens; every context is longer
+_MERGED = 1e-3  # of the largest logit; what merging rounds off is a thousandth of that
 _PREFIX = "base_model.model."  # of every name that peft stores
 
 
@@ -52,6 +60,27 @@ def apply_adapter(base: PreTrainedModel, folder: Path) -> PreTrainedModel:
     return inner
 
 
+def try_adapter(model: PreTrainedModel, folder: Path) -> torch.Tensor:
+    """Compute a few tokens, since some of peft's layers look at their settings only then.
+
+    Returns:
+        logits of shape (1, T, V).
+
+    Raises:
+        ModelError: that fails, or gives no numbers.
+    """
+    highest = len(model.get_input_embeddings().weight) - 1  # type: ignore[arg-type]
+    ids = torch.linspace(0, highest, _TRIED, device=model.device).long()[None]
+    with _by_peft(folder, "applied"), torch.no_grad():
+        logits: torch.Tensor = model(ids, use_cache=False).logits
+    if not bool(torch.isfinite(logits).all()):
+        raise ModelError(
+            f"{folder}: the adapter makes its base's logits NaN or infinite: a number in its "
+            f"{ADAPTER_CONFIG} is beyond sense, lora_alpha for one, or it is another base's."
+        )
+    return logits
+
+
 def merge_adapter(base: PreTrainedModel, folder: Path) -> PreTrainedModel:
     """The base with an adapter added to its weights: a model like any other, to be trained on.
 
@@ -63,32 +92,48 @@ def merge_adapter(base: PreTrainedModel, folder: Path) -> PreTrainedModel:
         ModelError: as `apply_adapter`, or this adapter can't be merged.
     """
     wrapped = _adapted(base, folder)
+    wrapped.eval()
+    expected = try_adapter(wrapped.get_base_model(), folder)
     is_tied = _part_ends(wrapped.get_base_model())
     with stage(f"Merging {shown_path(str(folder))}"), _by_peft(folder, "merged"):
         merged: PreTrainedModel = wrapped.merge_and_unload(safe_merge=True)
     merged.requires_grad_(True)
     if is_tied:
         _tie_again(merged)
+    logits = try_adapter(merged, folder)
+    if float((logits - expected).abs().max()) > _MERGED * float(expected.abs().max()):
+        raise ModelError(
+            f"{folder}: the adapter can't be merged: peft {version('peft')} makes another model of "
+            "it than the adapter on its base is. Install a newer one: pip install -U peft"
+        )
     return merged
 
 
 def _adapted(base: PreTrainedModel, folder: Path) -> Any:
     """The base within a PeftModel, whose adapter is in place and frozen."""
+    if any(weight.is_meta for weight in base.parameters()):  # as FSDP may load it
+        raise ModelError(
+            f"{folder} is an adapter, and this process hasn't all weights of its base. Train it "
+            "without training.fsdp and DeepSpeed."
+        )
     stored, tensors = adapter_config(folder), _read(folder)
     require_rank(stored, {name: tuple(one.shape) for name, one in tensors.items()}, folder)
-    _make_room(base, folder, stored, tensors)
+    with _by_peft(folder, "applied"):
+        rows = _rows_needed(base, folder, stored, tensors)
+        if rows is not None:
+            resize(base, rows)
     with stage(f"Applying {shown_path(str(folder))}"), torch.random.fork_rng(devices=()):
         with _by_peft(folder, "applied"):
             peft: Any = import_module("peft")
             if stored["peft_type"] not in peft.PEFT_TYPE_TO_CONFIG_MAPPING:
-                raise ModelError(f"peft {version('peft')} doesn't know {stored['peft_type']}")
+                raise LookupError(f"peft {version('peft')} doesn't know {stored['peft_type']}")
             config = peft.PeftConfig.from_peft_type(**stored)
             config.inference_mode = True
             wrapped = peft.PeftModel(base, config)
             expected = peft.get_peft_model_state_dict(wrapped, save_embedding_layers=False)
         _require_shapes(expected, tensors, folder)
         with _by_peft(folder, "applied"):
-            loaded = peft.set_peft_model_state_dict(wrapped, tensors)
+            loaded = peft.set_peft_model_state_dict(wrapped, {**tensors})  # which 0.18 changes
     if unplaced := _unplaced(tensors, {_plain(key) for key in loaded.unexpected_keys}):
         raise _unfit(folder, f"{count(len(unplaced), 'weight')} of it have no place", unplaced[0])
     if lacking := _lacking(wrapped, loaded.missing_keys, expected):
@@ -113,13 +158,17 @@ def _read(folder: Path) -> dict[str, torch.Tensor]:
     return tensors
 
 
-def _make_room(
+def _rows_needed(
     base: PreTrainedModel,
     folder: Path,
     stored: Mapping[str, Any],
     tensors: Mapping[str, torch.Tensor],
-) -> None:
-    """Give the base as many embeddings as it had when the adapter was trained."""
+) -> int | None:
+    """How many embeddings the base had when the adapter was trained; None where as many as now.
+
+    Raises:
+        ModelError: far more than it has.
+    """
     here = len(base.get_input_embeddings().weight)  # type: ignore[arg-type]
     rows = _stored_rows(base, tensors)
     if rows is None:
@@ -128,8 +177,12 @@ def _make_room(
         ids = [i for one in lists if isinstance(one, list) for i in one if isinstance(i, int)]
         own = ModelFiles(folder.name, folder).num_ids if has_own_tokenizer(folder) else 0
         rows = max(here, own, 1 + max(ids, default=-1))
-    if rows != here:
-        resize(base, rows)
+    if rows > here + _MAX_NEW:
+        raise ModelError(
+            f"{folder} is made for tokens up to id {rows - 1:,}, and its base has {here:,} "
+            "embeddings. It was made for another base, or its tokenizer is another one's."
+        )
+    return None if rows == here else rows
 
 
 def _stored_rows(base: PreTrainedModel, tensors: Mapping[str, torch.Tensor]) -> int | None:
@@ -141,7 +194,7 @@ def _stored_rows(base: PreTrainedModel, tensors: Mapping[str, torch.Tensor]) -> 
         part = next((name.removeprefix(f"{one}.") for one in names if name.startswith(one)), "")
         if tensor.dim() != 2:
             continue
-        if part in ("weight", "base_layer.weight", "modules_to_save.weight", "lora_B.weight"):
+        if part in _ROWS:
             return tensor.shape[0]
         if part == "lora_embedding_A":
             return tensor.shape[1]
@@ -251,6 +304,10 @@ def _by_peft(folder: Path, done: str) -> Iterator[None]:
         with no_panic(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
+    except GptftError:
+        raise
     except Exception as error:
         reason = first_line(error).rstrip(".")
+        if reason.endswith(":"):  # torch tells in the next one which weight it is
+            reason = " ".join(str(error).split())[:300]
         raise ModelError(f"{folder}: the adapter can't be {done}: {reason}.") from None

@@ -131,12 +131,14 @@ def load_for_inference(
     before = replace(files, adapters=files.adapters[:-1])  # those that the last was trained on
     loaded = _load_merged(before, config=config, dtype=chosen)
     if files.adapters:
-        from gptft.models.adapted import apply_adapter
+        from gptft.models.adapted import apply_adapter, try_adapter
 
         loaded = apply_adapter(loaded, files.adapters[-1])
-        notice(f"{adapter_words(files)}; applied as it is.")
     loaded.to(device)  # type: ignore[arg-type]
     loaded.eval()
+    if files.adapters:
+        try_adapter(loaded, files.adapters[-1])
+        notice(f"{adapter_words(files)}; applied as it is.")
     return loaded
 
 

@@ -262,6 +262,7 @@ class TestOurFolders:
 
     RUN = ("run.json", "config.yaml", "metrics.jsonl", "samples.jsonl", "report.html")
     MODEL = ("config.json", "tokenizer.json", "model.safetensors")
+    ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
 
     @pytest.mark.parametrize(
         ("where", "files"),
@@ -270,6 +271,7 @@ class TestOurFolders:
             ("runs/po", (*RUN, "checkpoints/checkpoint-2/MANIFEST.json", "model/config.json")),
             ("old", ("config.json", "run.json", "config.yaml")),
             ("tiny", MODEL),
+            ("lora", ADAPTER),
             ("tiny", ("config.json", "pytorch_model.bin", "vocab.json", "merges.txt")),
             ("tok", ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")),
         ],

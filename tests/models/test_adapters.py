@@ -25,7 +25,10 @@ from tests.models.adapter_maker import (
     stock_base,
     stock_logits,
 )
+from tests.models.gguf_writer import write_gguf
 from tests.models.hub_server import Hub
+from tests.models.test_gguf import TOKENIZER as GGUF_TOKENIZER
+from tests.models.test_gguf import make as make_for_gguf
 
 CPU = torch.device("cpu")
 IDS = torch.arange(24).reshape(2, 12) * 7 % 300
@@ -499,6 +502,47 @@ def test_a_config_that_peft_refuses_is_one_line(plain: Path, fields: dict[str, A
         assert str(plain) in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("peft_type", "settings", "fields"),
+    [
+        ("LORA", {}, {"lora_alpha": float("nan")}),
+        ("LORA", {}, {"lora_alpha": float("inf")}),
+        ("LORA", {}, {"lora_alpha": -1e308}),
+        ("FOURIERFT", {}, {"scaling": None}),
+        ("FOURIERFT", {}, {"scaling": "much"}),
+        ("FOURIERFT", {}, {"scaling": float("inf")}),
+        ("VBLORA", KINDS["VBLORA"], {"topk": 10**9}),
+        ("VBLORA", KINDS["VBLORA"], {"topk": 1.5}),
+        ("OFT", KINDS["OFT"], {"num_cayley_neumann_terms": None}),
+    ],
+)
+def test_what_only_shows_when_it_computes_is_one_line(
+    make: Make, peft_type: str, settings: dict[str, Any], fields: dict[str, Any]
+) -> None:
+    _, folder = make("llama", peft_type=peft_type, **settings)
+    change_config(folder, **fields)
+    for load in (load_for_training, lambda name: load_for_inference(name, device=CPU)):
+        with pytest.raises(ModelError) as caught:
+            load(str(folder))
+        assert "\n" not in str(caught.value)
+        assert str(folder) in str(caught.value)
+
+
+@pytest.mark.parametrize("highest", [10**12, 300_000])
+def test_tokens_far_beyond_the_base_take_no_memory(plain: Path, highest: int) -> None:
+    change_config(plain, trainable_token_indices=[5, highest])
+    with pytest.raises(ModelError, match=rf"made for tokens up to id {highest:,}, and its base"):
+        load_for_inference(str(plain), device=CPU)
+
+
+def test_a_tokenizer_of_another_base_takes_no_memory(plain: Path, tiny_model_dir: Path) -> None:
+    stored = json.loads((tiny_model_dir / "tokenizer.json").read_text(encoding="utf-8"))
+    stored["added_tokens"][-1]["id"] = 9_000_000
+    (plain / "tokenizer.json").write_text(json.dumps(stored), encoding="utf-8")
+    with pytest.raises(ModelError, match="made for tokens up to id 9,000,000, and its base"):
+        load_for_inference(str(plain), device=CPU)
+
+
 def test_settings_of_a_newer_peft_and_of_other_code_are_left_out(
     plain: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -661,3 +705,84 @@ def test_the_checksum_changes_with_what_is_computed(plain: Path) -> None:
 def test_the_bundled_model_of_another_installation_is_this_ones(plain: Path) -> None:
     change_config(plain, base_model_name_or_path="/opt/old/site-packages/gptft/models/pico")
     assert find_model(str(plain)).config["model_type"] == "llama"
+
+
+# Bases in other files than one model.safetensors.
+
+
+@pytest.mark.parametrize("how", ["pickled", "parts", "bfloat16", "wrapped"])
+@pytest.mark.parametrize("kind", ["gpt2", "qwen3"])
+def test_a_base_in_other_files(make: Make, tmp_path: Path, kind: str, how: str) -> None:
+    base, folder = make(kind)
+    model = stock_base(base, torch.bfloat16 if how == "bfloat16" else torch.float32)
+    other = tmp_path / "other"
+    shutil.copytree(base, other, ignore=shutil.ignore_patterns("*.safetensors"))
+    model.save_pretrained(other, max_shard_size="60KB" if how == "parts" else "1GB")
+    path = other / "model.safetensors"
+    if how == "pickled":
+        torch.save(model.state_dict(), other / "pytorch_model.bin")
+        path.unlink()
+    elif how == "wrapped":
+        weights = {f"_orig_mod.{name}": one for name, one in load_file(path).items()}
+        save_file(weights, path, metadata={"format": "pt"})
+    change_config(folder, base_model_name_or_path=str(other))
+    assert find_weights(str(folder)) is not None
+    model.float().save_pretrained(tmp_path / "plain")
+    theirs = stock_logits(tmp_path / "plain", folder, IDS)
+    applied = load_for_inference(str(folder), device=CPU, dtype="float32")
+    assert torch.equal(logits_of(applied), theirs)
+    assert off(logits_of(load_for_training(str(folder))), theirs) <= 1e-5
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+def test_a_gguf_file_as_a_base(tmp_path: Path, kind: str) -> None:
+    model = make_for_gguf(kind)
+    model.save_pretrained(tmp_path / "stock")
+    write_gguf(model, tmp_path / "base.gguf", tokenizer=GGUF_TOKENIZER)
+    folder = make_adapter(tmp_path / "stock", tmp_path / "a", target_modules=LAYERS[kind])
+    theirs = stock_logits(tmp_path / "stock", folder, IDS)
+    change_config(folder, base_model_name_or_path="../base.gguf")
+    assert find_weights(str(folder)) is not None
+    assert off(logits_of(load_for_inference(str(folder), device=CPU)), theirs) <= 1e-5
+    assert off(logits_of(load_for_training(str(folder))), theirs) <= 1e-5
+    tokens = load_tokenizer(str(folder)).backend.encode("Буря мглою", add_special_tokens=False)
+    expected = load_tokenizer(str(tmp_path / "base.gguf")).backend
+    assert tokens.ids == expected.encode("Буря мглою", add_special_tokens=False).ids
+    assert load_auto_tokenizer(str(folder))("Буря мглою").input_ids == tokens.ids
+
+
+@pytest.mark.parametrize("kind", ["qwen3_moe", "mixtral"])
+@pytest.mark.parametrize("targets", [["q_proj", "o_proj"], "experts"])
+def test_experts(tmp_path: Path, tiny_model_dir: Path, monkeypatch: Any, kind: str, targets: Any):
+    sizes = {**SIZES["llama"], "num_experts_per_tok": 2, "moe_intermediate_size": 16}
+    sizes["num_local_experts" if kind == "mixtral" else "num_experts"] = 4
+    monkeypatch.setitem(SIZES, kind, sizes)
+    base = make_base(kind, tmp_path / "base", tokenizer_of=tiny_model_dir)
+    named = {"target_modules": targets}
+    if targets == "experts":
+        named = {"target_modules": [], "target_parameters": ["mlp.experts.gate_up_proj"]}
+    folder = make_adapter(base, tmp_path / "a", **named)
+    assert find_weights(str(folder)) is not None
+    check_both(base, folder, tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+def test_a_merge_that_computes_something_else_is_refused(
+    make: Make, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """As peft 0.18 merged VeRA and FourierFT into the layers of GPT-2."""
+    from peft.tuners.lora.layer import Linear
+
+    _, folder = make(kind)
+    delta = Linear.get_delta_weight
+    monkeypatch.setattr(Linear, "get_delta_weight", lambda *args: 1.1 * delta(*args))
+    with pytest.raises(ModelError, match="makes another model of it than the adapter on its base"):
+        load_for_training(str(folder))
+
+
+def test_a_base_that_is_elsewhere_is_refused(plain: Path) -> None:
+    from gptft.models.adapted import merge_adapter
+
+    base = stock_base(find_model(str(plain)).folder).to("meta")
+    with pytest.raises(ModelError, match="this process hasn't all weights of its base"):
+        merge_adapter(base, plain)
