@@ -192,6 +192,23 @@ class TrainingText:
             )
         return places, None
 
+    def around(self, place: int, length: int, *, context: int) -> tuple[str, str, str]:
+        """A span of the stream as text, with what stands before and after it in its document.
+
+        Args:
+            place: where it begins in the stream.
+            length: its tokens.
+            context: tokens before it and after it, at most.
+        """
+        before, span, after, at_start = self._neighbourhood(place, length, context=context)
+        raws = TokenBytes.of(self.tokenizer.backend).of_ids(
+            [*before, *span, *after], at_start=at_start
+        )
+        ends = (len(before), len(before) + len(span), len(raws))
+        starts = (0, *ends[:-1])
+        parts = [b"".join(raws[start:end]) for start, end in zip(starts, ends, strict=True)]
+        return tuple(part.decode("utf-8", errors="ignore") for part in parts)  # type: ignore[return-value]
+
     def _held_out(self) -> Mask | None:
         """Of the documents of data.train, those in the validation split; None where none are."""
         data, ledger = self._config.data, self.ledger
@@ -200,18 +217,24 @@ class TrainingText:
         counted = ledger["documents"] - ledger["repeated_documents"] + ledger["unused_documents"]
         return draw_validation(counted, data, fraction=data.validation)
 
-    def _wanted(self, place: int, length: int, *, block: int) -> WantedSpan:
-        """A span of the stream as text, with what stands around it in its document."""
+    def _neighbourhood(
+        self, place: int, length: int, *, context: int
+    ) -> tuple[list[int], list[int], list[int], bool]:
+        """The ids before, in and after a span, of its document alone; whether it begins there."""
         borders = {int(self.ledger["eos_token_id"]), *self._bos}
-        start = max(place - _CONTEXT, 0)
-        stop = min(place + length + _CONTEXT, self.num_tokens)
+        start = max(place - context, 0)
+        stop = min(place + length + context, self.num_tokens)
         ids = self._store.span(start, stop - start).tolist()
         at = place - start
         before, span, after = ids[:at], ids[at : at + length], ids[at + length :]
         at_start = start == 0 or not borders.isdisjoint(before)
         begin = max((n for n, i in enumerate(before, start=1) if i in borders), default=0)
         end = next((n for n, i in enumerate(after) if i in borders), None)
-        before, after = before[begin:], after[:end]
+        return before[begin:], span, after[:end], at_start
+
+    def _wanted(self, place: int, length: int, *, block: int) -> WantedSpan:
+        """A span of the stream as text, with what stands around it in its document."""
+        before, span, after, at_start = self._neighbourhood(place, length, context=_CONTEXT)
         token_bytes = TokenBytes.of(self.tokenizer.backend)
         raws = token_bytes.of_ids([*before, *span, *after], at_start=at_start)
         text = b"".join(raws).decode("utf-8", errors="ignore")

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from gptft.api.configs import load_config as load_config
     from gptft.api.configs import read_config as read_config
     from gptft.api.copies import novelty as novelty
+    from gptft.api.explanations import explain as explain
     from gptft.api.generation import compare as compare
     from gptft.api.generation import generate as generate
     from gptft.api.generation import predict as predict
@@ -43,6 +44,7 @@ _HOMES = {
     "config_schema": "gptft.api.configs",
     "count_tokens": "gptft.inspection.counts",
     "default_config": "gptft.api.configs",
+    "explain": "gptft.api.explanations",
     "extend_tokenizer": "gptft.tokenization.extension",
     "generate": "gptft.api.generation",
     "generation_config": "gptft.api.configs",

@@ -24,6 +24,7 @@ COMMANDS = {
     "generate": "Continue a prompt, given with -p, in a --file or on standard input.",
     "strategies": "List every strategy of gptft generate, or show some with all their settings.",
     "predict": "Show the likeliest next tokens, and what settings make of them.",
+    "explain": "Show how a model comes to its next token, part by part.",
     "score": "Show how surprised a model is by TEXT: every token, perplexity, bits per byte.",
     "novelty": "Say how much of what a RUN's model writes is copied from its training text.",
     "runs": "List the runs below a folder and how each stands, or verify their checkpoints.",

@@ -1,0 +1,1 @@
+"""A model and a prompt -> what each part of the model does to the next token."""

@@ -1,0 +1,66 @@
+"""A prompt, what a model goes on with, and the text it was trained on -> what they share."""
+
+from collections.abc import Sequence
+from itertools import groupby
+
+from gptft.analysis.explain.explanation import Passage, TrainingMatch
+from gptft.analysis.training_text import EncodedText, TrainingText, WrittenText
+
+_CONTEXT = 24  # tokens of the training text before and after what is shared
+_SHORTEST_COPY = 4  # tokens of a span that is called copied
+_MOST_PASSAGES = 3
+
+
+def match_training_text(training: TrainingText, prompt: str, continuation: str) -> TrainingMatch:
+    """What the training text has of a prompt and of how the model goes on with it.
+
+    Args:
+        training: the text, as tokens.
+        prompt: what was given.
+        continuation: what the model goes on with.
+    """
+    written = training.encode(WrittenText(prompt, continuation))
+    own = training.encode(WrittenText("", prompt)).ids
+    longest = training.copies([written.ids])[0].longest if written.ids else 0
+    return TrainingMatch(
+        passages=tuple(_passages(training, own)),
+        continuation=continuation,
+        spans=_spans(training, written),
+        longest=longest,
+        num_training_tokens=training.num_tokens,
+    )
+
+
+def _passages(training: TrainingText, ids: Sequence[int]) -> list[Passage]:
+    """The places that have most of the prompt's end, the longest first."""
+    ends = [ids[start:] for start in range(len(ids))]
+    found: list[Passage] = []
+    seen: set[int] = set()
+    for end, copied in zip(ends, training.copies(ends), strict=True) if ends else ():
+        if copied.longest == len(end) and copied.place_in_stream is not None:
+            # Every end of a span that is shared is shared; only the longest tells something.
+            place = copied.place_in_stream + copied.longest
+            if place not in seen:
+                seen.add(place)
+                before, shared, after = training.around(
+                    copied.place_in_stream, copied.longest, context=_CONTEXT
+                )
+                found.append(Passage(before, shared, after, copied.longest))
+        if len(found) == _MOST_PASSAGES:
+            break
+    return found
+
+
+def _spans(training: TrainingText, written: EncodedText) -> tuple[tuple[str, bool], ...]:
+    """The continuation, cut where copied stretches begin and end."""
+    ids = written.ids
+    is_copied = [False] * len(ids)
+    starts = range(max(len(ids) - _SHORTEST_COPY + 1, 0))
+    windows = [ids[start : start + _SHORTEST_COPY] for start in starts]
+    for start, copied in zip(starts, training.copies(windows) if windows else [], strict=True):
+        if copied.longest == _SHORTEST_COPY:
+            is_copied[start : start + _SHORTEST_COPY] = [True] * _SHORTEST_COPY
+    runs = [
+        (copied, [*places]) for copied, places in groupby(range(len(ids)), is_copied.__getitem__)
+    ]
+    return tuple((written.quote(places[0], len(places)), copied) for copied, places in runs)

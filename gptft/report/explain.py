@@ -1,0 +1,278 @@
+"""An explanation -> one self-contained page: ten steps, drawn, with sliders, in two languages."""
+
+import base64
+import hashlib
+import json
+import math
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from markupsafe import Markup
+
+from gptft.report.render import render
+from gptft.report.values import visible
+from gptft.terminal.words import probability
+
+if TYPE_CHECKING:
+    from gptft.analysis.explain.explanation import Explanation, LensCell, Part
+
+_STEPS = (
+    "tokens", "vectors", "positions", "opened", "heads", "lens", "parts", "distribution", "base",
+    "training",
+)  # fmt: skip
+_MOST_WEIGHTS = 4_000_000  # of attention, a byte each: a page stays below 5 MB with fewer
+_TURNING_PAIRS = 5
+_MOST_NEIGHBOURS = 5
+
+
+def explain_html(explanation: "Explanation", lang: Literal["en", "ru"]) -> str:
+    """The page; it asks the network for nothing.
+
+    Args:
+        explanation: of one prompt.
+        lang: the language of its words.
+    """
+    script = Markup(files("gptft.report").joinpath("templates/explain.js").read_text("utf-8"))
+    digest = base64.b64encode(hashlib.sha256(str(script).encode()).digest()).decode()
+    page = _Page(explanation, lang)
+    return render(
+        "explain.html.j2", e=explanation, page=page, t=page.words, lang=lang, script=script,
+        script_hash=digest, data=Markup(page.data()),
+    )  # fmt: skip
+
+
+def page_words(lang: Literal["en", "ru"]) -> dict[str, str]:
+    """The words of the page, by key, with places for values in braces."""
+    from ruamel.yaml import YAML
+
+    text = files("gptft.report").joinpath(f"words/{lang}.yaml").read_text("utf-8")
+    return dict(YAML(typ="safe").load(text))
+
+
+class _Page:
+    """What the template asks of an explanation."""
+
+    def __init__(self, explanation: "Explanation", lang: Literal["en", "ru"]) -> None:
+        self._explanation = explanation
+        self.words = page_words(lang)
+        self.probability = probability
+
+    def say(self, key: str, **values: Any) -> str:
+        """A sentence, its values filled in."""
+        return self.words[key].format(**values)
+
+    @property
+    def steps(self) -> list[tuple[int, str]]:
+        """The steps that there is something to show of, each with its number."""
+        e = self._explanation
+        absent = {
+            "opened": e.opened is None,
+            "heads": not e.heads or e.attentions is None,
+            "lens": e.lens is None,
+            "parts": e.attribution is None,
+            "base": e.base is None,
+            "training": e.training is None,
+        }
+        return [(n, name) for n, name in enumerate(_STEPS, start=1) if not absent.get(name)]
+
+    @property
+    def width(self) -> int:
+        """Numbers of a head's query."""
+        opened = self._explanation.opened
+        return 0 if opened is None else int(opened.query.shape[-1])
+
+    @property
+    def vector_width(self) -> int:
+        """Numbers of a token's vector."""
+        return self._explanation.width
+
+    @property
+    def unique_tokens(self) -> list[Any]:
+        """The tokens of the prompt, each once."""
+        return list({one.token.id: one for one in self._explanation.tokens}.values())
+
+    @property
+    def likeness_name(self) -> str:
+        """What the picture of learned positions shows."""
+        places = self._explanation.positions.places
+        return self.say("likeness", first=places[0] + 1, last=places[-1] + 1) if places else ""
+
+    @property
+    def groups(self) -> list[list[Any]]:
+        """The tokens, those that share a character together."""
+        found: list[list[Any]] = []
+        for token in self._explanation.tokens:
+            if found and token.character is not None and found[-1][0].character == token.character:
+                found[-1].append(token)
+            else:
+                found.append([token])
+        return found
+
+    @property
+    def positions(self) -> str:
+        """The sentences on how the model tells places apart."""
+        return self.words[f"positions_{self._explanation.positions.kind or 'unknown'}"]
+
+    @property
+    def turns(self) -> list[tuple[int, str, str, float]]:
+        """A few pairs of a head's numbers: which, degrees a token, tokens a round, radians."""
+        turns = self._explanation.positions.turns
+        if turns is None:
+            return []
+        chosen = np.unique(np.linspace(0, len(turns) - 1, _TURNING_PAIRS).round().astype(int))
+        rows = []
+        for pair in chosen.tolist():
+            angle = float(turns[pair])
+            period = f"{2 * math.pi / angle:,.0f}" if angle else "∞"
+            rows.append((pair + 1, f"{math.degrees(angle):.3g}", period, angle))
+        return rows
+
+    def hands(self, angle: float) -> list[tuple[float, float, float]]:
+        """Where the hand of a dial points at the first eight places, and how dark it is."""
+        return [
+            (
+                round(20 + 17 * math.sin(angle * place), 1),
+                round(20 - 17 * math.cos(angle * place), 1),
+                round(0.2 + 0.8 * place / 7, 2),
+            )
+            for place in range(8)
+        ]
+
+    @property
+    def named_heads(self) -> list[tuple[str, int, Any]]:
+        """What heads do: the name, how many do it, and the one that does it most."""
+        heads = [head for head in self._explanation.heads if head.name != "mixed"]
+        rows = []
+        for name in dict.fromkeys(head.name for head in heads):
+            own = [head for head in heads if head.name == name]
+            rows.append((name, len(own), max(own, key=lambda head: head.scores[head.name])))
+        return sorted(rows, key=lambda row: -row[1])
+
+    def shade(self, value: float, most: float = 1.0) -> str:
+        """How dark a cell is, as a share in CSS."""
+        return f"{100 * min(max(value / most, 0.0), 1.0):.0f}%" if most > 0 else "0%"
+
+    @property
+    def lens_rows(self) -> list[tuple[str, list[tuple["LensCell", bool]]]]:
+        """The rows of the lens, the last layer first: a name, and cells with whether it decided."""
+        lens = self._explanation.lens
+        if lens is None:
+            return []
+        rows = [
+            (self.row_name(number), [(c, lens.decided[at] == number) for at, c in enumerate(row)])
+            for number, row in enumerate(lens.cells)
+        ]
+        return rows[::-1]
+
+    def layer_name(self, number: int) -> str:
+        """What a layer is called."""
+        return f"{self.words['layer']} {number + 1}"
+
+    def row_name(self, number: int) -> str:
+        """What a row of the lens is called."""
+        return self.words["embeddings"] if not number else f"{self.words['layer']} {number}"
+
+    def decided(self, row: int) -> str:
+        """Where it was decided, in words."""
+        return self.say("row", row=row) if row else self.words["row_first"]
+
+    @property
+    def lens_sentence(self) -> str:
+        """At which layer the next token was decided."""
+        e = self._explanation
+        if e.lens is None:
+            return ""
+        token, row = e.next_tokens[0].token.text, e.lens.decided[-1]
+        key = "lens_decided" if row else "lens_decided_first"
+        return self.say(key, token=token, row=row, last=len(e.lens.cells) - 1)
+
+    def part_name(self, part: "Part") -> str:
+        """What a part of the model is called."""
+        layer = "" if part.layer is None else part.layer + 1
+        return self.say(f"part_{part.kind}", layer=layer).strip()
+
+    @property
+    def widest_part(self) -> float:
+        """The largest part of the logit, either way."""
+        found = self._explanation.attribution
+        return max((abs(part.value) for part in found.parts), default=1.0) if found else 1.0
+
+    def signed(self, value: float) -> str:
+        """A number with its sign, as the minus of typography."""
+        return f"{value:+.2f}".replace("-", "\N{MINUS SIGN}")
+
+    def grid(self, values: np.ndarray | None) -> tuple[list[list[float]], float]:
+        """Rows of numbers, and the largest of them either way."""
+        if values is None:
+            return [], 1.0
+        return values.tolist(), float(np.nanmax(np.abs(values))) or 1.0
+
+    def isnan(self, value: float) -> bool:
+        """Whether a number is none."""
+        return math.isnan(value)
+
+    def data(self) -> str:
+        """What the script draws, as JSON that can stand in HTML."""
+        e, opened = self._explanation, self._explanation.opened
+        shown = {
+            "tokens": [visible(one.token.text) for one in e.tokens],
+            "words": {key: self.words[key] for key in _SCRIPT_WORDS},
+            "heads": [
+                {"layer": h.layer, "head": h.head, "name": self.words[h.name]} for h in e.heads
+            ],
+            "attentions": _attentions(e.attentions),
+            "likeness": _bytes_of(e.positions.likeness, low=-1.0),
+            "opened": None
+            if opened is None
+            else {
+                "layer": opened.layer,
+                "head": opened.head,
+                "at": opened.at,
+                "looksAt": opened.looks_at,
+                "scaling": opened.scaling,
+                "shape": opened.query.shape,
+                "query": _floats(opened.query),
+                "key": _floats(opened.key),
+                "weights": _floats(opened.weights),
+                "fetched": [
+                    [[visible(token.text), round(by, 3)] for token, by in one.raises]
+                    for one in opened.fetched
+                ],
+            },
+            "logits": _floats(e.distribution.logits),
+            "next": [visible(token.text) for token in e.distribution.tokens],
+        }
+        return json.dumps(shown, ensure_ascii=False).replace("<", "\\u003c")
+
+
+_SCRIPT_WORDS = (
+    "query", "key", "product", "score", "share", "sum", "kept", "layer", "head", "fetched", "asks",
+)  # fmt: skip
+
+
+def _attentions(weights: np.ndarray | None) -> dict[str, Any] | None:
+    """Attention as a byte each, rows cut at the diagonal; None where it would be too much."""
+    if weights is None or weights.size > 2 * _MOST_WEIGHTS:
+        return None
+    layers, heads, length, _ = weights.shape
+    rows, columns = np.tril_indices(length)
+    packed = np.rint(weights[:, :, rows, columns] * 255).clip(0, 255).astype(np.uint8)
+    return {"shape": [layers, heads, length], "bytes": _encoded(packed)}
+
+
+def _bytes_of(values: np.ndarray | None, *, low: float) -> dict[str, Any] | None:
+    """A square of numbers from `low` to 1 as a byte each."""
+    if values is None:
+        return None
+    scaled = (values - low) / (1.0 - low) * 255
+    packed = np.rint(scaled).clip(0, 255).astype(np.uint8)
+    return {"size": len(values), "bytes": _encoded(packed)}
+
+
+def _floats(values: np.ndarray) -> str:
+    return _encoded(values.astype("<f4"))
+
+
+def _encoded(values: np.ndarray) -> str:
+    return base64.b64encode(np.ascontiguousarray(values).tobytes()).decode()

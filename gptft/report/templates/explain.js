@@ -1,0 +1,245 @@
+"use strict";
+(() => {
+  const data = JSON.parse(document.getElementById("data").textContent);
+  const words = data.words, tokens = data.tokens;
+  const byId = (id) => document.getElementById(id);
+  const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+  const floats = (text) => new Float32Array(bytes(text).buffer);
+  const fill = (text, values) => text.replace(/\{(\w+)\}/g, (_, name) => values[name]);
+  const element = (tag, text, className) => {
+    const made = document.createElement(tag);
+    if (text !== undefined) made.textContent = text;
+    if (className) made.className = className;
+    return made;
+  };
+  const shown = (value, digits = 2) => value.toFixed(digits).replace("-", "\u2212");
+  const percent = (p) => p > 0.9995 ? ">99.9%" : p < 0.0001 ? "<0.01%" :
+    (100 * p).toPrecision(3) + "%";
+
+  // The colours of the page, so that pictures follow light and dark.
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  const painted = [];
+  const paint = (canvas, size, value) => {
+    const draw = () => {
+      canvas.width = canvas.height = size;
+      const context = canvas.getContext("2d"), image = context.createImageData(size, size);
+      const [r, g, b] = dark.matches ? [130, 177, 255] : [29, 95, 194];
+      for (let i = 0; i < size * size; i++) {
+        image.data.set([r, g, b, Math.round(255 * value(Math.floor(i / size), i % size))], 4 * i);
+      }
+      context.putImageData(image, 0, 0);
+    };
+    painted.push(draw);
+    draw();
+  };
+  dark.addEventListener("change", () => painted.forEach((draw) => draw()));
+
+  // 3: likeness of positions, and the sinusoids of the paper.
+  const likeness = byId("likeness"), sines = byId("sines");
+  if (likeness && data.likeness) {
+    const values = bytes(data.likeness.bytes), size = data.likeness.size;
+    paint(likeness, size, (row, column) => values[row * size + column] / 255);
+  }
+  if (sines) {
+    paint(sines, 64, (row, column) => {
+      const angle = row / 10000 ** (2 * Math.floor(column / 2) / 64);
+      return (1 + (column % 2 ? Math.cos(angle) : Math.sin(angle))) / 2;
+    });
+  }
+
+  // 4: one block.
+  const opened = data.opened;
+  if (opened) {
+    const [heads, length, width] = opened.shape;
+    const query = floats(opened.query), key = floats(opened.key), weights = floats(opened.weights);
+    const chosen = { head: opened.head, at: opened.at, to: opened.looksAt };
+    const vector = (all, head, at) => all.subarray((head * length + at) * width,
+      (head * length + at + 1) * width);
+    const score = (head, at, to) => {
+      const a = vector(query, head, at), b = vector(key, head, to);
+      let sum = 0;
+      for (let i = 0; i < width; i++) sum += a[i] * b[i];
+      return sum;
+    };
+    const option = (select, count, name, value) => {
+      for (let i = 0; i < count; i++) {
+        const made = element("option", name(i));
+        made.value = i;
+        select.append(made);
+      }
+      select.value = value;
+    };
+    const [headOf, asks, looksAt] = ["opened-head", "opened-asks", "opened-looks"].map(byId);
+    option(headOf, heads, (i) => i + 1, chosen.head);
+    option(asks, length, (i) => `${i + 1}: ${tokens[i]}`, chosen.at);
+    option(looksAt, length, (i) => `${i + 1}: ${tokens[i]}`, chosen.to);
+    const strip = (name, values, most) => {
+      const row = element("div", undefined, "strip");
+      row.append(element("span", name, "strip-name"));
+      const cells = element("span", undefined, "strip-cells");
+      values.forEach((value, i) => {
+        const cell = element("i");
+        cell.style.setProperty("--size", `${Math.min(100, 100 * Math.abs(value) / most)}%`);
+        cell.className = value < 0 ? "minus" : "plus";
+        cell.title = `${i + 1}: ${shown(value, 3)}`;
+        cells.append(cell);
+      });
+      row.append(cells);
+      return row;
+    };
+    const update = () => {
+      chosen.head = +headOf.value;
+      chosen.at = +asks.value;
+      [...looksAt.options].forEach((one) => { one.disabled = +one.value > chosen.at; });
+      if (+looksAt.value > chosen.at) looksAt.value = chosen.at;
+      chosen.to = +looksAt.value;
+      const { head, at, to } = chosen;
+      const a = vector(query, head, at), b = vector(key, head, to);
+      const products = Array.from(a, (value, i) => value * b[i]);
+      const most = Math.max(...a.map(Math.abs), ...b.map(Math.abs));
+      byId("opened-vectors").replaceChildren(
+        strip(words.query, Array.from(a), most), strip(words.key, Array.from(b), most),
+        strip(words.product, products, Math.max(...products.map(Math.abs))));
+      const dot = score(head, at, to), scaled = dot * opened.scaling;
+      byId("opened-sum").textContent =
+        `${words.sum} ${shown(dot)} \u00d7 ${opened.scaling.toPrecision(3)} = ` +
+        `${shown(scaled)} (${words.score})`;
+      const body = byId("opened-row"), rows = [];
+      let total = 0;
+      for (let i = 0; i <= at; i++) {
+        const share = weights[(head * length + at) * length + i];
+        total += share;
+        const row = element("tr", undefined, i === to ? "chosen" : "");
+        const named = element("th", tokens[i]);
+        named.scope = "row";
+        const bar = element("td", undefined, "bar");
+        bar.style.setProperty("--size", `${100 * share}%`);
+        row.append(named, element("td", shown(score(head, at, i) * opened.scaling), "number"),
+          element("td", share.toFixed(3), "number"), bar);
+        rows.push(row);
+      }
+      const last = element("tr", undefined, "sum");
+      const named = element("th", words.sum);
+      named.scope = "row";
+      last.append(named, element("td"), element("td", total.toFixed(3), "number"), element("td"));
+      body.replaceChildren(...rows, last);
+      const fetched = byId("opened-fetched");
+      if (fetched && opened.fetched[head]) {
+        fetched.replaceChildren(
+          `${fill(words.fetched, { head: head + 1 })}: `,
+          ...opened.fetched[head].flatMap(([text, by], i) =>
+            [i ? ", " : "", element("bdi", text, "piece"), ` +${shown(by)}`]));
+      }
+    };
+    [headOf, asks, looksAt].forEach((one) => one.addEventListener("input", update));
+    update();
+  }
+
+  // 5: all heads.
+  const grid = byId("head-grid");
+  if (grid && data.attentions) {
+    const [layers, heads, length] = data.attentions.shape;
+    const values = bytes(data.attentions.bytes), each = length * (length + 1) / 2;
+    const weight = (layer, head, row, column) => column > row ? 0 :
+      values[(layer * heads + head) * each + row * (row + 1) / 2 + column] / 255;
+    let large = null, at = length - 1;
+    const show = () => {
+      const { layer, head, name } = large;
+      byId("large-name").textContent =
+        `${words.layer} ${layer + 1}, ${words.head} ${head + 1}: ${name}`;
+      const chips = tokens.map((text, i) => {
+        const chip = element("button", undefined, "chip" + (i === at ? " asking" : ""));
+        const share = weight(layer, head, at, i);
+        chip.type = "button";
+        chip.style.setProperty("--size", `${100 * share}%`);
+        chip.append(element("bdi", text),
+          element("small", i > at ? "" : share.toFixed(2)));
+        chip.setAttribute("aria-pressed", i === at);
+        chip.addEventListener("click", () => {
+          at = i;
+          show();
+          byId("large-row").children[i].focus();
+        });
+        return chip;
+      });
+      byId("large-row").replaceChildren(...chips);
+      const canvas = byId("large-picture");
+      canvas.setAttribute("aria-label", byId("large-name").textContent);
+      paint(canvas, length, (row, column) => weight(layer, head, row, column));
+    };
+    const buttons = data.heads.map((one) => {
+      const button = element("button", undefined, "head");
+      button.type = "button";
+      const canvas = element("canvas");
+      canvas.setAttribute("aria-hidden", "true");
+      paint(canvas, length, (row, column) => weight(one.layer, one.head, row, column));
+      button.append(canvas);
+      const label = `${words.layer} ${one.layer + 1}, ${words.head} ${one.head + 1}: ${one.name}`;
+      button.setAttribute("aria-label", label);
+      button.title = label;
+      button.addEventListener("click", () => {
+        buttons.forEach((other) => other.setAttribute("aria-pressed", other === button));
+        large = one;
+        show();
+      });
+      return button;
+    });
+    for (let layer = 0; layer < layers; layer++) {
+      const row = element("div", undefined, "head-row");
+      row.append(element("span", `${layer + 1}`, "head-layer"),
+        ...buttons.filter((_, i) => data.heads[i].layer === layer));
+      grid.append(row);
+    }
+    const first = data.heads.findIndex((one) => opened && one.layer === opened.layer &&
+      one.head === opened.head);
+    buttons[Math.max(first, 0)].click();
+  }
+
+  // 8: the choice.
+  const logits = floats(data.logits), sliders = ["temperature", "top-k", "top-p", "min-p"].map(byId);
+  const choose = () => {
+    const [temperature, k, p, least] = sliders.map((one) => +one.value);
+    const scaled = Float64Array.from(logits, (value) => value / temperature);
+    const top = scaled[0];
+    let weights = scaled.map((value) => Math.exp(value - top));
+    const limit = (count) => { weights = weights.subarray(0, count); };
+    const total = () => weights.reduce((sum, value) => sum + value, 0);
+    const topK = k === 0 ? weights.length : Math.min(k, weights.length);
+    let end = topK;  // ties with the last are kept, as top_k keeps them
+    while (topK < weights.length && end < weights.length && logits[end] === logits[topK - 1]) end++;
+    limit(end);
+    if (p < 1) {
+      let before = 0, count = 0;
+      const all = total();
+      while (count < weights.length && (count === 0 || before / all < p)) before += weights[count++];
+      limit(count);
+    }
+    let count = 0;
+    while (count < weights.length && weights[count] >= least * weights[0]) count++;
+    limit(count);
+    const all = total();
+    let bits = 0;
+    for (const value of weights) bits -= value ? value / all * Math.log2(value / all) : 0;
+    byId("kept").textContent = fill(words.kept, {
+      kept: weights.length.toLocaleString("en"), all: logits.length.toLocaleString("en"),
+      bits: bits.toFixed(2) });
+    const likeliest = weights[0] / all;
+    byId("bars").replaceChildren(...data.next.slice(0, 20).map((text, i) => {
+      const row = element("tr", undefined, i < weights.length ? "" : "cut");
+      const named = element("th", text);
+      named.scope = "row";
+      const chance = i < weights.length ? weights[i] / all : 0;
+      const bar = element("td", undefined, "bar");
+      bar.style.setProperty("--size", `${100 * chance / likeliest}%`);
+      row.append(named, element("td", chance ? percent(chance) : "\u2014", "number"), bar);
+      row.dataset.probability = chance;
+      return row;
+    }));
+    sliders.forEach((one) => {
+      byId(`${one.id}-value`).textContent = one.id === "top-k" && +one.value === 0 ? "\u2014" :
+        one.value;
+    });
+  };
+  sliders.forEach((one) => one.addEventListener("input", choose));
+  choose();
+})();
