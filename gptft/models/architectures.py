@@ -230,6 +230,17 @@ def expert_layers(model_type: str) -> ExpertLayers | None:
     return None if found is None else "mixtral" if found[1] == "mixtral" else "qwen2_moe"
 
 
+def zeroes_padding(model_type: str) -> bool:
+    """Whether a model of a type loses the embedding of its padding token whenever it is loaded.
+
+    `init.zeros_` leaves loaded weights alone, and doesn't know a view on their data for one.
+
+    >>> [zeroes_padding(kind) for kind in ("llama", "blt", "youtu")]
+    [False, False, True]
+    """
+    return "zeros_(module.weight.data[module.padding_idx])" in _code(model_type)
+
+
 def can_tie(model_type: str) -> bool:
     """Whether the causal language model of a type can have one table for embeddings and head.
 

@@ -21,10 +21,10 @@ from gptft.models.architectures import (
     find_architecture,
     rope_types,
 )
-from gptft.models.causal import require_causal
 from gptft.models.model_files import ModelFiles
 from gptft.models.present import find_weights
 from gptft.models.source import expand_models
+from gptft.models.trainable import require_trainable
 
 Problem = tuple[KeyPath, str]  # a setting, and a message that names it
 
@@ -65,8 +65,10 @@ def model_problems(model: ModelConfig, *, masks_documents: bool) -> list[Problem
     if model.from_scratch is not None:
         model_type = model.from_scratch["model_type"]
         problems += _new_model_problems(model.from_scratch)
-        problems += _sees_ahead(
-            model.from_scratch, name="The new model", section="model.from_scratch"
+        problems += _untrainable(
+            {"pad_token_id": 0, **model.from_scratch},  # as new_model sets it
+            name="The new model",
+            section="model.from_scratch",
         )
     else:
         try:
@@ -85,7 +87,7 @@ def model_problems(model: ModelConfig, *, masks_documents: bool) -> list[Problem
                 problems.append((("model", "name"), str(error)))
             problems += _override_problems(model.config_overrides, files)
             in_force = {**files.config, **model.config_overrides}
-            problems += _sees_ahead(in_force, name=files.name, section="model.config_overrides")
+            problems += _untrainable(in_force, name=files.name, section="model.config_overrides")
     try:
         for name in expand_models(one.name for one in model.average_with):
             find_weights(name)
@@ -97,9 +99,9 @@ def model_problems(model: ModelConfig, *, masks_documents: bool) -> list[Problem
     return problems
 
 
-def _sees_ahead(config: Mapping[str, Any], *, name: str, section: str) -> Iterator[Problem]:
+def _untrainable(config: Mapping[str, Any], *, name: str, section: str) -> Iterator[Problem]:
     try:
-        require_causal(config, name=name, section=section)
+        require_trainable(config, name=name, section=section)
     except ModelError as error:
         yield tuple(section.split(".")), str(error)
 

@@ -54,6 +54,7 @@ from gptft.models.present import require_weights
 from gptft.models.reading import generation_config, reading
 from gptft.models.sizes import require_sizes
 from gptft.models.source import expand_models
+from gptft.models.trainable import require_trainable
 from gptft.models.weights import check_finite, unused_notice
 from gptft.models.wrapped import key_mapping, save_unwrapped, wrapper_prefix
 from gptft.terminal.text import shown_path
@@ -88,7 +89,7 @@ def load_for_training(
     config = _load_config(files.folder)
     stored = config.to_dict()
     _override(config, config_overrides or {})
-    require_causal(config.to_dict(), name=files.name, section="model.config_overrides")
+    require_trainable(config.to_dict(), name=files.name, section="model.config_overrides")
     weights_dtype = training_dtype(dtype)
     loaded = _load_merged(files, config=config, dtype=weights_dtype)
     others = [
@@ -218,9 +219,8 @@ def new_model(
     except ValueError:
         raise ConfigError(unknown_model_type(model_type)) from None
     _check_fields(config, fields, section="model.from_scratch")
-    require_causal(
-        {**config.to_dict(), **fields}, name="The new model", section="model.from_scratch"
-    )
+    named = {**config.to_dict(), "pad_token_id": eos_token_id, **fields}
+    require_trainable(named, name="The new model", section="model.from_scratch")
     asked = int(fields.get("vocab_size", vocab_size))
     if asked < vocab_size:
         raise ConfigError(too_small_vocabulary(asked, vocab_size))

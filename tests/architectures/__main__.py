@@ -7,6 +7,7 @@ transformers. Exit code 1 where anything is wrong; `--write` writes the table of
 
 import argparse
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -85,37 +86,48 @@ def try_all(args: argparse.Namespace) -> int:
         *(f"Wrong: {', '.join(wrong)}" for _ in wrong[:1]),
         flush=True,
     )
-    if args.write and not wrong and not args.names:
-        write_table(trials)
+    if args.write and not wrong:
+        write_table(trials, kept=read_table() if args.names else {})
     return int(bool(wrong))
 
 
-def write_table(trials: list["Trial"]) -> None:
-    """Write what came of each architecture, and why some weren't tried, into the page."""
-    from tests.architectures.models import NOT_TRIED, conversions
+def read_table() -> dict[str, list[str]]:
+    """Of each architecture on the page whether it is converted, each cell, and the remark."""
+    table = PAGE.read_text(encoding="utf-8").partition(BEGIN)[2].partition(END)[0]
+    rows = re.findall(r"^\| ([\w-]+) \| (.*) \|$", table, re.MULTILINE)
+    found = {name: [cell.strip() for cell in row.split(" | ")] for name, row in rows}
+    return {name: row for name, row in found.items() if name not in ("architecture", "---")}
 
-    remarks = {trial.name: "" if trial.note == "trained" else trial.note for trial in trials}
-    remarks |= {name: f"not tried: {why}" for name, why in NOT_TRIED.items()}
-    cells = {trial.name: trial.cells for trial in trials}
+
+def write_table(trials: list["Trial"], *, kept: dict[str, list[str]]) -> None:
+    """Write what came of each architecture, and why some weren't tried, into the page.
+
+    Args:
+        trials: of all architectures, or of some.
+        kept: rows of the others.
+    """
+    from tests.architectures.models import NOT_TRIED, conversions
+    from tests.faults.harness import Trial
+
     converted = conversions()
-    rows = [
-        [name, "yes" if name in converted else ""]
-        + [cells.get(name, {}).get(column, "") for column in CELLS]
-        + [remark.replace("|", "/")]
-        for name, remark in sorted(remarks.items())
-    ]
+    rows = dict(kept)
+    untried = [Trial(name, note=f"not tried: {why}") for name, why in NOT_TRIED.items()]
+    for trial in [*trials, *untried]:
+        remark = "" if trial.note == "trained" else trial.note.replace("|", "/")
+        cells = [trial.cells.get(column, "") for column in CELLS]
+        rows[trial.name] = ["yes" if trial.name in converted else "", *cells, remark]
     head = _HEAD.format(
         version=version("transformers"),
         torch=version("torch").partition("+")[0],
-        right=sum(map(bool, cells.values())),
-        all=len(remarks),
+        right=sum(any(row[1:-1]) for row in rows.values()),
+        all=len(rows),
         cells=" | ".join(CELLS),
         lines=" | ".join("---" for _ in CELLS),
     )
-    table = head + "".join(f"| {' | '.join(row)} |\n" for row in rows) + "\n"
+    lines = (f"| {' | '.join([name, *row])} |\n" for name, row in sorted(rows.items()))
     before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
-    after = rest.partition(END)[2]
-    PAGE.write_text(before + BEGIN + table + END + after, encoding="utf-8")
+    table = head + "".join(lines) + "\n" + END
+    PAGE.write_text(before + BEGIN + table + rest.partition(END)[2], encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -29,9 +29,6 @@ TEXT_PART = ("emu3", "mllama")
 UNLIKE = {"reformer": "its layers draw seeds from the system: no two runs of it are alike"}
 """Architectures whose resumed runs can't be compared with others, each with the reason."""
 
-LOST = {"youtu": "transformers sets the padding token's embedding to zero whenever it loads it"}
-"""Architectures that stock transformers doesn't load as it saved them, each with what it loses."""
-
 _CONTEXT = 64
 _WIDTHS = {
     32: "hidden_size n_embd d_model embed_dim dim emb_dim embedding_size word_embed_proj_dim "

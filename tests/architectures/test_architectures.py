@@ -1,6 +1,5 @@
 """docs/models.md has a row for every causal architecture of the installed transformers."""
 
-import re
 import subprocess
 import sys
 from importlib.metadata import version
@@ -8,7 +7,7 @@ from importlib.metadata import version
 import pytest
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from tests.architectures.__main__ import BEGIN, CELLS, END, PAGE
+from tests.architectures.__main__ import CELLS, PAGE, read_table
 from tests.architectures.models import NOT_TRIED, conversions
 from tests.conftest import ROOT
 
@@ -24,22 +23,14 @@ WIDESPREAD = (
 
 
 @pytest.fixture(scope="module")
-def table() -> str:
-    text = PAGE.read_text(encoding="utf-8")
-    return text.partition(BEGIN)[2].partition(END)[0]
-
-
-@pytest.fixture(scope="module")
-def rows(table: str) -> dict[str, list[str]]:
+def rows() -> dict[str, list[str]]:
     """Of each architecture in the table whether it is converted, what came of it, and a remark."""
-    found = re.findall(r"^\| ([\w-]+) \| (.*) \|$", table, re.MULTILINE)
-    cells = {name: [cell.strip() for cell in row.split(" | ")] for name, row in found}
-    return {name: row for name, row in cells.items() if name not in ("architecture", "---")}
+    return read_table()
 
 
-def test_none_is_missing_and_none_is_gone(table: str, rows: dict[str, list[str]]) -> None:
+def test_none_is_missing_and_none_is_gone(rows: dict[str, list[str]]) -> None:
     assert rows.keys() == set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
-    assert f"transformers {version('transformers')}" in table
+    assert f"transformers {version('transformers')}" in PAGE.read_text(encoding="utf-8")
 
 
 def test_those_that_are_stored_otherwise_than_in_memory_are_marked(

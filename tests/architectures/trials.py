@@ -13,7 +13,7 @@ import yaml
 from safetensors import safe_open
 
 from tests.architectures import stock
-from tests.architectures.models import LOST, UNLIKE, save_tiny_model
+from tests.architectures.models import UNLIKE, save_tiny_model
 from tests.conftest import SENTENCES
 from tests.faults import harness
 from tests.faults.harness import Trial
@@ -99,11 +99,8 @@ def _refused(model_type: str, lab: harness.Lab, ended: harness.Ended) -> Trial:
     why = said[0] if said else harness.last_line(ended.said)
     why = re.sub(rf"{re.escape(str(lab.config))}:\d+:\d+  ", "", why)
     why = why.replace(str(lab.folder / "base"), "base")
-    if model_type in LOST:
-        right = len(said) == 1 and "don't restore" in why and ended.code == 1
-        note = f"refused at its first checkpoint: {LOST[model_type]}"
-        return Trial(model_type, [] if right else [f"exit code {ended.code}: {why}"], note=note)
-    known = "isn't causal" in why or "no causal language model of that type" in why
+    reasons = ("isn't causal", "no causal language model of that type", "would be lost")
+    known = any(reason in why for reason in reasons)
     right = known and len(said) == 1 and ended.code in (1, 2) and not lab.reference.exists()
     broken = [] if right else [f"exit code {ended.code}"]
     return Trial(model_type, broken, note=f"refused: {why}")
