@@ -312,8 +312,14 @@ def kind_of(stored: Mapping[str, Any], *, with_rank: bool = True) -> str:
 
 def adapter_words(files: ModelFiles) -> str:
     """Which adapter of which base a model is, to be followed by what was done with it."""
+    kind, base = adapter_of(files)
+    return f"{files.name}: an adapter ({kind}) of {base}"
+
+
+def adapter_of(files: ModelFiles) -> tuple[str, str]:
+    """The kind of the adapter that a model is, and the name of its base."""
     folder = files.adapters[-1]
-    return f"{files.name}: an adapter ({kind_of(_config(folder))}) of {base_name(folder)[0]}"
+    return kind_of(_config(folder)), base_name(folder)[0]
 
 
 def has_own_tokenizer(folder: Path) -> bool:

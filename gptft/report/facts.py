@@ -35,11 +35,35 @@ class Origin:
         kind: new, bundled with gptft, a folder on the machine, or on the hub.
         name: the model's, or the architecture's for a new one.
         revision: the one asked for on the hub, else the commit that was taken.
+        adapter: what it was besides, where it was one.
     """
 
     kind: Literal["new", "bundled", "folder", "hub"]
     name: str
     revision: str | None = None
+    adapter: "Adapter | None" = None
+
+    @property
+    def on_hub(self) -> str | None:
+        """The repository that it was made of: itself, or its adapter's base."""
+        if self.kind == "hub":
+            return self.name
+        return self.adapter.repository if self.adapter else None
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """What was merged into the base before the run.
+
+    Attributes:
+        kind: LoRA, rank 8, say.
+        base: what the base is called.
+        repository: the base's on the hub.
+    """
+
+    kind: str
+    base: str
+    repository: str | None
 
 
 def origin(run: Run) -> Origin | None:
@@ -53,12 +77,21 @@ def origin(run: Run) -> Origin | None:
         return None
     if name in BUNDLED_MODELS:
         return Origin("bundled", name)
+    adapter = _adapter(run)
     if not _is_hub_id(name):
-        return Origin("folder", model_name(name))
+        return Origin("folder", model_name(name), adapter=adapter)
     revision = model.get("revision")
     repo, _, own = hub_parts(name)
     revision = own or revision or as_mapping(run.facts.get("fingerprint")).get("model.commit")
-    return Origin("hub", repo, revision if isinstance(revision, str) else None)
+    return Origin("hub", repo, revision if isinstance(revision, str) else None, adapter)
+
+
+def _adapter(run: Run) -> Adapter | None:
+    said = as_mapping(run.facts.get("adapter"))
+    kind, base = said.get("kind"), said.get("base")
+    if not isinstance(kind, str) or not isinstance(base, str):
+        return None
+    return Adapter(kind, model_name(base), base if _is_hub_id(base) else None)
 
 
 def model_name(name: str) -> str:

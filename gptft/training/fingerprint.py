@@ -7,7 +7,7 @@ import torch
 
 from gptft.config.sections import Config
 from gptft.files import json_checksum
-from gptft.models.adapters import adapters_checksum
+from gptft.models.adapters import adapter_of, adapters_checksum
 from gptft.models.hub import commit_of, find_model
 from gptft.models.source import VOLATILE_FIELDS
 from gptft.runs import run_folder
@@ -59,6 +59,17 @@ def fingerprint(config: Config, setup: Setup) -> dict[str, Any]:
     }
     plain: dict[str, Any] = json.loads(json.dumps(values, default=str))
     return plain
+
+
+def adapter_facts(config: Config) -> dict[str, Any]:
+    """What is kept of the adapter that a run starts from; empty where it starts from none."""
+    if config.model.from_scratch is not None:
+        return {}
+    base = find_model(config.model.name, revision=config.model.revision)
+    if not base.adapters:
+        return {}
+    kind, named = adapter_of(base)
+    return {"adapter": {"kind": kind, "base": named}}
 
 
 def _commit(config: Config) -> str | None:

@@ -24,7 +24,7 @@ from gptft.terminal.words import count
 from gptft.training.dry_save import check_savable
 from gptft.training.evaluation import EvaluationStoppedError
 from gptft.training.figures import as_facts, before_and_after, from_facts
-from gptft.training.fingerprint import fingerprint
+from gptft.training.fingerprint import adapter_facts, fingerprint
 from gptft.training.memorized import KNOWN
 from gptft.training.model_saving import save_model
 from gptft.training.progress import RunLog
@@ -131,6 +131,7 @@ class TrainingRun:
             device=self._trainer.args.device.type,
             num_parameters=setup.num_parameters,
             threads=torch.get_num_threads(),
+            **adapter_facts(self._config),
         )
         if self._is_first:
             self._write_settings()  # from here on it is a run that can be resumed

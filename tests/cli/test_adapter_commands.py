@@ -95,7 +95,8 @@ def test_training_starts_from_the_merged_model(here: Path) -> None:
     trained = stock_base(here / "runs" / "poem" / "model").state_dict()
     assert trained.keys() == merged.keys()
     assert all(torch.equal(trained[name], merged[name]) for name in trained)
-    assert "adapter0" in (here / "runs" / "poem" / "model" / "README.md").read_text()
+    card = (here / "runs" / "poem" / "model" / "README.md").read_text(encoding="utf-8")
+    assert "- Base model: `adapter0`, an adapter (LoRA, rank 8) of `base`, merged into it." in card
     assert done("generate runs/poem -p Буря --max-new-tokens 3")
 
 

@@ -59,6 +59,28 @@ def test_the_card_lies_in_the_model_folder_and_says_what_the_run_did(make_run: M
     assert {"Мороз и солнце;\n", " до\n", " после\n"} < set(fences(body))
 
 
+@pytest.mark.parametrize(
+    ("name", "base", "on_hub", "said"),
+    [
+        ("/home/somebody/lora", "/home/somebody/gpt", None, "`lora`, an adapter (DoRA) of `gpt`"),
+        ("/home/somebody/lora", "who/gpt", "who/gpt", "`lora`, an adapter (DoRA) of `who/gpt`"),
+        (
+            "who/lora", "who/gpt", "who/lora",
+            "[who/lora](https://huggingface.co/who/lora), an adapter (DoRA) of `who/gpt`",
+        ),
+    ],
+)  # fmt: skip
+def test_an_adapter_is_named_with_its_base(
+    make_run: MakeRun, name: str, base: str, on_hub: str | None, said: str
+):
+    run_dir = make_run(config={"model": {"name": name}}, adapter={"kind": "DoRA", "base": base})
+    write_model_card(run_dir)
+    front, body = card(run_dir)
+    assert front.get("base_model") == on_hub
+    assert f"- Base model: {said}, merged into it." in body
+    assert "somebody" not in body
+
+
 def test_no_path_and_no_secret_is_published(make_run: MakeRun):
     run_dir = make_run(
         config={
