@@ -1,4 +1,4 @@
-"""Points -> a line chart in HTML, its lines an inline SVG, without a script."""
+"""Points -> a line chart, in HTML with its lines an inline SVG, or as a file of SVG; no script."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -14,6 +14,8 @@ _SIZE = 1000  # of the SVG's own square; the page stretches it
 _HUGE = 1e100  # beyond it a value is drawn no more than an infinite one
 _MAX_POINTS = 800  # of a line; with more, only what still shows
 _MAX_MARKS = 150  # points a reader can point at
+_FILE_WIDTH, _FILE_HEIGHT = 820, 360  # of the plot in a file, without its labels
+_LETTER, _KEY = 8.0, 52.0  # of a file's key: room for a letter, and for the dash and the gap
 
 
 @dataclass(frozen=True)
@@ -33,17 +35,19 @@ class Line:
 
 @dataclass(frozen=True)
 class _Scale:
-    """From steps and values to the SVG's square, where y grows downwards."""
+    """From steps and values to places in an SVG, where y grows downwards."""
 
     last: int
     low: float
     high: float
+    width: int = _SIZE
+    height: int = _SIZE
 
     def x(self, step: float) -> float:
-        return round(_SIZE * step / self.last, 1)
+        return round(self.width * step / self.last, 1)
 
     def y(self, value: float) -> float:
-        return round(_SIZE * (self.high - value) / (self.high - self.low), 1)
+        return round(self.height * (self.high - value) / (self.high - self.low), 1)
 
     def spot(self, point: Point) -> str:
         return f"{self.x(point[0]):g} {self.y(point[1]):g}"
@@ -74,22 +78,102 @@ def line_chart(
     lines = [line for line in lines if any(map(_is_drawn, line.points))]
     if not lines:
         return Markup()
-    values = [value for line in lines for _, value in filter(_is_drawn, line.points)]
-    y_ticks = round_ticks(min(*values, low), max(values), at_most=num_ticks)
-    last = max(1, *(step for line in lines for step, _ in line.points))
-    x_ticks = [step for step in round_ticks(0, last, whole=True) if step <= last]
-    scale = _Scale(last, y_ticks[0], y_ticks[-1])
-    labels = aligned([shown(tick) for tick in y_ticks])
+    scale, x_ticks, y_ticks = _axes(lines, shown=shown, num_ticks=num_ticks, low=low)
     html = render(
         "chart.html.j2",
         title=title,
         style=style,
         size=_SIZE,
         lines=[(line, _path(line, scale), _marks(line, scale, shown)) for line in lines],
-        x_ticks=[(f"{step:,}", scale.x(step)) for step in x_ticks],
-        y_ticks=[(text, scale.y(tick)) for text, tick in zip(labels, y_ticks, strict=True)],
+        x_ticks=x_ticks,
+        y_ticks=y_ticks,
     )
     return Markup(html)
+
+
+def svg_file(
+    lines: Sequence[Line],
+    *,
+    title: str,
+    shown: Callable[[float], str],
+    num_ticks: int = 6,
+    low: float = math.inf,
+) -> str:
+    """Draw lines over steps as an SVG file that stands alone: its own style, light or dark.
+
+    Args:
+        lines: those without a finite point are left out.
+        title: what the chart shows; it stands above the lines.
+        shown: how a value is written.
+        num_ticks: on the axis of values, about.
+        low: a value that the axis reaches down to, whatever the lines do.
+
+    Returns:
+        the file's text; empty if there is nothing to draw.
+    """
+    lines = [line for line in lines if any(map(_is_drawn, line.points))]
+    if not lines:
+        return ""
+    size = (_FILE_WIDTH, _FILE_HEIGHT)
+    scale, x_ticks, y_ticks = _axes(lines, shown=shown, num_ticks=num_ticks, low=low, size=size)
+    return render(
+        "chart.svg.j2",
+        title=title,
+        about=[_in_words(line, shown) for line in lines],
+        width=_FILE_WIDTH,
+        height=_FILE_HEIGHT,
+        lines=[(line, _path(line, scale), _marks(line, scale, shown)) for line in lines],
+        keys=_keys(lines),
+        x_ticks=x_ticks,
+        y_ticks=y_ticks,
+    )
+
+
+def _axes(
+    lines: Sequence[Line],
+    *,
+    shown: Callable[[float], str],
+    num_ticks: int,
+    low: float,
+    size: tuple[int, int] = (_SIZE, _SIZE),
+) -> tuple[_Scale, list[tuple[str, float]], list[tuple[str, float]]]:
+    """The scale that holds all lines, and the ticks of both its axes: words and place."""
+    values = [value for line in lines for _, value in filter(_is_drawn, line.points)]
+    y_ticks = round_ticks(min(*values, low), max(values), at_most=num_ticks)
+    last = max(1, *(step for line in lines for step, _ in line.points))
+    x_ticks = [step for step in round_ticks(0, last, whole=True) if step <= last]
+    scale = _Scale(last, y_ticks[0], y_ticks[-1], *size)
+    labels = aligned([shown(tick) for tick in y_ticks])
+    return (
+        scale,
+        [(f"{step:,}", scale.x(step)) for step in x_ticks],
+        [(text, scale.y(tick)) for text, tick in zip(labels, y_ticks, strict=True)],
+    )
+
+
+def _in_words(line: Line, shown: Callable[[float], str]) -> str:
+    """What a line does, for those who can't see it."""
+    points = [*filter(_is_drawn, line.points)]
+    (first, begins), (last, ends) = points[0], points[-1]
+    if len(points) == 1:
+        return f"{line.name}: {shown(begins)} at step {first:,}."
+    lowest = min(value for _, value in points)
+    return (
+        f"{line.name}: {shown(begins)} at step {first:,}, {shown(ends)} at step {last:,}, "
+        f"lowest {shown(lowest)}."
+    )
+
+
+def _keys(lines: Sequence[Line]) -> list[tuple[Line, float, int]]:
+    """The lines with the place of each one's name in the key: x, and the row."""
+    placed, x, row = [], 0.0, 0
+    for line in lines:
+        room = _KEY + _LETTER * len(line.name)
+        if x and x + room > _FILE_WIDTH:
+            x, row = 0.0, row + 1
+        placed.append((line, x, row))
+        x += room
+    return placed
 
 
 def round_ticks(low: float, high: float, *, whole: bool = False, at_most: int = 6) -> list[float]:

@@ -1,9 +1,18 @@
 import math
 import re
+from xml.etree import ElementTree
 
 import pytest
 
-from gptft.report.chart import Line, line_chart, round_ticks, scientific, short_number, thin
+from gptft.report.chart import (
+    Line,
+    line_chart,
+    round_ticks,
+    scientific,
+    short_number,
+    svg_file,
+    thin,
+)
 
 
 def chart(*points: tuple[int, float]) -> str:
@@ -101,3 +110,54 @@ def test_a_long_line_is_thinned_and_keeps_its_spikes():
     assert (thinned[0], thinned[-1]) == (points[0], points[-1])
     assert thinned == sorted(thinned)
     assert len(chart(*points)) < 20_000
+
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def svg(*lines: Line, title: str = "Loss by step") -> ElementTree.Element:
+    return ElementTree.fromstring(svg_file(lines, title=title, shown=short_number))
+
+
+def test_a_file_of_svg_stands_alone():
+    train = Line("training loss", "train", [(0, 4.0), (50, 0.0), (100, 2.0)])
+    held_out = Line("held-out loss", "validation", [(50, 3.0), (100, math.nan)])
+    drawn = svg(train, held_out)
+    assert drawn.findtext(f"{SVG}title") == "Loss by step"
+    assert drawn.findtext(f"{SVG}desc") == (
+        "training loss: 4 at step 0, 2 at step 100, lowest 0. held-out loss: 3 at step 50."
+    )
+    style = drawn.findtext(f"{SVG}style") or ""
+    assert "prefers-color-scheme: dark" in style
+    paths = {one.get("class"): one.get("d") for one in drawn.findall(f"{SVG}g/{SVG}path")}
+    assert paths["line train"] == "M0 0 L410 360 L820 180"
+    assert paths["line validation"] == "M410 90 h.01"
+    tips = [one.text for one in drawn.iter(f"{SVG}title")][1:]
+    assert "step 50: held-out loss 3" in tips
+    source = svg_file([train], title="x", shown=short_number)
+    assert re.findall('https?:[^"]*', source) == ["http://www.w3.org/2000/svg"]
+    assert not re.search(r"<script|href|url\(|@import| on\w+=", source)
+
+
+@pytest.mark.parametrize("title", ["<b>&\"'", "а\x1b[31m\x00", "]]>", "سلام"])
+def test_a_title_in_a_file_is_no_markup(title: str):
+    drawn = svg(Line(title, "train", [(1, 1.0)]), title=title)
+    shown = title.replace("\x1b", "␛").replace("\x00", "␀")
+    assert drawn.findtext(f"{SVG}title") == shown
+    assert shown in [one.text for one in drawn.iter(f"{SVG}text")]
+
+
+def test_names_that_fill_a_row_of_the_key_go_on_in_the_next_and_push_the_plot_down():
+    one = [svg(Line("loss", "train", [(1, 1.0)]))]
+    many = svg(*(Line(f"runs/a-long-name-{n}", "train", [(1, 1.0)]) for n in range(9)))
+    rows = {float(t.get("y") or 0) for t in many.findall(f"{SVG}text")[1:]}
+    assert len(rows) == 3
+    assert all(
+        float(t.get("x") or 0) + 8 * len(t.text or "") <= 930 for t in many.iter(f"{SVG}text")
+    )
+    heights = [float((each.get("viewBox") or "").split()[3]) for each in [*one, many]]
+    assert heights[1] == heights[0] + 2 * 22
+
+
+def test_nothing_to_draw_makes_no_file():
+    assert svg_file([Line("a", "train", [(1, math.nan)])], title="x", shown=str) == ""
