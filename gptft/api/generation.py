@@ -14,7 +14,7 @@ from gptft.decoding.prompts.templates import in_template
 from gptft.decoding.settings import Settings, choose_settings, why_not_streamed, with_seed
 from gptft.errors import ConfigError
 from gptft.files import JsonFields
-from gptft.models.source import resolve_model
+from gptft.models.hub import require_model
 from gptft.report.page_file import check_page_path
 
 if TYPE_CHECKING:
@@ -122,10 +122,11 @@ class _Request:
                 "write: gptft generate MODEL."
             )
         name = config.model.name if model is None else model
-        resolve_model(name)  # before the seconds that loading takes
+        revision = config.model.revision if model is None else None  # it is model.name's
+        require_model(name, revision=revision)  # before the seconds that loading takes
         loading = {
             "dtype": options.get("dtype") or config.model.dtype,
-            "revision": config.model.revision if model is None else None,  # it is model.name's
+            "revision": revision,
             "use_cpu": options.get("use_cpu", False),
         }
         given, window = options.get("given", {}), options.get("window", False)
@@ -323,7 +324,7 @@ def predict(
     settings = choose_settings(config.generation, config.strategies, given=given or {})
     for name in (model, other):
         if name is not None:
-            resolve_model(name)  # before the seconds that loading takes
+            require_model(name)  # before the seconds that loading takes
 
     with loading_libraries():
         from gptft.analysis import predict as next_token

@@ -32,9 +32,9 @@ def score(
     """
     from gptft import api
     from gptft.analysis.text_view import text_score_summary, text_view
-    from gptft.models.source import resolve_model
+    from gptft.models.hub import require_model
 
-    resolve_model(model)  # before the text is read and the seconds that loading takes
+    require_model(model)  # before the text is read and the seconds that loading takes
     content = text_argument(text, file, example='gptft score pico "Мороз и солнце"')
     scored = api.score(
         model, content, dtype=dtype, use_cpu=use_cpu, num_runners_up=0 if summary else _RUNNERS_UP

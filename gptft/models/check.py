@@ -21,6 +21,7 @@ from gptft.models.architectures import (
     find_architecture,
     rope_types,
 )
+from gptft.models.hub import find_model
 from gptft.models.model_files import ModelFiles
 from gptft.models.present import find_weights
 from gptft.models.source import expand_models
@@ -73,21 +74,22 @@ def model_problems(model: ModelConfig, *, masks_documents: bool) -> list[Problem
     else:
         try:
             files = find_weights(model.name, revision=model.revision)
-            model_type = files.config.get("model_type") if files else None
-            if files is not None and not isinstance(model_type, str):
+            if files is None:  # on the hub: its config is fetched, and says the rest
+                files = find_model(model.name, revision=model.revision, with_weights=False)
+            model_type = files.config.get("model_type")
+            if not isinstance(model_type, str):
                 raise ModelError(f"{files.folder}: its config.json names no model_type.")
         except GptftError as error:
             return [(("model", "name"), str(error))]
-        if files is not None:
-            if causal_types() and model_type not in causal_types():
-                problems.append((("model", "name"), no_language_model(files.name, str(model_type))))
-            try:
-                require_unquantized(files.config, name=files.name)
-            except ModelError as error:
-                problems.append((("model", "name"), str(error)))
-            problems += _override_problems(model.config_overrides, files)
-            in_force = {**files.config, **model.config_overrides}
-            problems += _untrainable(in_force, name=files.name, section="model.config_overrides")
+        if causal_types() and model_type not in causal_types():
+            problems.append((("model", "name"), no_language_model(files.name, model_type)))
+        try:
+            require_unquantized(files.config, name=files.name)
+        except ModelError as error:
+            problems.append((("model", "name"), str(error)))
+        problems += _override_problems(model.config_overrides, files)
+        in_force = {**files.config, **model.config_overrides}
+        problems += _untrainable(in_force, name=files.name, section="model.config_overrides")
     try:
         for name in expand_models(one.name for one in model.average_with):
             find_weights(name)

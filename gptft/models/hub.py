@@ -77,6 +77,18 @@ def find_folder(
     return files
 
 
+def require_model(model: str, *, revision: str | None = None) -> None:
+    """Refuse a name that means nothing, before the seconds that loading torch takes.
+
+    Of a hub model its text files are fetched; the rest of a local one is looked at when it is read.
+
+    Raises:
+        ModelError: as said.
+    """
+    if resolve_model(model) is None:
+        find_folder(model, revision=revision, with_weights=False)
+
+
 def find_cached(model: str, *, revision: str | None = None) -> ModelFiles | None:
     """The files of a hub model, weights aside, as the cache has them; None where it lacks any.
 

@@ -1,6 +1,8 @@
 """What is known of a model before torch is loaded: its config's fields, the hub, the machine."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -175,6 +177,28 @@ def test_the_hubs_weights_of_other_libraries_are_none(hub: Hub):
     hub.add("owner/model", {"config.json": b"{}", **dict.fromkeys(others, b"1")})
     with pytest.raises(ModelError, match=r"no weights that gptft reads\. It has config\.json, "):
         find_weights("owner/model")
+
+
+@pytest.mark.parametrize(
+    ("config", "more", "words"),
+    [
+        ({"model_type": "vit"}, {}, "is a vit, and transformers"),
+        ({"model_type": "bert"}, {}, "is_decoder"),
+        ({}, {}, "names no model_type"),
+        ({"model_type": "gpt2", "quantization_config": {"quant_method": "awq"}}, {}, "quantized"),
+        ({"model_type": "gpt2"}, {"config_overrides": {"resid_prop": 0.1}}, "resid_pdrop"),
+    ],
+)
+def test_what_the_config_of_a_hub_model_says_is_checked_without_its_weights(
+    hub: Hub, config: dict[str, str], more: dict[str, Any], words: str
+):
+    files = {"config.json": json.dumps(config).encode(), "tokenizer.json": b"{}"}
+    hub.add("owner/model", {**files, "model.safetensors": b"1"})
+    section = ModelConfig.model_validate({"name": "owner/model", **more})
+    found = [message for _, message in model_problems(section, masks_documents=False)]
+    assert len(found) == 1
+    assert words in found[0]
+    assert not hub.ranges()
 
 
 def test_a_model_that_lost_a_part_of_its_weights_is_refused(tmp_path: Path, tiny_model_dir: Path):

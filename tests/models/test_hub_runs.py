@@ -91,3 +91,17 @@ def test_no_file_and_no_line_of_it_knows_the_token(hub: Hub, repository: Any):
     assert len(written) > 10
     assert not [path for path in written if SECRET.encode() in path.read_bytes()]
     assert not [text for text in outputs if SECRET in text]
+
+
+@pytest.mark.parametrize("command", ["generate -p x", "predict -p x", "score x"])
+def test_a_name_that_the_hub_does_not_have_is_told_before_torch_is_loaded(
+    hub: Hub, command: str, monkeypatch: pytest.MonkeyPatch
+):
+    def load() -> None:
+        raise AssertionError("torch was loaded")
+
+    for module in ("generation", "models", "tokens"):
+        monkeypatch.setattr(f"gptft.api.{module}.loading_libraries", load, raising=False)
+    name, *rest = command.split()
+    refused = gptft(name, "owner/nothing", *rest)
+    assert "there is no such repository" in str(refused.exception)
