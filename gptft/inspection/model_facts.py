@@ -11,7 +11,7 @@ from gptft.errors import ModelError
 from gptft.files import JsonFields
 from gptft.models.adapters import AdapterFacts, adapter_facts, is_adapter, with_base
 from gptft.models.anatomy import Anatomy, read_anatomy
-from gptft.models.architectures import buffer_names, expert_layers
+from gptft.models.architectures import buffer_names, linear_layers
 from gptft.models.card import Card, read_card
 from gptft.models.check import quantization_method
 from gptft.models.gguf_header import read_gguf
@@ -186,7 +186,7 @@ def _parameters(tensors: Tensors, anatomy: Anatomy, config: Mapping[str, Any]) -
         tensors,
         ties=anatomy.ties,
         buffers=buffer_names(*kinds),
-        expert_layers=expert_layers(anatomy.model_type or ""),
+        linear=linear_layers(anatomy.model_type or ""),
         num_experts=anatomy.num_experts,
         top_k=anatomy.top_k,
     )

@@ -12,7 +12,7 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from types import NoneType
-from typing import Any, Literal
+from typing import Any, NamedTuple
 
 from gptft.config.numbers import LARGEST, as_whole
 from gptft.terminal.words import wrong_value
@@ -34,12 +34,24 @@ _WORDS: dict[type, str] = {
 }
 _PLAIN = {one.__name__: one for one in _WORDS} | {"None": NoneType}
 
-ExpertLayers = Literal["mixtral", "qwen2_moe"]
 COMMON_BUFFERS = frozenset(
     {"e_score_correction_bias", "expert_bias", "embed_scale", "scalar_cells", "layer_scalar",
      "slope_rate", "query_decay", "key_decay", "diagonal_decay"}
 )  # fmt: skip
 """What many types keep beside weights: routers' load balances, scales, decays."""
+
+
+class LinearLayers(NamedTuple):
+    """What the code of a model type says of its linear layers.
+
+    Attributes:
+        experts: like which type's those of its experts are joined in memory, if files have them
+            one by one: mixtral or qwen2_moe.
+        names: what it calls linear layers.
+    """
+
+    experts: str | None = None
+    names: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -216,18 +228,23 @@ def _stored_as(name: str) -> frozenset[str]:
     return frozenset(".".join(words[-2:]) for words in found if words[-1] != name)
 
 
-def expert_layers(model_type: str) -> ExpertLayers | None:
-    """Like which type's a type's experts are joined in memory, if they are stored one by one.
+@cache
+def linear_layers(model_type: str) -> LinearLayers:
+    """What of a type's models is a linear layer, or was one before experts were joined.
 
-    >>> [expert_layers(kind) for kind in ("minimax", "qwen3_moe", "gpt_oss")]
+    >>> [linear_layers(kind).experts for kind in ("minimax", "qwen3_moe", "gpt_oss")]
     ['mixtral', 'qwen2_moe', None]
+    >>> [sorted(linear_layers(kind).names & {"gate", "router"}) for kind in ("phimoe", "mixtral")]
+    [['router'], []]
     """
-    if model_type == "mixtral":
-        return "mixtral"
+    code = _code(model_type)
+    derived = re.findall(r"^class (\w+)\(nn\.Linear\)", code, re.MULTILINE)
+    made = rf"self\.(\w+) = (?:{'|'.join(['nn.Linear', *derived])})\("
     patterns = _source("conversion_mapping.py").partition("_CONVERSION_PATTERN = {")[2]
     entry = rf'"{re.escape(model_type)}": "(mixtral|qwen2_moe)"'
-    found = re.search(entry, patterns.partition("\n}\n")[0])
-    return None if found is None else "mixtral" if found[1] == "mixtral" else "qwen2_moe"
+    joined = re.search(entry, patterns.partition("\n}\n")[0])
+    like = "mixtral" if model_type == "mixtral" else joined[1] if joined else None
+    return LinearLayers(like, frozenset(re.findall(made, code)))
 
 
 def zeroes_padding(model_type: str) -> bool:

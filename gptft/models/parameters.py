@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from gptft.files import JsonFields
-from gptft.models.architectures import COMMON_BUFFERS, ExpertLayers
+from gptft.models.architectures import COMMON_BUFFERS, LinearLayers
 from gptft.models.headers import Tensor, Tensors, is_computed
 
 Part = Literal[
@@ -30,6 +30,7 @@ other are mainly towers for images and sound.
 """
 
 LORA_RANK = 16
+_BY_NAME = LinearLayers()  # of an architecture that isn't known
 
 _STREAMS = re.compile(r"altup_")  # they are numbered, too, and of no layer
 _LAYER = re.compile(r"(?:^|\.)((?:\w*[a-zA-Z]\w*\.)?(\d+)\.)")
@@ -115,7 +116,7 @@ def count_parameters(
     *,
     ties: bool,
     buffers: frozenset[str] = COMMON_BUFFERS,
-    expert_layers: ExpertLayers | None = None,
+    linear: LinearLayers = _BY_NAME,
     num_experts: int | None = None,
     top_k: int | None = None,
 ) -> Parameters:
@@ -125,7 +126,7 @@ def count_parameters(
         tensors: of its weights.
         ties: whether its config makes one table of embeddings and head.
         buffers: names that are no parameters of its architecture, see `buffer_names`.
-        expert_layers: how files name the layers of experts that peft adapts, if it does.
+        linear: what of its architecture is a linear layer where names don't tell.
         num_experts: that a layer has, where it has any.
         top_k: of them that a token is sent to.
     """
@@ -161,9 +162,7 @@ def count_parameters(
         tied=tied,
         active=total - unused,
         multiplied=total - unused - looked_up,
-        lora=sum(
-            _lora(name, tensor, by_part[name], expert_layers) for name, tensor in kept.items()
-        ),
+        lora=sum(_lora(name, tensor, by_part[name], linear) for name, tensor in kept.items()),
     )
 
 
@@ -233,7 +232,7 @@ def _first_block(tensors: Tensors, by_part: Mapping[str, Part]) -> Counter[Part]
     return counted
 
 
-def _lora(name: str, tensor: Tensor, part: Part, expert_layers: ExpertLayers | None) -> int:
+def _lora(name: str, tensor: Tensor, part: Part, linear: LinearLayers) -> int:
     """Two matrices beside each linear layer, (rank, in) and (out, rank), as peft's all-linear does.
 
     Of experts, which are one tensor in memory, it adapts those that files have one by one, and then
@@ -243,8 +242,8 @@ def _lora(name: str, tensor: Tensor, part: Part, expert_layers: ExpertLayers | N
     """
     if len(tensor.shape) < 2 or not name.endswith(("weight", "_proj")):
         return 0
-    if expert_layers is not None:
-        own = _LINEAR_OF_EXPERTS[expert_layers].search(name)
+    if linear.experts is not None:
+        own = _LINEAR_OF_EXPERTS[linear.experts].search(name)
         if own and own["router"]:
             return LORA_RANK * sum(tensor.shape)
         if own and part != "experts":
@@ -252,7 +251,8 @@ def _lora(name: str, tensor: Tensor, part: Part, expert_layers: ExpertLayers | N
         if own:  # the gate and the first layer are one tensor, of which each half has both ranks
             rows, columns = tensor.shape[-2:]
             return LORA_RANK * (columns + (1 if own["down"] else 2) * rows)
-    is_linear = len(tensor.shape) == 2 and name.endswith("weight") and not _ROUTER.search(name)
+    is_router = _ROUTER.search(name) is not None and linear.names.isdisjoint(name.split(".")[-2:])
+    is_linear = len(tensor.shape) == 2 and name.endswith("weight") and not is_router
     if part in ("attention", "feed_forward", "recurrent", "residual"):
         return LORA_RANK * sum(tensor.shape) if is_linear else 0
     # The layers before the table of a head, and those of towers, have no name but of what they do.

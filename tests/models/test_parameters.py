@@ -98,11 +98,12 @@ def test_without_a_header_the_config_is_built(name: str, tmp_path: Path) -> None
 
 
 # With experts stored one by one, which peft adapts, and as one tensor, which it doesn't; with dense
-# layers beside them, which it then leaves out; with layers before the table of the head.
+# layers beside them, which it then leaves out; with layers before the table of the head; with
+# routers that are linear layers.
 ADAPTED = (
     "gpt2", "llama", "gpt_neox", "qwen3", "mixtral", "qwen3_moe", "deepseek_v3", "afmoe",
     "minimax_m2", "qwen3_next", "gpt_oss", "granitemoe", "gemma4_text", "bert", "roberta", "opt",
-    "bloom", "phi", "falcon", "xlm",
+    "bloom", "phi", "falcon", "xlm", "dbrx", "jetmoe", "llama4_text", "zaya", "gemma3n_text",
 )  # fmt: skip
 
 
