@@ -264,7 +264,8 @@ def _adapter(facts: ModelFacts) -> str:
     if adapter is None:
         return ""
     kind = adapter.kind if adapter.rank is None else f"{adapter.kind}, rank {adapter.rank:,}"
-    said = [f"{cut(kind)}, for {first_of([cut(one) for one in adapter.targets], _MOST_KINDS)}"]
+    targets = first_of([cut(one) for one in adapter.targets], _MOST_KINDS)
+    said = [f"{cut(kind)}{f', for {targets}' if targets else ''}"]
     if adapter.parameters is not None:
         said.append(count(adapter.parameters, "parameter"))
     if adapter.bytes_on_disk is not None:

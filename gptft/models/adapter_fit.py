@@ -19,12 +19,12 @@ from gptft.models.adapters import (
 from gptft.models.headers import read_headers, weight_files
 from gptft.models.kept import kept_folder
 from gptft.models.model_files import ModelFiles
-from gptft.terminal.words import short_value
+from gptft.terminal.words import count, short_value
 
 Shapes = Mapping[str, tuple[int, ...]]
 
 _LORA = re.compile(r"(?:base_model\.model\.)?(.+)\.lora_(A|B)(?:\.default)?\.weight")
-_IN_BLOCK = re.compile(r"\.\d+\.")
+_IN_BLOCK = re.compile(r"\.(\d{1,9})\.")
 _IS_FUSED = re.compile(r"expert|moe")  # whose names and shapes in files aren't those in memory
 
 
@@ -99,6 +99,12 @@ def _require_layers(shapes: Shapes, base: Shapes, folder: Path) -> None:
                 f"{folder} doesn't fit its base: for {layer} it {where} {side:,} numbers, and the "
                 f"weight there is {weight}. It was made for another base."
             )
+    deepest, depth = (max(map(_number, names), default=-1) for names in (shapes, base))
+    if seen and deepest > depth:
+        raise ModelError(
+            f"{folder} doesn't fit its base: it changes layer {deepest:,}, counted from 0, and the "
+            f"base has {count(depth + 1, 'layer')}. It was made for another base."
+        )
     # A tied head is in no file.
     numbered = [layer for layer, _, _ in layers if _IN_BLOCK.search(layer)]
     if numbered and not seen and not any(map(_IS_FUSED.search, numbered)):
@@ -106,6 +112,12 @@ def _require_layers(shapes: Shapes, base: Shapes, folder: Path) -> None:
             f"{folder} doesn't fit its base: the base has none of the layers that it changes, "
             f"{numbered[0]} for one. It was made for another base."
         )
+
+
+def _number(name: str) -> int:
+    """Of which layer a weight is; -1 of none."""
+    found = _IN_BLOCK.search(name)
+    return int(found[1]) if found else -1
 
 
 def _found(names: Iterable[str]) -> Iterator[tuple[str, re.Match[str]]]:

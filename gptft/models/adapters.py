@@ -5,6 +5,7 @@ Nothing of peft or torch is needed here, and nothing that a folder names is ever
 
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,7 +18,7 @@ from gptft.inputs import is_file
 from gptft.models.headers import read_headers
 from gptft.models.kept import kept_folder
 from gptft.models.model_files import ModelFiles, pickled_files, require_small
-from gptft.models.source import BUNDLED_MODELS
+from gptft.models.source import BUNDLED_MODELS, resolve_model
 from gptft.terminal.commands import install_command
 from gptft.terminal.words import short_value
 
@@ -135,7 +136,7 @@ def base_of(files: ModelFiles, find: Find, *, before: list[Path]) -> ModelFiles:
         )
     base, revision = base_name(folder)
     # A relative path is one from the current folder, as in peft, or else from the adapter's.
-    is_beside = not (base in BUNDLED_MODELS or Path(base).exists()) and (folder / base).exists()
+    is_beside = not (base in BUNDLED_MODELS or _exists(Path(base))) and _exists(folder / base)
     try:
         return find(str(folder / base) if is_beside else base, revision)
     except ModelError as error:
@@ -164,8 +165,10 @@ def base_name(folder: Path) -> tuple[str, str | None]:
             f"{folder / ADAPTER_CONFIG}: revision is {short_value(revision)}, and a branch, tag or "
             "commit of the base is a text. Leave it out for the newest."
         )
-    if not Path(base).exists() and (bundled := _BUNDLED.search(base)):
-        return bundled[1], None  # stock peft writes where that installation of gptft had it
+    if bundled := _BUNDLED.search(base):
+        own = resolve_model(bundled[1])
+        if not _exists(Path(base)) or (own is not None and own.samefile(base)):
+            return bundled[1], None  # stock peft writes where that installation of gptft had it
     return base, revision or None
 
 
@@ -326,6 +329,12 @@ def has_own_tokenizer(folder: Path) -> bool:
     """Whether an adapter's folder holds a tokenizer."""
     files = ModelFiles(folder.name, folder)
     return files.has_tokenizer or files.old_vocabulary is not None
+
+
+def _exists(path: Path) -> bool:
+    with suppress(OSError, ValueError):  # a name that is too long, or holds a NUL
+        return path.exists()
+    return False
 
 
 def _config(folder: Path) -> dict[str, Any]:

@@ -336,6 +336,7 @@ def test_the_bundled_model_as_a_base(tmp_path: Path) -> None:
     pico = resolve_model("pico")
     assert pico is not None
     folder = make_adapter(pico, tmp_path / "a", target_modules=["q_proj"], r=2)
+    assert adapter_facts(folder).base == "pico"  # and not where it is here, as peft writes it
     change_config(folder, base_model_name_or_path="pico", revision=None)
     model = load_for_inference(str(folder), device=CPU)
     assert torch.equal(logits_of(model), stock_logits(pico, folder, IDS))
@@ -463,6 +464,11 @@ def refused(folder: Path) -> str:
         ({"base_model_name_or_path": None}, "base_model_name_or_path is null. Write"),
         ({"base_model_name_or_path": ""}, "base_model_name_or_path is ''. Write"),
         ({"base_model_name_or_path": ["a"]}, "base_model_name_or_path is [a]. Write"),
+        ({"base_model_name_or_path": "a" * 5000}, "which can't be had"),
+        ({"base_model_name_or_path": "a/" * 300}, "which can't be had"),
+        ({"base_model_name_or_path": "a\0b"}, "which can't be had"),
+        ({"base_model_name_or_path": "\n"}, "base_model_name_or_path is '\\n'. Write"),
+        ({"base_model_name_or_path": "~nobody_here/x"}, "which can't be had"),
         ({"revision": 5}, "revision is 5, and a branch, tag or commit"),
     ],
 )
@@ -569,9 +575,9 @@ FIRST = "base_model.model.transformer.h.0.attn.c_attn"
         (lambda t: t.pop(f"{FIRST}.lora_B.weight"), "it lacks 1 weight, transformer.h.0.attn."),
         (lambda t: t.update({f"{FIRST}.extra": torch.ones(3)}), "1 weight of it have no place"),
         (
-            lambda t: t.update({"base_model.model.transformer.h.7.mlp.x.lora_A.weight": t.pop(
+            lambda t: t.update({"base_model.model.transformer.h.1.mlp.x.lora_A.weight": t.pop(
                 f"{FIRST}.lora_A.weight")}),
-            "transformer.h.7.mlp.x.lora_A.weight for one",
+            "transformer.h.1.mlp.x.lora_A.weight for one",
         ),
         (
             lambda t: t.update({f"{FIRST}.lora_A.weight": torch.full((8, 32), torch.nan)}),
@@ -614,6 +620,19 @@ def test_an_adapter_of_a_wider_base(
 
 
 WIDTHS = {"gpt2": "n_embd"}
+
+
+@pytest.mark.parametrize("kind", SIZES)
+def test_an_adapter_of_a_deeper_base(
+    make: Make, tmp_path: Path, tiny_model_dir: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, folder = make(kind)
+    depth = "n_layer" if kind == "gpt2" else "num_hidden_layers"
+    monkeypatch.setitem(SIZES, kind, {**SIZES[kind], depth: 1})
+    flatter = make_base(kind, tmp_path / "flatter", tokenizer_of=tiny_model_dir)
+    change_config(folder, base_model_name_or_path=str(flatter))
+    said = refused(folder)
+    assert "it changes layer 1, counted from 0, and the base has 1 layer." in said
 
 
 @pytest.mark.parametrize("size", [0, 4, 1000])
