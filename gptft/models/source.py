@@ -153,3 +153,23 @@ def _model_dir(path: Path) -> Path:
             "Give a model folder, a run folder, a hub id or a bundled model."
         )
     return path
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether a name can only be a hub id; False for one that no model can have."""
+    try:
+        return resolve_model(name) is None
+    except ModelError:
+        return False
+
+
+def short_name(name: str) -> str:
+    """What a model is called without saying where it lies.
+
+    >>> short_name("/home/somebody/runs/pushkin/model"), short_name("openai-community/gpt2")
+    ('pushkin', 'openai-community/gpt2')
+    """
+    if is_hub_id(name):
+        return name
+    path = Path(name)
+    return (path.parent if path.name == "model" else path).name or name

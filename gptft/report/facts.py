@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gptft.data.ledger import Ledger
-from gptft.errors import ModelError
-from gptft.models.source import BUNDLED_MODELS, hub_parts, resolve_model
+from gptft.models.source import BUNDLED_MODELS, hub_parts, is_hub_id, short_name
 from gptft.report import verdict
 from gptft.report.values import NOTHING, number, rounded
 from gptft.runs.read import BeforeAfter, Point, Run, as_float, as_int, as_mapping
@@ -78,8 +77,8 @@ def origin(run: Run) -> Origin | None:
     if name in BUNDLED_MODELS:
         return Origin("bundled", name)
     adapter = _adapter(run)
-    if not _is_hub_id(name):
-        return Origin("folder", model_name(name), adapter=adapter)
+    if not is_hub_id(name):
+        return Origin("folder", short_name(name), adapter=adapter)
     revision = model.get("revision")
     repo, _, own = hub_parts(name)
     revision = own or revision or as_mapping(run.facts.get("fingerprint")).get("model.commit")
@@ -91,26 +90,7 @@ def _adapter(run: Run) -> Adapter | None:
     kind, base = said.get("kind"), said.get("base")
     if not isinstance(kind, str) or not isinstance(base, str):
         return None
-    return Adapter(kind, model_name(base), base if _is_hub_id(base) else None)
-
-
-def model_name(name: str) -> str:
-    """What a model is called without saying where it lies.
-
-    >>> model_name("/home/somebody/runs/pushkin/model"), model_name("openai-community/gpt2")
-    ('pushkin', 'openai-community/gpt2')
-    """
-    if _is_hub_id(name):
-        return name
-    path = Path(name)
-    return (path.parent if path.name == "model" else path).name or name
-
-
-def _is_hub_id(name: str) -> bool:
-    try:
-        return resolve_model(name) is None
-    except ModelError:
-        return False
+    return Adapter(kind, short_name(base), base if is_hub_id(base) else None)
 
 
 def summary(run: Run) -> str:
@@ -300,7 +280,7 @@ def averaged_models(run: Run) -> list[tuple[str, str]]:
     models = averaged if isinstance(averaged, list) else []
     named = [one if isinstance(one, dict) else {"name": one} for one in models]
     return [
-        (model_name(str(one["name"])), short_value(one["weight"]) if "weight" in one else "")
+        (short_name(str(one["name"])), short_value(one["weight"]) if "weight" in one else "")
         for one in named
     ]
 
@@ -359,4 +339,4 @@ def _without_folder(name: str, value: Any) -> str:
     """A setting's value in short, of a path no more than the file's name."""
     may_be_path = name in _MAY_NAME_FILES or name.endswith("_model")
     is_path = may_be_path and isinstance(value, str) and Path(value).is_absolute()
-    return short_value(model_name(value) if is_path else value)
+    return short_value(short_name(value) if is_path else value)

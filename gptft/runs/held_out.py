@@ -45,9 +45,14 @@ def held_out_curve(
 
 def best_step(curve: Sequence[Point], *, run_dir: Path) -> BestStep | None:
     """The lowest point of a curve, the first of equal ones; None where no loss is finite."""
-    finite = [point for point in curve if math.isfinite(point[1])]
-    if not finite:
+    if (point := lowest(curve)) is None:
         return None
-    step, loss = min(finite, key=lambda point: point[1])
+    step, loss = point
     name = f"checkpoints/checkpoint-{step}"
     return BestStep(step, loss, name if (run_dir / name).is_dir() else None)
+
+
+def lowest(curve: Sequence[Point]) -> Point | None:
+    """The lowest point of a curve, the first of equal ones; None where no value is finite."""
+    finite = [point for point in curve if math.isfinite(point[1])]
+    return min(finite, key=lambda point: point[1]) if finite else None

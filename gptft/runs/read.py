@@ -163,20 +163,8 @@ class Run:
         return as_mapping(as_mapping(self.facts["config"]).get(name))
 
     def curve(self, key: str) -> list[Point]:
-        """What was logged under `key`, by ascending step; NaN where a value is not a number.
-
-        Where the log goes back, as after resuming from a checkpoint, the later rows count.
-        """
-        points: list[Point] = []
-        for row in self.metrics:
-            step = as_int(row.get("step"))
-            if step is None or step < 0 or key not in row:
-                continue
-            while points and points[-1][0] >= step:
-                points.pop()
-            value = as_float(row[key])
-            points.append((step, math.nan if value is None else value))
-        return points
+        """What was logged under `key`; see `curve_of`."""
+        return curve_of(self.metrics, key)
 
 
 def read_run(run_dir: Path) -> Run:
@@ -199,6 +187,23 @@ def read_run(run_dir: Path) -> Run:
         rounds=_all_rounds(facts, samples),
         unreadable=(*unread_metrics, *unread_samples),
     )
+
+
+def curve_of(rows: Iterable[Mapping[str, Any]], key: str) -> list[Point]:
+    """What rows of a log have under `key`, by ascending step; NaN where that is not a number.
+
+    Where the log goes back, as after resuming from a checkpoint, the later rows count.
+    """
+    points: list[Point] = []
+    for row in rows:
+        step = as_int(row.get("step"))
+        if step is None or step < 0 or key not in row:
+            continue
+        while points and points[-1][0] >= step:
+            points.pop()
+        value = as_float(row[key])
+        points.append((step, math.nan if value is None else value))
+    return points
 
 
 def read_facts(run_dir: Path) -> dict[str, Any] | None:

@@ -9,16 +9,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from gptft.files import JsonFields, last_json_lines, read_tail
+from gptft.files import JsonFields, last_json_lines, read_json_lines, read_tail
 from gptft.runs.checkpoints import Checkpoint, find_size_damage, list_checkpoints
 from gptft.runs.find import cannot_read, find_runs
-from gptft.runs.read import as_float, as_int, as_mapping
+from gptft.runs.held_out import held_out_curve, lowest
+from gptft.runs.origins import base_of, data_of, seed_of
+from gptft.runs.read import Point, as_float, as_int, as_mapping, curve_of
 from gptft.runs.run_folder import is_held
 from gptft.runs.verify import facts_problem, model_problem
 
 State = Literal["running", "done", "stopped", "failed", "damaged"]
 
 _MAX_STEPS = re.compile(rb'"max_steps":\s*(\d+)')
+_QUICK = 2_000_000  # bytes of a log that is read from its beginning; of a longer one only the end
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,13 @@ class RunStatus(JsonFields):
         step: optimizer updates so far.
         num_steps: those of the whole run, where they are known.
         loss: the last training loss logged, in nats a token.
+        held_out_loss: of the model kept, or the last logged, in nats a token.
+        best_step: where held-out loss was lowest; 0 is before training. None where it isn't known,
+            as for a run that isn't done and has logged for very long.
         checkpoint: the step of the newest checkpoint.
+        base: the model that training began with, in short.
+        data: the texts it trains on, in short.
+        seed: of training.
         seen: when run.json or metrics.jsonl was last written, in seconds since 1970.
     """
 
@@ -42,7 +51,12 @@ class RunStatus(JsonFields):
     step: int | None
     num_steps: int | None
     loss: float | None
+    held_out_loss: float | None
+    best_step: int | None
     checkpoint: int | None
+    base: str | None
+    data: str | None
+    seed: int | None
     seen: float
 
     def json_fields(self) -> dict[str, Any]:
@@ -104,6 +118,7 @@ def status_of(run_dir: Path) -> RunStatus:
         state, reason = ("damaged", problem) if problem else (state, reason)
     rows = [*last_json_lines(run_dir / "metrics.jsonl")]
     step = _step(facts, rows, newest)
+    held_out, best = _held_out(facts, run_dir / "metrics.jsonl", rows)
     return RunStatus(
         path=run_dir,
         state=state,
@@ -111,7 +126,12 @@ def status_of(run_dir: Path) -> RunStatus:
         step=step,
         num_steps=_num_steps(facts, newest, step=step),
         loss=_loss(facts, rows),
+        held_out_loss=held_out,
+        best_step=best,
         checkpoint=newest.step if newest else None,
+        base=base_of(facts),
+        data=data_of(facts),
+        seed=seed_of(facts),
         seen=seen,
     )
 
@@ -171,3 +191,28 @@ def _loss(facts: Mapping[str, Any], rows: list[dict[str, Any]]) -> float | None:
         if "loss" in row:  # a log has null for what isn't finite
             return math.nan if row["loss"] is None else as_float(row["loss"])
     return as_float(as_mapping(as_mapping(facts.get("result")).get("train")).get("loss_after"))
+
+
+def _held_out(
+    facts: Mapping[str, Any], log: Path, rows: list[dict[str, Any]]
+) -> tuple[float | None, int | None]:
+    """The held-out loss of a run, and the step where it was lowest.
+
+    Args:
+        facts: what run.json says.
+        log: metrics.jsonl.
+        rows: its last, the latest first.
+    """
+    result = as_mapping(facts.get("result"))
+    if facts.get("state") == "done" and result:
+        loss = as_float(as_mapping(result.get("validation")).get("loss_after"))
+        return loss, as_int(as_mapping(result.get("best")).get("step"))
+    before = as_mapping(as_mapping(facts.get("before")).get("validation")).get("loss")
+    points: list[Point] = [] if before is None else [(0, as_float(before) or math.nan)]
+    is_all_known = False
+    with suppress(OSError):  # a log that isn't there has no rows
+        if is_all_known := not log.exists() or log.stat().st_size <= _QUICK:
+            rows = read_json_lines(log)[0][::-1]
+    points = held_out_curve([*points, *curve_of(rows[::-1], "eval_loss")], None, model_step=None)
+    best = lowest(points) if is_all_known else None
+    return points[-1][1] if points else None, best[0] if best else None

@@ -11,7 +11,9 @@ from gptft.runs.status import Listing, RunStatus
 from gptft.terminal.draw import Cell, Drawn, Table
 from gptft.terminal.text import escaped
 
-_NARROW = 72  # columns: below, the newest checkpoint isn't shown
+_NOTHING = "-"
+_LEAST = 12  # cells of a name; with less, the next column of these is left out
+_LEFT_OUT = ("saved at", "seed", "best at", "data", "base", "held out")
 _COLOURS = {
     "running": "cyan",
     "done": "green",
@@ -24,7 +26,8 @@ _COLOURS = {
 def listing_view(listing: Listing, folder: Path) -> Drawn:
     """Columns that fold long names, and below them why runs aren't done; off a terminal tabs.
 
-    Off a terminal the complete path comes first and the reason last.
+    A column without a value in any run is left out, and on a narrow terminal the least important
+    ones. Off a terminal the complete path comes first and the reason last.
 
     Args:
         listing: at least one run.
@@ -33,16 +36,16 @@ def listing_view(listing: Listing, folder: Path) -> Drawn:
 
     def draw(console: Console, width: int) -> Iterator[RenderableType]:
         if not console.is_terminal:
-            yield Table([_plain_row(run) for run in listing.runs], "lllllll")
+            yield Table([_plain_row(run) for run in listing.runs], "l" * 13)
             return
-        is_wide = width >= _NARROW
-        heads = [escaped(f"{folder}/"), "state", "step", "loss", *["saved at"] * is_wide, "age"]
-        rows: list[list[Cell]] = []
-        for run in listing.runs:
-            step, loss, saved, age = _figures(run)
-            state = Text(run.state, _COLOURS[run.state])
-            rows.append([_name(run.path, folder), state, step, loss, *[saved] * is_wide, age])
-        yield Table(rows, "ln" + "r" * (len(heads) - 2), heads=heads)
+        figures = [_figures(run) for run in listing.runs]
+        names = [name for name in figures[0] if any(row[name] != _NOTHING for row in figures)]
+        waiting = [name for name in _LEFT_OUT if name in names]
+        table = _table(listing, folder, figures, names)
+        while waiting and not table.fits(width, least=_LEAST):
+            names.remove(waiting.pop(0))
+            table = _table(listing, folder, figures, names)
+        yield table
         for run in listing.runs:
             if run.reason:
                 yield Text(f"{_name(run.path, folder)}: {run.state}, {escaped(run.reason)}")
@@ -50,20 +53,43 @@ def listing_view(listing: Listing, folder: Path) -> Drawn:
     return Drawn(draw)
 
 
+def _table(
+    listing: Listing, folder: Path, figures: list[dict[str, str]], names: list[str]
+) -> Table:
+    rows: list[list[Cell]] = []
+    for run, values in zip(listing.runs, figures, strict=True):
+        state = Text(run.state, _COLOURS[run.state])
+        rows.append([_name(run.path, folder), state, *(values[name] for name in names)])
+    align = "ln" + "".join("l" if name in ("base", "data") else "r" for name in names)
+    return Table(rows, align, heads=[escaped(f"{folder}/"), "state", *names])
+
+
 def _plain_row(run: RunStatus) -> tuple[str, ...]:
-    step, loss, saved, age = _figures(run)
-    figures = (f"step {step}", f"loss {loss}", f"saved at {saved}", age)
-    return escaped(run.path), run.state, *figures, escaped(run.reason or "")
+    named = [f"{name} {value}" for name, value in _figures(run).items() if name != "age"]
+    age = _age(time.time() - run.seen)
+    return escaped(run.path), run.state, *named, age, escaped(run.reason or "")
 
 
-def _figures(run: RunStatus) -> tuple[str, str, str, str]:
-    """Step, loss, newest checkpoint and age; `-` is what isn't known."""
-    step = "-" if run.step is None else f"{run.step:,}"
+def _figures(run: RunStatus) -> dict[str, str]:
+    """What stands in the columns behind a run's name and state; `-` is what isn't known."""
+    step = _shown(run.step)
     if run.num_steps is not None and run.state != "done":
         step += f"/{run.num_steps:,}"
-    loss = "-" if run.loss is None else f"{run.loss:.3f}"
-    saved = "-" if run.checkpoint is None else f"{run.checkpoint:,}"
-    return step, loss, saved, _age(time.time() - run.seen)
+    return {
+        "base": escaped(run.base or _NOTHING),
+        "data": escaped(run.data or _NOTHING),
+        "step": step,
+        "loss": _NOTHING if run.loss is None else f"{run.loss:.3f}",
+        "held out": _NOTHING if run.held_out_loss is None else f"{run.held_out_loss:.3f}",
+        "best at": _shown(run.best_step),
+        "seed": _NOTHING if run.seed is None else str(run.seed),
+        "saved at": _shown(run.checkpoint),
+        "age": _age(time.time() - run.seen),
+    }
+
+
+def _shown(number: int | None) -> str:
+    return _NOTHING if number is None else f"{number:,}"
 
 
 def _age(seconds: float) -> str:

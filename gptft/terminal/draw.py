@@ -99,6 +99,13 @@ class Table:
             room -= widths[at]
         return widths
 
+    def fits(self, width: int, *, least: int) -> bool:
+        """Whether all columns have room within `width`, those that fold `least` cells of theirs."""
+        widths = self.widths(width)
+        wanted = (min(natural, least) for natural in self._natural_widths)
+        is_readable = all(has >= wants for has, wants in zip(widths, wanted, strict=True))
+        return is_readable and sum(widths) + len(GAP) * (len(widths) - 1) <= width
+
     def lines(self, console: Console, width: int) -> Iterator[Line]:
         """The lines of heads and rows in columns, none wider than `width`, for a terminal."""
         if not self.rows and not self.heads:

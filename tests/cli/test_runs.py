@@ -26,7 +26,15 @@ def invoke(*args: str) -> Result:
 def runs(in_tmp: Path) -> Path:
     """runs/ with a stopped run of two hours ago and a failed one of three minutes ago."""
     folder = in_tmp / "runs"
-    poem = make_run(folder / "Стихи", {"step": 1200, "loss": 3.25}, state="stopped")
+    poem = make_run(
+        folder / "Стихи",
+        {"step": 800, "eval_loss": 3.5},
+        {"step": 1200, "eval_loss": 3.75},
+        {"step": 1200, "loss": 3.25},
+        state="stopped",
+        config={"model": {"name": "pico"}, "data": {"train": ["texts/морозы.txt"]}},
+        seed=7,
+    )
     add_checkpoint(poem, step=1200, max_steps=3000)
     fox = make_run(folder / "sweep" / "fox", state="failed", error="Training diverged in step 5.")
     for run, age in ((poem, 2 * 3600 + 60), (fox, 3 * 60 + 5)):
@@ -37,8 +45,10 @@ def runs(in_tmp: Path) -> Path:
 
 def test_off_a_terminal_a_run_is_a_line_with_tabs(runs: Path):
     lines = [
-        "runs/sweep/fox\tfailed\tstep -\tloss -\tsaved at -\t3 min\tTraining diverged in step 5.",
-        "runs/Стихи\tstopped\tstep 1,200/3,000\tloss 3.250\tsaved at 1,200\t2 h",
+        "runs/sweep/fox\tfailed\tbase -\tdata -\tstep -\tloss -\theld out -\tbest at -\tseed -\t"
+        "saved at -\t3 min\tTraining diverged in step 5.",
+        "runs/Стихи\tstopped\tbase pico\tdata морозы.txt\tstep 1,200/3,000\tloss 3.250\t"
+        "held out 3.750\tbest at 800\tseed 7\tsaved at 1,200\t2 h",
     ]
     for args in ((), ("runs",), ("list", "runs"), ("runs/",)):
         done = invoke(*args)
@@ -55,15 +65,31 @@ def test_json_has_every_figure(runs: Path):
         fox, poem = answer["runs"]
         assert (fox["path"], fox["state"]) == ("runs/sweep/fox", "failed")
         assert fox["reason"] == "Training diverged in step 5."
-        assert {name: poem[name] for name in ("step", "num_steps", "loss", "checkpoint")} == {
+        assert {**poem, **dict.fromkeys(("path", "reason", "seen"))} == {
+            "path": None,
+            "state": "stopped",
+            "reason": None,
             "step": 1200,
             "num_steps": 3000,
             "loss": 3.25,
+            "held_out_loss": 3.75,
+            "best_step": 800,
             "checkpoint": 1200,
+            "base": "pico",
+            "data": "морозы.txt",
+            "seed": 7,
+            "seen": None,
         }
 
 
-@pytest.mark.parametrize("width", [60, 100])
+ON_A_TERMINAL = {
+    60: "stopped 1,200/3,000 3.250 3.750 2 h",
+    84: "stopped pico морозы.txt 1,200/3,000 3.250 3.750 2 h",
+    110: "stopped pico морозы.txt 1,200/3,000 3.250 3.750 800 7 1,200 2 h",
+}
+
+
+@pytest.mark.parametrize("width", [20, 40, *ON_A_TERMINAL])
 def test_on_a_terminal_it_fits(runs: Path, monkeypatch: pytest.MonkeyPatch, width: int):
     make_run(runs / ("long-" * 12) / "deep", {"step": 7, "loss": 1.0}, state="stopped")
     screen = io.StringIO()
@@ -72,10 +98,21 @@ def test_on_a_terminal_it_fits(runs: Path, monkeypatch: pytest.MonkeyPatch, widt
     assert invoke().exit_code == 0
     lines = screen.getvalue().splitlines()
     assert max(map(len, lines)) <= width
-    [poem] = [line.split() for line in lines if line.strip().startswith("Стихи ")]
-    saved = ["1,200"] if width == 100 else []
-    assert poem == ["Стихи", "stopped", "1,200/3,000", "3.250", *saved, "2", "h"]
-    assert "sweep/fox: failed, Training diverged in step 5." in lines
+    if width in ON_A_TERMINAL:
+        [poem] = [line.split() for line in lines if line.strip().startswith("Стихи ")]
+        assert poem == ["Стихи", *ON_A_TERMINAL[width].split()]
+    assert "diverged in" in " ".join(lines)
+
+
+def test_a_column_that_no_run_has_a_value_for_is_left_out(
+    in_tmp: Path, monkeypatch: pytest.MonkeyPatch
+):
+    make_run(in_tmp / "runs" / "my", {"step": 7, "loss": 1.0}, state="stopped")
+    screen = io.StringIO()
+    terminal = Console(file=screen, force_terminal=True, width=100, color_system=None)
+    monkeypatch.setattr(console, "stdout", lambda: terminal)
+    assert invoke().exit_code == 0
+    assert screen.getvalue().splitlines()[0].split() == ["runs/", "state", "step", "loss", "age"]
 
 
 def test_control_characters_in_names_and_reasons_are_shown(in_tmp: Path):

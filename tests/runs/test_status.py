@@ -1,6 +1,7 @@
 """Which runs there are and how each stands: real small runs, and folders made by hand."""
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -17,6 +18,7 @@ import pytest
 
 from gptft.errors import ConfigError
 from gptft.files import as_json
+from gptft.runs import status as status_module
 from gptft.runs.find import find_runs
 from gptft.runs.status import RunStatus, list_runs, status_of
 from gptft.runs.verify import Verified, verify_runs
@@ -97,7 +99,7 @@ def done(run: Run, tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
-def test_a_real_run_that_is_done(done: Path):
+def test_a_real_run_that_is_done(done: Path, tiny_model_dir: Path):
     rows = (done / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     assert only(done) == RunStatus(
         path=done,
@@ -106,7 +108,12 @@ def test_a_real_run_that_is_done(done: Path):
         step=3,
         num_steps=3,
         loss=json.loads(rows[-1])["loss"],
+        held_out_loss=None,
+        best_step=None,
         checkpoint=3,
+        base=tiny_model_dir.name,
+        data="texts",
+        seed=42,
         seen=(done / "run.json").stat().st_mtime,
     )
     assert list_runs(done.parent).runs == (only(done),)
@@ -227,6 +234,66 @@ def test_step_and_loss_are_the_last_that_were_logged(tmp_path: Path):
     result = {"steps": 25, "train": {"loss_after": 2.0}}
     status = status_of(make_run(tmp_path / "quiet", state="done", result=result))
     assert (status.step, status.num_steps, status.loss) == (25, 25, 2.0)
+
+
+VALIDATED = {"validation": {"loss_before": 6.0, "loss_after": 4.25}, "best": {"step": 20}}
+
+
+@pytest.mark.parametrize(
+    ("rows", "facts", "held_out", "best"),
+    [
+        ([(10, 4.5), (20, 4.0), (30, 4.75)], {}, 4.75, 20),
+        ([(10, 6.5)], {"before": {"validation": {"loss": 6.0}}}, 6.5, 0),
+        ([], {"before": {"validation": {"loss": 6.0}}}, 6.0, 0),
+        ([(10, 4.5), (20, None)], {}, math.nan, 10),
+        # resumed from step 10: what was logged later before that doesn't count any more
+        ([(10, 4.5), (20, 1.0), (11, 4.75)], {}, 4.75, 10),
+        ([(10, 3.0)], {"state": "done", "result": VALIDATED}, 4.25, 20),
+        ([(10, "much")], {"before": {"validation": None}, "result": []}, math.nan, None),
+        ([], {"before": [1]}, None, None),
+    ],
+)
+def test_held_out_loss_and_its_best_step(
+    tmp_path: Path, rows: list[Any], facts: dict[str, Any], held_out: float | None, best: int | None
+):
+    logged = [{"step": step, "eval_loss": loss} for step, loss in rows]
+    folder = make_run(tmp_path / "my", *logged, **{"state": "stopped", **facts})
+    status = status_of(folder)
+    assert status.held_out_loss == pytest.approx(held_out, nan_ok=True)
+    assert status.best_step == best
+
+
+def test_of_a_log_too_long_to_be_read_the_best_step_is_not_claimed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    rows = [{"step": n, "eval_loss": 9 - n / 100} for n in range(1, 100)]
+    folder = make_run(tmp_path / "my", *rows, state="stopped")
+    assert status_of(folder).best_step == 99
+    monkeypatch.setattr(status_module, "_QUICK", 1_000)
+    status = status_of(folder)
+    assert (status.held_out_loss, status.best_step) == (8.01, None)
+
+
+@pytest.mark.parametrize(
+    ("config", "base", "data"),
+    [
+        ({"model": {"name": "pico"}, "data": {"train": ["a/poem.txt"]}}, "pico", "poem.txt"),
+        ({"model": {"name": "runs/a/model"}, "data": {"train": "b"}}, "a", "b"),
+        (
+            {"model": {"name": "owner/name"}, "data": {"train": ["hub:x/y:train", {"path": "z"}]}},
+            "owner/name",
+            "hub:x/y:train, z",
+        ),
+        ({"data": {"train": ["a", "b", "c", "d"]}}, None, "a, b and 2 more"),
+        ({"model": {"from_scratch": {"model_type": "gpt2"}}, "data": None}, "new gpt2", None),
+        ({"model": ["pico"], "data": {"train": {"path": 3}}}, None, None),
+        ({"model": {"name": "a\0b"}, "data": {"train": ["/"]}}, "a\0b", "/"),
+        ([], None, None),
+    ],
+)
+def test_what_a_run_was_made_of(tmp_path: Path, config: Any, base: str | None, data: str | None):
+    status = status_of(make_run(tmp_path / "my", state="stopped", config=config))
+    assert (status.base, status.data) == (base, data)
 
 
 @pytest.mark.slow
