@@ -13,6 +13,7 @@ from gptft.models.gguf_files import gguf_files, require_reader
 from gptft.models.hub_cache import (
     Snapshot,
     cache_folder,
+    can_be_spared,
     find_snapshot,
     is_model,
     missing_files,
@@ -141,7 +142,9 @@ def check_on_hub(model: str, *, revision: str | None = None) -> bool:
     except GptftError:
         raise
     except Exception as error:  # the hub's client raises a dozen unrelated types
-        raise _unavailable(model, revision, found, error, with_weights=True) from None
+        if found is None or not _is_enough(found, file=file, with_weights=True):
+            raise _unavailable(model, revision, found, error, with_weights=True) from None
+        return True
     return is_here
 
 
@@ -208,9 +211,12 @@ def _fetch(repo: str, revision: str, *, file: str | None, with_weights: bool) ->
 
 
 def _is_enough(found: Snapshot, *, file: str | None, with_weights: bool) -> bool:
-    """Whether what an older client put into the cache will do, where the hub can't be asked."""
-    if found.sizes is not None or file is not None:
+    """Whether what the cache has will do, where the hub can't be asked for the rest."""
+    if file is not None:
         return False
+    if found.sizes is not None:
+        lacks = missing_files(found, file=None, with_weights=with_weights)
+        return can_be_spared(found, lacks)
     files = ModelFiles(found.repo, found.folder)
     if with_weights:
         return files.has_weights

@@ -136,6 +136,14 @@ def missing_files(found: Snapshot, *, file: str | None, with_weights: bool) -> l
     return missing or [*_lacking(found, with_weights=with_weights)]
 
 
+def can_be_spared(found: Snapshot, names: Collection[str]) -> bool:
+    """Whether a use doesn't need some files: those of a tokenizer whose tokenizer.json is there."""
+    spare = {"generation_config.json"}
+    if found.has("tokenizer.json"):
+        spare |= {"vocab.json", "merges.txt", *OLD_VOCABULARIES}
+    return spare.issuperset(names)
+
+
 def is_text(name: str) -> bool:
     """Whether a file of a repository is one that is read beside weights."""
     return name in _TEXT_FILES or _TEMPLATE.fullmatch(name) is not None

@@ -411,6 +411,29 @@ class TestAHalfFilledCache:
         (folder / "model-00001-of-00002.safetensors").unlink()
         assert find_model("owner/name").has_weights
 
+    @pytest.mark.parametrize(
+        ("name", "is_needed"),
+        [
+            ("vocab.json", False), ("merges.txt", False), ("tokenizer.model", False),
+            ("generation_config.json", False), ("tokenizer_config.json", True),
+            ("chat_template.jinja", True),
+        ],
+    )  # fmt: skip
+    def test_offline_lacks_only_what_is_needed(
+        self, hub: Hub, name: str, is_needed: bool, monkeypatch: pytest.MonkeyPatch
+    ):
+        hub.add("owner/more", {**CONFIG, name: b"{}", "model.safetensors": WEIGHTS})
+        folder = find_model("owner/more").folder
+        (folder / name).unlink()  # as `hf download --include` leaves them out
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+        if is_needed:
+            assert f"lacks {name} of it at main" in message_of("owner/more")
+        else:
+            assert find_model("owner/more").folder == folder
+            assert check_on_hub("owner/more")
+            monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+            assert (find_model("owner/more").folder / name).is_file()
+
     def test_never_needs_to_be_written_when_it_is_whole(self, hub: Hub, folder: Path):
         before = {path: path.lstat().st_mtime_ns for path in folder.parents[2].rglob("*")}
         find_model("owner/name")
