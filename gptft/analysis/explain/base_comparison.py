@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from gptft.analysis.explain.capture import ForwardPass
 from gptft.analysis.explain.explanation import BaseComparison, ChangedToken, NamedToken
 from gptft.analysis.explain.heads import attentions_of
-from gptft.analysis.explain.lens import lens_logprobs, lens_of
+from gptft.analysis.explain.lens import lens_of, lens_rows
 from gptft.analysis.explain.vectors import mean_bits
 from gptft.decoding.early_exit import decoder_layers
 from gptft.errors import ModelError
@@ -40,15 +40,14 @@ def compare_with_base(
         name: gives a token of an id.
     """
     ours, theirs = tuned[1], base[1]
-    lenses = lens_logprobs(ours), lens_logprobs(theirs)
     first = max(start, 1)
     num_ids = min(ours.logits.shape[-1], theirs.logits.shape[-1])
     after, before = (one.logits[-1, :num_ids].double().softmax(-1) for one in (ours, theirs))
     change = after - before
     return BaseComparison(
         base=base_name,
-        lens=None if lenses[1] is None else lens_of(lenses[1], name),
-        lens_bits=_apart(*lenses, num_ids=num_ids),
+        lens=lens_of(theirs, name),
+        lens_bits=_apart(ours, theirs, num_ids=num_ids),
         heads=_heads_apart(attentions_of(ours), attentions_of(theirs)),
         weights=_weights_apart(tuned[0], base[0]),
         gained=_changed(change, before, after, name=name, sign=1),
@@ -58,14 +57,16 @@ def compare_with_base(
     )
 
 
-def _apart(ours: Tensor | None, theirs: Tensor | None, *, num_ids: int) -> np.ndarray | None:
-    """Kullback-Leibler divergence of ours from theirs in bits, shape (L + 1, T)."""
-    if ours is None or theirs is None or len(ours) != len(theirs):
+def _apart(ours: ForwardPass, theirs: ForwardPass, *, num_ids: int) -> np.ndarray | None:
+    """Kullback-Leibler divergence of our lens from theirs in bits, shape (L + 1, T)."""
+    if len(ours.layers) != len(theirs.layers):
         return None
-    one, other = ours[..., :num_ids].double(), theirs[..., :num_ids].double()
-    divergence = (one.exp() * (one - other)).sum(-1) / math.log(2)
-    found: np.ndarray = divergence.clamp_min(0.0).cpu().numpy()
-    return found
+    rows = []
+    for one, other in zip(lens_rows(ours), lens_rows(theirs), strict=False):
+        own, base = one[:, :num_ids].double(), other[:, :num_ids].double()
+        divergence = (own.exp() * (own - base)).sum(-1) / math.log(2)
+        rows.append(divergence.clamp_min(0.0).cpu().numpy())
+    return np.stack(rows) if len(rows) > len(ours.layers) else None
 
 
 def _heads_apart(ours: np.ndarray | None, theirs: np.ndarray | None) -> np.ndarray | None:

@@ -20,7 +20,7 @@ from gptft.analysis.explain.explanation import (
     TrainingMatch,
 )
 from gptft.analysis.explain.heads import attentions_of, name_heads
-from gptft.analysis.explain.lens import lens_logprobs, lens_of
+from gptft.analysis.explain.lens import lens_of
 from gptft.analysis.explain.opened import open_block
 from gptft.analysis.explain.training_match import match_training_text
 from gptft.analysis.explain.vectors import (
@@ -99,7 +99,7 @@ def explain(
             attentions=attentions_of(found.passed),
             opened=open_block(found.passed, found.direction, name=found.name),
             heads=found.heads(),
-            lens=None if found.logprobs is None else lens_of(found.logprobs, found.name),
+            lens=lens_of(found.passed, found.name),
             attribution=found.attribution(),
             distribution=found.distribution(),
             next_tokens=candidates(found.passed.logits[-1], at_most=_TOP, name=found.name),
@@ -128,7 +128,6 @@ class _Explainer:
         self.passed: ForwardPass = forward_pass(model, ids)
         self._next = int(self.passed.logits[-1].argmax())
         self.direction: Direction | None = direction_of(self.passed, self._next)
-        self.logprobs = lens_logprobs(self.passed)
 
     def name(self, token_id: int) -> NamedToken:
         """A token as a person is shown it."""
@@ -224,7 +223,7 @@ class _Explainer:
             yield f"{kind} gives no attention weights: its heads can't be drawn."
         elif open_block(self.passed, self.direction, name=self.name) is None:
             yield f"{kind} doesn't hand out its queries and keys: no block can be opened."
-        if self.logprobs is None:
+        if not self.passed.has_residual:
             yield f"{kind} has no stream between layers that its head could read: there is no lens."
         if self.direction is None:
             yield f"The logit of {kind} can't be taken apart."

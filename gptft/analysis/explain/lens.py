@@ -4,7 +4,7 @@ The stream after each layer goes through the last norm and the head. Source: nos
 "interpreting GPT: the logit lens".
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -13,38 +13,40 @@ from gptft.analysis.explain.capture import ForwardPass
 from gptft.analysis.explain.explanation import Lens, LensCell, NamedToken
 
 
-@torch.no_grad()
-def lens_logprobs(passed: ForwardPass) -> Tensor | None:
-    """Log-probabilities, float32, shape (L + 1, T, V), or None where the head reads no stream.
+def lens_rows(passed: ForwardPass) -> Iterator[Tensor]:
+    """Log-probabilities, float32, shape (T, V) each, one row at a time: V may be large.
 
-    Row 0 is of what goes into the first layer, row L of the model's own output.
+    The first are of what goes into the first layer, the last of the model's own output. There are
+    none where the head reads no stream.
     """
     if not passed.has_residual:
-        return None
+        return
     streams = [passed.layers[0].before, *(layer.after for layer in passed.layers[:-1])]
-    rows = []
     for stream in streams:
-        vectors = stream.to(passed.head_dtype)[None]
-        read = vectors if passed.norm is None else passed.norm(vectors)
-        rows.append(passed.finish(passed.head(read)[0].float()).log_softmax(-1))
-    return torch.stack([*rows, passed.logits.log_softmax(-1)])
+        yield _read(passed, stream)
+    yield passed.logits.log_softmax(-1)
 
 
-def lens_of(logprobs: Tensor, name: Callable[[int], NamedToken]) -> Lens:
-    """What `lens_logprobs` says, token by token."""
-    final = logprobs[-1].argmax(-1)  # (T,)
-    best, ids = logprobs.max(-1)  # (L + 1, T)
-    of_final = logprobs.gather(-1, final.expand(len(logprobs), -1)[..., None])[..., 0]
-    cells = tuple(
-        tuple(
-            LensCell(name(int(i)), float(p), float(q))
-            for i, p, q in zip(row, chances, finals, strict=True)
-        )
-        for row, chances, finals in zip(
-            ids.tolist(), best.exp().tolist(), of_final.exp().tolist(), strict=True
-        )
-    )
-    return Lens(cells, tuple(_decided(column) for column in (ids == final).T.tolist()))
+@torch.no_grad()
+def _read(passed: ForwardPass, stream: Tensor) -> Tensor:
+    vectors = stream.to(passed.head_dtype)[None]
+    read = vectors if passed.norm is None else passed.norm(vectors)
+    return passed.finish(passed.head(read)[0].float()).log_softmax(-1)
+
+
+def lens_of(passed: ForwardPass, name: Callable[[int], NamedToken]) -> Lens | None:
+    """What `lens_rows` say, token by token; None where there are none."""
+    final = passed.logits.argmax(-1)  # (T,)
+    cells, agrees = [], []
+    for row in lens_rows(passed):
+        best, ids = row.exp().max(-1)
+        of_final = row.exp().gather(-1, final[:, None])[:, 0]
+        read = zip(ids.tolist(), best.tolist(), of_final.tolist(), strict=True)
+        cells.append(tuple(LensCell(name(i), p, q) for i, p, q in read))
+        agrees.append((ids == final).tolist())
+    if not cells:
+        return None
+    return Lens(tuple(cells), tuple(map(_decided, zip(*agrees, strict=True))))
 
 
 def _decided(is_final: Sequence[bool]) -> int:
