@@ -37,7 +37,7 @@ from gptft.console import Notify, silent, stage
 from gptft.decoding.encoding import encode_bare
 from gptft.decoding.loaded_model import open_model
 from gptft.decoding.recite import recite
-from gptft.decoding.special_tokens import SpecialTokens, check_ids, num_embeddings, special_tokens
+from gptft.decoding.special_tokens import check_ids, num_embeddings, special_tokens
 from gptft.errors import ConfigError, GptftError
 from gptft.models.load import context_of, special_ids
 from gptft.models.precision import DtypeName
@@ -77,36 +77,57 @@ def explain(
         ModelError: a model can't be found, read or looked into.
     """
     utf8_bytes(prompt)
-    model, tokenizer = open_model(model_name, dtype=dtype, revision=revision, use_cpu=use_cpu)
-    special = special_tokens(model, tokenizer)
-    text_ids = encode_bare(tokenizer, prompt)
-    ids = [*special.before, *text_ids] if special.prefix else text_ids
-    _check_length(ids, text_ids, prompt=prompt, context=context_of(model))
-    check_ids(model, [ids])
-    start = len(ids) - len(text_ids)
-    base = _open_base(model_name, base_name, (tokenizer, ids), notify, dtype=dtype, use_cpu=use_cpu)
+    opened = open_model(model_name, dtype=dtype, revision=revision, use_cpu=use_cpu)
+    _ids(*opened, prompt)
+    base = open_base(model_name, base_name, opened[1], notify, dtype=dtype, use_cpu=use_cpu)
     training = training_text_of(model_name, notify=notify)
     with stage("Looking into the model"):
-        found = _Explainer(model, tokenizer, special, prompt, ids, start)
-        return Explanation(
-            model=model_name,
-            model_type=str(model.config.model_type),
-            prompt=prompt,
-            tokens=found.tokens(),
-            num_layers=len(found.passed.layers),
-            width=int(found.passed.token_embeddings.shape[-1]),
-            positions=positions_of(model, found.passed, found.shuffled()),
-            attentions=attentions_of(found.passed),
-            opened=open_block(found.passed, found.direction, name=found.name),
-            heads=found.heads(),
-            lens=lens_of(found.passed, found.name),
-            attribution=found.attribution(),
-            distribution=found.distribution(),
-            next_tokens=candidates(found.passed.logits[-1], at_most=_TOP, name=found.name),
-            base=found.beside(*base) if base is not None else None,
-            training=found.training_match(training) if training else None,
-            missing=tuple(found.missing()),
-        )
+        return explain_opened(model_name, opened, prompt, base=base, training=training)
+
+
+def explain_opened(
+    model_name: str,
+    opened: tuple[PreTrainedModel, PreTrainedTokenizerBase],
+    prompt: str,
+    *,
+    base: tuple[str, PreTrainedModel] | None = None,
+    training: TrainingText | None = None,
+) -> Explanation:
+    """Explain what a model that is loaded makes of a prompt.
+
+    Args:
+        model_name: what a person calls it.
+        opened: the model and its tokenizer.
+        prompt: a text of at least one token and at most 64.
+        base: the name of what it is compared with, and the model.
+        training: the text it was trained on.
+
+    Raises:
+        ConfigError: the prompt is empty, too long or no Unicode.
+        ModelError: the model can't be looked into.
+    """
+    model, tokenizer = opened
+    ids, start = _ids(model, tokenizer, prompt)
+    found = _Explainer(model, tokenizer, prompt, ids, start)
+    return Explanation(
+        model=model_name,
+        model_type=str(model.config.model_type),
+        prompt=prompt,
+        tokens=found.tokens(),
+        num_layers=len(found.passed.layers),
+        width=int(found.passed.token_embeddings.shape[-1]),
+        positions=positions_of(model, found.passed, found.shuffled()),
+        attentions=attentions_of(found.passed),
+        opened=open_block(found.passed, found.direction, name=found.name),
+        heads=found.heads(),
+        lens=lens_of(found.passed, found.name),
+        attribution=found.attribution(),
+        distribution=found.distribution(),
+        next_tokens=candidates(found.passed.logits[-1], at_most=_TOP, name=found.name),
+        base=found.beside(*base) if base is not None else None,
+        training=found.training_match(training) if training is not None else None,
+        missing=tuple(found.missing()),
+    )
 
 
 class _Explainer:
@@ -116,12 +137,11 @@ class _Explainer:
         self,
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
-        special: SpecialTokens,
         prompt: str,
         ids: Sequence[int],
         start: int,
     ) -> None:
-        self._model, self._tokenizer, self._special = model, tokenizer, special
+        self._model, self._tokenizer = model, tokenizer
         self._prompt, self._ids, self._start = prompt, ids, start
         self._read = token_reader(tokenizer)
         self._known = min(1 + max(tokenizer.get_vocab().values()), num_embeddings(model))
@@ -204,6 +224,7 @@ class _Explainer:
 
     def beside(self, base_name: str, base: PreTrainedModel) -> BaseComparison:
         """The model beside its base."""
+        check_ids(base, [self._ids])
         return compare_with_base(
             (self._model, self.passed), (base, forward_pass(base, self._ids)),
             base_name=base_name, ids=self._ids, start=self._start, name=self.name,
@@ -229,20 +250,32 @@ class _Explainer:
             yield f"The logit of {kind} can't be taken apart."
 
 
-def _open_base(
+def open_base(
     model_name: str,
     base_name: str | None,
-    tuned: tuple[PreTrainedTokenizerBase, Sequence[int]],
-    notify: Notify,
+    tokenizer: PreTrainedTokenizerBase,
+    notify: Notify = silent,
     *,
-    dtype: DtypeName,
-    use_cpu: bool,
+    dtype: DtypeName = "auto",
+    use_cpu: bool = False,
 ) -> tuple[str, PreTrainedModel] | None:
-    """The base that was named, or what a run was tuned from, where it goes with the tokens."""
+    """The base that was named, or what a run was tuned from; None where there is none.
+
+    Args:
+        model_name: the tuned model's.
+        base_name: what was named.
+        tokenizer: the tuned model's.
+        notify: told why what a run was tuned from isn't shown.
+        dtype: of the weights.
+        use_cpu: run on the CPU even if an accelerator is available.
+
+    Raises:
+        ConfigError: what was named has other tokens under the same ids.
+        ModelError: what was named can't be found or read.
+    """
     named = base_name if base_name is not None else base_model_of(model_name)
     if named is None:
         return None
-    tokenizer, ids = tuned
     try:
         base, theirs = open_model(named, dtype=dtype, use_cpu=use_cpu)
         ours, others = tokenizer.get_vocab(), theirs.get_vocab()
@@ -251,7 +284,6 @@ def _open_base(
                 f"{model_name} and {named} have other tokens under the same ids, and can't be "
                 "compared. Name the model that it was tuned from."
             )
-        check_ids(base, [ids])
     except GptftError as error:
         if base_name is not None:
             raise
@@ -260,9 +292,17 @@ def _open_base(
     return named, base
 
 
-def _check_length(
-    ids: Sequence[int], text_ids: Sequence[int], *, prompt: str, context: int | None
-) -> None:
+def _ids(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompt: str
+) -> tuple[list[int], int]:
+    """The ids of a prompt, BOS included, and how many stand before its text.
+
+    Raises:
+        ConfigError: it is empty or too long.
+        ModelError: the tokenizer belongs to another model.
+    """
+    special, text_ids = special_tokens(model, tokenizer), encode_bare(tokenizer, prompt)
+    ids = [*special.prefix, *text_ids]
     if not text_ids:
         raise ConfigError('The prompt is empty. Give one: -p "Мороз и солнце".')
     if len(text_ids) > MOST_TOKENS:
@@ -270,11 +310,14 @@ def _check_length(
             f"The prompt {quoted(prompt, at_most=30)} has {len(text_ids):,} tokens, and at most "
             f"{MOST_TOKENS} can be explained at once. Shorten it."
         )
+    context = context_of(model)
     if context is not None and len(ids) > context:
         raise ConfigError(
             f"The prompt {quoted(prompt, at_most=30)} has {len(ids):,} tokens, and the model's "
             f"context is {context:,}. Shorten it."
         )
+    check_ids(model, [ids])
+    return ids, len(ids) - len(text_ids)
 
 
 def _characters(tokens: Sequence[Token]) -> list[int | None]:
