@@ -36,13 +36,14 @@ ROOMS = (
     "decoding",
     "analysis",
     "report",
+    "playground",
     "api",
     "cli",
 )
 # Modules of the root that start the program; nothing imports them.
 ENTRIES = {"__init__", "__main__"}
 HEAVY = {"torch", "transformers", "accelerate", "datasets", "peft"}
-MAY_LOAD_TORCH = {"models", "training", "decoding", "analysis"}
+MAY_LOAD_TORCH = {"models", "training", "decoding", "analysis", "playground"}
 COMMANDS_WITHOUT_TORCH = (
     ["--help"],
     ["--version"],

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from gptft.api.generation import generate as generate
     from gptft.api.generation import predict as predict
     from gptft.api.models import info as info
+    from gptft.api.playground import play as play
     from gptft.api.tokens import tokenize as tokenize
     from gptft.api.training import prepare as prepare
     from gptft.api.training import prepare_shard as prepare_shard
@@ -53,6 +54,7 @@ _HOMES = {
     "load_config": "gptft.api.configs",
     "load_tokenizer": "gptft.tokenization.tokenizer",
     "novelty": "gptft.api.copies",
+    "play": "gptft.api.playground",
     "predict": "gptft.api.generation",
     "prepare": "gptft.api.training",
     "prepare_shard": "gptft.api.training",

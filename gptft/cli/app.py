@@ -25,6 +25,7 @@ COMMANDS = {
     "strategies": "List every strategy of gptft generate, or show some with all their settings.",
     "predict": "Show the likeliest next tokens, and what settings make of them.",
     "explain": "Show how a model comes to its next token, part by part.",
+    "play": "Open a page to try a model on: write, choose tokens, look inside.",
     "score": "Show how surprised a model is by TEXT: every token, perplexity, bits per byte.",
     "novelty": "Say how much of what a RUN's model writes is copied from its training text.",
     "runs": "List the runs below a folder and how each stands, or verify their checkpoints.",

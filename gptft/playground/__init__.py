@@ -1,0 +1,1 @@
+"""A loaded model -> a page on this machine to try it on."""
