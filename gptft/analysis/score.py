@@ -6,14 +6,14 @@ float32 and in chunks, so that memory doesn't grow with the length of a text.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import torch
 from transformers import LogitsProcessorList, PreTrainedModel
 
-from gptft.analysis.scored_tokens import ScoredTokens, TokenScores, scored_tokens
+from gptft.analysis.scored_tokens import ScoredTokens, TokenScore, TokenScores, scored_tokens
 from gptft.console import stage
 from gptft.decoding.encoding import encode_bare
 from gptft.decoding.loaded_model import open_model
@@ -41,6 +41,7 @@ class TextScore(JsonFields):
         context: the model's, in tokens, where the text is longer; a token beyond it then sees at
             least half as many before it. None where every token sees all of the text before it.
         lossless: whether the tokens spell the very text.
+        other: the same text for another model, where it was compared with one.
     """
 
     json_names = (
@@ -54,6 +55,7 @@ class TextScore(JsonFields):
     num_bytes: int
     context: int | None
     lossless: bool
+    other: "TextScore | None" = None
 
     @property
     def num_tokens(self) -> int:
@@ -81,9 +83,49 @@ class TextScore(JsonFields):
         bits = self.bits_per_token
         return 2.0**bits if bits < 1024 else math.inf  # float64 ends there
 
+    @cached_property
+    def has_same_tokens(self) -> bool:
+        """Whether the other model reads the text as the same tokens: only then do these compare."""
+        return self.other is not None and _pieces(self) == _pieces(self.other)
+
+    @cached_property
+    def gains(self) -> tuple[float | None, ...] | None:
+        """By token, the bits that the other model needs for it and this one doesn't.
+
+        None for a token that one of them doesn't score, or gives no chance; None as a whole where
+        there is no other model, or one that has other tokens.
+        """
+        if self.other is None or not self.has_same_tokens:
+            return None
+        return tuple(
+            _difference(ours.score, theirs.score)
+            for ours, theirs in zip(self.tokens, self.other.tokens, strict=True)
+        )
+
+    def json_fields(self) -> dict[str, Any]:
+        """As JSON has it; what is of the other model only where there is one."""
+        values = super().json_fields()
+        if self.other is None:
+            return values
+        compared = {"same_tokens": self.has_same_tokens, "gained_bits": self.gains}
+        return {**values, **compared, "other": self.other}
+
     def summary_fields(self) -> dict[str, Any]:
         """What JSON has of the whole text, without its tokens."""
-        return {name: value for name, value in self.json_fields().items() if name != "tokens"}
+        left_out = ("tokens", "gained_bits")
+        values = {name: value for name, value in self.json_fields().items() if name not in left_out}
+        return values if self.other is None else values | {"other": self.other.summary_fields()}
+
+
+def _pieces(score: TextScore) -> list[tuple[int, bytes]]:
+    return [(token.id, token.bytes) for token in score.tokens.tokens]
+
+
+def _difference(ours: TokenScore | None, theirs: TokenScore | None) -> float | None:
+    if ours is None or theirs is None:
+        return None
+    bits = theirs.surprisal_bits - ours.surprisal_bits
+    return bits if math.isfinite(bits) else None
 
 
 def score(
@@ -94,8 +136,9 @@ def score(
     revision: str | None = None,
     use_cpu: bool = False,
     num_runners_up: int = 5,
+    other_model_name: str | None = None,
 ) -> TextScore:
-    """Load a model and score every token of `text`.
+    """Load a model and score every token of `text`; then another, where it is to be compared.
 
     The text begins after what its tokenizer puts before one, else after BOS or EOS; where there is
     none of these its first token isn't scored. No EOS is put after it.
@@ -107,15 +150,26 @@ def score(
         revision: branch, tag or commit of a hub model.
         use_cpu: run on the CPU even if an accelerator is available.
         num_runners_up: other tokens to keep for each.
+        other_model_name: of any model; the two are never in memory together.
 
     Raises:
         ConfigError: there is nothing to score, or the text is no Unicode.
         ModelError: the model can't be found or read, or its logits are not numbers.
     """
-    num_bytes = len(utf8_bytes(text))
     if not text:
         raise ConfigError("The text is empty. Give one of at least a character.")
-    model, tokenizer = open_model(model_name, dtype=dtype, revision=revision, use_cpu=use_cpu)
+    utf8_bytes(text)  # half of a surrogate pair is found before the seconds that loading takes
+    loading: dict[str, Any] = {"dtype": dtype, "use_cpu": use_cpu}
+    found = _score(model_name, text, num_runners_up=num_runners_up, revision=revision, **loading)
+    if other_model_name is None:
+        return found
+    return replace(
+        found, other=_score(other_model_name, text, num_runners_up=num_runners_up, **loading)
+    )
+
+
+def _score(model_name: str, text: str, *, num_runners_up: int, **loading: Any) -> TextScore:
+    model, tokenizer = open_model(model_name, **loading)
     special, ids = special_tokens(model, tokenizer), encode_bare(tokenizer, text)
     before = special.before
     everything = [*before, *ids]
@@ -138,7 +192,7 @@ def score(
         model=model_name,
         tokens=tokens,
         begins_after=str(tokenizer.convert_ids_to_tokens(before[-1])) if before else None,
-        num_bytes=num_bytes - len(unscored),
+        num_bytes=len(text.encode()) - len(unscored),
         context=context if context is not None and len(everything) - 1 > context else None,
         lossless=b"".join(raws) == text.encode(),
     )

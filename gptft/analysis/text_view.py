@@ -1,8 +1,9 @@
-"""A scored text -> what a person sees of it: text on colours, a table of its tokens, numbers."""
+"""Scored tokens -> what a person sees of them: text on colours, a table of them."""
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from itertools import repeat
+from typing import NamedTuple
 
 from rich.cells import cell_len
 from rich.console import Console, RenderableType
@@ -22,15 +23,41 @@ from gptft.terminal.draw import (
     probability_legend,
     probability_style,
 )
-from gptft.terminal.text import readable, visible
-from gptft.terminal.words import count, probability
+from gptft.terminal.text import readable
+from gptft.terminal.words import probability
 from gptft.tokenization.tokens import group_by_characters
 
-if TYPE_CHECKING:
-    from gptft.analysis.score import TextScore
-
-_MAX_TOKEN = 24  # cells
+MAX_TOKEN = 24  # cells
+MAX_NAME = 16  # cells of a model's name in a head
 _MIN_OTHERS = 36  # cells that runners-up need to stand beside the numbers
+
+
+class Spot(NamedTuple):
+    """Complete characters of a text.
+
+    Attributes:
+        raw: the bytes.
+        num_tokens: how many there are.
+        probability: of all tokens in them; None where one has no score.
+        processed_probability: the same after all processors, where there were some.
+    """
+
+    raw: bytes
+    num_tokens: int
+    probability: float | None
+    processed_probability: float | None
+
+
+class Beside(NamedTuple):
+    """What another model makes of the same tokens.
+
+    Attributes:
+        name: of the model, for a head.
+        tokens: with its scores.
+    """
+
+    name: str
+    tokens: Sequence[ScoredToken]
 
 
 def text_view(tokens: Sequence[ScoredToken]) -> Drawn:
@@ -54,17 +81,20 @@ def text_view(tokens: Sequence[ScoredToken]) -> Drawn:
     return Drawn(draw)
 
 
-def token_table(tokens: Sequence[ScoredToken]) -> Drawn:
+def token_table(tokens: Sequence[ScoredToken], beside: Beside | None = None) -> Drawn:
     """A line a scored token: its text, how likely it was, what else was likely.
 
     In columns on a terminal; narrow ones have the other tokens on a line of their own.
     """
 
     def draw(console: Console, width: int) -> Iterable[Table | Segment]:
-        after = ["after"] * _has_processed(tokens)
+        heads = _Heads(
+            ["after"] * has_processed(tokens), [] if beside is None else [f"{beside.name} bits"]
+        )
+        rows = _rows(tokens, None if beside is None else beside.tokens)
         if console.is_terminal:
-            return _fitted([*_rows(tokens)], after, console=console, width=width)
-        return [plain_lines(_exact_lines(_rows(tokens), after))]
+            return _fitted([*rows], heads, console=console, width=width)
+        return [plain_lines(_exact_lines(rows, heads))]
 
     return Drawn(draw)
 
@@ -80,47 +110,18 @@ def why_view(tokens: Sequence[ScoredToken]) -> Drawn:
             yield text_view(tokens)
             yield ""
         else:
-            yield plain_lines([readable(b"".join(raw for raw, _ in _spots(tokens))), ""])
+            yield plain_lines([readable(b"".join(spot.raw for spot in text_spots(tokens))), ""])
         yield token_table(tokens)
 
     return Drawn(draw)
 
 
-def text_score_summary(score: "TextScore") -> str:
-    """The numbers of a whole text, and what they rest on, in a few lines.
-
-    Bits per byte compare across tokenizers, perplexity doesn't.
-    """
-    per_byte = score.bits_per_byte
-    lines = [
-        f"perplexity {_rounded(score.perplexity)}, "
-        + (f"{per_byte:.3f} bits per byte, " if per_byte is not None else "")
-        + f"{score.bits_per_token:.2f} bits per token",
-        f"{_rounded(score.bits)} bits for {count(score.num_tokens, 'token')}, "
-        f"{count(score.num_bytes, 'byte')}",
-    ]
-    if score.begins_after is None:
-        lines.append("The first token isn't scored: the model has neither BOS nor EOS before it.")
-    else:
-        lines.append(f"The first token is scored after {visible(score.begins_after)}.")
-    if score.context is not None:
-        lines.append(
-            f"Longer than the model's context of {score.context:,}: beyond it each token is scored "
-            f"after at least {score.context // 2:,} others."
-        )
-    return "\n".join(lines)
-
-
-def _rounded(number: float) -> str:
-    return f"{number:,.2f}" if number < 1e6 else f"{number:.3g}"
-
-
 def _coloured_lines(tokens: Sequence[ScoredToken]) -> Iterator[Text]:
     """The text, a `Text` for each of its lines: one long `Text` is slow to draw."""
     line = Text()
-    for raw, likely in _spots(tokens):
-        style = "dim" if likely is None else probability_style(likely)
-        *ended, rest = readable(raw).split("\n")
+    for spot in text_spots(tokens):
+        style = "dim" if spot.probability is None else probability_style(spot.probability)
+        *ended, rest = readable(spot.raw).split("\n")
         for part in ended:
             yield line.append(part, style)
             line = Text()
@@ -129,14 +130,21 @@ def _coloured_lines(tokens: Sequence[ScoredToken]) -> Iterator[Text]:
         yield line
 
 
-def _spots(tokens: Sequence[ScoredToken]) -> Iterator[tuple[bytes, float | None]]:
-    """Complete characters, and the probability of all tokens in them; None without a score."""
+def text_spots(tokens: Sequence[ScoredToken]) -> Iterator[Spot]:
+    """The text of tokens in stretches of complete characters, mostly a token each."""
     waiting = iter(tokens)
     for group in group_by_characters([token.token for token in tokens]):
         scores = [next(waiting).score for _ in group]
         raw = b"".join(token.bytes for token in group) or group[0].token.encode()
-        logprobs = [score.logprob for score in scores if score is not None]
-        yield raw, math.exp(sum(logprobs)) if len(logprobs) == len(group) else None
+        logprobs = [None if score is None else score.logprob for score in scores]
+        after = [None if score is None else score.processed_logprob for score in scores]
+        yield Spot(raw, len(group), _together(logprobs), _together(after))
+
+
+def _together(logprobs: Sequence[float | None]) -> float | None:
+    """The probability of tokens that follow each other; None where one has none."""
+    known = [logprob for logprob in logprobs if logprob is not None]
+    return math.exp(sum(known)) if len(known) == len(logprobs) else None
 
 
 class _Row(NamedTuple):
@@ -145,12 +153,17 @@ class _Row(NamedTuple):
     label: str
     score: TokenScore
     runners_up: tuple[str, ...]
+    other: TokenScore | None = None
 
     @property
     def bits(self) -> str:
         """How surprising the token was."""
-        bits = self.score.surprisal_bits
-        return f"{bits:.1f}" if math.isfinite(bits) else "∞"
+        return bits_text(self.score)
+
+    @property
+    def other_bits(self) -> str:
+        """How surprising it was for the other model."""
+        return bits_text(self.other)
 
     @property
     def others(self) -> list[tuple[str, float]]:
@@ -159,32 +172,51 @@ class _Row(NamedTuple):
         return [(label, likely) for label, (_, likely, _) in found]
 
 
-def _rows(tokens: Sequence[ScoredToken]) -> Iterator[_Row]:
-    """A row a scored token."""
+class _Heads(NamedTuple):
+    """Columns that not every table has: none or one each."""
+
+    after: list[str]
+    other: list[str]
+
+
+def bits_text(score: TokenScore | None) -> str:
+    """Bits of a token in a table; a dash where it has no score."""
+    if score is None:
+        return "–"
+    return f"{score.surprisal_bits:.1f}" if math.isfinite(score.surprisal_bits) else "∞"
+
+
+def _rows(
+    tokens: Sequence[ScoredToken], others: Sequence[ScoredToken] | None = None
+) -> Iterator[_Row]:
+    """A row a scored token, with the score of the same one of another model."""
     labels = bracketed([token.token for token in tokens if token.score is not None])
-    scored = (token for token in tokens if token.score is not None)
-    for label, token in zip(labels, scored, strict=True):
+    beside = repeat(None) if others is None else others
+    scored = ((one, other) for one, other in zip(tokens, beside, strict=False) if one.score)
+    for label, (token, other) in zip(labels, scored, strict=True):
         if token.score is not None:
-            yield _Row(label, token.score, token.runners_up)
+            yield _Row(label, token.score, token.runners_up, other.score if other else None)
 
 
-def _has_processed(tokens: Sequence[ScoredToken]) -> bool:
+def has_processed(tokens: Sequence[ScoredToken]) -> bool:
     """Whether the scores of a text, which are all of one kind, say what processors did."""
     score = next((token.score for token in tokens if token.score is not None), None)
     return score is not None and score.processed_logprob is not None
 
 
-def _exact_lines(rows: Iterable[_Row], after: Sequence[str]) -> Iterator[str]:
+def _exact_lines(rows: Iterable[_Row], heads: _Heads) -> Iterator[str]:
     """A table with tabs and probabilities in full, for a script."""
-    yield "\t".join(("token", "id", "probability", *after, "rank", "bits", "runners-up"))
+    names = ("token", "id", "probability", *heads.after, "rank", "bits", *heads.other, "runners-up")
+    yield "\t".join(names)
     for row in rows:
         cells = (
             row.label,
             str(row.score.token_id),
             exact(row.score.probability),
-            *[exact(row.score.processed_probability)] * len(after),
+            *[exact(row.score.processed_probability)] * len(heads.after),
             str(row.score.rank),
             row.bits,
+            *[row.other_bits] * len(heads.other),
             " ".join(f"{label} {exact(likely)}" for label, likely in row.others),
         )
         yield "\t".join(cells)
@@ -196,20 +228,22 @@ def exact(value: float | None) -> str:
 
 
 def _fitted(
-    rows: Sequence[_Row], after: Sequence[str], *, console: Console, width: int
+    rows: Sequence[_Row], extra: _Heads, *, console: Console, width: int
 ) -> Iterator[Table | Segment]:
     """Columns within `width` cells; the likeliest others at the end, or below where it's narrow."""
     cells: list[list[Cell]] = [
         [
-            Text(cut(row.label, _MAX_TOKEN), probability_style(row.score.probability)),
+            Text(cut(row.label, MAX_TOKEN), probability_style(row.score.probability)),
             probability(row.score.probability),
-            *[probability(row.score.processed_probability or 0.0)] * len(after),
+            *[probability(row.score.processed_probability or 0.0)] * len(extra.after),
             f"{row.score.rank:,}",
             row.bits,
+            *[row.other_bits] * len(extra.other),
         ]
         for row in rows
     ]
-    heads = ("token", "prob", *after, "rank", "bits")
+    named = [cut(name, MAX_NAME) for name in extra.other]
+    heads = ("token", "prob", *extra.after, "rank", "bits", *named)
     table = Table(cells, "c" + "r" * (len(heads) - 1), heads=heads)
     room = width - sum(table.widths(width)) - len(GAP) * len(heads)
     if room >= _MIN_OTHERS:

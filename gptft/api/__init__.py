@@ -4,11 +4,9 @@ A function is imported when it is first named, so that naming one loads no room 
 """
 
 from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gptft.analysis.score import score as score
     from gptft.api.check import check_config as check_config
     from gptft.api.configs import config_schema as config_schema
     from gptft.api.configs import default_config as default_config
@@ -22,6 +20,7 @@ if TYPE_CHECKING:
     from gptft.api.generation import predict as predict
     from gptft.api.models import info as info
     from gptft.api.playground import play as play
+    from gptft.api.scores import score as score
     from gptft.api.tokens import tokenize as tokenize
     from gptft.api.training import prepare as prepare
     from gptft.api.training import prepare_shard as prepare_shard
@@ -59,7 +58,7 @@ _HOMES = {
     "prepare": "gptft.api.training",
     "prepare_shard": "gptft.api.training",
     "read_config": "gptft.api.configs",
-    "score": "gptft.analysis.score",
+    "score": "gptft.api.scores",
     "search_vocabulary": "gptft.inspection.vocabulary",
     "summarize_vocabulary": "gptft.inspection.vocabulary",
     "tokenize": "gptft.api.tokens",
@@ -74,14 +73,6 @@ if not TYPE_CHECKING:  # a type checker is to read the imports above, not that e
     def __getattr__(name: str) -> Any:
         if name not in _HOMES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        function = getattr(_load(_HOMES[name]), name)
+        function = getattr(import_module(_HOMES[name]), name)
         globals()[name] = function
         return function
-
-    def _load(home: str) -> ModuleType:
-        if not home.startswith("gptft.analysis"):
-            return import_module(home)
-        from gptft.console import loading_libraries
-
-        with loading_libraries():
-            return import_module(home)

@@ -5,7 +5,16 @@ from typing import Annotated
 
 from typer import Option
 
-from gptft.cli.options import DTYPE, MODEL, AsJson, DtypeName, UseCpu, Words, text_argument
+from gptft.cli.options import (
+    DTYPE,
+    MODEL,
+    AsJson,
+    DtypeName,
+    OverwritePage,
+    UseCpu,
+    Words,
+    text_argument,
+)
 from gptft.console import notice, result, result_json
 from gptft.terminal.words import count
 
@@ -22,33 +31,40 @@ def score(
     summary: Annotated[
         bool, Option("--summary", help="Only what the text comes to, not its tokens.")
     ] = False,
+    other: Annotated[
+        str | None, Option("--with", metavar="OTHER", help="A model to compare, token by token.")
+    ] = None,
+    html: Annotated[
+        Path | None, Option(metavar="FILE", help="Write the text in colours as a page, too.")
+    ] = None,
+    overwrite: OverwritePage = False,
     dtype: Annotated[DtypeName, DTYPE] = "auto",
     use_cpu: UseCpu = False,
     as_json: AsJson = False,
 ) -> None:
     """Show how surprised a model is by TEXT: every token, perplexity, bits per byte.
 
-    Without TEXT and --file the text comes from standard input.
+    Without TEXT and --file the text comes from standard input. --with shows beside it how another
+    model expects the text, a run's base for one.
     """
     from gptft import api
-    from gptft.analysis.text_view import text_score_summary, text_view
+    from gptft.analysis.score_view import score_view, text_score_summary
     from gptft.models.hub import require_model
 
-    require_model(model)  # before the text is read and the seconds that loading takes
+    for name in (model, other):
+        if name is not None:
+            require_model(name)  # before the text is read and the seconds that loading takes
     content = text_argument(text, file, example='gptft score pico "Мороз и солнце"')
     scored = api.score(
-        model, content, dtype=dtype, use_cpu=use_cpu, num_runners_up=0 if summary else _RUNNERS_UP
-    )
-    if not scored.lossless:
-        notice(
-            f"The tokenizer of {model} doesn't keep this text byte for byte. "
-            "Scored is what its tokens spell, by the bytes of the text."
-        )
+        model, content, other=other, html=html, inputs=[file] if file else [], overwrite=overwrite,
+        dtype=dtype, use_cpu=use_cpu, notify=notice,
+        num_runners_up=0 if summary and html is None else _RUNNERS_UP,
+    )  # fmt: skip
     if not summary and scored.num_tokens > _MANY_TOKENS:
         notice(f"{count(scored.num_tokens, 'token')} follow; --summary leaves them out.")
     if as_json:
         result_json(scored.summary_fields() if summary else scored)
     else:
         if not summary:
-            result(text_view(scored.tokens), "")
+            result(score_view(scored), "")
         result(text_score_summary(scored))

@@ -1,7 +1,6 @@
 """An explanation -> one self-contained page: ten steps, drawn, with sliders, in two languages."""
 
 import base64
-import hashlib
 import json
 import math
 from importlib.resources import files
@@ -11,6 +10,7 @@ import numpy as np
 from markupsafe import Markup
 
 from gptft.report.render import render
+from gptft.report.scripts import page_script
 from gptft.report.values import visible
 from gptft.terminal.words import probability
 
@@ -33,12 +33,10 @@ def explain_html(explanation: "Explanation", lang: Literal["en", "ru"]) -> str:
         explanation: of one prompt.
         lang: the language of its words.
     """
-    script = Markup(files("gptft.report").joinpath("templates/explain.js").read_text("utf-8"))
-    digest = base64.b64encode(hashlib.sha256(str(script).encode()).digest()).decode()
     page = _Page(explanation, lang)
     return render(
-        "explain.html.j2", e=explanation, page=page, t=page.words, lang=lang, script=script,
-        script_hash=digest, data=Markup(page.data()),
+        "explain.html.j2", e=explanation, page=page, t=page.words, lang=lang,
+        script=page_script("explain"), data=Markup(page.data()),
     )  # fmt: skip
 
 

@@ -34,6 +34,7 @@ _PROBABILITY_LEVELS = (
     (0.001, "≥0.1%", "color(16) on color(215)"),
     (0.0, "less", "color(16) on color(167)"),
 )
+PROBABILITY_NAMES = tuple(name for _, name, _ in _PROBABILITY_LEVELS)
 
 
 @dataclass(frozen=True)
@@ -169,9 +170,14 @@ def has_colour(console: Console) -> bool:
     return console.is_terminal and not console.is_dumb_terminal and not console.no_color
 
 
+def probability_level(value: float) -> int:
+    """The number of a probability's colour, from 0, the likeliest; see `PROBABILITY_NAMES`."""
+    return next(n for n, (least, _, _) in enumerate(_PROBABILITY_LEVELS) if value >= least)
+
+
 def probability_style(value: float) -> str:
     """The rich style of a probability: blue where it is likely, red where it isn't."""
-    return next(style for least, _, style in _PROBABILITY_LEVELS if value >= least)
+    return _PROBABILITY_LEVELS[probability_level(value)][2]
 
 
 def probability_legend() -> Text:

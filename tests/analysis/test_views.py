@@ -13,8 +13,9 @@ from transformers import PreTrainedTokenizerFast
 from gptft.analysis.predict import Kept, PredictedStep, PredictedToken, Prediction
 from gptft.analysis.prediction_view import prediction_view
 from gptft.analysis.score import TextScore
+from gptft.analysis.score_view import text_score_summary
 from gptft.analysis.scored_tokens import RunnerUp, TokenScore, scored_tokens, token_reader
-from gptft.analysis.text_view import text_score_summary, text_view, token_table, why_view
+from gptft.analysis.text_view import text_view, token_table, why_view
 from gptft.decoding.settings import resolve_settings
 from gptft.files import as_json
 

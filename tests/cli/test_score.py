@@ -3,10 +3,13 @@
 import io
 import json
 import math
+import shutil
 import sys
 
 import pytest
+import torch
 from rich.cells import cell_len
+from transformers import AutoModelForCausalLM
 
 from gptft.cli import main
 from tests.cli.test_predict import on_a_terminal
@@ -152,3 +155,82 @@ def test_the_text_itself_on_a_terminal(tiny_model_dir, columns):
     assert "Буря мглою↵" in lines
     assert "небо 😀" in lines
     assert any(line.startswith("perplexity ") for line in lines)
+
+
+def test_another_model_beside_it(cli, tiny_model_dir, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(tiny_model_dir, other)
+    values = json.loads(cli("--json", "--with", str(other), TEXT)[1])
+    assert values["same_tokens"] is True
+    assert values["gained_bits"] == [0.0] * len(values["tokens"])
+    assert values["other"]["model"] == str(other)
+    assert values["other"]["tokens"] == values["tokens"]
+    code, out, err = cli("--with", str(other), TEXT)
+    assert (code, err) == (0, "")
+    table, summary = out.split("\n\n")
+    head, *rows = [line.split("\t") for line in table.split("\n")]
+    assert head == ["token", "id", "probability", "rank", "bits", "other bits", "runners-up"]
+    assert [row[4] for row in rows] == [row[5] for row in rows]
+    assert summary.count("perplexity ") == 2
+    assert summary.endswith(f"{tiny_model_dir} needs 0.00 bits fewer than {other}.\n")
+    short = json.loads(cli("--json", "--summary", "--with", str(other), TEXT)[1])
+    assert "tokens" not in short
+    assert "tokens" not in short["other"]
+    assert "gained_bits" not in short
+
+
+def test_a_model_with_other_tokens(cli, tiny_model_dir):
+    code, out, _ = cli("--with", "pico", TEXT)
+    assert code == 0
+    assert [line for line in out.splitlines() if line.startswith("# ")] == [
+        f"# {tiny_model_dir}", "# pico",
+    ]  # fmt: skip
+    assert f"{tiny_model_dir} and pico cut the text into different tokens, so only" in out
+    values = json.loads(cli("--json", "--with", "pico", TEXT)[1])
+    assert (values["same_tokens"], values["gained_bits"]) == (False, None)
+    assert [values["other"]["model"], values["other"]["num_bytes"]] == ["pico", len(TEXT.encode())]
+
+
+@pytest.mark.parametrize("columns", [40, 100])
+def test_what_differs_most_on_a_terminal(tiny_model_dir, changed_dir, columns):
+    args = ("score", str(changed_dir), "--cpu", "--with", str(tiny_model_dir), TEXT)
+    lines = on_a_terminal(*args, columns=columns)
+    assert max(map(cell_len, lines)) <= columns
+    at = next(n for n, line in enumerate(lines) if line.endswith("  gained"))
+    gains = [abs(float(line.split()[-1].replace("−", "-"))) for line in lines[at + 1 : at + 11]]
+    assert gains == sorted(gains, reverse=True)
+    assert gains[0] > 0.5
+
+
+@pytest.fixture(scope="module")
+def changed_dir(tiny_model_dir, tmp_path_factory):
+    """The tiny model with its weights moved."""
+    folder = tmp_path_factory.mktemp("changed")
+    shutil.copytree(tiny_model_dir, folder, dirs_exist_ok=True)
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    torch.manual_seed(3)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight += 0.3 * torch.randn_like(weight)
+    model.save_pretrained(folder)
+    return folder
+
+
+def test_a_page_of_it(cli, tmp_path):
+    page, poem = tmp_path / "page.html", tmp_path / "poem.txt"
+    poem.write_text(TEXT, encoding="utf-8")
+    code, out, err = cli("--summary", "--file", str(poem), "--html", str(page))
+    assert (code, err) == (0, f"Written: {page}\n")
+    assert "runners-up" in page.read_text(encoding="utf-8")  # whatever is printed
+    code, out, err = cli("--file", str(poem), "--html", str(poem))
+    assert (code, out) == (2, "")
+    assert "it is read by this very command" in err
+    page.write_text("mine", encoding="utf-8")
+    assert cli(TEXT, "--html", str(page))[0] == 2
+    assert cli(TEXT, "--html", str(page), "--overwrite")[0] == 0
+
+
+def test_a_model_beside_it_that_is_none(cli, in_tmp):
+    code, out, err = cli("--with", "nowhere", TEXT)
+    assert (code, out) == (2, "")
+    assert err.startswith("error: nowhere: no such folder")

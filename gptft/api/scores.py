@@ -1,0 +1,74 @@
+"""A model, or two, and a text -> how likely each of its tokens is, and a page of it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gptft.console import Notify, loading_libraries, silent
+from gptft.models.hub import require_model
+from gptft.report.page_file import check_page_path
+
+if TYPE_CHECKING:
+    from gptft.analysis.score import TextScore
+    from gptft.models.precision import DtypeName
+
+
+def score(
+    model: str,
+    text: str,
+    *,
+    other: str | None = None,
+    html: Path | None = None,
+    inputs: Sequence[Path] = (),
+    overwrite: bool = False,
+    dtype: "DtypeName" = "auto",
+    revision: str | None = None,
+    use_cpu: bool = False,
+    num_runners_up: int = 5,
+    notify: Notify = silent,
+) -> "TextScore":
+    """How well a model expects every token of a text, alone or beside another.
+
+    Args:
+        model: pico, a model or run folder, or a hub id.
+        text: as it is; `<|endoftext|>` in it is text.
+        other: a model to compare with.
+        html: a page to write, too.
+        inputs: files that were read, and that the page may not replace.
+        overwrite: whether the page may replace anything; else only another page of gptft.
+        dtype: of the weights.
+        revision: branch, tag or commit of a hub model, of `model` alone.
+        use_cpu: run on the CPU even if an accelerator is available.
+        num_runners_up: other tokens to keep for each.
+        notify: told in a sentence what of the text a tokenizer doesn't keep, and what was written.
+
+    Raises:
+        ConfigError: there is nothing to score, the text is no Unicode, or the page would replace
+            something else.
+        ModelError: a model can't be found or read, or its logits are not numbers.
+        RunError: the page can't be written.
+    """
+    if html is not None:
+        check_page_path(html, inputs=inputs, overwrite=overwrite)
+    for name in (model, other):
+        if name is not None:
+            require_model(name, revision=revision if name == model else None)  # before torch
+    with loading_libraries():
+        from gptft.analysis import score as scoring
+    scored = scoring.score(
+        model, text, dtype=dtype, revision=revision, use_cpu=use_cpu,
+        num_runners_up=num_runners_up, other_model_name=other,
+    )  # fmt: skip
+    for one in (scored, scored.other):
+        if one is not None and not one.lossless:
+            notify(
+                f"The tokenizer of {one.model} doesn't keep this text byte for byte. "
+                "Scored is what its tokens spell, by the bytes of the text."
+            )
+    if html is not None:
+        from gptft.files import write_output
+        from gptft.report.score import score_html
+
+        write_output(html, score_html(scored, text))
+        notify(f"Written: {html}")
+    return scored
