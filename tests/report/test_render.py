@@ -16,7 +16,7 @@ def test_every_section_is_a_template_and_every_template_a_section():
 
 def test_the_pages_share_one_stylesheet():
     assert [path.name for path in TEMPLATES.rglob("*.css")] == ["style.css"]
-    sources = [path.read_text(encoding="utf-8") for path in TEMPLATES.rglob("*.j2")]
+    sources = [path.read_text(encoding="utf-8") for path in TEMPLATES.rglob("*.html.j2")]
     assert sum(source.count("<style") for source in sources) == 1
 
 
