@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from gptft.api.configs import load_config as load_config
     from gptft.api.configs import read_config as read_config
     from gptft.api.copies import novelty as novelty
+    from gptft.api.evaluation import evaluate as evaluate
     from gptft.api.explanations import explain as explain
     from gptft.api.generation import compare as compare
     from gptft.api.generation import generate as generate
@@ -44,6 +45,7 @@ _HOMES = {
     "config_schema": "gptft.api.configs",
     "count_tokens": "gptft.inspection.counts",
     "default_config": "gptft.api.configs",
+    "evaluate": "gptft.api.evaluation",
     "explain": "gptft.api.explanations",
     "extend_tokenizer": "gptft.tokenization.extension",
     "generate": "gptft.api.generation",

@@ -27,6 +27,7 @@ COMMANDS = {
     "explain": "Show how a model comes to its next token, part by part.",
     "play": "Open a page to try a model on: write, choose tokens, look inside.",
     "score": "Show how surprised a model is by TEXT: every token, perplexity, bits per byte.",
+    "eval": "Measure models on documents: bits a byte, loss, calibration, the hardest ones.",
     "novelty": "Say how much of what a RUN's model writes is copied from its training text.",
     "runs": "List the runs below a folder and how each stands, or verify their checkpoints.",
     "config": "Check a config, or show what it resolves to.",

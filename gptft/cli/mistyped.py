@@ -14,7 +14,8 @@ _UsageError: Any = typer.BadParameter.__base__  # which typer has no name for
 
 # What other programs call our commands.
 _COMMANDS: Mapping[str, str] = {
-    **dict.fromkeys(("eval", "evaluate", "perplexity", "ppl", "loss", "test"), "score"),
+    **dict.fromkeys(("perplexity", "ppl", "loss"), "score"),
+    **dict.fromkeys(("evaluate", "evaluation", "test", "measure"), "eval"),
     **dict.fromkeys(("finetune", "fine-tune", "tune", "fit", "learn", "pretrain", "sft"), "train"),
     **dict.fromkeys(
         ("sample", "complete", "continue", "infer", "inference", "write", "run"), "generate"

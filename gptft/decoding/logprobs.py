@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
@@ -16,7 +17,7 @@ NO_TOKEN_LEFT = (
     "The settings leave no token to write. Look at bad_words, suppress_tokens, allowed_words and "
     "the like."
 )
-_LOGITS_AT_ONCE = 2**24  # numbers held in one chunk: 64 MiB as float32
+LOGITS_AT_ONCE = 2**24  # numbers held in one chunk: 64 MiB as float32
 
 
 @torch.no_grad()
@@ -116,24 +117,47 @@ def check_start(ids: Sequence[int], start: int) -> None:
         raise ValueError(f"start is {start}, and of {len(ids)} tokens 1 to {len(ids)} can be it")
 
 
-def _windows(num_inputs: int, *, context: int | None, first: int) -> Iterator[tuple[int, int, int]]:
+@dataclass(frozen=True)
+class Window:
+    """How a text longer than a model's context is read.
+
+    Attributes:
+        size: tokens that are read at once.
+        stride: tokens by which it moves on, at most `size`: all but the first `size` tokens see at
+            least `size` - `stride` before them.
+    """
+
+    size: int
+    stride: int
+
+    @classmethod
+    def of(cls, model: PreTrainedModel) -> "Window | None":
+        """The model's context, moved by half of it; None where the context has no limit."""
+        context = context_of(model)
+        return None if context is None else cls(context, max(context // 2, 1))
+
+
+def _windows(
+    num_inputs: int, *, window: Window | None, first: int
+) -> Iterator[tuple[int, int, int]]:
     """Spans of inputs to read at once: begin, end, and the first one not yet read or not needed.
 
-    >>> list(_windows(10, context=4, first=0))
+    >>> list(_windows(10, window=Window(4, 2), first=0))
     [(0, 4, 0), (2, 6, 4), (4, 8, 6), (6, 10, 8)]
-    >>> list(_windows(10, context=4, first=7))
+    >>> list(_windows(10, window=Window(4, 2), first=7))
     [(4, 8, 7), (6, 10, 8)]
+    >>> list(_windows(10, window=Window(4, 3), first=0))
+    [(0, 4, 0), (3, 7, 4), (6, 10, 7)]
     """
-    if context is None or num_inputs <= context:
+    if window is None or num_inputs <= window.size:
         yield 0, num_inputs, first
         return
-    stride = max(context // 2, 1)
     begin, read = 0, 0
     while read < num_inputs:
-        end = min(begin + context, num_inputs)
+        end = min(begin + window.size, num_inputs)
         if end > first:
             yield begin, end, max(read, first)
-        begin, read = begin + stride, end
+        begin, read = begin + window.stride, end
 
 
 def chunked_logits(
@@ -144,6 +168,7 @@ def chunked_logits(
     first: int,
     kept: int = 0,
     counted: torch.Tensor | None = None,
+    window: Window | None = None,
 ) -> Iterator[tuple[int, torch.Tensor]]:
     """The logits after each input from `first` on, in order, in chunks.
 
@@ -154,13 +179,15 @@ def chunked_logits(
         first: the first input whose logits are needed.
         kept: inputs at the beginning, BOS, that stand in front of every window.
         counted: shape (B, T + 1), which tokens' scores matter; all of them if not given.
+        window: what is read at once; `Window.of` the model if not given.
 
     Yields:
         the number of an input, and float32 logits of shape (B, t, V) from that input on.
     """
     num_rows, num_inputs = inputs.shape
-    at_once = max(_LOGITS_AT_ONCE // (num_embeddings(model) * num_rows), 1)
-    for begin, end, new in _windows(num_inputs, context=context_of(model), first=first):
+    at_once = max(LOGITS_AT_ONCE // (num_embeddings(model) * num_rows), 1)
+    window = window or Window.of(model)
+    for begin, end, new in _windows(num_inputs, window=window, first=first):
         cached = CachedModel.of(model)
         seen = inputs
         if begin and kept:

@@ -13,12 +13,17 @@ from gptft.text.unicode import text_problem
 
 
 def find_corpus(
-    names: Sequence[str], *, cache_dir: Path | None = None, progress: Progress | None = None
+    names: Sequence[str],
+    *,
+    data: DataConfig | None = None,
+    cache_dir: Path | None = None,
+    progress: Progress | None = None,
 ) -> tuple[DataConfig, list[ScannedText], Mapping[str, int]]:
     """Find and scan the texts that names stand for.
 
     Args:
         names: at least one.
+        data: how they are read, whatever texts it names itself; as they stand if not given.
         cache_dir: where scans are remembered; the user's own cache by default.
         progress: told ("reading", bytes done, bytes in all).
 
@@ -36,7 +41,8 @@ def find_corpus(
             f"{shown_path(no_text[0])}: its name isn't UTF-8. Name its folder, or a glob that "
             "matches it, or rename it."
         )
-    data = DataConfig.model_validate({"train": list(names)})
+    given = {} if data is None else data.model_dump(exclude_unset=True)
+    data = DataConfig.model_validate({**given, "train": list(names), "validation": None})
     found = find_texts(data)
     cache_dir = cache_dir or default_cache_dir()
     texts = scan_texts(found.texts, data, cache_dir=cache_dir, progress=progress)

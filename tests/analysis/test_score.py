@@ -223,7 +223,7 @@ class TestScoreTokens:
     def test_small_pieces_give_the_same(self, causal, monkeypatch, tokens_at_once):
         ids = ids_of(110)
         whole = score_tokens(causal, ids, start=1)
-        monkeypatch.setattr(teacher_forcing, "_LOGITS_AT_ONCE", tokens_at_once * VOCAB)
+        monkeypatch.setattr(teacher_forcing, "LOGITS_AT_ONCE", tokens_at_once * VOCAB)
         sizes = []
         forward = causal.forward
 
@@ -265,7 +265,7 @@ class TestSequenceLogprobs:
         assert ours[3] == 0.0
 
     def test_long_rows_beside_short_ones(self, causal, monkeypatch):
-        monkeypatch.setattr(teacher_forcing, "_LOGITS_AT_ONCE", 3 * 10 * VOCAB)
+        monkeypatch.setattr(teacher_forcing, "LOGITS_AT_ONCE", 3 * 10 * VOCAB)
         rows = [ids_of(120, seed=1), ids_of(9, seed=2), ids_of(70, seed=3)]
         ours = sequence_logprobs(causal, rows, starts=[1, 4, 50])
         expected = [

@@ -22,7 +22,7 @@ def said_of(*words: str) -> str:
 @pytest.mark.parametrize(
     ("word", "meant"),
     [
-        ("eval", "gptft score"),
+        ("evaluate", "gptft eval"),
         ("perplexity", "gptft score"),
         ("finetune", "gptft train"),
         ("fine-tune", "gptft train"),

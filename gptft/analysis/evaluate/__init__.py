@@ -1,0 +1,1 @@
+"""Models and documents -> how well each model predicts each document."""
