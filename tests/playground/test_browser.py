@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.playground.browser import CHROMIUM, Browser
+from tests.browser import CHROMIUM, Browser
 
 pytestmark = [
     pytest.mark.slow,
