@@ -12,6 +12,7 @@
 # make bench-train    a training step on a CPU beside the stock one; a minute
 # make bench-recite   what is recited of one poem and of twelve, and after how many steps; minutes
 # make bench-pico   the bundled model beside compressors, and what it writes; needs CORPUS=PATH
+# make pictures     the pictures of the README, from real runs; needs Chromium
 # make site         the documentation as a site, in build/site/html
 # make check        what .ci/run runs: tests, lint, types
 
@@ -19,7 +20,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test test-slow faults fuzz architectures bench-startup bench-prepare bench-tokens bench-generate bench-checkpoints bench-train bench-recite bench-pico site lint types check clean
+.PHONY: quickstart test test-slow faults fuzz architectures bench-startup bench-prepare bench-tokens bench-generate bench-checkpoints bench-train bench-recite bench-pico pictures site lint types check clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/gptft train configs/quickstart.yaml --overwrite
@@ -65,6 +66,9 @@ CORPUS ?= corpus/ru-classics
 bench-pico: $(VENV)/.installed
 	$(BIN)/python benchmarks/held_out.py --corpus $(CORPUS)
 	$(BIN)/python benchmarks/writing.py --corpus $(CORPUS)
+
+pictures: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.pictures
 
 site: $(VENV)/.installed-dev
 	$(BIN)/pip install -q zensical

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +134,16 @@ class Browser:
         for kind in ("rawKeyDown", "keyUp"):
             self._ask("Input.dispatchKeyEvent", type=kind, key=key, code=key)
 
-    def shot(self, path: Path) -> None:
-        """A picture of what is seen."""
-        taken = self._ask("Page.captureScreenshot", captureBeyondViewport=True)
+    def shot(self, path: Path, selectors: Sequence[str] = ("body",)) -> None:
+        """A picture of the page from the first of some elements to the last."""
+        first, last = (
+            self.run(
+                f"(() => {{ const b = document.querySelector({json.dumps(one)})"
+                ".getBoundingClientRect(); return [b.top + scrollY, b.bottom + scrollY]; })()"
+            )
+            for one in (selectors[0], selectors[-1])
+        )
+        width = self.run("document.documentElement.clientWidth")
+        clip = {"x": 0, "y": first[0], "width": width, "height": last[1] - first[0], "scale": 1}
+        taken = self._ask("Page.captureScreenshot", captureBeyondViewport=True, clip=clip)
         path.write_bytes(base64.b64decode(taken["data"]))
