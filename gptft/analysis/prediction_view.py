@@ -13,7 +13,7 @@ from gptft.terminal.draw import GAP, Cell, Drawn, Table, bar, plain_lines
 from gptft.terminal.words import probability, short_value
 
 if TYPE_CHECKING:
-    from gptft.analysis.predict import PredictedStep, PredictedToken, Prediction
+    from gptft.analysis.predict import Kept, PredictedStep, PredictedToken, Prediction
 
 _BAR = "color(31)"
 _MAX_TOKEN = 24  # cells
@@ -54,15 +54,9 @@ def _headline(prediction: "Prediction", number: int, *, width: int) -> str:
 
 def _about(prediction: "Prediction", step: "PredictedStep") -> Iterator[str]:
     """What there is to say of a step besides its tokens."""
-    bits = step.entropy_bits
-    number_alike = f"{2**bits:,.1f}" if bits < 6 else f"{2**bits:,.0f}"
-    words = f"entropy {bits:.2f} bits, like {number_alike} equally likely tokens"
-    if step.other_entropy_bits is not None:
-        words += f"; {_tail(str(prediction.other_model))}: {step.other_entropy_bits:.2f} bits"
-    yield words
+    yield entropy_in_words(prediction, step)
     for kept in step.kept:
-        value = prediction.settings.values.get(kept.name)
-        name = kept.name if value is None else f"{kept.name} {short_value(value)}"
+        name = kept_name(prediction, kept)
         if kept.num_after == kept.num_before:
             yield f"{name} keeps all {kept.num_before:,} tokens"
         else:
@@ -70,6 +64,22 @@ def _about(prediction: "Prediction", step: "PredictedStep") -> Iterator[str]:
                 f"{name} keeps {kept.num_after:,} of {kept.num_before:,} tokens, "
                 f"{probability(kept.probability)} of the probability"
             )
+
+
+def entropy_in_words(prediction: "Prediction", step: "PredictedStep") -> str:
+    """How open a step is, for each model."""
+    bits = step.entropy_bits
+    number_alike = f"{2**bits:,.1f}" if bits < 6 else f"{2**bits:,.0f}"
+    words = f"entropy {bits:.2f} bits, like {number_alike} equally likely tokens"
+    if step.other_entropy_bits is not None:
+        words += f"; {_tail(str(prediction.other_model))}: {step.other_entropy_bits:.2f} bits"
+    return words
+
+
+def kept_name(prediction: "Prediction", kept: "Kept") -> str:
+    """A processor with its value."""
+    value = prediction.settings.values.get(kept.name)
+    return kept.name if value is None else f"{kept.name} {short_value(value)}"
 
 
 def _exact_table(step: "PredictedStep", *, other_model: str | None) -> Table:

@@ -15,7 +15,7 @@ from gptft.decoding.settings import Settings, choose_settings, why_not_streamed,
 from gptft.errors import ConfigError
 from gptft.files import JsonFields
 from gptft.models.hub import require_model
-from gptft.report.page_file import check_page_path
+from gptft.report.page_file import check_page_path, write_page
 
 if TYPE_CHECKING:
     from gptft.analysis.compare.results import StrategyResult
@@ -150,6 +150,9 @@ def generate(
     extras: Collection[Extra] = (),
     stream: Stream = "never",
     on_text: Callable[[str], None] = silent,
+    html: Path | None = None,
+    inputs: Sequence[Path] = (),
+    overwrite: bool = False,
     notify: Notify = silent,
     **options: Unpack[Options],
 ) -> Generation:
@@ -163,18 +166,46 @@ def generate(
         stream: whether to hand a text to `on_text` while it is generated: `always`, or an error
             where it can't be done.
         on_text: given the text as it comes, and a line end after it, if it was begun.
-        notify: told the settings in force, and what of the model's own isn't.
+        html: a page of the texts and why they were chosen to write, too; it needs `why`.
+        inputs: files that were read, and that the page may not replace.
+        overwrite: whether the page may replace anything; else only another page of gptft.
+        notify: told the settings in force, what of the model's own isn't, and what was written.
         **options: see `Options`.
 
     Raises:
-        ConfigError: settings, prompts or arguments that can't be had together.
+        ConfigError: settings, prompts or arguments that can't be had together, or the page would
+            replace something else.
         ModelError: the model can't be found or read.
+        RunError: the page can't be written.
     """
+    if html is not None:
+        if "why" not in extras:
+            raise ConfigError("A page of the texts shows why they were chosen: ask for why, too.")
+        check_page_path(html, inputs=inputs, overwrite=overwrite)
     request = _Request.of(model, prompts, options)
     settings = request.settings()
     streamed = stream != "never" and _can_stream(settings, request, extras, must=stream == "always")
     notify(f"{request.name}, {settings.sentence()}")
+    hear = on_text if streamed else None
+    found = _generate(request, settings, chat=chat, extras=extras, on_text=hear, notify=notify)
+    if html is not None:
+        from gptft.report.generation import generation_html
 
+        page = generation_html(request.name, found.texts, found.tokens)
+        write_page(html, page, notify=notify)
+    return found
+
+
+def _generate(
+    request: _Request,
+    settings: Settings,
+    *,
+    chat: bool,
+    extras: Collection[Extra],
+    on_text: Callable[[str], None] | None,
+    notify: Notify,
+) -> Generation:
+    """Load the model and continue the prompts; `on_text` is given the text as it comes."""
     with loading_libraries():
         from gptft.decoding import engine
     loaded = engine.load_model(request.name, settings=settings, **request.loading)
@@ -185,7 +216,7 @@ def generate(
         engine.generate, loaded, request.prompts,
         settings=settings, window=request.window, chat=chat,
     )  # fmt: skip
-    if streamed:
+    if on_text is not None:
         return Generation(_run_streamed(run, on_text), streamed=True)
     from gptft.analysis.why import explain
     from gptft.decoding.speed import SpeedMeter
@@ -284,11 +315,9 @@ def compare(
         training_text=training_text_of(name, notify=notify), **request.loading,
     )  # fmt: skip
     if html is not None:
-        from gptft.files import write_output
         from gptft.report.comparison import comparison_html
 
-        write_output(html, comparison_html(results, model=name, prompt=prompt))
-        notify(f"Written: {html}")
+        write_page(html, comparison_html(results, model=name, prompt=prompt), notify=notify)
     return results
 
 
@@ -301,8 +330,12 @@ def predict(
     steps: int = 1,
     top: int = 10,
     other: str | None = None,
+    html: Path | None = None,
+    inputs: Sequence[Path] = (),
+    overwrite: bool = False,
     dtype: "DtypeName | None" = None,
     use_cpu: bool = False,
+    notify: Notify = silent,
 ) -> "Prediction":
     """The likeliest next tokens of a prompt, and what settings make of them.
 
@@ -314,13 +347,21 @@ def predict(
         steps: tokens to continue by, the likeliest each time.
         top: tokens to keep a step.
         other: a model of the same vocabulary to compare with.
+        html: a page to write, too.
+        inputs: files that were read, and that the page may not replace.
+        overwrite: whether the page may replace anything; else only another page of gptft.
         dtype: of the weights; the config's model.dtype if not given.
         use_cpu: run on the CPU even if an accelerator is available.
+        notify: told what was written.
 
     Raises:
-        ConfigError: settings that can't be had, or models of different vocabularies.
+        ConfigError: settings that can't be had, models of different vocabularies, or the page would
+            replace something else.
         ModelError: a model can't be found or read.
+        RunError: the page can't be written.
     """
+    if html is not None:
+        check_page_path(html, inputs=inputs, overwrite=overwrite)
     settings = choose_settings(config.generation, config.strategies, given=given or {})
     for name in (model, other):
         if name is not None:
@@ -328,7 +369,12 @@ def predict(
 
     with loading_libraries():
         from gptft.analysis import predict as next_token
-    return next_token.predict(
+    found = next_token.predict(
         model, prompt, settings=settings, steps=steps, top=top, other_model_name=other,
         dtype=dtype or config.model.dtype, use_cpu=use_cpu,
     )  # fmt: skip
+    if html is not None:
+        from gptft.report.prediction import prediction_html
+
+        write_page(html, prediction_html(found), notify=notify)
+    return found

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from gptft.console import Notify, loading_libraries, silent
 from gptft.models.hub import require_model
-from gptft.report.page_file import check_page_path
+from gptft.report.page_file import check_page_path, write_page
 
 if TYPE_CHECKING:
     from gptft.analysis.score import TextScore
@@ -66,9 +66,7 @@ def score(
                 "Scored is what its tokens spell, by the bytes of the text."
             )
     if html is not None:
-        from gptft.files import write_output
         from gptft.report.score import score_html
 
-        write_output(html, score_html(scored, text))
-        notify(f"Written: {html}")
+        write_page(html, score_html(scored, text), notify=notify)
     return scored

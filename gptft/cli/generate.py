@@ -25,6 +25,11 @@ Compared = Annotated[
     str | None, Option(metavar="NAMES", help="Strategies side by side: all, or names with commas.")
 ]
 
+_NO_PAGE = (
+    "--html writes a page of strategies, with --compare all or --compare NAMES, or of why tokens "
+    "were chosen, with --why. Give one of them."
+)
+
 
 @with_settings
 def generate(
@@ -43,7 +48,7 @@ def generate(
     ] = False,
     compare: Compared = None,
     html: Annotated[
-        Path | None, Option(help="With --compare: write the comparison as a page, too.")
+        Path | None, Option(help="With --compare or --why: write a page of it, too.")
     ] = None,
     overwrite: options.OverwritePage = False,
     why: Annotated[
@@ -67,8 +72,8 @@ def generate(
     from gptft.decoding.prompts.gather import gather_prompts
 
     shown = {"--why": why, "--speed": speed, "--stream": bool(stream), "--chat": chat}
-    if compare is None and html is not None:
-        raise ConfigError("--html writes a comparison. Give --compare all, or --compare NAMES.")
+    if compare is None and html is not None and not why:
+        raise ConfigError(_NO_PAGE)
     if compare is not None and any(shown.values()):
         wrong = ", ".join(flag for flag, is_on in shown.items() if is_on)
         raise ConfigError(f"{wrong}: not with --compare, which has a table of its own.")
@@ -84,12 +89,12 @@ def generate(
         "template": template, "window": window, "dtype": dtype, "use_cpu": use_cpu,
     }  # fmt: skip
     texts = gather_prompts(prompts, prompt_file)
+    read = [path for path in (prompt_file, config_file) if path is not None]
     if compare is not None:
         from gptft.analysis.compare.view import comparison_table
 
         names = [name.strip() for name in compare.split(",") if name.strip()]
         chosen = None if compare == "all" else names
-        read = [path for path in (prompt_file, config_file) if path is not None]
         rows = api.compare(
             model, texts, chosen, html=html, inputs=read, overwrite=overwrite, notify=notice,
             **asked,
@@ -100,7 +105,8 @@ def generate(
     extras += ["speed"] if speed else []
     is_live = stream is None and sys.stdout.isatty() and not (speed or as_json)
     generated = api.generate(
-        model, texts, chat=chat, extras=extras, on_text=_write, notify=notice,
+        model, texts, chat=chat, extras=extras, on_text=_write, html=html, inputs=read,
+        overwrite=overwrite, notify=notice,
         stream="always" if stream else "possible" if is_live else "never", **asked,
     )  # fmt: skip
     if as_json:

@@ -1,11 +1,13 @@
 """`gptft predict`: a model and a prompt -> how it would continue, token by token."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
 from typer import Option
 
 from gptft.cli import options
 from gptft.cli.settings_options import given_settings, with_settings
+from gptft.console import notice
 from gptft.errors import ConfigError
 
 
@@ -21,6 +23,10 @@ def predict(
         str | None,
         Option("--with", metavar="OTHER", help="A model of the same vocabulary to compare."),
     ] = None,
+    html: Annotated[
+        Path | None, Option(metavar="FILE", help="Write every step as a page, too.")
+    ] = None,
+    overwrite: options.OverwritePage = False,
     strategy: options.StrategyName = None,
     config_file: options.GenerationFile = None,
     overrides: options.Overrides = [],
@@ -43,6 +49,7 @@ def predict(
     settings = given_settings({"strategy": strategy, **given})
     prediction = api.predict(
         model, prompt, config=config, given=settings, steps=steps, top=top, other=other,
-        dtype=dtype, use_cpu=use_cpu,
+        html=html, inputs=[config_file] if config_file else [], overwrite=overwrite,
+        dtype=dtype, use_cpu=use_cpu, notify=notice,
     )  # fmt: skip
     options.print_result(prediction, prediction_view, as_json=as_json)

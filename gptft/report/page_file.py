@@ -5,7 +5,9 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from gptft.console import Notify
 from gptft.errors import ConfigError, RunError
+from gptft.files import write_output
 
 _MARK = b'<meta name="generator" content="gptft">'  # of templates/page.html.j2
 _HEAD = 1_000  # bytes that hold it
@@ -37,6 +39,16 @@ def check_page_path(path: Path, *, inputs: Iterable[Path] = (), overwrite: bool 
         raise ConfigError(
             f"{path} isn't overwritten: {taken}. Name another file, or insist with --overwrite."
         )
+
+
+def write_page(path: Path, page: str, *, notify: Notify) -> None:
+    """Write a page to a path that was checked, and say so.
+
+    Raises:
+        RunError: it can't be written.
+    """
+    write_output(path, page)
+    notify(f"Written: {path}")
 
 
 def _taken_by(path: Path, inputs: Iterable[Path]) -> str | None:

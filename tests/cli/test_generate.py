@@ -306,7 +306,7 @@ class TestSettings:
             (["--chat"], "has no chat template"),
             (["--chat", "--template", "qa"], "both frame the prompt"),
             (["--template", "sumary"], "Did you mean summary?"),
-            (["--html", "x.html"], "--html writes a comparison"),
+            (["--html", "x.html"], "--html writes a page of strategies, with --compare all"),
             (["--compare", "all", "--why", "--chat"], "--why, --chat: not with --compare"),
             (["--compare", "greedy", "-p", "y"], "--compare takes one prompt, and there are 2"),
             (["--early-stopping", "maybe", "--num-beams", "2"], "must be true, false or never"),
@@ -448,6 +448,16 @@ class TestWhyAndSpeed:
         assert len(new) == text["num_new_tokens"] > 0
         assert len(text["tokens"]) > len(new)
         assert "fox" in result.stdout
+
+    def test_why_writes_a_page(self, run, tmp_path):
+        prompts, page = tmp_path / "prompts.txt", tmp_path / "page.html"
+        prompts.write_text("Буря\n", encoding="utf-8")
+        result = run("--file", str(prompts), "--why", "--top-k", "5", "--html", str(page))
+        assert result.exit_code == 0, result.output
+        assert result.stderr.endswith(f"Written: {page}\n")
+        assert "After settings" in page.read_text(encoding="utf-8")
+        result = run("--file", str(prompts), "--why", "--html", str(prompts))
+        assert "it is read by this very command" in error_of(result)
 
     def test_speed_goes_to_stderr_beside_the_text(self, run):
         result = run("-p", "fox", "--speed")

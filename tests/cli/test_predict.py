@@ -144,3 +144,25 @@ def test_bars_on_a_narrow_terminal(tiny_model_dir):
     assert max(map(cell_len, lines)) <= 40
     assert sum("█" in line for line in lines) >= 3
     assert any("top_k" in line for line in lines[-4:])
+
+
+def test_a_page_of_it(cli, tmp_path):
+    page = tmp_path / "page.html"
+    code, out, err = cli("-p", PROMPT, "--html", str(page))
+    assert (code, err) == (0, f"Written: {page}\n")
+    assert out == cli("-p", PROMPT)[1]
+    page.write_text("mine", encoding="utf-8")
+    code, out, err = cli("-p", PROMPT, "--html", str(page))
+    assert (code, out) == (2, "")
+    assert "isn't overwritten: it isn't a page of gptft" in err
+    assert cli("-p", PROMPT, "--html", str(page), "--overwrite")[0] == 0
+
+
+@pytest.mark.parametrize("kind", ["config", "folder"])
+def test_a_page_takes_no_other_s_place(cli, tmp_path, kind):
+    path = tmp_path / "x.yaml"
+    path.write_text("generation:\n  top_p: 0.5\n", encoding="utf-8")
+    target = path if kind == "config" else tmp_path
+    code, out, err = cli("-p", PROMPT, "--config", str(path), "--html", str(target))
+    assert (code, out) == (2, "")
+    assert "isn't overwritten: it is" in err

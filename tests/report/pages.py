@@ -37,7 +37,7 @@ def rows_of(page: str, table: str) -> list[list[str]]:
     """The cells of a table by its id, without its head."""
     found = re.search(rf'<table id="{table}".*?<tbody>(.*?)</tbody>', page, re.S)
     assert found is not None
-    rows = re.findall(r"<tr>(.*?)</tr>", found[1], re.S)
+    rows = re.findall(r"<tr[^>]*>(.*?)</tr>", found[1], re.S)
     cells = (re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", row, re.S) for row in rows)
     return [[unescape(re.sub("<[^>]+>", "", cell)) for cell in row] for row in cells]
 

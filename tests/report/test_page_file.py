@@ -118,7 +118,10 @@ def test_a_name_no_file_can_have(tmp_path: Path):
         check_page_path(tmp_path / ("x" * 300))
 
 
-@pytest.mark.parametrize("template", ["report", "tokens", "comparison", "explain", "info", "score"])
+@pytest.mark.parametrize(
+    "template",
+    ["report", "tokens", "comparison", "explain", "info", "score", "generation", "prediction"],
+)
 def test_every_page_bears_the_mark(template: str):
     templates = Path(render.__code__.co_filename).parent / "templates"
     source = (templates / f"{template}.html.j2").read_text(encoding="utf-8")
