@@ -21,12 +21,27 @@ from typing import Any
 from gptft.analysis.ngram_search import SIZES, Copied
 from gptft.analysis.run_names import StartingPlace
 from gptft.analysis.span_places import Place
-from gptft.analysis.training_text import TrainingText, WrittenText
+from gptft.analysis.training_text import EncodedText, TrainingText, WrittenText
 from gptft.console import Notify, silent, stage
 from gptft.errors import GptftError, RunError
 from gptft.files import JsonFields
 from gptft.models.source import resolve_model
 from gptft.runs.read import read_facts
+
+
+@dataclass(frozen=True)
+class CopiedStretch:
+    """A stretch of a text all of which is in 4-grams of the training text.
+
+    Attributes:
+        start_character: offset in prompt and continuation, in code points.
+        end_character: offset one past its last character.
+        num_tokens: its tokens.
+    """
+
+    start_character: int
+    end_character: int
+    num_tokens: int
 
 
 @dataclass(frozen=True)
@@ -39,6 +54,8 @@ class TextMemorization(JsonFields):
         copied: what of them stands in the training text.
         quote: the longest span, as it stands in the text.
         place: where that span stands first; None where there is none.
+        start_character: where the span begins in prompt and continuation, in code points.
+        stretches: of the text in 4-grams that stand in the training text.
     """
 
     text: WrittenText
@@ -46,6 +63,20 @@ class TextMemorization(JsonFields):
     copied: Copied
     quote: str
     place: Place | None
+    start_character: int = 0
+    stretches: tuple[CopiedStretch, ...] = ()
+
+    @classmethod
+    def of(
+        cls, text: WrittenText, encoded: EncodedText, copied: Copied, place: Place | None
+    ) -> "TextMemorization":
+        """What was found of a text."""
+        span = (copied.start, copied.start + copied.longest)
+        (start, _), *_ = encoded.characters([span] if copied.longest else []) or [(0, 0)]
+        found = zip(copied.stretches, encoded.characters(copied.stretches), strict=True)
+        stretches = tuple(CopiedStretch(*places, stop - first) for (first, stop), places in found)
+        quote = encoded.quote(copied.start, copied.longest)
+        return cls(text, len(encoded.ids), copied, quote, place, start, stretches)
 
     def json_fields(self) -> dict[str, Any]:
         """Prompt, continuation, the longest span and the shares, by their names in JSON."""
@@ -57,11 +88,13 @@ class TextMemorization(JsonFields):
                 "num_tokens": self.copied.longest,
                 "num_characters": len(self.quote),
                 "text": self.quote,
+                "start_character": self.start_character if self.copied.longest else None,
                 "num_places": self.copied.num_places,
                 "place_in_stream": self.copied.place_in_stream,
                 **where,
             },
             "shares": self.copied.shares,
+            "copied": self.stretches,
         }
 
 
@@ -143,7 +176,7 @@ def measure_memorization(
     ours, theirs = copies[: len(texts)], copies[len(texts) :]
     places, why_no_files = training.places(ours)
     measured = [
-        TextMemorization(text, len(one.ids), copied, one.quote(copied.start, copied.longest), place)
+        TextMemorization.of(text, one, copied, place)
         for text, one, copied, place in zip(texts, encoded, ours, places, strict=True)
     ]
     num_held_out = sum(map(len, excerpts))

@@ -45,6 +45,8 @@ class Copied:
         num_places: at how many places of the stream it begins.
         found: by n, how many of the sequence's n-grams stand in the stream.
         ngrams: by n, how many it has; one that holds a document's end is none.
+        stretches: what its shortest n-grams that stand in the stream cover, each as its first
+            token and one past its last.
     """
 
     longest: int
@@ -54,6 +56,7 @@ class Copied:
     num_places: int
     found: dict[int, int]
     ngrams: dict[int, int]
+    stretches: tuple[tuple[int, int], ...] = ()
 
     @property
     def shares(self) -> dict[int, float | None]:
@@ -282,16 +285,19 @@ class _Search:
     def copied(self, seen: Sequence[npt.NDArray[np.bool_]]) -> Copied:
         """What was found; `seen` are by level the numbers that the stream has."""
         found, ngrams = dict.fromkeys(SIZES, 0), dict.fromkeys(SIZES, 0)
+        stretches: tuple[tuple[int, int], ...] = ()
         for level, (numbers, marks) in enumerate(zip(self._numbers, seen, strict=True)):
             if (n := 2**level) in SIZES:
                 ngrams[n] = int((numbers > 0).sum())
                 found[n] = int(marks[numbers].sum())  # number 0 is never marked
+            if n == SIZES[0]:
+                stretches = _stretches(np.flatnonzero(marks[numbers]), length=n)
         if not self.length:
             return Copied(0, 0, (), None, 0, found, ngrams)
         start = int(np.flatnonzero(self.count)[0])
         span = tuple(self._ids[start : start + self.length].tolist())
         place, count = int(self.first[start]), int(self.count[start])
-        return Copied(self.length, start, span, place, count, found, ngrams)
+        return Copied(self.length, start, span, place, count, found, ngrams, stretches)
 
     def _spans(
         self, chunk: _Chunk, length: int, own_hits: Callable[[int], Places]
@@ -314,3 +320,19 @@ class _Search:
         found = np.minimum(np.searchsorted(wanted, pairs), len(wanted) - 1)
         is_one = wanted[found] == pairs
         return hits[is_one], starts[which[found[is_one]]]
+
+
+def _stretches(starts: Places, *, length: int) -> tuple[tuple[int, int], ...]:
+    """What spans of one length cover together, from their sorted first places.
+
+    >>> _stretches(np.array([0, 1, 5, 9]), length=4)
+    ((0, 13),)
+    >>> _stretches(np.array([0, 6]), length=4)
+    ((0, 4), (6, 10))
+    """
+    if not len(starts):
+        return ()
+    gaps = np.flatnonzero(np.diff(starts) > length)
+    firsts = starts[[0, *(gaps + 1)]]
+    lasts = starts[[*gaps, len(starts) - 1]] + length
+    return tuple(zip(firsts.tolist(), lasts.tolist(), strict=True))

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pydantic import ValidationError
 
 from gptft.analysis.ngram_search import Copied, find_copies
@@ -63,6 +64,23 @@ class EncodedText:
             return ""
         span = self.data[self.spans[start][0] : self.spans[start + length - 1][1]]
         return span.decode("utf-8", errors="ignore")
+
+    def characters(self, pieces: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+        """Where tokens stand in prompt and continuation, in characters; cut ones are left out.
+
+        Args:
+            pieces: each a first token and one past the last one.
+        """
+        if not pieces:
+            return []
+        is_first = (np.frombuffer(self.data, np.uint8) & 0xC0) != 0x80  # byte of a character
+        begun = np.concatenate([[0], np.cumsum(is_first)])  # characters, before each byte
+        is_border = np.append(is_first, True)
+        places = []
+        for first, stop in pieces:
+            start, end = self.spans[first][0], self.spans[stop - 1][1]
+            places.append((int(begun[start]), int(begun[end] - (not is_border[end]))))
+        return places
 
 
 class TrainingText:

@@ -9,23 +9,36 @@ from gptft.analysis.written_texts import last_samples, read_texts
 from gptft.console import Notify, silent
 from gptft.errors import ConfigError
 from gptft.inputs import is_file, is_folder, near_names
+from gptft.report.page_file import check_page_path, write_page
 from gptft.terminal.commands import command_line, path_word
 
 
-def novelty(run: Path, files: Sequence[str] = (), *, notify: Notify = silent) -> Memorization:
+def novelty(
+    run: Path,
+    files: Sequence[str] = (),
+    *,
+    html: Path | None = None,
+    overwrite: bool = False,
+    notify: Notify = silent,
+) -> Memorization:
     """How much of what a run's model wrote is copied from its training text, and from where.
 
     Args:
         run: a run folder.
         files: what `gptft generate --json` prints, JSON lines, or plain texts; `-` is standard
             input. The run's own last samples if there is none.
-        notify: told in a sentence what is looked at.
+        html: a page to write, too.
+        overwrite: whether the page may replace anything; else only another page of gptft.
+        notify: told in a sentence what is looked at, and what was written.
 
     Raises:
-        ConfigError: it is no run, or there is no text.
+        ConfigError: it is no run, there is no text, or the page would replace something else.
         DataError: a file can't be read.
-        RunError: the run or its training text can't be read.
+        RunError: the run or its training text can't be read, or the page can't be written.
     """
+    if html is not None:
+        inputs = [Path(name) for name in files if name != "-"]
+        check_page_path(html, inputs=inputs, overwrite=overwrite)
     if not is_file(run / "run.json"):
         raise ConfigError(_not_a_run(run))
     if files:
@@ -36,6 +49,10 @@ def novelty(run: Path, files: Sequence[str] = (), *, notify: Notify = silent) ->
     measured = measure_memorization(run, texts, notify=notify)
     if measured.why_no_files:
         notify(measured.why_no_files)
+    if html is not None:
+        from gptft.report.novelty import novelty_html
+
+        write_page(html, novelty_html(measured), notify=notify)
     return measured
 
 

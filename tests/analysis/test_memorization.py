@@ -3,6 +3,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from gptft.analysis import ngram_search
 from gptft.analysis.memorization import TextMemorization, measure_memorization
 from gptft.analysis.ngram_search import SIZES, Copied, find_copies
 from gptft.analysis.span_places import Place
-from gptft.analysis.training_text import TrainingText, WrittenText
+from gptft.analysis.training_text import EncodedText, TrainingText, WrittenText
 from gptft.config.sections import Config
 from gptft.data.pack import Prepared
 from gptft.data.plan import plan_packing
@@ -66,12 +67,17 @@ def by_definition(stream: Sequence[int], ids: Sequence[int]) -> Copied:
     for n in SIZES:
         ours, theirs = [span for span in spans_of(ids, n) if span], set(spans_of(stream, n))
         ngrams[n], found[n] = len(ours), sum(span in theirs for span in ours)
+    theirs = {*spans_of(stream, 4)}
+    at = {start for start, span in enumerate(spans_of(ids, 4)) if span and span in theirs}
+    covered = [any(place - n in at for n in range(4)) for place in range(len(ids))]
+    edges = [n for n, pair in enumerate(pairwise([False, *covered, False])) if pair[0] != pair[1]]
+    stretches = tuple(zip(edges[::2], edges[1::2], strict=True))
     for length in range(len(ids), 0, -1):
         theirs_in_order = spans_of(stream, length)
         for start, span in enumerate(spans_of(ids, length)):
             if span and span in theirs_in_order:
                 place, count = theirs_in_order.index(span), theirs_in_order.count(span)
-                return Copied(length, start, span, place, count, found, ngrams)
+                return Copied(length, start, span, place, count, found, ngrams, stretches)
     return Copied(0, 0, (), None, 0, found, ngrams)
 
 
@@ -213,6 +219,32 @@ def verse(seed: int, num_lines: int, *, words: Sequence[str] = WORDS) -> str:
 
 
 PLANTED = "Выпьем с горя; где же кружка? 42 раза"
+
+
+def test_what_is_copied_is_told_by_its_characters(made: MadeRun):
+    made.write("a.txt", verse(1, 9) + PLANTED + "\n")
+    made.make()
+    text = made.measure(f"Ёж 😀 {PLANTED}; ёж", prompt="Да,")
+    whole = text.text.prompt + text.text.continuation
+    found = as_json(text)
+    start = found["longest"]["start_character"]
+    assert whole[start:].startswith(text.quote)
+    assert PLANTED[1:] in text.quote
+    [stretch] = found["copied"]
+    assert whole[stretch["start_character"] : stretch["end_character"]] == text.quote
+    assert stretch["num_tokens"] == found["longest"]["num_tokens"]
+    nothing = as_json(made.measure(""))
+    assert (nothing["copied"], nothing["longest"]["start_character"]) == ([], None)
+
+
+def test_a_character_that_a_stretch_cuts_is_left_out():
+    data = "aж😀b".encode()  # 1 + 2 + 4 + 1 bytes
+    spans = tuple((n, n + 1) for n in range(len(data)))
+    encoded = EncodedText(data, tuple(range(len(data))), spans)
+    for start in range(len(data)):
+        for end in range(start + 1, len(data) + 1):
+            ((first, last),) = encoded.characters([(start, end)])
+            assert "aж😀b"[first:last] == data[start:end].decode(errors="ignore")
 
 
 def test_no_n_gram_runs_over_bos_and_none_holds_it():

@@ -141,6 +141,19 @@ class TestOutput:
         assert set(answer["held_out"]["shares"]) == {"4", "8", "16"}
         assert answer["why_no_files"] is None
 
+    def test_a_page_of_it(self, invoke: Invoke, trained: Path, tmp_path: Path):
+        page = tmp_path / "page.html"
+        result = invoke("--html", str(page))
+        assert result.exit_code == 0, result.output
+        assert f"Written: {page}\n" in result.stderr
+        content = page.read_text(encoding="utf-8")
+        assert '<mark class="longest"> где же кружка? 42 раза</mark>' in content
+        assert f"It stands in {trained / 'texts' / '0.txt'}:13, the first of 9 places." in content
+        texts = tmp_path / "texts.txt"
+        texts.write_text("Буря", encoding="utf-8")
+        refused = invoke("--file", str(texts), "--html", str(texts))
+        assert "it is read by this very command" in error_of(refused)
+
     @pytest.mark.parametrize("width", [30, 60])
     def test_a_narrow_terminal(self, invoke: Invoke, monkeypatch: pytest.MonkeyPatch, width: int):
         screen = io.StringIO()

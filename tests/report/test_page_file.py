@@ -120,7 +120,17 @@ def test_a_name_no_file_can_have(tmp_path: Path):
 
 @pytest.mark.parametrize(
     "template",
-    ["report", "tokens", "comparison", "explain", "info", "score", "generation", "prediction"],
+    [
+        "report",
+        "tokens",
+        "comparison",
+        "explain",
+        "info",
+        "score",
+        "generation",
+        "prediction",
+        "novelty",
+    ],
 )
 def test_every_page_bears_the_mark(template: str):
     templates = Path(render.__code__.co_filename).parent / "templates"
