@@ -21,6 +21,8 @@ _STEPS = (
     "tokens", "vectors", "positions", "opened", "heads", "lens", "parts", "distribution", "base",
     "training",
 )  # fmt: skip
+# A decimal comma, and a space between thousands.
+_RUSSIAN = str.maketrans({".": ",", ",": " "})
 _MOST_WEIGHTS = 4_000_000  # of attention, a byte each: a page stays below 5 MB with fewer
 _TURNING_PAIRS = 5
 _MOST_NEIGHBOURS = 5
@@ -54,7 +56,17 @@ class _Page:
     def __init__(self, explanation: "Explanation", lang: Literal["en", "ru"]) -> None:
         self._explanation = explanation
         self.words = page_words(lang)
-        self.probability = probability
+        self._lang = lang
+
+    def number(self, value: float, spec: str = ".2f") -> str:
+        """A number as the page's language writes it: 1,234.5 or 1 234,5."""
+        text = format(value, spec).replace("-", "−")
+        return text if self._lang == "en" else text.translate(_RUSSIAN)
+
+    def probability(self, value: float) -> str:
+        """A probability in at most 6 cells."""
+        text = probability(value)
+        return text if self._lang == "en" else text.translate(_RUSSIAN)
 
     def say(self, key: str, **values: Any) -> str:
         """A sentence, its values filled in."""
@@ -122,8 +134,8 @@ class _Page:
         rows = []
         for pair in chosen.tolist():
             angle = float(turns[pair])
-            period = f"{2 * math.pi / angle:,.0f}" if angle else "∞"
-            rows.append((pair + 1, f"{math.degrees(angle):.3g}", period, angle))
+            period = self.number(2 * math.pi / angle, ",.0f") if angle else "∞"
+            rows.append((pair + 1, self.number(math.degrees(angle), ".3g"), period, angle))
         return rows
 
     def hands(self, angle: float) -> list[tuple[float, float, float]]:
@@ -138,14 +150,26 @@ class _Page:
         ]
 
     @property
-    def named_heads(self) -> list[tuple[str, int, Any]]:
-        """What heads do: the name, how many do it, and the one that does it most."""
+    def named_heads(self) -> list[tuple[str, list[str]]]:
+        """What heads do: the name, and those that do it as layer.head with their score."""
         heads = [head for head in self._explanation.heads if head.name != "mixed"]
-        rows = []
-        for name in dict.fromkeys(head.name for head in heads):
-            own = [head for head in heads if head.name == name]
-            rows.append((name, len(own), max(own, key=lambda head: head.scores[head.name])))
-        return sorted(rows, key=lambda row: -row[1])
+        heads.sort(key=lambda head: -head.scores[head.name])
+        return [
+            (
+                name,
+                [
+                    f"{head.layer + 1}.{head.head + 1} ({self.number(head.scores[name])})"
+                    for head in heads
+                    if head.name == name
+                ],
+            )
+            for name in dict.fromkeys(head.name for head in heads)
+        ]
+
+    @property
+    def num_named(self) -> int:
+        """How many heads do one thing mostly."""
+        return sum(len(heads) for _, heads in self.named_heads)
 
     def shade(self, value: float, most: float = 1.0) -> str:
         """How dark a cell is, as a share in CSS."""
@@ -181,9 +205,32 @@ class _Page:
         e = self._explanation
         if e.lens is None:
             return ""
-        token, row = e.next_tokens[0].token.text, e.lens.decided[-1]
-        key = "lens_decided" if row else "lens_decided_first"
-        return self.say(key, token=token, row=row, last=len(e.lens.cells) - 1)
+        token, row = e.next_tokens[0].token, e.lens.decided[-1]
+        column = [cells[-1] for cells in e.lens.cells]
+        said = self.say(
+            "lens_decided" if row else "lens_decided_first",
+            token=token.text, row=row, last=len(column) - 1,
+            then=self.probability(column[row].probability),
+            at_last=self.probability(column[-1].probability),
+        )  # fmt: skip
+        early = [n for n, cell in enumerate(column[:row]) if cell.token.id == token.id]
+        if early:
+            rows = ", ".join(str(n) if n else self.words["embeddings"] for n in early)
+            said += " " + self.say("lens_before", rows=self.say("after_rows", rows=rows))
+        return said
+
+    @property
+    def base_sentence(self) -> str:
+        """What the base would go on with, and where either decides."""
+        e = self._explanation
+        if e.base is None or e.base.lens is None or e.lens is None:
+            return ""
+        base_token, token = e.base.lens.cells[-1][-1].token, e.next_tokens[0].token
+        key = "decided_base" if base_token.id == token.id else "decided_other"
+        return self.say(
+            key, token=token.text, base_token=base_token.text, base=e.base.base,
+            base_row=self.decided(e.base.lens.decided[-1]), row=self.decided(e.lens.decided[-1]),
+        )  # fmt: skip
 
     def part_name(self, part: "Part") -> str:
         """What a part of the model is called."""
@@ -197,14 +244,20 @@ class _Page:
         return max((abs(part.value) for part in found.parts), default=1.0) if found else 1.0
 
     def signed(self, value: float) -> str:
-        """A number with its sign, as the minus of typography."""
-        return f"{value:+.2f}".replace("-", "\N{MINUS SIGN}")
+        """A number with its sign."""
+        return self.number(value, "+.2f")
 
-    def grid(self, values: np.ndarray | None) -> tuple[list[list[float]], float]:
-        """Rows of numbers, and the largest of them either way."""
+    def chance(self, bits: float) -> str:
+        """One in how many something of so many bits is."""
+        return self.number(2.0**bits, ",.0f") if bits < 60 else "∞"
+
+    def grid(self, values: np.ndarray | None) -> tuple[list[list[float]], float, str]:
+        """Rows of numbers, the largest of them either way, and how they are written."""
         if values is None:
-            return [], 1.0
-        return values.tolist(), float(np.nanmax(np.abs(values))) or 1.0
+            return [], 1.0, ".2f"
+        most = float(np.nanmax(np.abs(values))) or 1.0
+        digits = min(max(1 - math.floor(math.log10(most)), 2), 6)
+        return values.tolist(), most, f".{digits}f"
 
     def isnan(self, value: float) -> bool:
         """Whether a number is none."""
@@ -214,6 +267,7 @@ class _Page:
         """What the script draws, as JSON that can stand in HTML."""
         e, opened = self._explanation, self._explanation.opened
         shown = {
+            "lang": self._lang,
             "tokens": [visible(one.token.text) for one in e.tokens],
             "words": {key: self.words[key] for key in _SCRIPT_WORDS},
             "heads": [

@@ -61,8 +61,9 @@ def test_it_fits_and_its_parts_move(browser: Browser) -> None:
     browser.click("#large-row button:nth-of-type(2)")
     assert browser.run("document.querySelectorAll('#large-row .asking').length") == 1
     shares = browser.run(
-        "[...document.querySelectorAll('#large-row small')].reduce((s, x) => s + +x.textContent, 0)"
+        "[...document.querySelectorAll('#large-row small')]"
+        ".reduce((sum, one) => sum + +one.textContent.replace(',', '.'), 0)"
     )
     assert shares == pytest.approx(1.0, abs=0.03)  # of two digits each
     total = browser.run("document.querySelector('#opened-row .sum .number').textContent")
-    assert float(total) == pytest.approx(1.0, abs=0.002)
+    assert float(total.replace(",", ".")) == pytest.approx(1.0, abs=0.002)

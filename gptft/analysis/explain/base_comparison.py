@@ -9,9 +9,10 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from gptft.analysis.explain.capture import ForwardPass
-from gptft.analysis.explain.explanation import BaseComparison, ChangedToken, NamedToken
+from gptft.analysis.explain.explanation import BaseComparison, ChangedToken
 from gptft.analysis.explain.heads import attentions_of
 from gptft.analysis.explain.lens import lens_of, lens_rows
+from gptft.analysis.explain.values import NamedToken
 from gptft.analysis.explain.vectors import mean_bits
 from gptft.decoding.early_exit import decoder_layers
 from gptft.errors import ModelError

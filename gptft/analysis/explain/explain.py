@@ -15,7 +15,6 @@ from gptft.analysis.explain.explanation import (
     ExplainedToken,
     Explanation,
     Head,
-    NamedToken,
     Shuffled,
     TrainingMatch,
 )
@@ -23,11 +22,13 @@ from gptft.analysis.explain.heads import attentions_of, name_heads
 from gptft.analysis.explain.lens import lens_of
 from gptft.analysis.explain.opened import open_block
 from gptft.analysis.explain.training_match import match_training_text
+from gptft.analysis.explain.values import NamedToken, RandomLikeness
 from gptft.analysis.explain.vectors import (
     candidates,
     mean_bits,
     neighbours_of,
     positions_of,
+    random_likeness,
     shuffled_texts,
 )
 from gptft.analysis.memorization import base_model_of, training_text_of
@@ -114,6 +115,7 @@ def explain_opened(
         model_type=str(model.config.model_type),
         prompt=prompt,
         tokens=found.tokens(),
+        random_likeness=found.random_likeness(),
         num_layers=len(found.passed.layers),
         width=int(found.passed.token_embeddings.shape[-1]),
         positions=positions_of(model, found.passed, found.shuffled()),
@@ -170,6 +172,10 @@ class _Explainer:
             )
             for token, group, (neighbours, length) in zip(read, groups, near, strict=True)
         )
+
+    def random_likeness(self) -> RandomLikeness:
+        """How like tokens taken at random are."""
+        return random_likeness(self._model, known=self._known)
 
     def shuffled(self) -> Shuffled | None:
         """What happens if the words change places."""

@@ -6,69 +6,23 @@ number of ids.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
+from gptft.analysis.explain.values import (
+    ArrayFields,
+    Candidate,
+    NamedToken,
+    Neighbour,
+    RandomLikeness,
+)
 from gptft.files import JsonFields
 
 HeadName = Literal["previous token", "first token", "itself", "induction", "same token", "mixed"]
 PartKind = Literal[
     "token", "position", "embedding", "attention", "feed-forward", "layer", "norm", "head"
 ]
-
-
-class _Arrays(JsonFields):
-    """Base of a dataclass whose arrays are lists in JSON."""
-
-    __slots__ = ()
-
-    def json_fields(self) -> dict[str, Any]:
-        """Values by their names; an array as lists, rounded to six digits."""
-        return {name: _listed(value) for name, value in super().json_fields().items()}
-
-
-def _listed(value: Any) -> Any:
-    return np.round(value.astype(float), 6).tolist() if isinstance(value, np.ndarray) else value
-
-
-@dataclass(frozen=True)
-class NamedToken(JsonFields):
-    """A token with how a person is shown it.
-
-    Attributes:
-        id: the token.
-        text: as `gptft tokenize` shows it.
-    """
-
-    id: int
-    text: str
-
-
-@dataclass(frozen=True)
-class Candidate(JsonFields):
-    """A token that may come next.
-
-    Attributes:
-        token: the token.
-        probability: from 0 to 1.
-    """
-
-    token: NamedToken
-    probability: float
-
-
-@dataclass(frozen=True)
-class Neighbour(JsonFields):
-    """A token whose vector is near another's.
-
-    Attributes:
-        token: the token.
-        likeness: cosine of the angle between the two vectors.
-    """
-
-    token: NamedToken
-    likeness: float
 
 
 @dataclass(frozen=True)
@@ -113,7 +67,7 @@ class Shuffled(JsonFields):
 
 
 @dataclass(frozen=True)
-class Positions(_Arrays):
+class Positions(ArrayFields):
     """How the model knows where a token stands.
 
     Attributes:
@@ -146,7 +100,7 @@ class Fetched(JsonFields):
 
 
 @dataclass(frozen=True)
-class OpenedBlock(_Arrays):
+class OpenedBlock(ArrayFields):
     """The heads of one layer, with their numbers.
 
     Attributes:
@@ -236,7 +190,7 @@ class Part(JsonFields):
 
 
 @dataclass(frozen=True)
-class Attribution(_Arrays):
+class Attribution(ArrayFields):
     """What each part adds to the logit of the likeliest next token. The parts sum to it.
 
     Attributes:
@@ -255,7 +209,7 @@ class Attribution(_Arrays):
 
 
 @dataclass(frozen=True)
-class Distribution(_Arrays):
+class Distribution(ArrayFields):
     """The logits of the next token.
 
     Attributes:
@@ -285,7 +239,7 @@ class ChangedToken(JsonFields):
 
 
 @dataclass(frozen=True)
-class BaseComparison(_Arrays):
+class BaseComparison(ArrayFields):
     """The model beside what it was tuned from, on the same prompt.
 
     Attributes:
@@ -315,11 +269,11 @@ class BaseComparison(_Arrays):
 
 @dataclass(frozen=True)
 class Passage(JsonFields):
-    """A place of the training text that has an end of the prompt in it.
+    """A place of the training text that has a piece of the prompt in it.
 
     Attributes:
         before: the text before what is shared.
-        shared: the end of the prompt that stands there, word for word.
+        shared: the piece of the prompt that stands there, word for word.
         after: how the training text goes on.
         num_tokens: of what is shared.
     """
@@ -350,7 +304,7 @@ class TrainingMatch(JsonFields):
 
 
 @dataclass(frozen=True)
-class Explanation(_Arrays):
+class Explanation(ArrayFields):
     """What each part of a model does to the next token of one prompt.
 
     Attributes:
@@ -358,6 +312,7 @@ class Explanation(_Arrays):
         model_type: its architecture, as transformers calls it.
         prompt: as it was given.
         tokens: with what stands before the prompt, BOS.
+        random_likeness: what the likeness of a neighbour is to be compared with.
         num_layers: of the model; 0 where they can't be told apart.
         width: numbers of a token's vector.
         positions: how it knows the order.
@@ -377,6 +332,7 @@ class Explanation(_Arrays):
     model_type: str
     prompt: str
     tokens: tuple[ExplainedToken, ...]
+    random_likeness: RandomLikeness
     num_layers: int
     width: int
     positions: Positions

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from gptft.analysis.explain.capture import ForwardPass
-from gptft.analysis.explain.explanation import Lens, LensCell, NamedToken
+from gptft.analysis.explain.explanation import Lens, LensCell
+from gptft.analysis.explain.values import NamedToken
 
 
 def lens_rows(passed: ForwardPass) -> Iterator[Tensor]:

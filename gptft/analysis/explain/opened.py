@@ -8,7 +8,8 @@ from torch import Tensor
 
 from gptft.analysis.explain.attribution import Direction, head_outputs, head_parts
 from gptft.analysis.explain.capture import Attention, ForwardPass, same
-from gptft.analysis.explain.explanation import Fetched, NamedToken, OpenedBlock
+from gptft.analysis.explain.explanation import Fetched, OpenedBlock
+from gptft.analysis.explain.values import NamedToken
 
 _SHOWN = 5  # tokens of what a head fetches
 

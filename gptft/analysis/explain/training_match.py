@@ -32,20 +32,21 @@ def match_training_text(training: TrainingText, prompt: str, continuation: str) 
 
 
 def _passages(training: TrainingText, ids: Sequence[int]) -> list[Passage]:
-    """The places that have most of the prompt's end, the longest first."""
+    """The places that have the longest piece of the prompt, and then most of its end."""
+    if not ids:
+        return []
     ends = [ids[start:] for start in range(len(ids))]
+    whole, *rest = training.copies(ends)
+    whole_ends = [one for end, one in zip(ends[1:], rest, strict=True) if one.longest == len(end)]
     found: list[Passage] = []
-    seen: set[int] = set()
-    for end, copied in zip(ends, training.copies(ends), strict=True) if ends else ():
-        if copied.longest == len(end) and copied.place_in_stream is not None:
-            # Every end of a span that is shared is shared; only the longest tells something.
-            place = copied.place_in_stream + copied.longest
-            if place not in seen:
-                seen.add(place)
-                before, shared, after = training.around(
-                    copied.place_in_stream, copied.longest, context=_CONTEXT
-                )
-                found.append(Passage(before, shared, after, copied.longest))
+    seen: list[range] = []
+    for copied in (whole, *whole_ends):
+        place = copied.place_in_stream
+        if place is None or any(place in one for one in seen):
+            continue
+        seen.append(range(place, place + copied.longest + _CONTEXT))
+        before, shared, after = training.around(place, copied.longest, context=_CONTEXT)
+        found.append(Passage(before, shared, after, copied.longest))
         if len(found) == _MOST_PASSAGES:
             break
     return found

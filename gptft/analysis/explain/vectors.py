@@ -13,19 +13,15 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from gptft.analysis.explain.capture import ForwardPass
-from gptft.analysis.explain.explanation import (
-    Candidate,
-    NamedToken,
-    Neighbour,
-    Positions,
-    Shuffled,
-)
+from gptft.analysis.explain.explanation import Positions, Shuffled
+from gptft.analysis.explain.values import Candidate, NamedToken, Neighbour, RandomLikeness
 from gptft.models.anatomy import read_anatomy
 from gptft.models.headers import Tensor as StoredTensor
 
 _NEIGHBOURS = 5
 _MOST_PLACES = 64  # that are compared
 _SHUFFLES = 8
+_RANDOM_PAIRS = 4_000
 _WORD = re.compile(r"\S+")
 
 
@@ -56,6 +52,22 @@ def neighbours_of(
         for i, others, values in zip(unique, nearest.tolist(), best.tolist(), strict=True)
     }
     return [(by_id[i], float(norms[i])) for i in ids]
+
+
+@torch.no_grad()
+def random_likeness(model: PreTrainedModel, *, known: int) -> RandomLikeness:
+    """The cosines of tokens taken at random: their mean, and what one in a hundred exceeds.
+
+    Args:
+        model: with an embedding of shape (V, C).
+        known: ids from here on have no token, and are left out.
+    """
+    weight: Tensor = model.get_input_embeddings().weight  # type: ignore[assignment]
+    generator = torch.Generator().manual_seed(0)
+    pairs = torch.randint(known, (2, _RANDOM_PAIRS), generator=generator)
+    one, other = (weight[ids[pairs[0] != pairs[1]]].float() for ids in pairs)
+    found = torch.nn.functional.cosine_similarity(one, other)
+    return RandomLikeness(float(found.mean()), float(found.quantile(0.99)))
 
 
 def positions_of(

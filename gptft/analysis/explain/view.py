@@ -33,8 +33,8 @@ def explanation_view(explanation: Explanation) -> Drawn:
 def _sections(explanation: Explanation, *, has_bars: bool) -> Iterator[tuple[str, Table | None]]:
     best = explanation.next_tokens[0]
     yield (
-        f"{count(len(explanation.tokens), 'token')}, and then {best.token.text}, the likeliest of "
-        f"{len(explanation.distribution.logits):,} ({probability(best.probability)})",
+        f"{count(len(explanation.tokens), 'token')}, and then «{best.token.text}», the likeliest "
+        f"of {len(explanation.distribution.logits):,} ({probability(best.probability)})",
         _tokens(explanation),
     )
     if explanation.lens is not None:
@@ -42,11 +42,11 @@ def _sections(explanation: Explanation, *, has_bars: bool) -> Iterator[tuple[str
     if explanation.attribution is not None:
         attribution = explanation.attribution
         yield (
-            f"What adds most to the logit of {attribution.token.text}, {attribution.logit:.2f}",
+            f"What adds most to the logit of «{attribution.token.text}», {attribution.logit:.2f}",
             _parts(attribution, has_bars=has_bars),
         )
     if explanation.heads:
-        yield f"What the {len(explanation.heads)} heads do", _heads(explanation)
+        yield f"What the {len(explanation.heads)} heads look at", _heads(explanation)
     if explanation.base is not None and (changed := explanation.base.gained):
         base = explanation.base
         yield (
@@ -65,7 +65,7 @@ def _sections(explanation: Explanation, *, has_bars: bool) -> Iterator[tuple[str
         nearest = training.passages[0]
         rest = " ".join(nearest.after.split())
         yield (
-            f"The training text has {count(nearest.num_tokens, 'token')} of the prompt's end, "
+            f"The training text has {count(nearest.num_tokens, 'token')} of the prompt in a row, "
             f"and goes on: {rest or '(its end)'}",
             None,
         )
@@ -75,7 +75,7 @@ def _sections(explanation: Explanation, *, has_bars: bool) -> Iterator[tuple[str
 
 def _tokens(explanation: Explanation) -> Table:
     rows = [
-        [one.token.text, str(one.token.id), ", ".join(n.token.text for n in one.neighbours[:3])]
+        [one.token.text, str(one.token.id), "  ".join(n.token.text for n in one.neighbours[:3])]
         for one in explanation.tokens
     ]
     return Table(rows, "crl", heads=["token", "id", "nearest"])
@@ -83,8 +83,8 @@ def _tokens(explanation: Explanation) -> Table:
 
 def _decided(lens: Lens, token: str) -> str:
     row, last = lens.decided[-1], len(lens.cells) - 1
-    where = f"after layer {row} of {last}" if row else "before the first layer"
-    return f"{token} is decided {where}"
+    where = f"from layer {row} of {last} on" if row else "from the embeddings on"
+    return f"«{token}» is ahead for good {where}"
 
 
 def _by_layer(lens: Lens) -> Table:
@@ -128,10 +128,10 @@ def _heads(explanation: Explanation) -> Table:
     }
     rows = [
         [
-            name,
+            "none of these mostly" if name == "mixed" else name,
             f"{number:,}",
             "" if name == "mixed" else f"layer {best[name].layer + 1}, head {best[name].head + 1}",
         ]
         for name, number in counted.most_common()
     ]
-    return Table(rows, "lrl", heads=["looks at", "heads", "most"])
+    return Table(rows, "lrl", heads=["place", "heads", "most"])

@@ -12,9 +12,13 @@
     if (className) made.className = className;
     return made;
   };
-  const shown = (value, digits = 2) => value.toFixed(digits).replace("-", "\u2212");
-  const percent = (p) => p > 0.9995 ? ">99.9%" : p < 0.0001 ? "<0.01%" :
-    (100 * p).toPrecision(3) + "%";
+  // A decimal comma and a space between thousands, where the page is Russian.
+  const local = (text) => data.lang === "ru" ?
+    text.replace(/[.,]/g, (sign) => sign === "." ? "," : "\u202f") : text;
+  const shown = (value, digits = 2) => local(value.toFixed(digits).replace("-", "\u2212"));
+  const thousands = (value) => local(value.toLocaleString("en"));
+  const percent = (p) => p === 1 ? "100%" : local(p > 0.9995 ? ">99.9%" : p < 0.0001 ? "<0.01%" :
+    `${(100 * p).toFixed(p < 0.09995 ? 2 : 1)}%`);
 
   // The colours of the page, so that pictures follow light and dark.
   const dark = matchMedia("(prefers-color-scheme: dark)");
@@ -102,7 +106,7 @@
         strip(words.product, products, Math.max(...products.map(Math.abs))));
       const dot = score(head, at, to), scaled = dot * opened.scaling;
       byId("opened-sum").textContent =
-        `${words.sum} ${shown(dot)} \u00d7 ${opened.scaling.toPrecision(3)} = ` +
+        `${words.sum} ${shown(dot)} \u00d7 ${local(opened.scaling.toPrecision(3))} = ` +
         `${shown(scaled)} (${words.score})`;
       const body = byId("opened-row"), rows = [];
       let total = 0;
@@ -115,15 +119,16 @@
         const bar = element("td", undefined, "bar");
         bar.style.setProperty("--size", `${100 * share}%`);
         row.append(named, element("td", shown(score(head, at, i) * opened.scaling), "number"),
-          element("td", share.toFixed(3), "number"), bar);
+          element("td", shown(share, 3), "number"), bar);
         rows.push(row);
       }
       const last = element("tr", undefined, "sum");
       const named = element("th", words.sum);
       named.scope = "row";
-      last.append(named, element("td"), element("td", total.toFixed(3), "number"), element("td"));
+      last.append(named, element("td"), element("td", shown(total, 3), "number"), element("td"));
       body.replaceChildren(...rows, last);
       const fetched = byId("opened-fetched");
+      if (fetched) fetched.hidden = at !== length - 1;  // it is told of the last token alone
       if (fetched && opened.fetched[head]) {
         fetched.replaceChildren(
           `${fill(words.fetched, { head: head + 1 })}: `,
@@ -131,7 +136,14 @@
             [i ? ", " : "", element("bdi", text, "piece"), ` +${shown(by)}`]));
       }
     };
-    [headOf, asks, looksAt].forEach((one) => one.addEventListener("input", update));
+    const lookMost = () => {  // at what the token takes most of
+      const start = (+headOf.value * length + +asks.value) * length;
+      const row = weights.subarray(start, start + length);
+      looksAt.value = row.indexOf(Math.max(...row));
+      update();
+    };
+    [headOf, asks].forEach((one) => one.addEventListener("input", lookMost));
+    looksAt.addEventListener("input", update);
     update();
   }
 
@@ -153,7 +165,7 @@
         chip.type = "button";
         chip.style.setProperty("--size", `${100 * share}%`);
         chip.append(element("bdi", text),
-          element("small", i > at ? "" : share.toFixed(2)));
+          element("small", i > at ? "" : shown(share)));
         chip.setAttribute("aria-pressed", i === at);
         chip.addEventListener("click", () => {
           at = i;
@@ -184,6 +196,10 @@
       });
       return button;
     });
+    const numbers = element("div", undefined, "head-row");
+    numbers.append(element("span", "", "head-layer"));
+    for (let head = 0; head < heads; head++) numbers.append(element("span", head + 1, "head-number"));
+    grid.append(numbers);
     for (let layer = 0; layer < layers; layer++) {
       const row = element("div", undefined, "head-row");
       row.append(element("span", `${layer + 1}`, "head-layer"),
@@ -221,8 +237,7 @@
     let bits = 0;
     for (const value of weights) bits -= value ? value / all * Math.log2(value / all) : 0;
     byId("kept").textContent = fill(words.kept, {
-      kept: weights.length.toLocaleString("en"), all: logits.length.toLocaleString("en"),
-      bits: bits.toFixed(2) });
+      kept: thousands(weights.length), all: thousands(logits.length), bits: shown(bits) });
     const likeliest = weights[0] / all;
     byId("bars").replaceChildren(...data.next.slice(0, 20).map((text, i) => {
       const row = element("tr", undefined, i < weights.length ? "" : "cut");
@@ -237,7 +252,7 @@
     }));
     sliders.forEach((one) => {
       byId(`${one.id}-value`).textContent = one.id === "top-k" && +one.value === 0 ? "\u2014" :
-        one.value;
+        local(one.value);
     });
   };
   sliders.forEach((one) => one.addEventListener("input", choose));
