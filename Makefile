@@ -3,6 +3,7 @@
 # make test-slow    the quickstart in full, two processes, fifty architectures: minutes
 # make faults       hundreds of runs killed, blocked and damaged: ten minutes
 # make architectures  every causal architecture, tiny, beside stock transformers: half an hour; writes its table
+# make tutorial   runs docs/tutorial/ and writes what it prints into it, and docs/gptft.ipynb; minutes
 # make fuzz         generated configs, runs and models for ten minutes
 # make bench-startup  seconds from command to answer
 # make bench-prepare  text -> blocks beside other pipelines: speed, memory; minutes
@@ -20,7 +21,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test test-slow faults fuzz architectures bench-startup bench-prepare bench-tokens bench-generate bench-checkpoints bench-train bench-recite bench-pico pictures site lint types check clean
+.PHONY: quickstart test test-slow faults fuzz architectures tutorial bench-startup bench-prepare bench-tokens bench-generate bench-checkpoints bench-train bench-recite bench-pico pictures site lint types check clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/gptft train configs/quickstart.yaml --overwrite
@@ -36,6 +37,9 @@ faults: $(VENV)/.installed-dev
 
 architectures: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.architectures --write
+
+tutorial: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.tutorial
 
 fuzz: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.fuzz

@@ -9,7 +9,7 @@ from tests.conftest import ROOT
 from tests.test_rooms import ROOMS
 
 DOCS = [ROOT / name for name in ("CONTRIBUTING.md", "README.md", "README.ru.md")]
-DOCS += sorted((ROOT / "docs").glob("*.md"))
+DOCS += sorted((ROOT / "docs").rglob("*.md"))
 DOCS += sorted((ROOT / "gptft" / "models" / "pico").glob("*.md"))
 PATH = re.compile(
     r"`((?:gptft|docs|tests|benchmarks|configs|training|models|decoding|config)/[^`*<> ]+)`"
