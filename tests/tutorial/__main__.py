@@ -10,9 +10,10 @@ import tempfile
 import time
 from pathlib import Path
 
+from tests.browser import CHROMIUM
 from tests.tutorial import notebook
 from tests.tutorial.pages import PAGES, Command, File, pictures, read, rewrite
-from tests.tutorial.pictures import BROWSERS, browser, take
+from tests.tutorial.pictures import take
 from tests.tutorial.session import Session
 
 
@@ -29,9 +30,9 @@ def main() -> int:
 
 def render(folder: Path) -> None:
     """Run the pages in `folder` and write them anew."""
-    session, program = Session(folder), browser()
-    if program is None:
-        print(f"No pictures: none of {', '.join(BROWSERS)} is here.", file=sys.stderr)
+    session = Session(folder)
+    if CHROMIUM is None:
+        print("No pictures: there is no Chromium here.", file=sys.stderr)
 
     def run(block: Command | File) -> str:
         started = time.perf_counter()
@@ -43,8 +44,9 @@ def render(folder: Path) -> None:
     for page in PAGES:
         text = rewrite(read(page), run)
         page.write_text(text, encoding="utf-8")
-        for picture in pictures(text) if program else ():
-            take(picture, folder=folder, program=program)
+        if CHROMIUM is not None:
+            for picture in pictures(text):
+                take(picture, folder=folder, program=CHROMIUM)
 
 
 if __name__ == "__main__":

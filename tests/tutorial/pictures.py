@@ -1,17 +1,9 @@
 """Pictures of the pages that commands write, by a headless Chromium."""
 
-import shutil
 import subprocess
 from pathlib import Path
 
 from tests.tutorial.pages import FOLDER, Picture
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-
-
-def browser() -> str | None:
-    """A Chromium of this machine."""
-    return next((found for name in BROWSERS if (found := shutil.which(name))), None)
 
 
 def take(picture: Picture, *, folder: Path, program: str) -> None:
