@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gptft.api.check import (
+    CheckResult,
     check_file,
     check_samples,
     output_dir_problem,
@@ -175,19 +176,47 @@ def train(
     _tell(vocabulary_notices(checked.config, prepared.ledger.vocab_size), notify)
     _tell(_not_recited(file, prepared.ledger), notify)
     check_samples(checked, file, store_dir=prepared.path)
+    changes = {"allow": allow_change, "extend": extend} if resume else None
+    outcome = _train_model(
+        checked, store_dir=prepared.path, run_dir=run_dir, overwrite=overwrite, changes=changes,
+        notify=notify,
+    )  # fmt: skip
+    _write_reports(run_dir)
+    return replace(outcome, remarks=_remarks(run_dir))
+
+
+def _train_model(
+    checked: CheckResult,
+    *,
+    store_dir: Path,
+    run_dir: Path,
+    overwrite: bool,
+    changes: Mapping[str, Any] | None,
+    notify: Notify,
+) -> "TrainResult":
+    """Train by what other rooms know of texts: how to sample, to recite and to measure them.
+
+    Args:
+        checked: what is trained.
+        store_dir: its blocks.
+        run_dir: where the run goes.
+        overwrite: replace an earlier run there.
+        changes: how to resume the run there; None to begin one.
+        notify: told in a sentence what happens next.
+    """
     with loading_libraries():
+        from gptft.analysis.evaluate.general import measure_general_texts
         from gptft.decoding.engine import make_sampler
         from gptft.decoding.recite import recite
         from gptft.training.run import Resume
         from gptft.training.train import train_model
 
-    outcome = train_model(
-        checked.config, store_dir=prepared.path, run_dir=run_dir, overwrite=overwrite,
-        resume=Resume(allow_change, extend) if resume else None, console=stderr(),
-        sampler=make_sampler(checked.settings), reciter=recite, notify=notify,
+    return train_model(
+        checked.config, store_dir=store_dir, run_dir=run_dir, overwrite=overwrite,
+        resume=None if changes is None else Resume(**changes), console=stderr(),
+        sampler=make_sampler(checked.settings), reciter=recite, measurer=measure_general_texts,
+        notify=notify,
     )  # fmt: skip
-    _write_reports(run_dir)
-    return replace(outcome, remarks=_remarks(run_dir))
 
 
 def _nothing_to_resume(file: ConfigFile, run_dir: Path) -> list[str]:

@@ -121,6 +121,7 @@ def _print_result(outcome: "TrainResult") -> None:
     ]
     heads = ("", "loss before", "after", "perplexity before", "after")
     result(columns_or_lines(Table(rows, "lrrrr", heads=heads)))
+    _print_bits(outcome)
     for sample in outcome.samples:
         prompt, before, after = map(_shown, (sample.prompt, sample.before, sample.after))
         result(
@@ -137,6 +138,24 @@ def _print_result(outcome: "TrainResult") -> None:
         "Let it continue a prompt:\n"
         f"  {command_line('generate', path_word(outcome.run_dir))} -p {_prompt_word(outcome)}"
     )
+
+
+def _print_bits(outcome: "TrainResult") -> None:
+    """Bits a byte of all that was measured, the general texts among them: what tuning cost."""
+    from gptft.runs.general import general_name
+
+    measured = {
+        "training text": outcome.train,
+        "held out": outcome.validation,
+        **{general_name(language): one for language, one in outcome.general.items()},
+    }
+    rows = [
+        (name, f"{one.bits_per_byte_before:.3f}", f"{one.bits_per_byte_after:.3f}")
+        for name, one in measured.items()
+        if one and one.bits_per_byte_before is not None and one.bits_per_byte_after is not None
+    ]
+    if rows:
+        result(Table(rows, "lrr", heads=("bits a byte", "before", "after")))
 
 
 def _prompt_word(outcome: "TrainResult") -> str:

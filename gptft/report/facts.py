@@ -10,10 +10,15 @@ from gptft.data.ledger import Ledger
 from gptft.models.source import BUNDLED_MODELS, hub_parts, is_hub_id, short_name
 from gptft.report import verdict
 from gptft.report.values import NOTHING, number, rounded
+from gptft.runs.general import general_name
 from gptft.runs.read import BeforeAfter, Point, Run, as_float, as_int, as_mapping
 from gptft.runs.recital import Recital, recital_of, recites
 from gptft.terminal.words import count, duration, percent, share_of_text, short_value
 
+GENERAL = (
+    "General text is a page that comes with gptft and that the model wasn't tuned on: where its "
+    "bits a byte rise, that is what tuning cost the model elsewhere."
+)
 PERPLEXITY = (
     "Perplexity is e to the power of the loss: as if each next token were a choice between so many "
     "equally likely ones; 1 is certainty."
@@ -320,7 +325,13 @@ def versions(run: Run) -> list[tuple[str, str]]:
 def results(run: Run) -> list[tuple[str, BeforeAfter]]:
     """The texts that were measured, by name."""
     rows = (("training text", run.train), ("held-out text", run.validation))
-    return [(name, figures) for name, figures in rows if figures]
+    general = [(general_name(language), figures) for language, figures in run.general.items()]
+    return [*((name, figures) for name, figures in rows if figures), *general]
+
+
+def has_bits(rows: Sequence[tuple[str, BeforeAfter]]) -> bool:
+    """Whether bits a byte are known of a text; a run of an earlier gptft knows none."""
+    return any(figures.bits_per_byte_after is not None for _, figures in rows)
 
 
 def validation_tokens(ledger: Ledger) -> int:

@@ -33,6 +33,9 @@ class BeforeAfter:
         perplexity_before: exp(loss_before).
         perplexity_after: exp(loss_after).
         num_tokens: tokens predicted.
+        bits_per_byte_before: bits a byte of the text that is predicted.
+        bits_per_byte_after: the same, after training.
+        num_bytes: bytes of UTF-8 that the predicted tokens stand for.
     """
 
     loss_before: float | None
@@ -40,6 +43,9 @@ class BeforeAfter:
     perplexity_before: float | None
     perplexity_after: float | None
     num_tokens: int | None
+    bits_per_byte_before: float | None = None
+    bits_per_byte_after: float | None = None
+    num_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -122,6 +128,13 @@ class Run:
     def validation(self) -> BeforeAfter | None:
         """The figures of the held-out text."""
         return _before_after(self.result.get("validation"))
+
+    @property
+    def general(self) -> dict[str, BeforeAfter]:
+        """The figures of the general texts, by language."""
+        found = as_mapping(self.result.get("general"))
+        read = {str(name): _before_after(figures) for name, figures in found.items()}
+        return {name: figures for name, figures in read.items() if figures}
 
     @property
     def store(self) -> str | None:
@@ -291,7 +304,13 @@ def _before_after(value: Any) -> BeforeAfter | None:
     }
     if all(loss is None for loss in losses.values()):
         return None
-    return BeforeAfter(**losses, num_tokens=as_int(figures.get("num_tokens")))
+    return BeforeAfter(
+        **losses,
+        num_tokens=as_int(figures.get("num_tokens")),
+        bits_per_byte_before=as_float(figures.get("bits_per_byte_before")),
+        bits_per_byte_after=as_float(figures.get("bits_per_byte_after")),
+        num_bytes=as_int(figures.get("num_bytes")),
+    )
 
 
 def _rounds(

@@ -25,15 +25,24 @@ class Measured:
         loss: mean negative log-likelihood a predicted token, in nats.
         num_tokens: tokens predicted: all but the first of each block, and of each document where
             documents are masked from each other.
+        num_bytes: bytes of UTF-8 that these tokens stand for; None where that wasn't counted.
     """
 
     loss: float
     num_tokens: int
+    num_bytes: int | None = None
 
     @property
     def perplexity(self) -> float:
         """exp(loss); infinite where that overflows."""
         return math.exp(self.loss) if self.loss < 700 else math.inf
+
+    @property
+    def bits_per_byte(self) -> float | None:
+        """Comparable between tokenizers; EOS, where it is predicted, costs bits and has no byte."""
+        return (
+            self.loss * self.num_tokens / math.log(2) / self.num_bytes if self.num_bytes else None
+        )
 
 
 def measure_loss(

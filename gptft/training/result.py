@@ -1,6 +1,7 @@
 """What a run did: its figures before and after training, and the prompts it continued."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
@@ -28,6 +29,7 @@ class TrainResult(JsonFields):
         best: where the loss on the validation part was lowest.
         samples: prompts with their continuations.
         recital: what the model recites of the training text, where it is asked to.
+        general: on the general texts, by language, where they could be measured.
         remarks: sentences on what became worse, and what to change.
     """
 
@@ -44,12 +46,13 @@ class TrainResult(JsonFields):
     best: BestStep | None
     samples: tuple[Sample, ...]
     recital: Recital | None = None
+    general: Mapping[str, BeforeAfter] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
 
     json_names = (
         "run_dir", "model_dir", "steps", "planned_steps", "is_memorized", "model_step", "seconds",
         "num_tokens", "text_share", "tokens_per_second", "train", "validation", "best", "samples",
-        "recital",
+        "recital", "general",
     )  # fmt: skip
     json_digits: ClassVar = {"seconds": 2, "text_share": 6, "tokens_per_second": 1}
 

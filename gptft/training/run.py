@@ -25,6 +25,7 @@ from gptft.training.dry_save import check_savable
 from gptft.training.evaluation import EvaluationStoppedError
 from gptft.training.figures import as_facts, before_and_after, from_facts
 from gptft.training.fingerprint import adapter_facts, fingerprint
+from gptft.training.general import GeneralTexts, Measurer
 from gptft.training.memorized import KNOWN
 from gptft.training.model_saving import save_model
 from gptft.training.progress import RunLog
@@ -64,6 +65,7 @@ class TrainingRun:
         run_dir: Path,
         sampler: Sampler,
         reciter: Reciter,
+        measurer: Measurer | None,
         signals: Signals,
         notify: Notify,
     ) -> None:
@@ -82,6 +84,8 @@ class TrainingRun:
         self._recitals = Recitals(
             setup.passages(config.samples.recite), reciter=reciter, tokenizer=setup.tokenizer
         )
+        is_sharded = setup.trainer.args.deepspeed or setup.trainer.args.fsdp
+        self._general = GeneralTexts(None if is_sharded else measurer, setup.tokenizer, notify)
         self._checkpoint: Checkpoint | None = None
         self._is_extended = False
         self._first: list[str] = []  # the prompts continued before training
@@ -112,18 +116,14 @@ class TrainingRun:
         if self._is_first:
             self._first = self._samples.sample(setup.model)
             self._recitals.begin(setup.model)
+            self._general.begin(setup.model)
             # Nothing on disk is touched before all that can be refused has been.
             run_folder.claim(self._run_dir, overwrite=overwrite)
         train, validation = map(as_facts, self._before)
         self.facts = run_folder.circumstances(
             state="running",
             fingerprint=unchanged,
-            before={
-                "train": train,
-                "validation": validation,
-                "samples": self._first,
-                "recital": self._recitals.as_facts(),
-            },
+            before={"train": train, "validation": validation, **self._known_before()},
             config=self._resolved(),
             data={"store": setup.store_dir.name, "ledger": dict(setup.ledger)},
             seed=self._trainer.args.seed,
@@ -172,16 +172,12 @@ class TrainingRun:
             self._trainer.resume_from(
                 self._checkpoint, changed=frozenset(change.field for change in changes)
             )
-        before, prompts = earlier["before"], earlier["config"]["samples"]["prompts"]
-        self._before, self._first = from_facts(before), list(before["samples"])
-        if self._is_first and prompts != self._config.samples.prompts:
-            self._first = self._samples.sample(self._setup.model)  # no checkpoint is loaded yet
-        if self._is_first:
-            self._recitals.resume(before, self._setup.model)
+        before = earlier["before"]
+        self._take_up(before, prompts=earlier["config"]["samples"]["prompts"])
         self.facts = {
             **{name: fact for name, fact in earlier.items() if name not in ("error", "step")},
             "state": "running",
-            "before": {**before, "samples": self._first, "recital": self._recitals.as_facts()},
+            "before": {**before, **self._known_before()},
             "config": self._resolved(),
             "working_dir": run_folder.working_dir(),
             "fingerprint": new,
@@ -197,6 +193,23 @@ class TrainingRun:
             shutil.rmtree(self._run_dir / ".model.partial", ignore_errors=True)
             self._cut_logs(after=step if self._checkpoint else -1)
             self._write_settings()
+
+    def _take_up(self, before: Mapping[str, Any], *, prompts: Any) -> None:
+        """Take up what was known before training, or find it out: no checkpoint is loaded yet."""
+        self._before, self._first = from_facts(before), list(before["samples"])
+        if not self._is_first:
+            return
+        if prompts != self._config.samples.prompts:
+            self._first = self._samples.sample(self._setup.model)
+        self._recitals.resume(before, self._setup.model)
+        self._general.resume(before, self._setup.model)
+
+    def _known_before(self) -> dict[str, Any]:
+        return {
+            "samples": self._first,
+            "recital": self._recitals.as_facts(),
+            "general": self._general.as_facts(),
+        }
 
     def _cut_logs(self, *, after: int) -> None:
         for name in ("metrics.jsonl", "samples.jsonl"):
@@ -286,6 +299,7 @@ class TrainingRun:
                 )
             ),
             recital=self._recitals.finish(setup.model) if self._is_first else None,
+            general=self._general.finish(setup.model) if self._is_first else {},
         )
         with self._signals.deferred("Writing the model first"):  # as long as a checkpoint takes
             try:

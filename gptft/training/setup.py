@@ -3,10 +3,10 @@
 import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments, set_seed
@@ -41,6 +41,7 @@ from gptft.training.dataset import (
 )
 from gptft.training.document_masking import check_document_masking
 from gptft.training.evaluation import Measured
+from gptft.training.figures import predicted_bytes
 from gptft.training.loss import loss_of_output
 from gptft.training.memorized import stop_when_memorized
 from gptft.training.run_tokenizer import begin_as_blocks
@@ -128,8 +129,12 @@ class Setup:
 
     def measure(self) -> tuple[Measured, Measured | None]:
         """The model as it is now, on the training text and on the validation part."""
-        validation = self.trainer.measure(self.validation) if self.validation else None
-        return self.trainer.measure(self.fit), validation
+        validation = self._measure(self.validation) if self.validation else None
+        return self._measure(self.fit), validation
+
+    def _measure(self, blocks: BlockDataset) -> Measured:
+        num_bytes = predicted_bytes(blocks, self.tokenizer, cast(Any, self.trainer.data_collator))
+        return replace(self.trainer.measure(blocks), num_bytes=num_bytes)
 
 
 def set_up(config: Config, *, store_dir: Path, run_dir: Path, signals: Signals) -> Setup:

@@ -14,6 +14,7 @@ from gptft.models.precision import pick_device
 from gptft.runs import run_folder
 from gptft.runs.read import read_facts
 from gptft.training.blame import blamed, blaming_settings
+from gptft.training.general import Measurer
 from gptft.training.memory_allocator import keep_freed_memory
 from gptft.training.recital import Reciter
 from gptft.training.result import TrainResult
@@ -32,6 +33,7 @@ def train_model(
     run_dir: Path,
     sampler: Sampler,
     reciter: Reciter,
+    measurer: Measurer | None = None,
     console: Console,
     overwrite: bool = False,
     resume: Resume | None = None,
@@ -45,6 +47,7 @@ def train_model(
         run_dir: where the run goes; see `run_folder.check_free`.
         sampler: continues `samples.prompts`.
         reciter: continues the beginnings of documents that `samples.recite` asks for.
+        measurer: measures general texts before and after; None for none.
         console: where progress is shown.
         overwrite: replace an earlier run in `run_dir`.
         resume: how to resume the run in `run_dir`, if there is one.
@@ -58,9 +61,7 @@ def train_model(
         RunError: the run folder can't be written, the disk is full, or training diverged.
         Interrupted: a signal ended it; what was trained is saved.
     """
-    _quiet_libraries()
-    if pick_device(use_cpu=bool(config.training.get("use_cpu"))).type == "cpu":
-        keep_freed_memory()
+    _prepare_process(config)
     signals = Signals()
     with signals.listen(), run_folder.hold(run_dir), tracking_in(run_dir, config.training):
         earlier = read_facts(run_dir) if resume else None
@@ -69,8 +70,8 @@ def train_model(
         while True:
             with blaming_settings(config.training):
                 run = TrainingRun(
-                    config, store_dir=store_dir, run_dir=run_dir, sampler=sampler, reciter=reciter,
-                    signals=signals, notify=notify,
+                    config, store_dir=store_dir, run_dir=run_dir, signals=signals, notify=notify,
+                    sampler=sampler, reciter=reciter, measurer=measurer,
                 )  # fmt: skip
             try:
                 run.begin(earlier, resume or Resume(), overwrite=overwrite)
@@ -86,7 +87,9 @@ def train_model(
                 raise ended from error
 
 
-def _quiet_libraries() -> None:
-    """Keep the libraries' own bars and advice off the terminal; errors still come through."""
+def _prepare_process(config: Config) -> None:
+    """Keep freed memory, and the libraries' own bars and advice off the terminal; errors stay."""
+    if pick_device(use_cpu=bool(config.training.get("use_cpu"))).type == "cpu":
+        keep_freed_memory()
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()

@@ -8,6 +8,7 @@ from rich.console import Console
 from gptft.config.sections import Config
 from gptft.data.plan import plan_packing
 from gptft.data.prepare import prepare_blocks
+from gptft.training.general import Measurer
 from gptft.training.recital import Reciter
 from gptft.training.result import TrainResult
 from gptft.training.run import Resume
@@ -38,6 +39,7 @@ def run(tmp_path: Path, tiny_model_dir: Path, corpus_dir: Path) -> Run:
         overwrite: bool = False,
         resume: Resume | None = None,
         reciter: Reciter = fixed_reciter,
+        measurer: Measurer | None = None,
         notify: Callable[[str], None] = lambda message: None,
         **sections: dict[str, Any],
     ):
@@ -63,6 +65,7 @@ def run(tmp_path: Path, tiny_model_dir: Path, corpus_dir: Path) -> Run:
             run_dir=tmp_path / name,
             sampler=fixed_sampler,
             reciter=reciter,
+            measurer=measurer,
             console=Console(quiet=True),
             overwrite=overwrite,
             resume=resume,
