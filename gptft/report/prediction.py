@@ -44,6 +44,7 @@ class _Step(NamedTuple):
     Attributes:
         before: the text it continues.
         chosen: what was appended to it.
+        label: the token that was, as `gptft tokenize` shows it.
         entropy: how open the step is, in words.
         kept: what each processor leaves: its name, tokens before and after it, probability kept.
         rows: the likeliest tokens.
@@ -51,6 +52,7 @@ class _Step(NamedTuple):
 
     before: str
     chosen: str
+    label: str
     entropy: str
     kept: list[tuple[str, str, str, str]]
     rows: list[_Row]
@@ -90,7 +92,8 @@ def _step(prediction: "Prediction", step: "PredictedStep") -> _Step:
         )
         for one in step.kept
     ]  # fmt: skip
-    is_joined = step.text_after.startswith(step.text)  # not where it completes a character
-    before = step.text if is_joined else ""
-    chosen = step.text_after.removeprefix(before)
-    return _Step(before, chosen, entropy_in_words(prediction, step), kept, rows)
+    label = next((row.text for row in step.rows if row.token_id == step.chosen), "")
+    # Where a token completes a character, the text before it isn't the beginning of that after it.
+    is_longer = step.text_after.startswith(step.text) and step.text_after != step.text
+    chosen = step.text_after.removeprefix(step.text) if is_longer else label
+    return _Step(step.text, chosen, label, entropy_in_words(prediction, step), kept, rows)

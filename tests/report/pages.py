@@ -3,14 +3,9 @@
 import base64
 import hashlib
 import re
-import shutil
-import subprocess
 from html import unescape
-from pathlib import Path
 
 from tests.report.test_html import Walker
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
 
 
 def check_page(page: str) -> Walker:
@@ -56,19 +51,3 @@ def texts_of(page: str) -> list[list[tuple[str, str]]]:
         [(re.sub(r'.*class="([^"]*)".*|.*', r"\1", given), unescape(t)) for given, t in text]
         for text in spans
     ]
-
-
-def browse(page: str, folder: Path, script: str = "") -> tuple[str, str]:
-    """The page as a browser has it after a script: its DOM, and what its console said.
-
-    The script takes the place of the policy, which would refuse it.
-    """
-    if script:
-        page = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page)
-        page = page.replace("</body>", f"<script>{script}</script></body>")
-    path = folder / "page.html"
-    path.write_text(page, encoding="utf-8")
-    words = [str(CHROMIUM), "--headless=new", "--no-sandbox", "--disable-gpu", "--dump-dom",
-             "--enable-logging=stderr", path.as_uri()]  # fmt: skip
-    done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=True)
-    return done.stdout, done.stderr

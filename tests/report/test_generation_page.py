@@ -11,7 +11,7 @@ from gptft.errors import ConfigError
 from gptft.files import as_json
 from gptft.report.generation import generation_html
 from gptft.terminal.words import probability
-from tests.report.pages import CHROMIUM, browse, check_page, heads_of, rows_of, texts_of
+from tests.report.pages import check_page, heads_of, rows_of, texts_of
 
 PROMPTS = ['Буря <b>"&\x1b', "The"]
 
@@ -92,19 +92,3 @@ def test_texts_beyond_what_a_page_has_are_said_to_be_left_out(
 def test_a_page_needs_the_reasons(tiny_model_dir: Path, tmp_path: Path):
     with pytest.raises(ConfigError, match="ask for why"):
         api.generate(str(tiny_model_dir), ["The"], html=tmp_path / "x.html", use_cpu=True)
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here")
-def test_a_browser_refuses_nothing(tiny_model_dir: Path, tmp_path: Path):
-    found = generated(tiny_model_dir, top_k=4)
-    script = """
-      document.querySelectorAll(".scored")[3].lastElementChild.click();
-      document.body.dataset.seen = [...document.querySelectorAll("#tip dd")].map(
-        (one) => one.textContent).slice(0, 2).join(" ");
-    """
-    assert "CONSOLE" not in browse(page_of(found), tmp_path)[1]
-    dom, console = browse(page_of(found), tmp_path, script)
-    assert "CONSOLE" not in console
-    last = rows_of(page_of(found), "tokens2")[-1]
-    assert f'data-seen="{last[2]} {last[3]}"' in dom.replace("&lt;", "<")

@@ -3,6 +3,7 @@
 import re
 import shutil
 from dataclasses import replace
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -80,3 +81,11 @@ def test_many_steps_are_cut_and_the_page_says_so(tiny_model_dir: Path):
     page = prediction_html(replace(found, steps=found.steps * 700))
     assert len(page.encode()) < 5_000_000
     assert "Shown are the first 500 of 700 steps." in page
+
+
+def test_a_token_that_completes_a_character_is_shown_after_its_text(tiny_model_dir: Path):
+    found = predicted(tiny_model_dir)
+    step = replace(found.steps[0], text="a⟨d0⟩", text_after="aд")
+    page = prediction_html(replace(found, steps=(step, step)))
+    label = next(row.text for row in step.rows if row.token_id == step.chosen)
+    assert unescape(page).count(f"a⟨d0⟩<mark>{label}</mark>") == 2

@@ -1,11 +1,9 @@
 """The page of a scored text: its numbers those of the command's JSON, its text no markup."""
 
-import json
 import math
 import re
 import shutil
 from dataclasses import replace
-from html import unescape
 from pathlib import Path
 
 import pytest
@@ -17,12 +15,12 @@ from gptft.analysis.score import TextScore
 from gptft.analysis.scored_tokens import RunnerUp, ScoredTokens, TokenScore
 from gptft.files import as_json
 from gptft.report.score import score_html
-from gptft.report.scored_text import Piece, gain_style, probability_pieces
+from gptft.report.scored_text import gain_style
 from gptft.terminal.words import probability
 from gptft.tokenization.tokens import Token
 from tests.conftest import SENTENCES
 from tests.decoding.conftest import model_dir
-from tests.report.pages import CHROMIUM, browse, check_page, heads_of, rows_of, texts_of
+from tests.report.pages import check_page, heads_of, rows_of, texts_of
 
 __all__ = ["model_dir"]  # of another vocabulary
 
@@ -167,45 +165,3 @@ def test_a_token_without_a_score_has_none_on_the_page(alone: TextScore):
     assert rows_of(page, "tokens1")[0][2:] == ["–", "–", "–", ""]
     assert texts_of(page)[0][0] == ("none", "a")
     assert "not scored" in page
-
-
-def pieces_of(score: TextScore) -> list[Piece]:
-    return probability_pieces(score.tokens)
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here")
-def test_a_token_says_its_numbers_by_mouse_keyboard_and_touch(both: TextScore, tmp_path: Path):
-    page = score_html(both, TEXT)
-    _, console = browse(page, tmp_path)
-    assert "CONSOLE" not in console  # nothing refused
-    script = """
-      const text = document.querySelectorAll(".scored")[2], pieces = [...text.children];
-      const tip = document.getElementById("tip"), seen = [];
-      const see = () => seen.push(tip.hidden ? "" : tip.querySelector("dd").textContent);
-      const key = (key) => document.activeElement.dispatchEvent(
-        new KeyboardEvent("keydown", { key, bubbles: true, cancelable: true }));
-      see();
-      pieces[0].focus(); see();
-      key("ArrowRight"); see();
-      key("Escape"); see();
-      key("End"); see();
-      document.body.click(); see();
-      pieces[2].dispatchEvent(
-        new PointerEvent("pointerover", { pointerType: "mouse", bubbles: true }));
-      see();
-      pieces[3].click(); see();
-      document.body.dataset.seen = JSON.stringify(seen);
-      document.body.dataset.stops = text.querySelectorAll("[tabindex='0']").length;
-      document.body.dataset.described = pieces[3].getAttribute("aria-describedby");
-    """
-    dom, console = browse(page, tmp_path, script)
-    assert "CONSOLE" not in console
-    rows, counts = rows_of(page, "tokens1"), [piece.num_tokens for piece in pieces_of(both)]
-    first = [rows[sum(counts[:at])][2] for at in range(len(counts))]
-    expected = ["", first[0], first[1], "", first[-1], "", first[2], first[3]]
-    seen = re.search(r'data-seen="([^"]*)"', dom)
-    assert seen is not None
-    assert json.loads(unescape(seen[1])) == expected
-    assert 'data-stops="1"' in dom
-    assert 'data-described="tip"' in dom

@@ -7,6 +7,14 @@
     made.textContent = text;
     return made;
   };
+  // Scrolling brings other tokens under a mouse that rests: only one that moves points at them.
+  let rests = "";
+  const moved = (event) => {
+    const before = rests;
+    rests = `${event.screenX} ${event.screenY}`;
+    return event.pointerType === "mouse" && before !== rests;
+  };
+  document.addEventListener("pointerdown", moved, { capture: true });
   let now = null;
   const place = () => {
     const at = now.getClientRects()[0] || now.getBoundingClientRect();
@@ -67,10 +75,10 @@
     };
     text.addEventListener("pointerover", (event) => {
       const piece = pieceOf(event);
-      if (piece && event.pointerType === "mouse") show(piece);
+      if (moved(event) && piece) show(piece);
     });
     text.addEventListener("pointerleave", (event) => {
-      if (event.pointerType === "mouse" && !tip.contains(event.relatedTarget)) hide();
+      if (moved(event) && !tip.contains(event.relatedTarget)) hide();
     });
     text.addEventListener("click", (event) => {
       const piece = pieceOf(event);
@@ -94,9 +102,7 @@
       go(goal);
     });
   });
-  tip.addEventListener("pointerleave", (event) => {
-    if (event.pointerType === "mouse") hide();
-  });
+  tip.addEventListener("pointerleave", (event) => moved(event) && hide());
   document.addEventListener("keydown", (event) => {
     if (event.key === "Escape") hide();
   });

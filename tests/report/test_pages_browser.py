@@ -1,0 +1,130 @@
+"""Pages of scores, predictions, reasons and copies in a real browser: narrow, wide, light, dark."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gptft import api
+from gptft.report.generation import generation_html
+from gptft.report.novelty import novelty_html
+from gptft.report.prediction import prediction_html
+from gptft.report.score import score_html
+from tests.browser import CHROMIUM, Browser
+from tests.report.pages import rows_of
+from tests.report.test_generation_page import generated
+from tests.report.test_novelty_page import measured, text_of
+from tests.report.test_prediction_page import predicted
+from tests.report.test_score_page import TEXT, changed_dir
+
+__all__ = ["changed_dir"]
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here"),
+]
+
+LONG = "Буря мглою " * 5 + "х" * 90
+# What text stands on, from its element up, and how far the two are apart (WCAG 2).
+CONTRAST = """
+(() => {
+  const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+  const rgb = (colour) => {
+    canvas.clearRect(0, 0, 1, 1);
+    canvas.fillStyle = colour;
+    canvas.fillRect(0, 0, 1, 1);
+    return [...canvas.getImageData(0, 0, 1, 1).data];
+  };
+  const light = (colour) => rgb(colour).slice(0, 3).map((c) => c / 255).map(
+    (c) => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4
+  ).reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+  const under = (one) => {
+    const colour = getComputedStyle(one).backgroundColor;
+    return rgb(colour)[3] || !one.parentElement ? colour : under(one.parentElement);
+  };
+  const ratios = [...document.querySelectorAll("p, h1, h2, th, td, span, mark, bdi, a, summary")]
+    .filter((one) => one.textContent.trim() && one.checkVisibility()).map((one) => {
+      const [a, b] = [light(getComputedStyle(one).color), light(under(one))].sort((x, y) => y - x);
+      return [(a + 0.05) / (b + 0.05), `${one.tagName}.${one.className}`];
+    });
+  return ratios.sort((x, y) => x[0] - y[0])[0];
+})()
+"""
+
+
+@pytest.fixture(scope="module")
+def pages(
+    tiny_model_dir: Path, changed_dir: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
+    text = TEXT + LONG
+    score = api.score(str(changed_dir), text, other=str(tiny_model_dir), use_cpu=True)
+    both = predicted(tiny_model_dir, prompt=LONG[:40], other=str(changed_dir), steps=3, top=8)
+    reasons = generated(tiny_model_dir, [TEXT[:8], LONG[:40]], top_k=4)
+    made = {
+        "score": score_html(score, text),
+        "prediction": prediction_html(both),
+        "generation": generation_html("tiny", reasons.texts, reasons.tokens),
+        "novelty": novelty_html(measured(text_of(), text_of("", LONG))),
+    }
+    folder = tmp_path_factory.mktemp("pages")
+    paths = {name: folder / f"{name}.html" for name in made}
+    for name, page in made.items():
+        paths[name].write_text(page, encoding="utf-8")
+    return paths
+
+
+@pytest.fixture(params=[(400, False), (400, True), (1280, True), (3840, False)], ids=str)
+def browser(request: pytest.FixtureRequest) -> Iterator[Browser]:
+    width, dark = request.param
+    with Browser(width=width, dark=dark) as browser:
+        yield browser
+
+
+def test_every_page_fits_reads_well_and_asks_for_nothing(
+    browser: Browser, pages: dict[str, Path]
+) -> None:
+    for path in pages.values():
+        browser.open(path.as_uri())
+        browser.wait("document.readyState === 'complete'")
+        browser.run("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+        assert browser.run("document.documentElement.scrollWidth <= window.innerWidth"), path
+        contrast, where = browser.run(CONTRAST)
+        assert contrast >= 4.5, (path.name, where, contrast)
+    assert browser.complaints == []
+    assert browser.requests == [path.as_uri() for path in pages.values()]
+
+
+TIP = "document.getElementById('tip')"
+SHOWN = f"{TIP}.hidden ? '' : {TIP}.querySelector('dd').textContent"
+
+
+@pytest.mark.parametrize(("name", "text"), [("score", 3), ("generation", 4)])
+def test_a_token_says_its_numbers_by_mouse_keyboard_and_touch(
+    browser: Browser, pages: dict[str, Path], name: str, text: int
+) -> None:
+    browser.open(pages[name].as_uri())
+    browser.wait("document.readyState === 'complete'")
+    text_of_page = f"document.querySelectorAll('.scored')[{text - 1}]"
+    table = browser.run(f"{text_of_page}.dataset.table")
+    counts = browser.run(f"[...{text_of_page}.children].map((one) => +(one.dataset.n || 1))")
+    rows = rows_of(pages[name].read_text(encoding="utf-8"), table)
+    assert sum(counts) == len(rows)
+    numbers = [rows[sum(counts[:at])][2] for at in range(len(counts))]
+
+    assert browser.run(SHOWN) == ""
+    browser.run(f"{text_of_page}.children[1].id = 'second'")
+    browser.click("#second")
+    assert browser.run(SHOWN) == numbers[1]
+    box = browser.run(f"(() => {{ const b = {TIP}.getBoundingClientRect();"
+                      " return [b.left, b.right - innerWidth]; })()")  # fmt: skip
+    assert box[0] >= 0 >= box[1]
+    for key, at in (("ArrowRight", 2), ("End", -1), ("Home", 0)):
+        browser.press(key)
+        assert browser.run(SHOWN) == numbers[at], key
+        assert browser.run("document.activeElement.getAttribute('aria-describedby')") == "tip"
+    browser.press("Escape")
+    assert browser.run(SHOWN) == ""
+    assert browser.run(f"{text_of_page}.querySelectorAll('[tabindex=\"0\"]').length") == 1
+    browser.run("document.querySelector('h1').click()")
+    browser.press("Tab")
+    assert browser.complaints == []
