@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from gptft.api.generation import predict as predict
     from gptft.api.models import info as info
     from gptft.api.playground import play as play
+    from gptft.api.runs import compare_runs as compare_runs
+    from gptft.api.runs import show_run as show_run
     from gptft.api.scores import score as score
     from gptft.api.tokens import tokenize as tokenize
     from gptft.api.training import prepare as prepare
@@ -42,6 +44,7 @@ _HOMES = {
     "audit_tokenizer": "gptft.inspection.audit",
     "check_config": "gptft.api.check",
     "compare": "gptft.api.generation",
+    "compare_runs": "gptft.api.runs",
     "config_schema": "gptft.api.configs",
     "count_tokens": "gptft.inspection.counts",
     "default_config": "gptft.api.configs",
@@ -62,6 +65,7 @@ _HOMES = {
     "read_config": "gptft.api.configs",
     "score": "gptft.api.scores",
     "search_vocabulary": "gptft.inspection.vocabulary",
+    "show_run": "gptft.api.runs",
     "summarize_vocabulary": "gptft.inspection.vocabulary",
     "tokenize": "gptft.api.tokens",
     "trace_merges": "gptft.inspection.merges",

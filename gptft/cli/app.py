@@ -29,7 +29,7 @@ COMMANDS = {
     "score": "Show how surprised a model is by TEXT: every token, perplexity, bits per byte.",
     "eval": "Measure models on documents: bits a byte, loss, calibration, the hardest ones.",
     "novelty": "Say how much of what a RUN's model writes is copied from its training text.",
-    "runs": "List the runs below a folder and how each stands, or verify their checkpoints.",
+    "runs": "List the runs below a folder and how each stands; show, compare and verify them.",
     "config": "Check a config, or show what it resolves to.",
 }
 

@@ -29,6 +29,8 @@ _COMMANDS: Mapping[str, str] = {
     **dict.fromkeys(("list", "ls", "status"), "runs"),
     "verify": "runs verify RUN",
     "resume": "train CONFIG --resume",
+    **dict.fromkeys(("plot", "curves", "report"), "runs show RUN"),
+    **dict.fromkeys(("diff", "compare-runs"), "runs compare RUN RUN"),
     **dict.fromkeys(("check", "validate", "lint"), "config check"),
     "show": "config show",
     "schema": "config schema",
@@ -68,6 +70,7 @@ _EXTRA_WORDS: Mapping[str, str] = {
     **dict.fromkeys(("generate", "predict"), 'The prompt comes with -p: -p "Мороз и солнце".'),
     "novelty": "One run is taken; texts come with --file.",
     "list": "One folder is taken; gptft runs verify takes several.",
+    "runs show": "One run is taken; gptft runs compare shows several side by side.",
 }
 # What a file means where a command of a group must stand.
 _FOR_A_FILE: Mapping[str, str] = {
@@ -136,10 +139,16 @@ def _mend(error: Any) -> None:
     if hasattr(error, "possibilities") and command is not None:  # of an unknown option
         error.message = f"{error.message.rstrip('.')}. {_option_meant(error)}"
         error.possibilities = None  # which typer would add, the nearest not first
-    elif error.message.startswith("Got unexpected extra") and command.name in _EXTRA_WORDS:
-        error.message = f"{error.message.rstrip('.')}. {_EXTRA_WORDS[command.name]}"
+    elif error.message.startswith("Got unexpected extra") and (words := _extra_words(error)):
+        error.message = f"{error.message.rstrip('.')}. {words}"
     elif (param := getattr(error, "param", None)) is not None and param.name in _MISSING:
         error.message = error.message or _MISSING[param.name].format(command=error.ctx.command_path)
+
+
+def _extra_words(error: Any) -> str:
+    """What to do with words behind those that a command takes; empty where nothing is known."""
+    own_path = error.ctx.command_path.partition(" ")[2]
+    return _EXTRA_WORDS.get(own_path) or _EXTRA_WORDS.get(error.ctx.command.name, "")
 
 
 def _option_meant(error: Any) -> str:

@@ -1,14 +1,14 @@
-"""`gptft runs`: the runs below a folder and how they stand; `verify` reads their checkpoints."""
+"""`gptft runs`: the runs below a folder, one of them, and whether its checkpoints are intact."""
 
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer import Argument
+from typer import Argument, Option
 
 from gptft.cli.mistyped import CommandGroup
-from gptft.cli.options import AsJson
+from gptft.cli.options import AsJson, OverwritePage, print_result
 from gptft.console import notice, result, result_json
 from gptft.terminal.text import escaped
 from gptft.terminal.words import count
@@ -36,8 +36,8 @@ class _ListByDefault(CommandGroup):
 
 app = typer.Typer(
     cls=_ListByDefault,
-    subcommand_metavar="[DIR] | verify RUN...",
-    help="List the runs below a folder and how each stands, or verify their checkpoints.",
+    subcommand_metavar="[DIR] | show RUN | compare RUN... | verify RUN...",
+    help="List the runs below a folder and how each stands; show, compare and verify them.",
 )
 
 
@@ -61,6 +61,54 @@ def list_(folder: Folder = Path("runs"), as_json: AsJson = False) -> None:
     from gptft.runs.status_view import listing_view
 
     result(listing_view(listing, folder))
+
+
+@app.command()
+def show(
+    run: Annotated[Path, Argument(metavar="RUN", help="The folder of a run.")],
+    html: Annotated[
+        Path | None, Option(metavar="FILE", help="Write the run's report as a page, too.")
+    ] = None,
+    svg: Annotated[
+        Path | None,
+        Option(metavar="FOLDER", help="Write loss.svg and learning_rate.svg there, too."),
+    ] = None,
+    overwrite: OverwritePage = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show RUN, finished or not: state, figures, curves, settings and its last samples.
+
+    Nothing in RUN is written.
+    """
+    from gptft import api
+    from gptft.runs.show_view import run_view
+
+    shown = api.show_run(run, html=html, svg=svg, overwrite=overwrite, notify=notice)
+    print_result(shown, run_view, as_json=as_json)
+    for sentence in shown.remarks:
+        notice(sentence)
+
+
+@app.command()
+def compare(
+    runs: Annotated[
+        list[Path], Argument(metavar="RUN", help="Two or more runs, or a folder that holds them.")
+    ],
+    html: Annotated[Path | None, Option(metavar="FILE", help="Write it as a page, too.")] = None,
+    overwrite: OverwritePage = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show runs side by side: settings that differ, losses in one chart, figures, samples.
+
+    Where their losses don't compare, it says why.
+    """
+    from gptft import api
+    from gptft.runs.compare_view import comparison_view
+
+    compared = api.compare_runs(runs, html=html, overwrite=overwrite, notify=notice)
+    print_result(compared, comparison_view, as_json=as_json)
+    for sentence in compared.remarks:
+        notice(sentence)
 
 
 @app.command()

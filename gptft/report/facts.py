@@ -1,7 +1,7 @@
 """A run -> the sentences and numbers of its report and its model card, in plain text."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +13,7 @@ from gptft.report.values import NOTHING, number, rounded
 from gptft.runs.general import general_name
 from gptft.runs.read import BeforeAfter, Point, Run, as_float, as_int, as_mapping
 from gptft.runs.recital import Recital, recital_of, recites
+from gptft.runs.settings import SECRETS, settings_of
 from gptft.terminal.words import count, duration, percent, share_of_text, short_value
 
 GENERAL = (
@@ -28,7 +29,6 @@ PERPLEXITY = (
 _LOCAL = ("output_dir", "logging_dir", "resume_from_checkpoint", "deepspeed")
 # Settings that may name a file of one machine, besides those of other models: `*_model`.
 _MAY_NAME_FILES = ("accelerator_config", "fsdp_config", "grammar", "json_schema")
-_SECRETS = ("hub_token", "push_to_hub_token", "token")
 
 
 @dataclass(frozen=True)
@@ -295,24 +295,13 @@ def training_settings(run: Run) -> list[tuple[str, str]]:
     return [
         (name, _without_folder(name, value))
         for name, value in run.section("training").items()
-        if name not in _LOCAL and name not in _SECRETS
+        if name not in _LOCAL and name not in SECRETS
     ]
 
 
 def all_settings(run: Run) -> list[tuple[str, str]]:
     """Every setting of the config as `section.key`; a secret's value isn't given."""
-    settings: list[tuple[str, str]] = []
-
-    def walk(prefix: str, values: Mapping[str, Any]) -> None:
-        for name, value in values.items():
-            if isinstance(value, dict) and value:
-                walk(f"{prefix}{name}.", value)
-            elif value not in ({}, [], None):
-                text = "(set, not shown)" if name in _SECRETS else short_value(value)
-                settings.append((prefix + name, text))
-
-    walk("", run.facts["config"])
-    return settings
+    return [(name, short_value(value)) for name, value in settings_of(run.facts).items()]
 
 
 def versions(run: Run) -> list[tuple[str, str]]:

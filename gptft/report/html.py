@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from gptft.files import write_output
-from gptft.report import chart
+from gptft.report import chart, verdict
 from gptft.report.render import render
 from gptft.runs.read import Run, read_run
 
@@ -32,3 +32,21 @@ def write_report(run_dir: Path) -> Path:
 def report(run: Run) -> str:
     """The report's HTML."""
     return render("report.html.j2", run=run, sections=SECTIONS, chart=chart)
+
+
+def curve_files(run: Run) -> dict[str, str]:
+    """The curves of a run as SVG files, by their names; one that has no point is left out."""
+    losses = [
+        chart.Line("training loss", "train", run.curve("loss")),
+        chart.Line("held-out loss", "validation", verdict.validation_curve(run)),
+    ]
+    rates = [chart.Line("learning rate", "rate", run.curve("learning_rate"))]
+    drawn = {
+        "loss.svg": chart.svg_file(
+            losses, title=f"{run.name}: loss by step", shown=chart.short_number
+        ),
+        "learning_rate.svg": chart.svg_file(
+            rates, title=f"{run.name}: learning rate by step", shown=chart.scientific, low=0.0
+        ),
+    }
+    return {name: text for name, text in drawn.items() if text}

@@ -14,6 +14,9 @@ from gptft.files import JsonFields, read_json_lines, read_json_value
 from gptft.inputs import is_file
 
 Point = tuple[int, float]  # a step and what was logged there
+_Log = tuple[list[dict[str, Any]], list[str]]  # rows, and the lines that hold none
+
+_LOGS = ("metrics.jsonl", "samples.jsonl")
 
 # The counts of a ledger that its sums are made of.
 _ACCOUNT = (
@@ -189,16 +192,43 @@ def read_run(run_dir: Path) -> Run:
     facts = require_facts(run_dir)
     if not isinstance(facts.get("config"), dict):
         raise RunError(f"{run_dir / 'run.json'} is not gptft's: it holds no config of a run.")
-    metrics, unread_metrics = _read_log(run_dir / "metrics.jsonl")
-    samples, unread_samples = _read_log(run_dir / "samples.jsonl")
+    metrics, samples = (_read_log(run_dir / name) for name in _LOGS)
+    return _made_of(run_dir, facts, metrics, samples)
+
+
+def look_at_run(run_dir: Path) -> tuple[Run, list[str]]:
+    """Read what can be read of a run folder, whatever is damaged in it.
+
+    Returns:
+        the run, whose facts hold no config but an empty one where run.json can't be read; and a
+        sentence for each log that can't be.
+    """
+    try:
+        facts = read_facts(run_dir) or {}
+    except RunError:
+        facts = {}
+    logs: list[_Log] = []
+    problems: list[str] = []
+    for name in _LOGS:
+        try:
+            logs.append(_read_log(run_dir / name))
+        except RunError as error:
+            logs.append(([], []))
+            problems.append(str(error))
+    config = dict(as_mapping(facts.get("config")))
+    metrics, samples = logs
+    return _made_of(run_dir, {**facts, "config": config}, metrics, samples), problems
+
+
+def _made_of(run_dir: Path, facts: dict[str, Any], metrics: _Log, samples: _Log) -> Run:
     return Run(
         path=run_dir,
         name=Path(os.path.realpath(run_dir)).name.encode("utf-8", "replace").decode("utf-8")
         or "run",
         facts=facts,
-        metrics=tuple(metrics),
-        rounds=_all_rounds(facts, samples),
-        unreadable=(*unread_metrics, *unread_samples),
+        metrics=tuple(metrics[0]),
+        rounds=_all_rounds(facts, samples[0]),
+        unreadable=(*metrics[1], *samples[1]),
     )
 
 

@@ -14,7 +14,7 @@ from gptft.terminal.text import escaped
 _NOTHING = "-"
 _LEAST = 12  # cells of a name; with less, the next column of these is left out
 _LEFT_OUT = ("saved at", "seed", "best at", "data", "base", "held out")
-_COLOURS = {
+COLOURS = {  # of each state
     "running": "cyan",
     "done": "green",
     "stopped": "yellow",
@@ -58,7 +58,7 @@ def _table(
 ) -> Table:
     rows: list[list[Cell]] = []
     for run, values in zip(listing.runs, figures, strict=True):
-        state = Text(run.state, _COLOURS[run.state])
+        state = Text(run.state, COLOURS[run.state])
         rows.append([_name(run.path, folder), state, *(values[name] for name in names)])
     align = "ln" + "".join("l" if name in ("base", "data") else "r" for name in names)
     return Table(rows, align, heads=[escaped(f"{folder}/"), "state", *names])
@@ -66,7 +66,7 @@ def _table(
 
 def _plain_row(run: RunStatus) -> tuple[str, ...]:
     named = [f"{name} {value}" for name, value in _figures(run).items() if name != "age"]
-    age = _age(time.time() - run.seen)
+    age = age_of(run)
     return escaped(run.path), run.state, *named, age, escaped(run.reason or "")
 
 
@@ -84,12 +84,17 @@ def _figures(run: RunStatus) -> dict[str, str]:
         "best at": _shown(run.best_step),
         "seed": _NOTHING if run.seed is None else str(run.seed),
         "saved at": _shown(run.checkpoint),
-        "age": _age(time.time() - run.seen),
+        "age": age_of(run),
     }
 
 
 def _shown(number: int | None) -> str:
     return _NOTHING if number is None else f"{number:,}"
+
+
+def age_of(run: RunStatus) -> str:
+    """How long ago there was a sign of a run."""
+    return _age(time.time() - run.seen)
 
 
 def _age(seconds: float) -> str:

@@ -55,6 +55,8 @@ def test_a_command_that_is_like_none() -> None:
         (["config", "chek"], "gptft config check"),
         (["tokenizer", "trian"], "gptft tokenizer train"),
         (["runs", "verfy", "runs"], "gptft runs verify"),
+        (["runs", "comapre", "a", "b"], "gptft runs compare"),
+        (["runs", "shwo", "a"], "gptft runs show"),
     ],
 )
 def test_a_command_of_a_group(words: list[str], meant: str) -> None:
@@ -139,6 +141,10 @@ def test_a_text_where_a_model_must_stand(in_tmp: Path, command: str) -> None:
         (["config", "check"], "a YAML config: gptft config check poem.txt"),
         (["score"], "the bundled model: gptft score pico"),
         (["runs", "verify"], "a folder of them: gptft runs verify runs"),
+        (["runs", "show"], "the folder of a run: gptft runs show runs/poem"),
+        (["runs", "show", "a", "b"], "gptft runs compare shows several side by side"),
+        (["config", "show", "a", "b"], "Put several texts into a folder"),
+        (["runs", "compare"], "a folder of them: gptft runs compare runs"),
         (["novelty"], "the folder of a run: gptft novelty runs/poem"),
     ],
 )

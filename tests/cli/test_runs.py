@@ -5,6 +5,7 @@ import json
 import os
 import time
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from rich.console import Console
@@ -12,10 +13,12 @@ from typer.testing import CliRunner, Result
 
 from gptft import console
 from gptft.cli.app import app
-from gptft.errors import ConfigError
+from gptft.errors import ConfigError, GptftError
 from gptft.runs.checkpoints import commit_checkpoint
 from tests.cli.test_imports import HEAVY, modules_of
-from tests.runs.test_status import add_checkpoint, flip_bit, make_run
+from tests.report.conftest import MakeRun
+from tests.runs.test_status import add_checkpoint, flip_bit
+from tests.runs.test_status import make_run as bare_run
 
 
 def invoke(*args: str) -> Result:
@@ -26,7 +29,7 @@ def invoke(*args: str) -> Result:
 def runs(in_tmp: Path) -> Path:
     """runs/ with a stopped run of two hours ago and a failed one of three minutes ago."""
     folder = in_tmp / "runs"
-    poem = make_run(
+    poem = bare_run(
         folder / "Стихи",
         {"step": 800, "eval_loss": 3.5},
         {"step": 1200, "eval_loss": 3.75},
@@ -36,7 +39,7 @@ def runs(in_tmp: Path) -> Path:
         seed=7,
     )
     add_checkpoint(poem, step=1200, max_steps=3000)
-    fox = make_run(folder / "sweep" / "fox", state="failed", error="Training diverged in step 5.")
+    fox = bare_run(folder / "sweep" / "fox", state="failed", error="Training diverged in step 5.")
     for run, age in ((poem, 2 * 3600 + 60), (fox, 3 * 60 + 5)):
         for file in run.iterdir():
             os.utime(file, (time.time() - age, time.time() - age))
@@ -91,7 +94,7 @@ ON_A_TERMINAL = {
 
 @pytest.mark.parametrize("width", [20, 40, *ON_A_TERMINAL])
 def test_on_a_terminal_it_fits(runs: Path, monkeypatch: pytest.MonkeyPatch, width: int):
-    make_run(runs / ("long-" * 12) / "deep", {"step": 7, "loss": 1.0}, state="stopped")
+    bare_run(runs / ("long-" * 12) / "deep", {"step": 7, "loss": 1.0}, state="stopped")
     screen = io.StringIO()
     terminal = Console(file=screen, force_terminal=True, width=width, color_system=None)
     monkeypatch.setattr(console, "stdout", lambda: terminal)
@@ -107,7 +110,7 @@ def test_on_a_terminal_it_fits(runs: Path, monkeypatch: pytest.MonkeyPatch, widt
 def test_a_column_that_no_run_has_a_value_for_is_left_out(
     in_tmp: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    make_run(in_tmp / "runs" / "my", {"step": 7, "loss": 1.0}, state="stopped")
+    bare_run(in_tmp / "runs" / "my", {"step": 7, "loss": 1.0}, state="stopped")
     screen = io.StringIO()
     terminal = Console(file=screen, force_terminal=True, width=100, color_system=None)
     monkeypatch.setattr(console, "stdout", lambda: terminal)
@@ -116,7 +119,7 @@ def test_a_column_that_no_run_has_a_value_for_is_left_out(
 
 
 def test_control_characters_in_names_and_reasons_are_shown(in_tmp: Path):
-    make_run(in_tmp / "runs" / "a\x1b[2J\nb", state="failed", error="\x1b]0;x\x07 full")
+    bare_run(in_tmp / "runs" / "a\x1b[2J\nb", state="failed", error="\x1b]0;x\x07 full")
     done = invoke()
     assert done.stdout.startswith(r"runs/a\x1b[2J\nb" "\tfailed")
     assert done.stdout.rstrip().endswith(r"\x1b]0;x\x07 full")
@@ -137,13 +140,13 @@ def test_no_folder_is_exit_2_and_no_runs_is_a_sentence(in_tmp: Path):
 
 
 def test_a_folder_named_like_a_command_is_listed_by_its_path(in_tmp: Path):
-    make_run(in_tmp / "verify", state="stopped")
+    bare_run(in_tmp / "verify", state="stopped")
     assert invoke("./verify").stdout.startswith("verify\tstopped")
     assert invoke("list", "verify").stdout.startswith("verify\tstopped")
 
 
 def test_verify_names_every_damaged_file(in_tmp: Path):
-    run = make_run(in_tmp / "my", state="stopped")
+    run = bare_run(in_tmp / "my", state="stopped")
     for step in (5, 10):
         staging = run / "checkpoints" / ".staging"
         staging.mkdir(parents=True)
@@ -185,3 +188,76 @@ def test_verify_names_every_damaged_file(in_tmp: Path):
 def test_listing_and_verifying_load_nothing_heavy(runs: Path):
     assert modules_of("runs", cwd=runs.parent) & HEAVY == set()
     assert modules_of("runs", "verify", "runs/sweep", cwd=runs.parent) & HEAVY == set()
+    assert modules_of("runs", "show", "runs/sweep/fox", cwd=runs.parent) & HEAVY == set()
+    assert "jinja2" not in modules_of("runs", "show", "runs/sweep/fox", cwd=runs.parent)
+
+
+def test_show_writes_the_report_and_the_curves_elsewhere(make_run: MakeRun, in_tmp: Path):
+    run = make_run()
+    before = sorted(path.name for path in run.iterdir())
+    done = invoke("show", str(run), "--html", "page.html", "--svg", "curves")
+    assert done.exit_code == 0, done.output
+    assert done.stderr.splitlines()[:3] == [
+        "Written: page.html",
+        "Written: curves/loss.svg",
+        "Written: curves/learning_rate.svg",
+    ]
+    assert "Before and after" in Path("page.html").read_text(encoding="utf-8")
+    for name, title in (("loss", "loss by step"), ("learning_rate", "learning rate by step")):
+        tree = ElementTree.parse(Path("curves") / f"{name}.svg")
+        assert tree.getroot().tag.endswith("svg")
+        assert f"poems: {title}" in "".join(tree.getroot().itertext())
+    assert sorted(path.name for path in run.iterdir()) == before
+    assert invoke("show", str(run), "--html", "page.html").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "said"),
+    [
+        (("--html", "taken.html"), 2, "taken.html isn't overwritten: it isn't a page of gptft."),
+        (("--html", "none/page.html"), 1, "none/page.html can't be written: No such file"),
+        (("--html", "runs/fox/report.html"), 2, "it is the report of a run"),
+        (("--svg", "taken.html"), 2, "--svg taken.html is a file. Name another folder."),
+        (("--svg", "a\nb" * 200), 2, "File name too long"),
+        (("--svg", "curves"), 1, "runs/fox has logged no loss: there is no curve to draw."),
+    ],
+)
+def test_where_nothing_can_be_written_is_said(
+    in_tmp: Path, args: tuple[str, ...], code: int, said: str
+):
+    bare_run(in_tmp / "runs" / "fox", state="failed")
+    (in_tmp / "runs" / "fox" / "report.html").write_text("", encoding="utf-8")
+    (in_tmp / "taken.html").write_text("mine", encoding="utf-8")
+    done = invoke("show", "runs/fox", *args)
+    assert isinstance(done.exception, GptftError)
+    assert done.exception.exit_code == code
+    assert said in str(done.exception)
+
+
+def test_show_has_json_and_says_what_got_worse(make_run: MakeRun):
+    run = make_run(result={"validation": {"loss_after": 6.5}})
+    done = invoke("show", str(run), "--json")
+    shown = json.loads(done.stdout)
+    assert shown["curves"]["held-out loss"][-1] == [40, 4.5]
+    assert shown["status"]["held_out_loss"] == 6.5
+    assert shown["settings"]["training.num_train_epochs"] == "40"
+    assert shown["remarks"] == []
+    bad = make_run("bad", result={"train": {"loss_after": 9.0}})
+    done = invoke("show", str(bad))
+    assert "The model got worse on the very text it was trained on" in done.stderr
+
+
+def test_compare_prints_writes_a_page_and_has_json(make_run: MakeRun, in_tmp: Path):
+    for name, rate in (("a", 1e-3), ("b", 1e-4)):
+        make_run(f"runs/{name}", config={"training": {"learning_rate": rate}})
+    done = invoke("compare", "runs/a", "runs/b", "--html", "page.html")
+    assert done.exit_code == 0, done.output
+    assert done.stderr == "Written: page.html\n"
+    assert "training.learning_rate\t0.001\t0.0001" in done.stdout.splitlines()
+    assert "2 runs side by side" in Path("page.html").read_text(encoding="utf-8")
+    shown = json.loads(invoke("compare", "runs", "--json").stdout)
+    assert [one["path"] for one in shown["runs"]] == ["runs/a", "runs/b"]
+    assert shown["settings"] == {"training.learning_rate": ["0.001", "0.0001"]}
+    assert isinstance(invoke("compare", "runs/a", "--html", "x.html").exception, ConfigError)
+    assert not Path("x.html").exists()
+    assert modules_of("runs", "compare", "runs", cwd=in_tmp) & {*HEAVY, "jinja2"} == set()
