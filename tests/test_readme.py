@@ -15,6 +15,7 @@ from typer.main import get_command
 
 from gptft.api import load_config
 from gptft.cli.app import COMMANDS, app
+from gptft.config.sweep import read_sweep
 from tests.conftest import ROOT
 
 DOORS = ("README.md", "README.ru.md")
@@ -66,10 +67,15 @@ def test_every_command_has_a_row_in_its_page():
     assert {*rows} == {*COMMANDS}
 
 
-def test_the_config_in_the_docs_is_right(tmp_path: Path):
-    [text] = [block for language, block in blocks("docs/training.md") if language == "yaml"]
-    path = tmp_path / "my.yaml"
-    path.write_text(text, encoding="utf-8")
+def test_the_config_and_the_sweep_in_the_docs_are_right(tmp_path: Path):
+    found = [block for language, block in blocks("docs/training.md") if language == "yaml"]
+    path, sweep = tmp_path / "my.yaml", tmp_path / "sweep.yaml"
+    for file, text in zip((path, sweep), found, strict=True):
+        file.write_text(text, encoding="utf-8")
+    assert [run.name for run in read_sweep(sweep)][0::4] == [
+        "learning_rate=0.001,seed=1",
+        "data.block_size=256,learning_rate=0.0005",
+    ]
     config = load_config(path)
     assert config.generation["strategy"] == "nucleus"
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from gptft.api.runs import compare_runs as compare_runs
     from gptft.api.runs import show_run as show_run
     from gptft.api.scores import score as score
+    from gptft.api.sweeps import train_sweep as train_sweep
     from gptft.api.tokens import tokenize as tokenize
     from gptft.api.training import prepare as prepare
     from gptft.api.training import prepare_shard as prepare_shard
@@ -70,6 +71,7 @@ _HOMES = {
     "tokenize": "gptft.api.tokens",
     "trace_merges": "gptft.inspection.merges",
     "train": "gptft.api.training",
+    "train_sweep": "gptft.api.sweeps",
     "train_tokenizer": "gptft.tokenization.training",
     "verify_runs": "gptft.runs.verify",
 }

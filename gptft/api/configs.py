@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from gptft.config import load, schema
-from gptft.config.load import ConfigFile
+from gptft.config.load import ConfigFile, Override
 from gptft.config.sections import Config
 from gptft.config.settings import Setting
 
 
-def read_config(path: Path, *, overrides: Sequence[str] = ()) -> ConfigFile:
+def read_config(path: Path, *, overrides: Sequence[Override] = ()) -> ConfigFile:
     """Read a YAML file, or make the config of a text file or folder to train on.
 
     Args:

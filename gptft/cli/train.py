@@ -12,13 +12,14 @@ from typer import Option
 from gptft.cli.options import AsJson, ConfigFile, Overrides, progress_bar
 from gptft.cli.training_flags import FlagsCommand, given_flags, with_flags
 from gptft.console import notice, result, result_json
-from gptft.errors import Interrupted
+from gptft.errors import ConfigError, Interrupted, RunError
 from gptft.terminal.commands import command_line, path_word, quoted_word
 from gptft.terminal.draw import Table, columns_or_lines
 from gptft.terminal.text import harmless, quoted
 from gptft.terminal.words import count, share_of_text
 
 if TYPE_CHECKING:
+    from gptft.api.sweeps import SweepResult
     from gptft.api.training import CompleteRun
     from gptft.runs.recital import Recital
     from gptft.training.result import TrainResult
@@ -50,6 +51,13 @@ def train(
     extend: Annotated[
         bool, Option("--extend", help="With --resume: train further than was planned.")
     ] = False,
+    sweep: Annotated[
+        Path | None,
+        Option(
+            metavar="FILE",
+            help="Train a run for each combination of settings in FILE; again, it continues.",
+        ),
+    ] = None,
     as_json: AsJson = False,
     **flags: Any,
 ) -> None:
@@ -66,11 +74,22 @@ def train(
     from gptft import api
     from gptft.api.training import CompleteRun
 
-    file = api.read_config(config_file, overrides=[*overrides, *given_flags(flags)])
+    given, run_dir = [*overrides, *given_flags(flags)], Path("runs") / config_file.resolve().stem
+    if sweep is not None:
+        if allow_change or extend:
+            raise ConfigError("--sweep takes no --allow-change and no --extend. Resume that run.")
+        with _naming_the_command():
+            swept = api.train_sweep(
+                config_file, sweep, sweep_dir=run_dir, overrides=given, overwrite=overwrite,
+                progress=progress_bar, notify=notice,
+            )  # fmt: skip
+        _print_sweep(swept, as_json=as_json)
+        return
+    file = api.read_config(config_file, overrides=given)
     with _naming_the_command():
         outcome = api.train(
-            file, run_dir=Path("runs") / config_file.resolve().stem, overwrite=overwrite,
-            resume=resume, allow_change=tuple(allow_change), extend=extend,
+            file, run_dir=run_dir, overwrite=overwrite, resume=resume,
+            allow_change=tuple(allow_change), extend=extend,
             progress=progress_bar, notify=notice,
         )  # fmt: skip
     if as_json:
@@ -81,6 +100,24 @@ def train(
         _print_result(outcome)
     for sentence in outcome.remarks:
         notice(sentence)
+
+
+def _print_sweep(swept: "SweepResult", *, as_json: bool) -> None:
+    """The comparison of a sweep's runs.
+
+    Raises:
+        RunError: some of them failed.
+    """
+    from gptft.runs.compare_view import comparison_view
+
+    if as_json:
+        result_json(swept)
+    elif swept.comparison is not None:
+        result(comparison_view(swept.comparison))
+    for sentence in swept.comparison.remarks if swept.comparison is not None else ():
+        notice(sentence)
+    if swept.failed:
+        raise RunError(*(f"{run.name} failed: {run.error}" for run in swept.failed))
 
 
 def _already_complete(outcome: "CompleteRun") -> str:

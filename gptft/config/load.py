@@ -3,6 +3,7 @@
 Precedence is default < YAML < override.
 """
 
+import copy
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -54,6 +55,25 @@ _WEIGHTED: dict[KeyPath, str] = {("data", "train"): "path", ("model", "average_w
 
 
 @dataclass(frozen=True)
+class Given:
+    """A setting's value that doesn't come from the config.
+
+    Attributes:
+        keys: the setting's name, by its parts.
+        value: as YAML gives it.
+        place: where it was given, for messages.
+    """
+
+    keys: tuple[str, ...]
+    value: Any
+    place: str
+
+
+# `section.key=value`, `--flag=value`, or a value that was read already.
+Override = str | Given
+
+
+@dataclass(frozen=True)
 class ConfigFile:
     """A config as it was read.
 
@@ -85,14 +105,14 @@ class ConfigFile:
 
 
 def read_config(
-    path: Path, *, overrides: Sequence[str], generation: GenerationSettings
+    path: Path, *, overrides: Sequence[Override], generation: GenerationSettings
 ) -> ConfigFile:
     """Read a YAML file, or make the config of a text file or folder to train on.
 
     Args:
         path: a YAML file, a text file, or a folder of texts.
         overrides: `section.key=value` each, or `--flag=value` (see `flag_settings`), the value as
-            YAML reads it; the last one wins.
+            YAML reads it, or values that were read already; the last one wins.
         generation: the settings of the section of that name and of each of `strategies`.
 
     Raises:
@@ -109,14 +129,14 @@ def is_yaml(path: Path) -> bool:
 
 
 def read_file(
-    path: Path, *, overrides: Sequence[str], generation: GenerationSettings
+    path: Path, *, overrides: Sequence[Override], generation: GenerationSettings
 ) -> ConfigFile:
     """Read a YAML file, whatever its name; see `read_config`."""
     return _build(read_yaml(path), overrides=overrides, generation=generation)
 
 
 def default_file(
-    text: Path | None, *, overrides: Sequence[str], generation: GenerationSettings
+    text: Path | None, *, overrides: Sequence[Override], generation: GenerationSettings
 ) -> ConfigFile:
     """Make the config of someone who wrote none; `text` is a file or folder to train on."""
     source = Source("--set")
@@ -128,7 +148,7 @@ def default_file(
 
 
 def _build(
-    source: Source, *, overrides: Sequence[str], generation: GenerationSettings
+    source: Source, *, overrides: Sequence[Override], generation: GenerationSettings
 ) -> ConfigFile:
     for override in overrides:
         _apply(override, source)
@@ -192,8 +212,28 @@ def _read_strategies(source: Source, generation: GenerationSettings) -> list[Pro
     return problems
 
 
-def _apply(override: str, source: Source) -> None:
-    """Put one `section.key=value` or `--flag=value` into the source's values."""
+def _apply(override: Override, source: Source) -> None:
+    """Put one override into the source's values."""
+    if isinstance(override, str):
+        given, named = _given(override)
+    else:
+        given, named = override, override.place
+    keys = given.keys
+    target = source.values
+    for end, key in enumerate(keys[:-1], start=1):
+        if target.get(key) is None:
+            target[key] = {}
+        target = target[key]
+        if not isinstance(target, dict):
+            raise ConfigError(f"{named}: {'.'.join(keys[:end])} is not a section.")
+    target[keys[-1]] = copy.deepcopy(given.value)  # which several configs may be given
+    source.marks = {p: mark for p, mark in source.marks.items() if p[: len(keys)] != keys}
+    source.overridden.pop(keys, None)  # the last one is put last
+    source.overridden[keys] = given.place
+
+
+def _given(override: str) -> tuple[Given, str]:
+    """What `section.key=value` or `--flag=value` sets, and what to call it in a message."""
     name, sign, text = override.partition("=")
     if problem := text_problem(name):
         raise ConfigError(f"--set {override!r}: the setting's name {problem}, which is no text.")
@@ -205,17 +245,7 @@ def _apply(override: str, source: Source) -> None:
             f"--set {override}: write it as section.key=value, "
             "such as --set training.learning_rate=1e-4."
         )
-    target = source.values
-    for end, key in enumerate(keys[:-1], start=1):
-        if target.get(key) is None:
-            target[key] = {}
-        target = target[key]
-        if not isinstance(target, dict):
-            raise ConfigError(f"{named}: {'.'.join(keys[:end])} is not a section.")
-    target[keys[-1]] = parse_value(text, name=place)
-    source.marks = {p: mark for p, mark in source.marks.items() if p[: len(keys)] != keys}
-    source.overridden.pop(keys, None)  # the last one is put last
-    source.overridden[keys] = place
+    return Given(keys, parse_value(text, name=place), place), named
 
 
 def _one_a_setting(errors: list[ErrorDetails]) -> list[ErrorDetails]:

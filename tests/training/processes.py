@@ -54,10 +54,10 @@ class Command:
         """What it has said so far."""
         return self._log.read_text(encoding="utf-8")
 
-    def wait_for(self, words: str) -> "Command":
-        """Wait until it has said something."""
+    def wait_for(self, words: str, *, after: str = "") -> "Command":
+        """Wait until it has said something, behind something else where that is given."""
         until = time.monotonic() + _PATIENCE
-        while words not in self.said:
+        while words not in (self.said.partition(after)[2] if after else self.said):
             assert self._process.is_alive(), self.said
             assert time.monotonic() < until, self.said
             time.sleep(0.01)
