@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from gptft.inspection.merges import trace_merges as trace_merges
     from gptft.inspection.vocabulary import search_vocabulary as search_vocabulary
     from gptft.inspection.vocabulary import summarize_vocabulary as summarize_vocabulary
+    from gptft.runs.follow import follow_run as follow_run
     from gptft.runs.status import list_runs as list_runs
     from gptft.runs.verify import verify_runs as verify_runs
     from gptft.tokenization.extension import extend_tokenizer as extend_tokenizer
@@ -52,6 +53,7 @@ _HOMES = {
     "evaluate": "gptft.api.evaluation",
     "explain": "gptft.api.explanations",
     "extend_tokenizer": "gptft.tokenization.extension",
+    "follow_run": "gptft.runs.follow",
     "generate": "gptft.api.generation",
     "generation_config": "gptft.api.configs",
     "info": "gptft.api.models",

@@ -9,7 +9,8 @@ from typer import Argument, Option
 
 from gptft.cli.mistyped import CommandGroup
 from gptft.cli.options import AsJson, OverwritePage, print_result
-from gptft.console import notice, result, result_json
+from gptft.console import notice, result, result_json, stdout
+from gptft.errors import ConfigError
 from gptft.terminal.text import escaped
 from gptft.terminal.words import count
 
@@ -73,6 +74,9 @@ def show(
         Path | None,
         Option(metavar="FOLDER", help="Write loss.svg and learning_rate.svg there, too."),
     ] = None,
+    follow: Annotated[
+        bool, Option("--follow", help="Watch it from here until it ends; Ctrl-C leaves it alone.")
+    ] = False,
     overwrite: OverwritePage = False,
     as_json: AsJson = False,
 ) -> None:
@@ -83,6 +87,12 @@ def show(
     from gptft import api
     from gptft.runs.show_view import run_view
 
+    if follow and as_json:
+        raise ConfigError("--follow and --json are both given. metrics.jsonl in RUN is JSON.")
+    if follow:
+        from gptft.runs.follow_view import show_updates
+
+        show_updates(api.follow_run(run), stdout())
     shown = api.show_run(run, html=html, svg=svg, overwrite=overwrite, notify=notice)
     print_result(shown, run_view, as_json=as_json)
     for sentence in shown.remarks:

@@ -3,6 +3,7 @@
 import os
 import platform
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -12,11 +13,13 @@ from typing import Any
 
 from gptft.console import is_first_process
 from gptft.errors import ConfigError, RunError
+from gptft.inputs import is_file
 from gptft.version import __version__
 
 EARLIER = "earlier"
 LOCK = ".lock"
 _FAILED = ".failed"
+_PATIENCE = 0.5  # seconds: `is_held` may have the lock for a moment
 # All that a run folder ever holds; anything else there is not ours.
 _OURS = (
     "run.json", "config.yaml", "metrics.jsonl", "samples.jsonl", "checkpoints", "trackers", "model",
@@ -41,7 +44,7 @@ def hold(run_dir: Path) -> Iterator[None]:
 
     folders = (run_dir / "checkpoints", run_dir, *run_dir.parents)
     absent = [folder for folder in folders if not folder.exists()]
-    lock = FileLock(run_dir / LOCK, timeout=0)
+    lock = FileLock(run_dir / LOCK, timeout=_PATIENCE)
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
         lock.acquire()
@@ -72,12 +75,53 @@ def _cannot_make(run_dir: Path, error: OSError) -> RunError:
 
 
 def is_held(run_dir: Path) -> bool:
-    """Whether a process is at work in a run folder."""
-    if not (run_dir / LOCK).is_file():
+    """Whether a process is at work in a run folder; nothing is opened for writing.
+
+    Where the system lists locks (Linux), none is taken for it. Elsewhere, and of a lock that it
+    doesn't list, such as one of another machine, a shared one is tried for a moment, which
+    `hold` waits for.
+    """
+    lock = run_dir / LOCK
+    if not is_file(lock):
         return False
+    if sys.platform == "win32":
+        return _is_held_on_windows(lock)
+    import fcntl
+
+    if _is_listed(lock):
+        return True
+    try:
+        descriptor = os.open(lock, os.O_RDONLY | os.O_NONBLOCK)
+    except OSError:  # nobody trains in a folder that can't be read
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # a file system without locks
+        return False
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _is_listed(lock: Path) -> bool:
+    """Whether Linux names a lock of this file: `1: FLOCK  ADVISORY  WRITE 7150 fe:00:2337518 …`."""
+    try:
+        stat = lock.stat()
+        listing = Path("/proc/locks").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return False
+    wanted = f"{os.major(stat.st_dev):02x}:{os.minor(stat.st_dev):02x}:{stat.st_ino}"
+    return any(
+        "FLOCK" in words and wanted in words for words in map(str.split, listing.split("\n"))
+    )
+
+
+def _is_held_on_windows(path: Path) -> bool:
     from filelock import FileLock, Timeout
 
-    lock = FileLock(run_dir / LOCK, timeout=0)
+    lock = FileLock(path, timeout=0)
     try:
         lock.acquire()
     except Timeout:
