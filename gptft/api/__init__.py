@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from gptft.api.configs import read_config as read_config
     from gptft.api.copies import novelty as novelty
     from gptft.api.evaluation import evaluate as evaluate
+    from gptft.api.evaluation import evaluate_tasks as evaluate_tasks
     from gptft.api.explanations import explain as explain
     from gptft.api.generation import compare as compare
     from gptft.api.generation import generate as generate
@@ -51,6 +52,7 @@ _HOMES = {
     "count_tokens": "gptft.inspection.counts",
     "default_config": "gptft.api.configs",
     "evaluate": "gptft.api.evaluation",
+    "evaluate_tasks": "gptft.api.evaluation",
     "explain": "gptft.api.explanations",
     "extend_tokenizer": "gptft.tokenization.extension",
     "follow_run": "gptft.runs.follow",

@@ -15,7 +15,7 @@ from gptft.report.page_file import check_page_path
 
 if TYPE_CHECKING:
     from gptft.analysis.evaluate.evaluate import Bar
-    from gptft.analysis.evaluate.results import Evaluation
+    from gptft.analysis.evaluate.results import Evaluation, TaskFigure
     from gptft.models.precision import DtypeName
 
 # What of `data:` says how a text is read, and not what is made of it.
@@ -83,6 +83,35 @@ def evaluate(
         write_output(html, evaluation_html(found))
         notify(f"Written: {html}")
     return found
+
+
+def evaluate_tasks(
+    models: Sequence[str],
+    tasks: Sequence[str],
+    *,
+    limit: int | None = None,
+    dtype: "DtypeName" = "auto",
+    use_cpu: bool = False,
+) -> "list[TaskFigure]":
+    """What lm-evaluation-harness measures of models, where the package lm-eval is installed.
+
+    Args:
+        models: each pico, a model or run folder, a .gguf file or a hub id.
+        tasks: by the harness's names.
+        limit: questions of each task; all if not given.
+        dtype: of the weights.
+        use_cpu: run on the CPU even if an accelerator is available.
+
+    Raises:
+        ConfigError: the package isn't installed, or no task is named.
+        ModelError: a model can't be found or read.
+        RunError: the harness fails.
+    """
+    for name in models:
+        require_model(name)
+    with loading_libraries():
+        from gptft.analysis.evaluate.tasks import measure_tasks
+    return measure_tasks(models, tasks, limit=limit, dtype=dtype, use_cpu=use_cpu)
 
 
 def _measured(

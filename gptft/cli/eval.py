@@ -5,7 +5,15 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from gptft.cli.options import DTYPE, AsJson, DtypeName, OverwritePage, UseCpu, progress_bar
+from gptft.cli.options import (
+    DTYPE,
+    AsJson,
+    DtypeName,
+    OverwritePage,
+    UseCpu,
+    print_result,
+    progress_bar,
+)
 from gptft.console import notice, result, result_json
 from gptft.errors import ConfigError
 
@@ -51,6 +59,16 @@ def eval(
         int, Option(metavar="N", min=0, help="Documents to show that a model finds hardest.")
     ] = 5,
     seed: Annotated[int, Option(metavar="N", min=0, help="Draws documents for intervals.")] = 0,
+    tasks: Annotated[
+        str | None,
+        Option(
+            metavar="NAMES",
+            help="Tasks of lm-evaluation-harness instead of --data: hellaswag,arc_easy.",
+        ),
+    ] = None,
+    limit: Annotated[
+        int | None, Option(metavar="N", min=1, help="Questions of each task; all by default.")
+    ] = None,
     dtype: Annotated[DtypeName, DTYPE] = "auto",
     use_cpu: UseCpu = False,
     html: Annotated[Path | None, Option(metavar="FILE", help="Write it as a page, too.")] = None,
@@ -63,8 +81,20 @@ def eval(
     whatever their tokenizers, perplexity only under one.
     """
     from gptft import api
-    from gptft.analysis.evaluate.view import evaluation_view, notes
+    from gptft.analysis.evaluate.view import evaluation_view, notes, task_view
 
+    if tasks is not None:
+        if data or html is not None:
+            raise ConfigError(
+                "--tasks measures on the harness's own texts, and goes with neither --data nor "
+                "--html. Give one of them."
+            )
+        names = [name.strip() for name in tasks.split(",")]
+        figures = api.evaluate_tasks(models, names, limit=limit, dtype=dtype, use_cpu=use_cpu)
+        print_result(figures, task_view, as_json=as_json)
+        return
+    if limit is not None:
+        raise ConfigError("--limit is of --tasks. Leave it out.")
     if not data:
         raise ConfigError(
             "There is no text to measure on. Name one: gptft eval pico --data my-texts"

@@ -39,6 +39,6 @@ def measure_general_texts(
 
 
 def general_text(language: str) -> str:
-    """One of the texts; general/README.md says where they are from."""
-    path = files("gptft.analysis.evaluate") / "general" / f"{language}.txt"
+    """One of the texts; general_texts/README.md says where they are from."""
+    path = files("gptft.analysis.evaluate") / "general_texts" / f"{language}.txt"
     return path.read_text(encoding="utf-8")

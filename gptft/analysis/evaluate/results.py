@@ -294,3 +294,24 @@ class Evaluation(JsonFields):
             "number": int(self.table.number[at]),
             **one.of_document(at).json_fields(),
         }
+
+
+@dataclass(frozen=True)
+class TaskFigure:
+    """One number that a task measures.
+
+    Attributes:
+        model: the model's name.
+        task: the task's.
+        num_fewshot: examples that stand before each question; None where it isn't said.
+        metric: such as acc, with a filter of the harness after a comma where there is one.
+        value: the number.
+        standard_error: of it; None where the harness knows none.
+    """
+
+    model: str
+    task: str
+    num_fewshot: int | None
+    metric: str
+    value: float
+    standard_error: float | None

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from rich.console import RenderableType
 
 from gptft.analysis.evaluate.bootstrap import NUM_RESAMPLES, Interval
-from gptft.analysis.evaluate.results import Evaluation, ModelScores
+from gptft.analysis.evaluate.results import Evaluation, ModelScores, TaskFigure
 from gptft.terminal.draw import Drawn, Table, columns_or_lines, stacked
 from gptft.terminal.text import escaped, quoted
 from gptft.terminal.words import count, percent
@@ -40,6 +40,27 @@ def evaluation_view(found: Evaluation) -> Drawn:
         rows = calibration_rows(found.models[0])
         parts.append(Table(rows, "lrrr", title="Calibration", heads=heads))
     return stacked(*parts)
+
+
+def task_rows(figures: Sequence[TaskFigure]) -> Rows:
+    """A row a figure of lm-evaluation-harness."""
+    return [
+        [
+            escaped(one.model),
+            escaped(one.task),
+            NOTHING if one.num_fewshot is None else str(one.num_fewshot),
+            escaped(one.metric),
+            number(one.value, digits=4),
+            number(one.standard_error, digits=4),
+        ]
+        for one in figures
+    ]
+
+
+def task_view(figures: Sequence[TaskFigure]) -> Drawn:
+    """A row a figure of lm-evaluation-harness, for a terminal."""
+    heads = ("model", "task", "shots", "metric", "value", "standard error")
+    return columns_or_lines(Table(task_rows(figures), "llrlrr", heads=heads))
 
 
 def title(found: Evaluation) -> str:
