@@ -1,5 +1,6 @@
 """A scored text -> what a person sees: its tokens, its numbers, what another model changes."""
 
+import heapq
 import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -53,11 +54,14 @@ def score_view(score: "TextScore") -> Drawn:
     return Drawn(draw)
 
 
-def most_changed(score: "TextScore", *, at_most: int) -> list[int]:
-    """The places of the tokens that the two models need the most different bits for."""
-    gains = [(abs(gain), at) for at, gain in enumerate(score.gains or ()) if gain]
-    gains.sort(key=lambda one: (-one[0], one[1]))
-    return [at for _, at in gains[:at_most]]
+def most_changed(gains: Sequence[float | None], *, at_most: int) -> list[int]:
+    """The places of the tokens that two models need the most different bits for, that one first.
+
+    >>> most_changed([0.5, -3.0, None, 0.0, 2.0], at_most=3)
+    [1, 4, 0]
+    """
+    places = (at for at, gain in enumerate(gains) if gain)
+    return heapq.nsmallest(at_most, places, key=lambda at: (-abs(gains[at] or 0.0), at))
 
 
 def signed_bits(value: float | None) -> str:
@@ -147,7 +151,7 @@ def _changes(score: "TextScore") -> Iterator[Sequence[Cell]]:
     if score.other is None or score.gains is None:
         return
     labels = [*bracketed([token.token for token in score.tokens])]
-    for at in most_changed(score, at_most=_MOST_CHANGED):
+    for at in most_changed(score.gains, at_most=_MOST_CHANGED):
         ours, theirs = score.tokens[at].score, score.other.tokens[at].score
         if ours is None or theirs is None:
             continue

@@ -84,4 +84,5 @@ def _page(
     return render(
         "generation.html.j2", model=model, texts=shown, num_texts=len(texts),
         last_cut=-left if left < 0 else 0, levels=PROBABILITY_NAMES, script=page_script("tokens"),
+        has_prompts=any(scored and scored[0].score is None for scored in tokens),
     )  # fmt: skip

@@ -71,7 +71,7 @@ def _page(score: "TextScore", text: str, most: int) -> str:
     both = _both(score)
     names, shown = _names(both), [one.tokens[:most] for one in both]
     gains = None if score.gains is None else score.gains[:most]
-    changed = [at for at in most_changed(score, at_most=_MOST_CHANGED) if at < most]
+    changed = most_changed(gains or (), at_most=_MOST_CHANGED)
     texts = [
         _Coloured(name, probability_pieces(tokens), f"tokens{1 if gains is not None else n}")
         for n, (name, tokens) in enumerate(zip(names, shown, strict=True), start=1)

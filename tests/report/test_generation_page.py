@@ -71,6 +71,15 @@ def test_without_processors_there_is_one_colouring(tiny_model_dir: Path):
     assert len(texts_of(page)) == 2
     assert "After settings" not in page
     assert "with an arrow" not in page
+    assert "beams) isn't in it" in page
+    assert "What isn't scored is the prompt." in page
+
+
+def test_an_empty_prompt_leaves_nothing_unscored(tiny_model_dir: Path):
+    page = page_of(generated(tiny_model_dir, [""]))
+    check_page(page)
+    assert "not scored" not in page
+    assert "What isn't scored" not in page
 
 
 def test_texts_beyond_what_a_page_has_are_said_to_be_left_out(

@@ -146,6 +146,15 @@ def test_another_tokenizer_gives_two_texts_and_no_difference(tiny_model_dir: Pat
     assert len(rows_of(page, "tokens2")) == len(found.other.tokens)
 
 
+def test_the_list_is_of_tokens_that_the_page_has(alone: TextScore, monkeypatch: pytest.MonkeyPatch):
+    likely = [0.5] * 100 + [1e-6] * 60
+    other = replace(alone, model="other", tokens=made([0.25] * 3 + [0.5] * 157))
+    monkeypatch.setattr("gptft.report.scored_text._MOST_TOKENS", 100)
+    page = score_html(replace(alone, tokens=made(likely), other=other), "abc")
+    check_page(page)
+    assert re.findall(r'<td class="number">([+−][\d.]+)</td></tr>', page) == ["+1.00"] * 3
+
+
 @pytest.mark.parametrize("label", ["x", "Ж" * 24, "漢" * 12, "<&>'\"" * 5])
 def test_a_long_text_is_cut_and_the_page_says_so(alone: TextScore, label: str):
     tokens = made([0.25] * 12_000, others=5, label=label)
