@@ -10,6 +10,7 @@ from gptft.data.ledger import Ledger
 from gptft.models.source import BUNDLED_MODELS, hub_parts, is_hub_id, short_name
 from gptft.report import verdict
 from gptft.report.values import NOTHING, number, rounded
+from gptft.runs.documents import DocumentLosses, document_losses_of
 from gptft.runs.general import general_name
 from gptft.runs.read import BeforeAfter, Point, Run, as_float, as_int, as_mapping
 from gptft.runs.recital import Recital, recital_of, recites
@@ -250,6 +251,11 @@ def _why_no_more(run: Run) -> str:
 def recital(run: Run) -> Recital | None:
     """What the model recites of its training text."""
     return recital_of(run.facts)
+
+
+def document_losses(run: Run) -> DocumentLosses | None:
+    """The documents whose loss fell least."""
+    return document_losses_of(run.facts)
 
 
 def recited(found: Recital) -> str:

@@ -9,7 +9,9 @@ from gptft.runs.read import Run, read_run
 
 # A section is a template in templates/sections/, given `run`, `facts` and `chart`, and its name
 # here, in the order of the page. One that has nothing to show is empty.
-SECTIONS = ("results", "recital", "loss", "learning_rate", "samples", "ledger", "settings")
+SECTIONS = (
+    "results", "recital", "loss", "learning_rate", "samples", "documents", "ledger", "settings",
+)  # fmt: skip
 
 
 def write_report(run_dir: Path) -> Path:

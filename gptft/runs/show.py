@@ -7,6 +7,7 @@ from typing import Any
 from gptft.errors import ConfigError
 from gptft.files import JsonFields
 from gptft.inputs import is_file, is_folder, near_names
+from gptft.runs.documents import DocumentLosses, document_losses_of
 from gptft.runs.find import cannot_read, find_runs
 from gptft.runs.held_out import held_out_curve
 from gptft.runs.read import BeforeAfter, Point, Run, look_at_run
@@ -32,8 +33,8 @@ class ShownRun(JsonFields):
     problems: tuple[str, ...]
 
     json_names = (
-        "status", "created", "finished", "settings", "train", "validation", "curves", "samples",
-        "unreadable", "problems",
+        "status", "created", "finished", "settings", "train", "validation", "curves", "documents",
+        "samples", "unreadable", "problems",
     )  # fmt: skip
 
     @property
@@ -65,6 +66,11 @@ class ShownRun(JsonFields):
     def curves(self) -> dict[str, list[Point]]:
         """Pairs of a step and a loss, by what was measured."""
         return {"training loss": self.run.curve("loss"), "held-out loss": held_out_points(self.run)}
+
+    @property
+    def documents(self) -> DocumentLosses | None:
+        """The documents of the training text whose loss fell least."""
+        return document_losses_of(self.run.facts)
 
     @property
     def samples(self) -> list[dict[str, Any]]:

@@ -11,11 +11,12 @@ from gptft.runs.status import RunStatus
 from gptft.runs.status_view import COLOURS, age_of
 from gptft.terminal.draw import Drawn, Table, columns_or_lines, plain_lines
 from gptft.terminal.plot import PlotLine, plot
-from gptft.terminal.text import escaped, harmless
+from gptft.terminal.text import escaped, harmless, quoted
 from gptft.terminal.words import count
 
 MAX_WIDTH = 100  # cells of a drawing
 _MAX_SAMPLES = 5
+_SHOWN_START = 60  # characters of a document
 _MARKS = {"training loss": ("•", "blue"), "held-out loss": ("○", "yellow")}
 _NOTHING = "-"
 
@@ -28,6 +29,7 @@ def run_view(shown: ShownRun) -> Drawn:
             _head(shown),
             _figures(shown),
             curves_view(shown.curves),
+            _documents(shown),
             _settings(shown),
             _samples(shown),
         ]
@@ -140,6 +142,26 @@ def _row(one: BeforeAfter) -> tuple[str, ...]:
     perplexities = (one.perplexity_before, one.perplexity_after)
     shown = (_NOTHING if value is None else f"{value:,.2f}" for value in perplexities)
     return loss_text(one.loss_before), loss_text(one.loss_after), *shown
+
+
+def _documents(shown: ShownRun) -> RenderableType | None:
+    """The documents whose loss fell least: noise, another language, markup."""
+    if (found := shown.documents) is None:
+        return None
+    rows = [
+        (
+            quoted(one.start, at_most=_SHOWN_START),
+            loss_text(one.loss_before),
+            loss_text(one.loss_after),
+            loss_text(one.fall),
+        )
+        for one in found.least
+    ]
+    title = (
+        f"{loss_text(found.median_fall)} is the middle of {count(found.num_measured, 'document')}"
+    )
+    heads = (f"loss fell least ({title})", "loss before", "after", "fell by")
+    return columns_or_lines(Table(rows, "lrrr", heads=heads))
 
 
 def _settings(shown: ShownRun) -> Table | None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from gptft.files import JsonFields
+from gptft.runs.documents import DocumentLosses
 from gptft.runs.held_out import BestStep
 from gptft.runs.read import BeforeAfter, Sample
 from gptft.runs.recital import Recital
@@ -30,6 +31,7 @@ class TrainResult(JsonFields):
         samples: prompts with their continuations.
         recital: what the model recites of the training text, where it is asked to.
         general: on the general texts, by language, where they could be measured.
+        documents: of some documents of the training text those whose loss fell least.
         remarks: sentences on what became worse, and what to change.
     """
 
@@ -47,12 +49,13 @@ class TrainResult(JsonFields):
     samples: tuple[Sample, ...]
     recital: Recital | None = None
     general: Mapping[str, BeforeAfter] = field(default_factory=dict)
+    documents: DocumentLosses | None = None
     remarks: tuple[str, ...] = ()
 
     json_names = (
         "run_dir", "model_dir", "steps", "planned_steps", "is_memorized", "model_step", "seconds",
         "num_tokens", "text_share", "tokens_per_second", "train", "validation", "best", "samples",
-        "recital", "general",
+        "recital", "general", "documents",
     )  # fmt: skip
     json_digits: ClassVar = {"seconds": 2, "text_share": 6, "tokens_per_second": 1}
 

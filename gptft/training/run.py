@@ -25,16 +25,17 @@ from gptft.training.dry_save import check_savable
 from gptft.training.evaluation import EvaluationStoppedError
 from gptft.training.figures import as_facts, before_and_after, from_facts
 from gptft.training.fingerprint import adapter_facts, fingerprint
-from gptft.training.general import GeneralTexts, Measurer
+from gptft.training.general import Measurer
 from gptft.training.memorized import KNOWN
 from gptft.training.model_saving import save_model
 from gptft.training.progress import RunLog
-from gptft.training.recital import Recitals, Reciter
+from gptft.training.recital import Reciter
 from gptft.training.result import TrainResult
 from gptft.training.resume import agreed_changes, require_training_state
 from gptft.training.samples import SampleEvery, Sampler, SampleWriter
 from gptft.training.setup import set_up
 from gptft.training.signals import Signals
+from gptft.training.text_measures import TextMeasures
 
 
 @dataclass(frozen=True)
@@ -81,11 +82,9 @@ class TrainingRun:
             tokenizer=setup.tokenizer,
             prompts=config.samples.prompts,
         )
-        self._recitals = Recitals(
-            setup.passages(config.samples.recite), reciter=reciter, tokenizer=setup.tokenizer
+        self._texts = TextMeasures(
+            setup, recite=config.samples.recite, reciter=reciter, measurer=measurer, notify=notify
         )
-        is_sharded = setup.trainer.args.deepspeed or setup.trainer.args.fsdp
-        self._general = GeneralTexts(None if is_sharded else measurer, setup.tokenizer, notify)
         self._checkpoint: Checkpoint | None = None
         self._is_extended = False
         self._first: list[str] = []  # the prompts continued before training
@@ -115,8 +114,7 @@ class TrainingRun:
             self._before = setup.measure()
         if self._is_first:
             self._first = self._samples.sample(setup.model)
-            self._recitals.begin(setup.model)
-            self._general.begin(setup.model)
+            self._texts.begin()
             # Nothing on disk is touched before all that can be refused has been.
             run_folder.claim(self._run_dir, overwrite=overwrite)
         train, validation = map(as_facts, self._before)
@@ -201,15 +199,10 @@ class TrainingRun:
             return
         if prompts != self._config.samples.prompts:
             self._first = self._samples.sample(self._setup.model)
-        self._recitals.resume(before, self._setup.model)
-        self._general.resume(before, self._setup.model)
+        self._texts.resume(before)
 
     def _known_before(self) -> dict[str, Any]:
-        return {
-            "samples": self._first,
-            "recital": self._recitals.as_facts(),
-            "general": self._general.as_facts(),
-        }
+        return {"samples": self._first, **self._texts.as_facts()}
 
     def _cut_logs(self, *, after: int) -> None:
         for name in ("metrics.jsonl", "samples.jsonl"):
@@ -298,8 +291,7 @@ class TrainingRun:
                     self._config.samples.prompts, self._first, last, strict=False
                 )
             ),
-            recital=self._recitals.finish(setup.model) if self._is_first else None,
-            general=self._general.finish(setup.model) if self._is_first else {},
+            **(vars(self._texts.finish()) if self._is_first else {}),
         )
         with self._signals.deferred("Writing the model first"):  # as long as a checkpoint takes
             try:

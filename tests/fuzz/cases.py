@@ -182,9 +182,14 @@ def _prompt(rng: Random) -> str:
 
 def _runs(folder: Path, rng: Random) -> Case:
     spoil_folder(folder / "run", rng)
-    return Case((("runs",), ("runs", "."), ("runs", "--json"), ("runs", "verify", "run"))[
-        rng.randrange(4)
-    ])  # fmt: skip
+    words = (
+        ("runs",), ("runs", "."), ("runs", "--json"), ("runs", "verify", "run"),
+        ("runs", "show", "run"), ("runs", "show", "run", "--json"),
+        ("runs", "show", "run", "--html", "page.html", "--svg", "curves"),
+        ("runs", "show", "run", "--follow"),
+        ("runs", "compare", "run", "other"), ("runs", "compare", ".", "--html", "page.html"),
+    )  # fmt: skip
+    return Case(rng.choice(words), outputs=("page.html", "curves"))
 
 
 def _novelty(folder: Path, rng: Random) -> Case:

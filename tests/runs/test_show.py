@@ -61,6 +61,19 @@ def test_a_run_that_is_done(make_run: MakeRun):
     assert json.loads(json.dumps(as_json(shown)))["status"]["state"] == "done"
 
 
+def test_documents_whose_loss_fell_least_are_named(make_run: MakeRun):
+    least = [{"start": "<b>\x1b[2J\n" * 30, "num_tokens": 9, "loss_before": 6.5, "loss_after": 6.0}]
+    said = {"num_measured": 12, "median_fall": 3.25, "least": least}
+    run_dir = make_run(result={"documents": said})
+    [head, row] = [
+        line for line in on_screen(run_dir).splitlines() if "fell by" in line or "<b>" in line
+    ]
+    assert head.startswith("loss fell least (3.250 is the middle of 12 documents)\t")
+    assert row.endswith("\t6.500\t6.000\t0.500")
+    assert "\x1b" not in row
+    assert as_json(show_run(run_dir))["documents"] == said
+
+
 @pytest.mark.parametrize("width", [20, 40, 80, 200])
 def test_on_a_terminal_nothing_is_wider(make_run: MakeRun, width: int):
     text = on_screen(make_run(config={"data": {"train": ["x" * 300]}}), width=width)

@@ -155,6 +155,29 @@ def test_a_run_that_fails_is_recorded_and_the_others_are_trained(
     assert (tmp_path / "sweep" / "comparison.html").exists()
 
 
+def test_a_sweep_is_json_and_replaced_where_that_is_asked_for(
+    place: Path, tmp_path: Path, start: Start
+):
+    text = "runs: [{training.seed: 1}, {training.weight_decay: 0.5}]"
+    (place / "short.yaml").write_text(text, encoding="utf-8")
+    short = ("--set", "training.max_steps=2", "--json")
+    command = start("short.yaml", *short)
+    assert command.exit_code() == 0, command.said
+    model = tmp_path / "sweep" / "seed=1" / "model" / "model.safetensors"
+    first = model.stat().st_mtime_ns
+    command = start("short.yaml", *short)
+    assert command.exit_code() == 0, command.said
+    assert model.stat().st_mtime_ns == first
+    answer = json.loads(command.said[command.said.index("\n{\n") :])
+    assert [run["state"] for run in answer["runs"]] == ["done", "done"]
+    assert answer["comparison"]["settings"]["training.seed"] == ["1", "42"]
+    command = start("short.yaml", *short, "--overwrite", "--weight-decay", "0.1")
+    assert command.exit_code() == 2  # the sweep sets it
+    command = start("short.yaml", *short, "--overwrite", "--lr", "1e-4")
+    assert command.exit_code() == 0, command.said
+    assert model.stat().st_mtime_ns > first
+
+
 @pytest.mark.parametrize(
     ("sweep", "flags", "said"),
     [

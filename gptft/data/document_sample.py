@@ -1,0 +1,82 @@
+"""A block store -> the beginnings of some of its documents, spread over all of it."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from gptft.data.store import BlockStore
+from gptft.data.stored_documents import stored_documents
+from gptft.tokenization.token_ids import TokenIds
+
+MAX_DOCUMENTS = 200
+_MAX_TOKENS = 16_384  # of all together: a forward pass of seconds on a CPU
+_LEAST_TOKENS = 8  # of a document: the loss of fewer is chance
+_FEW_BLOCKS = 2_000  # that are read to the end; of more, some are looked into
+
+
+@dataclass(frozen=True)
+class SampledDocument:
+    """The beginning of a document.
+
+    Attributes:
+        ids: shape (n,), BOS and EOS among them where the document has them there.
+        text_ids: those of its text alone.
+    """
+
+    ids: TokenIds
+    text_ids: TokenIds
+
+
+def sample_documents(
+    store: BlockStore, *, eos_token_id: int, bos: Sequence[int] = ()
+) -> list[SampledDocument]:
+    """Up to 200 documents, evenly spread, the same each time; none where there is but one.
+
+    All have about as many tokens as fit a bound together, and none more than a block.
+
+    Args:
+        store: the training split.
+        eos_token_id: what ends a document.
+        bos: ids that begin one.
+    """
+    length = len(store[0]) if len(store) else 0
+    if len(store) <= _FEW_BLOCKS:
+        documents = [one for one in stored_documents(store, eos_token_id=eos_token_id, bos=bos)]
+        found = [(one.ids, one.is_whole) for one in documents if len(one.ids) >= _LEAST_TOKENS]
+        if len(found) > MAX_DOCUMENTS:
+            places = np.linspace(0, len(found) - 1, MAX_DOCUMENTS).round().astype(int)
+            found = [found[place] for place in places.tolist()]
+    else:
+        found = [*_looked_into(store, eos_token_id=eos_token_id, bos=bos)]
+    if len(found) < 2:
+        return []
+    room = max(min(length, _MAX_TOKENS // len(found)) - len(bos), _LEAST_TOKENS)
+    return [_cut(ids, is_whole, room, eos_token_id, bos) for ids, is_whole in found]
+
+
+def _looked_into(
+    store: BlockStore, *, eos_token_id: int, bos: Sequence[int]
+) -> Iterator[tuple[TokenIds, bool]]:
+    """The first document that begins in each of some blocks."""
+    size = len(store[0])
+    for number in np.linspace(0, len(store) - 2, MAX_DOCUMENTS).round().astype(int).tolist():
+        ids = store.span(number * size, 2 * size)
+        ends = np.flatnonzero(ids == eos_token_id)
+        start = int(ends[0]) + 1 if len(ends) else len(ids)
+        rest = ids[start : start + size]
+        if bos and rest[: len(bos)].tolist() == [*bos]:
+            rest = rest[len(bos) :]
+        inner = np.flatnonzero(rest == eos_token_id)
+        text = rest[: int(inner[0])] if len(inner) else rest
+        if len(text) >= _LEAST_TOKENS:
+            yield text, bool(len(inner))
+
+
+def _cut(
+    ids: TokenIds, is_whole: bool, room: int, eos_token_id: int, bos: Sequence[int]
+) -> SampledDocument:
+    text = ids[:room]
+    end = [eos_token_id] if is_whole and len(ids) < room else []
+    whole = np.concatenate([np.array([*bos], ids.dtype), text, np.array(end, ids.dtype)])
+    return SampledDocument(whole, text)
