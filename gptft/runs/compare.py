@@ -26,8 +26,11 @@ UNKNOWN = "-"
 
 DIFFERENT_TOKENIZERS = (
     "Their tokenizers differ: a token of one holds more text than one of another, so losses and "
-    "perplexities don't compare. Bits a byte do; they are counted by the tokens a byte of all "
-    "texts of a run."
+    "perplexities don't compare. Bits a byte do."
+)
+ESTIMATED = (
+    "Of runs that didn't record their bits a byte, these are estimated by the tokens a byte of all "
+    "their texts."
 )
 DIFFERENT_TEXTS = (
     "Their texts differ, and so does what is held out: a lower loss may be of an easier text. Only "
@@ -51,7 +54,8 @@ class ComparedRun(JsonFields):
 
     json_names = (
         "path", "mark", "name", "state", "reason", "step", "training_loss", "held_out_before",
-        "held_out_loss", "perplexity", "lowest_loss", "lowest_step", "bits_per_byte", "seconds",
+        "held_out_loss", "perplexity", "lowest_loss", "lowest_step", "bits_per_byte",
+        "is_estimated", "general_russian", "general_english", "seconds",
     )  # fmt: skip
 
     @property
@@ -112,13 +116,40 @@ class ComparedRun(JsonFields):
 
     @property
     def bits_per_byte(self) -> float | None:
-        """The held-out loss, by the tokens a byte of all texts; None where these aren't known."""
+        """Of held-out text; None where it wasn't measured and can't be estimated."""
+        held_out = self.shown.validation
+        recorded = None if held_out is None else held_out.bits_per_byte_after
+        return self._estimated_bits if recorded is None else recorded
+
+    @property
+    def is_estimated(self) -> bool:
+        """Whether `bits_per_byte` is the held-out loss by the tokens a byte of all texts."""
+        held_out = self.shown.validation
+        recorded = None if held_out is None else held_out.bits_per_byte_after
+        return recorded is None and self._estimated_bits is not None
+
+    @property
+    def _estimated_bits(self) -> float | None:
         ledger = as_mapping(as_mapping(self.shown.run.facts.get("data")).get("ledger"))
         counts = [as_int(ledger.get(name)) for name in ("tokens", "num_eos", "bytes")]
         if self.held_out_loss is None or None in counts or not counts[2]:
             return None
         tokens, num_eos, num_bytes = (count or 0 for count in counts)
         return self.held_out_loss / math.log(2) * (tokens + num_eos) / num_bytes
+
+    @property
+    def general_russian(self) -> float | None:
+        """Bits a byte of the Russian text that comes with gptft, after training."""
+        return self._general("ru")
+
+    @property
+    def general_english(self) -> float | None:
+        """The same of the English one."""
+        return self._general("en")
+
+    def _general(self, language: str) -> float | None:
+        measured = self.shown.run.general.get(language)
+        return None if measured is None else measured.bits_per_byte_after
 
     @property
     def seconds(self) -> float | None:
@@ -189,12 +220,16 @@ def compare_runs(folders: Sequence[Path]) -> RunComparison:
     remarks = []
     if not are_same_tokens:
         remarks.append(DIFFERENT_TOKENIZERS)
+        if any(one.is_estimated for one in runs):
+            remarks.append(ESTIMATED)
     if not are_same_texts:
         remarks.append(DIFFERENT_TEXTS)
-    figures = ["bits_per_byte"] if are_same_texts else []
+    figures = ["general_russian", "general_english"]  # of the same text for all
+    figures += ["bits_per_byte"] if are_same_texts else []
     if are_same_texts and are_same_tokens:
         figures += ["held_out_loss", "perplexity", "lowest_loss", "training_loss"]
-    best = {figure: _lowest_places([getattr(one, figure) for one in runs]) for figure in figures}
+    lowest_at = {name: _lowest_places([getattr(one, name) for one in runs]) for name in figures}
+    best = {name: places for name, places in lowest_at.items() if places}
     return RunComparison(runs, _differing(runs), tuple(remarks), best)
 
 

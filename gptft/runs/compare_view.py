@@ -18,7 +18,10 @@ Figure = tuple[str, str, Callable[[ComparedRun], str]]
 
 _STYLES = ("blue", "yellow", "green", "magenta", "cyan", "red")
 _LEAST = 12  # cells of a name; with less, the next of these figures is left out
-_LEFT_OUT = ("held_out_before", "seconds", "lowest_step", "perplexity", "lowest_loss")
+_LEFT_OUT = (
+    "held_out_before", "seconds", "lowest_step", "perplexity", "lowest_loss", "general_english",
+    "general_russian",
+)  # fmt: skip
 _MAX_SAMPLES = 3  # prompts on a terminal
 _SHOWN_PROMPT = 60  # characters
 _NOTHING_WRITTEN = "(nothing)"
@@ -42,6 +45,8 @@ FIGURES: tuple[Figure, ...] = (
     ("lowest_loss", "lowest", lambda one: loss_text(one.lowest_loss)),
     ("lowest_step", "at step", lambda one: _whole(one.lowest_step)),
     ("bits_per_byte", "bits a byte", lambda one: loss_text(one.bits_per_byte)),
+    ("general_russian", "general, Russian", lambda one: loss_text(one.general_russian)),
+    ("general_english", "general, English", lambda one: loss_text(one.general_english)),
     ("seconds", "time", lambda one: UNKNOWN if one.seconds is None else duration(one.seconds)),
 )
 

@@ -33,8 +33,8 @@ class ShownRun(JsonFields):
     problems: tuple[str, ...]
 
     json_names = (
-        "status", "created", "finished", "settings", "train", "validation", "curves", "documents",
-        "samples", "unreadable", "problems",
+        "status", "created", "finished", "settings", "train", "validation", "general", "curves",
+        "documents", "samples", "unreadable", "problems",
     )  # fmt: skip
 
     @property
@@ -61,6 +61,11 @@ class ShownRun(JsonFields):
     def validation(self) -> BeforeAfter | None:
         """The figures of the held-out text."""
         return self.run.validation
+
+    @property
+    def general(self) -> dict[str, BeforeAfter]:
+        """The figures of the general texts, by language."""
+        return self.run.general
 
     @property
     def curves(self) -> dict[str, list[Point]]:

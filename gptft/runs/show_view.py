@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from rich.console import Console, Group, RenderableType, RenderResult
 from rich.text import Text
 
+from gptft.runs.general import general_name
 from gptft.runs.read import BeforeAfter, Point
 from gptft.runs.show import ShownRun
 from gptft.runs.status import RunStatus
@@ -132,16 +133,24 @@ def _head(shown: ShownRun) -> Drawn:
 
 
 def _figures(shown: ShownRun) -> RenderableType | None:
-    measured = {"training text": shown.train, "held out": shown.validation}
-    rows = [(name, *_row(one)) for name, one in measured.items() if one is not None]
-    heads = ("", "loss before", "after", "perplexity before", "after")
-    return columns_or_lines(Table(rows, "lrrrr", heads=heads)) if rows else None
+    general = {general_name(name): one for name, one in shown.general.items()}
+    measured = {"training text": shown.train, "held out": shown.validation, **general}
+    known = {name: one for name, one in measured.items() if one is not None}
+    if not known:
+        return None
+    has_bits = any(one.bits_per_byte_after is not None for one in known.values())
+    rows = [(name, *_row(one, has_bits=has_bits)) for name, one in known.items()]
+    heads = ["", "loss before", "after", "perplexity before", "after"]
+    heads += ["bits a byte before", "after"] * has_bits
+    return columns_or_lines(Table(rows, "l" + "r" * (len(heads) - 1), heads=heads))
 
 
-def _row(one: BeforeAfter) -> tuple[str, ...]:
+def _row(one: BeforeAfter, *, has_bits: bool) -> tuple[str, ...]:
     perplexities = (one.perplexity_before, one.perplexity_after)
     shown = (_NOTHING if value is None else f"{value:,.2f}" for value in perplexities)
-    return loss_text(one.loss_before), loss_text(one.loss_after), *shown
+    bits = (loss_text(one.bits_per_byte_before), loss_text(one.bits_per_byte_after))
+    losses = (loss_text(one.loss_before), loss_text(one.loss_after))
+    return *losses, *shown, *(bits if has_bits else ())
 
 
 def _documents(shown: ShownRun) -> RenderableType | None:

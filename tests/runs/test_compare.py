@@ -15,6 +15,7 @@ from gptft.report.run_comparison import run_comparison_html
 from gptft.runs.compare import (
     DIFFERENT_TEXTS,
     DIFFERENT_TOKENIZERS,
+    ESTIMATED,
     RunComparison,
     compare_runs,
 )
@@ -87,13 +88,13 @@ def test_only_what_differs_is_shown_and_the_best_is_marked(two: list[Path]):
 @pytest.mark.parametrize(
     ("changes", "remarks", "best"),
     [
-        ({"fingerprint": {"tokenizer": "u"}}, (DIFFERENT_TOKENIZERS,), {"bits_per_byte"}),
+        ({"fingerprint": {"tokenizer": "u"}}, (DIFFERENT_TOKENIZERS, ESTIMATED), {"bits_per_byte"}),
         ({"data": {"ledger": {"bytes": 9_000}}}, (DIFFERENT_TEXTS,), set()),
         ({"config": {"data": {"seed": 1}}}, (DIFFERENT_TEXTS,), set()),
         ({"config": {"data": {"validation": 0.2}}}, (DIFFERENT_TEXTS,), set()),
         (
             {"fingerprint": {"tokenizer": "u"}, "data": {"ledger": {"documents": 3}}},
-            (DIFFERENT_TOKENIZERS, DIFFERENT_TEXTS),
+            (DIFFERENT_TOKENIZERS, ESTIMATED, DIFFERENT_TEXTS),
             set(),
         ),
         # another block size is another store of the same texts
@@ -112,6 +113,22 @@ def test_losses_that_do_not_compare_are_not_compared(
         assert {*compared.best} == best
     page = run_comparison_html(compared)
     assert all(one in Walker(page).text for one in remarks)
+
+
+def test_bits_a_byte_are_those_that_were_measured_where_there_are(make_run: MakeRun):
+    paths = []
+    for name, bits, russian in (("a", 1.5, 0.9), ("b", 1.25, 1.1)):
+        general = {"ru": {"loss_after": 3.0, "bits_per_byte_after": russian}}
+        measured = {"bits_per_byte_after": bits}
+        fingerprint = {"tokenizer": name}
+        result = {"validation": measured, "general": general}
+        paths.append(make_run(name, result=result, fingerprint=fingerprint))
+    compared = compare_runs(paths)
+    assert [one.bits_per_byte for one in compared.runs] == [1.5, 1.25]
+    assert compared.best == {"general_russian": (0,), "bits_per_byte": (1,)}
+    assert compared.remarks == (DIFFERENT_TOKENIZERS,)
+    assert "general, Russian" in on_screen(compared)
+    assert "general, English" not in on_screen(compared)
 
 
 @pytest.mark.parametrize("width", [20, 60, 90, 120, 200])

@@ -61,6 +61,14 @@ def test_a_run_that_is_done(make_run: MakeRun):
     assert json.loads(json.dumps(as_json(shown)))["status"]["state"] == "done"
 
 
+def test_general_texts_and_bits_a_byte_are_shown_where_they_were_measured(make_run: MakeRun):
+    bits = {"bits_per_byte_before": 1.25, "bits_per_byte_after": 1.5}
+    general = {"en": {"loss_before": 3.0, "loss_after": 3.5, **bits}}
+    lines = on_screen(make_run(result={"general": general})).splitlines()
+    assert "general text, English\t3.000\t3.500\t-\t-\t1.250\t1.500" in lines
+    assert "held out\t5.500\t4.500\t244.69\t90.02\t-\t-" in lines
+
+
 def test_documents_whose_loss_fell_least_are_named(make_run: MakeRun):
     least = [{"start": "<b>\x1b[2J\n" * 30, "num_tokens": 9, "loss_before": 6.5, "loss_after": 6.0}]
     said = {"num_measured": 12, "median_fall": 3.25, "least": least}
