@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from tests.tutorial.pages import GAP
 
 RELATIVE = 0.02
-_NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?")
+_NUMBER = re.compile(r"(?:(?<!\S)[+-])?\d[\d,]*(?:\.\d+)?")
+_BOUNDS = re.compile(r"[<>](?=\d)")  # <0.01% beside 0.01%
 _TIMES = re.compile(
     r"\d[\d.,]* s\b|tokens a second [\d.,]+|[\d.,]+ (?:MB|tokens)/s|\d+:\d\d:\d\d|\d+ min\b"
 )
@@ -21,7 +22,7 @@ _BARS = re.compile("[\u2580-\u259f]+")
 
 
 def _plain(text: str) -> str:
-    return " ".join(_BARS.sub("", _TIMES.sub("", text)).split())
+    return " ".join(_BARS.sub("", _TIMES.sub("", _BOUNDS.sub("", text))).split())
 
 
 def _tolerance(shown: str) -> float:
