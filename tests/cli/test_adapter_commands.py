@@ -66,6 +66,15 @@ def test_what_generates_is_the_adapter_and_not_its_base(here: Path, command: str
     assert ours != done(command.replace("adapter0", "base"))
 
 
+def test_what_is_measured_is_the_adapter_and_not_its_base(here: Path) -> None:
+    shutil.copytree("base", "merged")
+    load_for_training("adapter0").save_pretrained("merged")
+    found = json.loads(done("eval adapter0 merged base --data poem.txt --cpu --json"))
+    adapter, merged, base = (one["bits_per_byte"] for one in found["models"])
+    assert adapter == pytest.approx(merged, rel=1e-5)
+    assert adapter != pytest.approx(base, rel=1e-3)
+
+
 def test_tokens_are_the_bases(here: Path) -> None:
     command = "tokenize Буря --json --model"
     ours, theirs = (json.loads(done(f"{command} {name}")) for name in ("adapter0", "base"))
@@ -133,6 +142,7 @@ COMMANDS = {
     "generate": "generate adapter0 -p x",
     "draft": "generate base -p x --strategy assisted --assistant-model adapter0",
     "score": "score adapter0 x",
+    "eval": "eval adapter0 --data poem.txt",
     "predict": "predict adapter0 -p x",
 }
 TOKENIZING = {
