@@ -23,6 +23,7 @@ from gptft.inputs import can_be_made, expand_user, why_unusable
 from gptft.models import machine
 from gptft.models.average import check_average
 from gptft.models.check import model_problems, too_small_vocabulary
+from gptft.models.lora_check import lora_problems
 from gptft.models.present import find_weights
 from gptft.runs.run_folder import is_foreign, run_around
 from gptft.terminal.words import count, short_value
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_SETTING = re.compile(r"(?:model|tokenizer|data|training|generation|strategies)(?:\.\w+)+")
+_SETTING = re.compile(r"(?:model|tokenizer|lora|data|training|generation|strategies)(?:\.\w+)+")
 # Settings that transformers drops on the CPU (5.23), and what that means.
 _FOR_ACCELERATORS = {
     "fp16": ": training computes in float32",
@@ -217,7 +218,8 @@ def _check(config: Config, findings: _Findings) -> CheckResult | None:
         findings.add(("data",), NO_DATA)
     masks = data is not None and data.isolate_documents is True
     has_model = True
-    for path, message in model_problems(config.model, masks_documents=masks):
+    problems = model_problems(config.model, masks_documents=masks) or [*lora_problems(config)]
+    for path, message in problems:
         findings.add(path, message)
         has_model = False
     texts = findings.of(("data", "train"), partial(find_texts, data)) if data else None

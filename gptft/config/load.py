@@ -15,7 +15,8 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from gptft.config.flags import flag_settings
-from gptft.config.sections import Config, Section
+from gptft.config.section import Section
+from gptft.config.sections import Config
 from gptft.config.settings import BOUNDS, Setting, read_settings
 from gptft.config.source import YAML_SUFFIXES, KeyPath, Problem, Source, parse_value, read_yaml
 from gptft.config.suggest import did_you_mean

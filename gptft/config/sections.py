@@ -6,9 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
     WithJsonSchema,
@@ -16,20 +14,10 @@ from pydantic import (
     model_validator,
 )
 
+from gptft.config.lora import LoraConfig
 from gptft.config.numbers import LARGEST_WHOLE, MAX_BLOCK_SIZE, MAX_SEED, MAX_VOCAB_SIZE, as_whole
-
-
-class Section(BaseModel):
-    """What every section is: frozen, strict about types, closed to unknown keys."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-def _setting(default: Any, description: str) -> Any:
-    """A field with a default; a list or a mapping is copied for each section."""
-    if isinstance(default, list | dict):
-        return Field(default_factory=default.copy, description=description)
-    return Field(default, description=description)
+from gptft.config.section import Section
+from gptft.config.section import setting as _setting
 
 
 def _as_list(value: Any) -> Any:
@@ -344,6 +332,10 @@ class Config(Section):
 
     model: ModelConfig = Field(default_factory=ModelConfig)
     tokenizer: TokenizerConfig = Field(default_factory=TokenizerConfig)
+    lora: LoraConfig | None = _setting(
+        None,
+        "Train an adapter, a small part beside each weight, and leave the weights as they are.",
+    )
     data: DataConfig | None = None
     training: dict[str, Any] = _setting({}, "Any field of transformers.TrainingArguments.")
     samples: SamplesConfig = Field(default_factory=SamplesConfig)
@@ -362,6 +354,16 @@ class Config(Section):
             )
         if self.model.from_scratch is not None and not named:
             raise ValueError("model.from_scratch needs tokenizer.name or tokenizer.train")
+        if self.model.from_scratch is not None and self.lora is not None:
+            raise ValueError(
+                "lora and model.from_scratch can't both be given: an adapter changes a model that "
+                "has learned something"
+            )
+        if self.model.average_with and self.lora is not None:
+            raise ValueError(
+                "lora and model.average_with can't both be given: an adapter names its base, and a "
+                "mean of models is in no folder. Train on the mean first"
+            )
         return self
 
     def resolved(self) -> dict[str, Any]:

@@ -94,12 +94,12 @@ def merge_adapter(base: PreTrainedModel, folder: Path) -> PreTrainedModel:
     wrapped = _adapted(base, folder)
     wrapped.eval()
     expected = try_adapter(wrapped.get_base_model(), folder)
-    is_tied = _part_ends(wrapped.get_base_model())
+    is_tied = part_ends(wrapped.get_base_model())
     with stage(f"Merging {shown_path(str(folder))}"), _by_peft(folder, "merged"):
         merged: PreTrainedModel = wrapped.merge_and_unload(safe_merge=True)
     merged.requires_grad_(True)
     if is_tied:
-        _tie_again(merged)
+        tie_again(merged)
     logits = try_adapter(merged, folder)
     if float((logits - expected).abs().max()) > _MERGED * float(expected.abs().max()):
         raise ModelError(
@@ -256,7 +256,7 @@ def _unfit(folder: Path, what: str, name: str) -> ModelError:
     )
 
 
-def _part_ends(model: PreTrainedModel) -> bool:
+def part_ends(model: PreTrainedModel) -> bool:
     """Give the head weights of its own where it shares them with the embeddings.
 
     What is merged into the one is for that one alone: LoRA of embeddings leaves the head as it was.
@@ -283,7 +283,7 @@ def _bare(module: Any) -> Any:
     return module
 
 
-def _tie_again(model: PreTrainedModel) -> None:
+def tie_again(model: PreTrainedModel) -> None:
     """Let embeddings and head share their weights again, or say in the config that they don't."""
     embeddings: Any = model.get_input_embeddings()
     head: Any = model.get_output_embeddings()

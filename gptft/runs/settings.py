@@ -37,10 +37,13 @@ def given_settings(facts: Mapping[str, Any]) -> dict[str, str]:
 def default_settings() -> dict[str, Any]:
     """What the settings of every section but `training` are where a config doesn't name them."""
     from gptft.config import sections  # pydantic, which a report needs nothing of
+    from gptft.config.lora import LoraConfig
+    from gptft.config.section import Section
 
-    known: Mapping[str, type[sections.Section]] = {
+    known: Mapping[str, type[Section]] = {
         "model": sections.ModelConfig,
         "tokenizer": sections.TokenizerConfig,
+        "lora": LoraConfig,
         "data": sections.DataConfig,
         "samples": sections.SamplesConfig,
     }

@@ -133,7 +133,8 @@ class CheckpointSaver:
     def num_bytes(self) -> int:
         """About what a checkpoint takes: weights, and two moments of each that is trained."""
         model = self._trainer.accelerator.unwrap_model(self._trainer.model)
-        weights = sum(int(p.numel() * p.element_size()) for p in model.parameters())
+        saved = [p for p in model.parameters() if self._trainer.lora is None or p.requires_grad]
+        weights = sum(int(p.numel() * p.element_size()) for p in saved)
         moments = sum(2 * 4 * int(p.numel()) for p in model.parameters() if p.requires_grad)
         return weights + (0 if self._trainer.args.save_only_model else moments) + 1_000_000
 
@@ -144,9 +145,13 @@ class CheckpointSaver:
             RunError: the disk is too full.
         """
         saves = self._trainer.args.save_strategy != "no"
+        needed = self.num_bytes() * (2 if saves else 1)
+        if self._trainer.lora is not None:  # and the merged model
+            model = self._trainer.accelerator.unwrap_model(self._trainer.model)
+            needed += sum(4 * int(p.numel()) for p in model.parameters())
         if self._trainer.is_world_process_zero():
             disk.check_room(
                 self._trainer.checkpoints_dir,
-                needed=self.num_bytes() * (2 if saves else 1),
+                needed=needed,
                 kept="Nothing was trained yet.",
             )

@@ -37,6 +37,7 @@ def fingerprint(config: Config, setup: Setup) -> dict[str, Any]:
         base = find_model(config.model.name, revision=config.model.revision)
         if base.adapters:
             training["model.adapter"] = adapters_checksum(base)
+    training |= _lora(config, setup)
     data = config.data
     model_config = setup.model.config.to_dict()
     sizes = {name: value for name, value in model_config.items() if name not in VOLATILE_FIELDS}
@@ -61,8 +62,24 @@ def fingerprint(config: Config, setup: Setup) -> dict[str, Any]:
     return plain
 
 
-def adapter_facts(config: Config) -> dict[str, Any]:
-    """What is kept of the adapter that a run starts from; empty where it starts from none."""
+def _lora(config: Config, setup: Setup) -> dict[str, Any]:
+    """The settings of the adapter that is trained, and the very layers that have it."""
+    if config.lora is None or setup.trainer.lora is None:
+        return {}
+    values = config.lora.model_dump(exclude={"target_modules"})
+    return {
+        **{f"lora.{name}": value for name, value in values.items()},
+        "lora.target_modules": _digest(list(setup.trainer.lora.targets)),
+    }
+
+
+def adapter_facts(config: Config, setup: Setup) -> dict[str, Any]:
+    """What is kept of the adapter that a run starts from, and of the one that it trains."""
+    trained = {} if setup.trainer.lora is None else {"num_trained": setup.num_trained}
+    return {**_base_adapter(config), **trained}
+
+
+def _base_adapter(config: Config) -> dict[str, Any]:
     if config.model.from_scratch is not None:
         return {}
     base = find_model(config.model.name, revision=config.model.revision)

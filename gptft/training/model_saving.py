@@ -10,11 +10,25 @@ from gptft.training.setup import Setup
 
 
 def save_model(setup: Setup, *, run_dir: Path, save_dtype: str) -> None:
-    """Write `model/` under another name and rename it; called by all processes together."""
+    """Write `model/` under another name and rename it; called by all processes together.
+
+    Of an adapter that was trained `adapter/` is written first, and `model/` is what it makes of its
+    base.
+    """
     setup.model.config.use_cache = True  # Trainer turns it off for training, and it would be saved
+    lora = setup.trainer.lora
+    if lora is not None:
+        _write(setup, run_dir, "adapter")
+        lora.merge()
+        setup.trainer.lora = None
     if save_dtype != "auto":
         setup.model.to(named_dtype(save_dtype))  # type: ignore[arg-type]
-    partial, old, final = run_dir / ".model.partial", run_dir / ".model.old", run_dir / "model"
+    _write(setup, run_dir, "model")
+
+
+def _write(setup: Setup, run_dir: Path, name: str) -> None:
+    """Write what the trainer saves under another name, and rename it."""
+    partial, old, final = (run_dir / one for one in (f".{name}.partial", f".{name}.old", name))
     if setup.trainer.is_world_process_zero():
         shutil.rmtree(partial, ignore_errors=True)
     setup.trainer.accelerator.wait_for_everyone()

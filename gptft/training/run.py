@@ -100,7 +100,7 @@ class TrainingRun:
             self._is_extended = resume.extend
             self._resume(earlier, resume)
         self._notify(
-            f"Training {count(setup.num_parameters, 'parameter')} in {setup.dtype} on "
+            f"Training {setup.trained_words} in {setup.dtype} on "
             f"{self._trainer.args.device.type}, {count(len(setup.store), 'block')}."
         )
         for sentence in setup.notices(self._config):
@@ -129,7 +129,7 @@ class TrainingRun:
             device=self._trainer.args.device.type,
             num_parameters=setup.num_parameters,
             threads=torch.get_num_threads(),
-            **adapter_facts(self._config),
+            **adapter_facts(self._config, setup),
         )
         if self._is_first:
             self._write_settings()  # from here on it is a run that can be resumed

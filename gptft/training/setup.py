@@ -1,7 +1,7 @@
 """A config and a block store -> the model, its blocks and the Trainer, checked together."""
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -26,6 +26,7 @@ from gptft.models.load import (
     load_for_training,
     new_model,
 )
+from gptft.models.lora import TrainedAdapter, add_adapter
 from gptft.terminal.words import count
 from gptft.tokenization.auto import load_auto_tokenizer
 from gptft.tokenization.extension import added_token
@@ -75,6 +76,18 @@ class Setup:
     def num_parameters(self) -> int:
         """Weights, trained or not."""
         return sum(p.numel() for p in self.model.parameters())
+
+    @property
+    def num_trained(self) -> int:
+        """Weights that are trained."""
+        return sum(p.numel() for p in self.model.parameters() if p.requires_grad)
+
+    @property
+    def trained_words(self) -> str:
+        """How much is trained, in words."""
+        if self.trainer.lora is None:
+            return count(self.num_parameters, "parameter")
+        return f"an adapter of {self.num_trained:,} of {count(self.num_parameters, 'parameter')}"
 
     @property
     def dtype(self) -> str:
@@ -146,10 +159,11 @@ def set_up(config: Config, *, store_dir: Path, run_dir: Path, signals: Signals) 
         config.training, run_dir=run_dir, has_validation=has_validation, dtype=config.model.dtype
     )
     eos, bos = int(ledger.get("eos_token_id", -1)), tuple(ledger.get("bos_token_ids", ()))
-    model, tokenizer, grown = _load(
+    model, tokenizer, grown, new_ids = _load(
         config, store_dir=store_dir, eos_token_id=eos, bos_token_ids=bos, seed=args.seed
     )
     _check_fit(model, store, name=config.model.name)
+    lora = _adapter(config, model, args, new_ids=new_ids)
     name = "The new model" if config.model.from_scratch is not None else config.model.name
     # Before the Trainer, which makes the run folder.
     loss_is_replaced = _probe(model, args, name=name)
@@ -167,6 +181,7 @@ def set_up(config: Config, *, store_dir: Path, run_dir: Path, signals: Signals) 
         model=model,
         signals=signals,
         unlikelihood=unlikelihood,
+        lora=lora,
         compute_loss_func=loss if loss_is_replaced else None,
         args=args,
         data_collator=mask if masks else collate_blocks,
@@ -227,9 +242,9 @@ def _load(
     eos_token_id: int,
     bos_token_ids: tuple[int, ...],
     seed: int,
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, tuple[str, ...]]:
-    """The base model, or a new one, with its tokenizer, and what to say of them."""
-    sizes, notes = config.model.from_scratch, tuple[str, ...]()
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, tuple[str, ...], Sequence[int]]:
+    """The base model, or a new one, with its tokenizer, what to say of them, and new ids."""
+    sizes, notes, new_ids = config.model.from_scratch, tuple[str, ...](), list[int]()
     if sizes is None:
         files = find_model(config.model.name, revision=config.model.revision)
         model = load_for_training(
@@ -238,7 +253,9 @@ def _load(
             config_overrides=config.model.config_overrides,
             average_with=[(one.name, one.weight) for one in config.model.average_with],
         )
-        tokenizer, notes = _grow(model, load_auto_tokenizer(files), config.tokenizer)
+        base = load_auto_tokenizer(files)
+        tokenizer, notes = _grow(model, base, config.tokenizer)
+        new_ids = sorted({*tokenizer.get_vocab().values()} - {*base.get_vocab().values()})
     else:
         named = config.tokenizer.name
         tokenizer = load_auto_tokenizer(named if named else str(store_dir / "tokenizer"))
@@ -254,7 +271,31 @@ def _load(
     if tokenizer.eos_token_id != eos_token_id:  # the files disagree; the blocks have the last word
         tokenizer.eos_token = str(tokenizer.convert_ids_to_tokens(eos_token_id))
     _learn_eos(model, eos_token_id)
-    return model, tokenizer, notes
+    return model, tokenizer, notes, new_ids
+
+
+def _adapter(
+    config: Config, model: PreTrainedModel, args: TrainingArguments, *, new_ids: Sequence[int]
+) -> TrainedAdapter | None:
+    """The adapter that is trained in place of all weights, where one is asked for.
+
+    Raises:
+        ConfigError: its settings don't fit the model.
+        ModelError: the weights aren't all here.
+    """
+    if config.lora is None:
+        return None
+    if _is_elsewhere(model, args) or args.fsdp:
+        raise ModelError(
+            "lora: an adapter is trained in one process or several with all weights each, and "
+            "training.fsdp or DeepSpeed divide them. Leave those out."
+        )
+    adapter = add_adapter(
+        model, config.lora, base_name=config.model.name, seed=args.seed, new_ids=new_ids
+    )
+    if args.gradient_checkpointing:
+        model.enable_input_require_grads()
+    return adapter
 
 
 def _grow(

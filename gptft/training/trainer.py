@@ -10,6 +10,7 @@ from torch.utils.data import Dataset
 from transformers import PreTrainedModel
 
 from gptft.errors import RunError
+from gptft.models.lora import TrainedAdapter
 from gptft.runs.checkpoints import Checkpoint
 from gptft.training.changed_settings import load_with_changes
 from gptft.training.checkpoint_saving import CheckpointSaver
@@ -50,9 +51,12 @@ class BlockTrainer(TrainerAdapter):
         model: PreTrainedModel,
         signals: Signals | None = None,
         unlikelihood: Unlikelihood | None = None,
+        lora: TrainedAdapter | None = None,
         **kwargs: Any,
     ) -> None:
         """Take what `Trainer` takes, who listens to signals, and what a repetition costs.
+
+        `lora` is the adapter in `model` that is trained, where not all of it is.
 
         Raises:
             ModelError: an unlikelihood, and the model computes a loss of its own.
@@ -60,6 +64,7 @@ class BlockTrainer(TrainerAdapter):
         if getattr(model, "loss_type", None) is None:
             model.loss_type = "ForCausalLM"
         use_fast_loss(model, unlikelihood=unlikelihood)
+        self.lora = lora
         super().__init__(model=model, **kwargs)
         # Rotation is ours: the stock one counts and removes any folder named like a checkpoint.
         keep, self.args.save_total_limit = self.args.save_total_limit, None

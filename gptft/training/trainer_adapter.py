@@ -32,6 +32,7 @@ from transformers import Trainer
 from transformers.trainer_callback import TrainerState
 
 from gptft.errors import RunError
+from gptft.models.lora import TrainedAdapter
 from gptft.models.restore import check_restorable, restore_weights
 from gptft.runs.checkpoints import STAGING, find_damage
 
@@ -46,9 +47,11 @@ class TrainerAdapter(Trainer):
 
     Attributes:
         is_staging: whether what is written now goes to the staging folder.
+        lora: the adapter that is trained in place of all weights, or None.
     """
 
     is_staging = False
+    lora: TrainedAdapter | None = None
 
     def before_update(self, model: torch.nn.Module, norm: Any) -> None:
         """Called with all gradients there, before the optimizer takes its step.
@@ -123,7 +126,9 @@ class TrainerAdapter(Trainer):
         Raises:
             RunError: they can't.
         """
-        if not (self.is_deepspeed_enabled or self.is_fsdp_enabled):
+        if self.lora is not None:
+            self.lora.check_restorable(checkpoint)
+        elif not (self.is_deepspeed_enabled or self.is_fsdp_enabled):
             check_restorable(self.accelerator.unwrap_model(self.model), checkpoint)
 
     def load_checkpoint(self, checkpoint: Path) -> None:
@@ -163,12 +168,18 @@ class TrainerAdapter(Trainer):
         self.write_checkpoint()
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        super()._save(output_dir, state_dict)
         folder = Path(str(output_dir or self.args.output_dir))
+        if self.lora is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+            self.lora.save(folder)
+            return
+        super()._save(output_dir, state_dict)
         (folder / "training_args.bin").unlink(missing_ok=True)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        if self.is_deepspeed_enabled or self.is_fsdp_enabled:  # with formats of their own
+        if self.lora is not None:
+            self.lora.restore(Path(resume_from_checkpoint))
+        elif self.is_deepspeed_enabled or self.is_fsdp_enabled:  # with formats of their own
             super()._load_from_checkpoint(resume_from_checkpoint, model)
         else:
             to_fill: Any = self.model if model is None else model
