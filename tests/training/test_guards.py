@@ -55,7 +55,7 @@ def test_a_model_that_sees_ahead_is_refused_before_anything_is_written(
     run: Run, tmp_path: Path, tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """As of an architecture of which nobody has said that it does: the model itself is asked."""
-    monkeypatch.setattr("gptft.models.load.require_causal", lambda *args, **kwargs: None)
+    monkeypatch.setattr("gptft.models.load.require_trainable", lambda *args, **kwargs: None)
     base = tmp_path / "base"
     tiny_model("bert").save_pretrained(base)
     for name in ("tokenizer.json", "tokenizer_config.json"):
