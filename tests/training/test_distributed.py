@@ -68,7 +68,7 @@ def test_two_processes_follow_the_losses_of_one(
         expected = [entry[key] for entry in one if key in entry]
         assert expected
         assert [entry[key] for entry in two if key in entry] == pytest.approx(expected, rel=1e-4)
-    assert two_done.stdout.count("training text") == one_done.stdout.count("training text") == 1
+    assert two_done.stdout.count("training text") == one_done.stdout.count("training text") == 2
     samples = (tmp_path / "two" / "samples.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line)["step"] for line in samples] == [0, 2, 4]
     facts = json.loads((tmp_path / "two" / "run.json").read_text(encoding="utf-8"))
