@@ -34,11 +34,12 @@ class TrainedAdapter:
     Attributes:
         model: the base, with the adapter's layers in it.
         targets: the names of the layers that have a part of it, sorted.
+        num_base: how many numbers the base has.
     """
 
-    def __init__(self, wrapped: Any, *, base_name: str) -> None:
+    def __init__(self, wrapped: Any, *, base_name: str, num_base: int) -> None:
         """Keep peft's wrapper, and the name that a person calls the base by."""
-        self._wrapped, self._base_name = wrapped, base_name
+        self._wrapped, self._base_name, self.num_base = wrapped, base_name, num_base
         self.model: PreTrainedModel = wrapped.get_base_model()
         self.targets: Sequence[str] = sorted(wrapped.base_model.targeted_module_names)
 
@@ -164,6 +165,7 @@ def add_adapter(
     _check_saved_whole(model, settings)
     ids = sorted({*settings.trainable_token_indices, *new_ids})
     _check_ids(model, ids)
+    num_base = sum(one.numel() for one in model.parameters())
     state = torch.get_rng_state()
     torch.manual_seed(seed)
     try:
@@ -182,7 +184,7 @@ def add_adapter(
         raise ConfigError(_why(error, model, settings)) from None
     finally:
         torch.set_rng_state(state)
-    adapter = TrainedAdapter(wrapped, base_name=base_name)
+    adapter = TrainedAdapter(wrapped, base_name=base_name, num_base=num_base)
     if not adapter.num_trained:
         raise ConfigError("lora: nothing of the model would be trained.")
     return adapter

@@ -123,7 +123,9 @@ def _what_happened(run: Run) -> str:
         return f"A model{size} was trained"
     if came.kind == "new":
         return f"A new {came.name} model{size} was trained from scratch"
-    return f"{came.name}{f', a model{size},' if size else ''} was fine-tuned"
+    trained = as_int(run.facts.get("num_trained"))
+    adapter = f" by an adapter of {rounded(trained)} (LoRA)" if trained else ""
+    return f"{came.name}{f', a model{size},' if size else ''} was fine-tuned{adapter}"
 
 
 def _on_what(run: Run, ledger: Ledger) -> str:
@@ -205,10 +207,13 @@ def account(ledger: Ledger) -> str:
 
 def run_facts(run: Run) -> list[tuple[str, str]]:
     """The run itself, by name: its state, times, size and data."""
-    parameters = as_int(run.facts.get("num_parameters"))
+    parameters, trained = (
+        as_int(run.facts.get(name)) for name in ("num_parameters", "num_trained")
+    )
     return [
         *((name, str(run.facts.get(name, NOTHING))) for name in ("state", "created", "finished")),
         ("parameters", f"{parameters:,}" if parameters else NOTHING),
+        *([("trained of an adapter", f"{trained:,}")] if trained else []),
         *how_trained(run),
         ("block store", run.store or NOTHING),
     ]

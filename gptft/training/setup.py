@@ -74,7 +74,9 @@ class Setup:
 
     @property
     def num_parameters(self) -> int:
-        """Weights, trained or not."""
+        """Weights of the model, trained or not; those of an adapter aren't its own."""
+        if self.trainer.lora is not None:
+            return self.trainer.lora.num_base
         return sum(p.numel() for p in self.model.parameters())
 
     @property
@@ -87,7 +89,8 @@ class Setup:
         """How much is trained, in words."""
         if self.trainer.lora is None:
             return count(self.num_parameters, "parameter")
-        return f"an adapter of {self.num_trained:,} of {count(self.num_parameters, 'parameter')}"
+        base = count(self.num_parameters, "parameter")
+        return f"an adapter of {self.num_trained:,} beside {base}"
 
     @property
     def dtype(self) -> str:

@@ -18,6 +18,8 @@ from gptft.config.sections import Config
 from gptft.errors import ConfigError, GptftError
 from gptft.models.hub import find_model
 from gptft.models.load import load_for_inference
+from gptft.report.model_card import model_card
+from gptft.runs.read import read_run
 from gptft.training.run import Resume
 from tests.architectures.models import save_tiny_model
 from tests.training.conftest import Run
@@ -114,8 +116,10 @@ def test_a_checkpoint_holds_the_adapter_alone(
     stock = AutoModelForCausalLM.from_pretrained(bases("gpt2"))
     held = sum(one.numel() for one in load_file(checkpoint / "adapter_model.safetensors").values())
     assert known["num_trained"] == held
-    assert known["num_parameters"] == held + sum(p.numel() for p in stock.parameters())
-    assert any(f"an adapter of {held:,} of" in line for line in said)
+    own = sum(p.numel() for p in stock.parameters())
+    assert known["num_parameters"] == own
+    assert any(f"an adapter of {held:,} beside {own:,} parameters" in line for line in said)
+    assert "was fine-tuned by an adapter of" in model_card(read_run(tmp_path / "x"))
 
 
 def test_the_base_itself_isnt_touched(run: Run, bases: Callable[[str], Path]) -> None:
