@@ -67,7 +67,7 @@ def name_of(settings: Mapping[str, Any]) -> str:
     """What settings are, in a word that any file system takes and no shell needs quotes for.
 
     >>> name_of({"training.seed": 1, "training.learning_rate": 1e-4, "model.name": "runs/my poem"})
-    'learning_rate=0.0001,model.name=runs_my_poem-12c6e9d4,seed=1'
+    'learning_rate=0.0001,model.name=runs_my_poem-28916399,seed=1'
     """
     parts = sorted(
         f"{_NOT_IN_A_NAME.sub('_', name.removeprefix('training.'))}={_word(value)}"

@@ -14,6 +14,7 @@ from gptft.data.store import BlockStore
 from gptft.errors import ModelError
 from gptft.files import default_cache_dir
 from gptft.training.dataset import IGNORED, collate_masked
+from gptft.training.document_losses import DocumentLossKeeper
 from gptft.training.document_masking import check_document_masking, restarting_positions
 from gptft.training.trainer import BlockTrainer
 from tests.conftest import SENTENCES
@@ -283,11 +284,22 @@ def test_no_step_and_no_measure_runs_with_a_cache_or_a_mask(
     run: Run, monkeypatch: pytest.MonkeyPatch, isolates: bool
 ):
     seen: list[dict[str, Any]] = []
+    alone: list[bool] = []  # whether documents are measured that no block joins
     original: Forward = GPT2LMHeadModel.forward
+    measure = DocumentLossKeeper._measure
+
+    def measure_alone(self: DocumentLossKeeper) -> list[float]:
+        alone.append(True)
+        found = measure(self)
+        alone.pop()
+        return found
+
+    monkeypatch.setattr(DocumentLossKeeper, "_measure", measure_alone)
 
     def forward(self: GPT2LMHeadModel, **kwargs: Any) -> Any:
         output = original(self, **kwargs)
-        seen.append({**kwargs, "trains": self.training, "made": output.past_key_values})
+        made = {"trains": self.training, "made": output.past_key_values, "alone": bool(alone)}
+        seen.append({**kwargs, **made})
         return output
 
     for probe in ("check_causal", "leaves_labels_to_be_moved"):  # neither steps nor measures
@@ -302,7 +314,8 @@ def test_no_step_and_no_measure_runs_with_a_cache_or_a_mask(
     for call in seen:
         assert call["made"] is None
         assert call.get("attention_mask") is None
-        assert ("position_ids" in call) is isolates
+        assert call["alone"] or ("position_ids" in call) is isolates
+    assert {call["alone"] for call in seen} == {True, False}
 
 
 @pytest.mark.parametrize("model_type", LEAK)
