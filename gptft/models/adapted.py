@@ -69,15 +69,22 @@ def try_adapter(model: PreTrainedModel, folder: Path) -> torch.Tensor:
     Raises:
         ModelError: that fails, or gives no numbers.
     """
-    highest = len(model.get_input_embeddings().weight) - 1  # type: ignore[arg-type]
-    ids = torch.linspace(0, highest, _TRIED, device=model.device).long()[None]
-    with _by_peft(folder, "applied"), torch.no_grad():
-        logits: torch.Tensor = model(ids, use_cache=False).logits
+    with _by_peft(folder, "applied"):
+        logits = few_logits(model)
     if not bool(torch.isfinite(logits).all()):
         raise ModelError(
             f"{folder}: the adapter makes its base's logits NaN or infinite: a number in its "
             f"{ADAPTER_CONFIG} is beyond sense, lora_alpha for one, or it is another base's."
         )
+    return logits
+
+
+@torch.no_grad()
+def few_logits(model: PreTrainedModel) -> torch.Tensor:
+    """Logits of a few tokens, spread over all ids, shape (1, T, V)."""
+    highest = len(model.get_input_embeddings().weight) - 1  # type: ignore[arg-type]
+    ids = torch.linspace(0, highest, _TRIED, device=model.device).long()[None]
+    logits: torch.Tensor = model(ids, use_cache=False).logits
     return logits
 
 

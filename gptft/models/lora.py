@@ -19,12 +19,12 @@ from transformers.pytorch_utils import Conv1D
 from gptft.config.lora import LoraConfig
 from gptft.errors import ConfigError, RunError
 from gptft.files import read_json, write_json
-from gptft.models.adapted import part_ends, tie_again
+from gptft.models.adapted import few_logits, part_ends, tie_again
 from gptft.models.adapters import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from gptft.models.reading import first_line
+from gptft.models.restore import is_same
 from gptft.panics import no_panic
 
-_BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by bytes an element
 _MERGED = 1e-4  # of the largest logit: merging rounds, and a thousandth of that
 
 
@@ -106,7 +106,7 @@ class TrainedAdapter:
         ours = self.tensors()
         off = sorted(
             name for name in {*ours, *stored}
-            if name not in ours or name not in stored or not _is_same(ours[name], stored[name])
+            if name not in ours or name not in stored or not is_same(ours[name], stored[name])
         )  # fmt: skip
         if off:
             raise RunError(
@@ -124,14 +124,14 @@ class TrainedAdapter:
         model.to(torch.float32)  # type: ignore[arg-type]
         was_training = model.training
         model.eval()
-        expected = _logits(model)
+        expected = few_logits(model).float()
         is_tied = part_ends(model)
         with _quiet():
             merged: PreTrainedModel = self._wrapped.merge_and_unload(safe_merge=True)
         merged.requires_grad_(True)
         if is_tied:
             tie_again(merged)
-        apart = float((_logits(merged) - expected).abs().max())
+        apart = float((few_logits(merged).float() - expected).abs().max())
         if apart > _MERGED * max(float(expected.abs().max()), 1e-6):
             raise RunError(
                 f"The adapter and its base can't be merged: logits differ by {apart:.2g}. The "
@@ -243,22 +243,6 @@ def _why(error: Exception, model: PreTrainedModel, settings: LoraConfig) -> str:
             + f". It has {', '.join(sorted(ends))}."
         )
     return f"lora: peft refuses the settings for this model: {said}."
-
-
-@torch.no_grad()
-def _logits(model: PreTrainedModel) -> torch.Tensor:
-    highest = len(model.get_input_embeddings().weight) - 1  # type: ignore[arg-type]
-    ids = torch.linspace(0, highest, 8, device=model.device).long()[None]
-    logits: torch.Tensor = model(ids, use_cache=False).logits
-    return logits.float()
-
-
-def _is_same(one: torch.Tensor, other: torch.Tensor) -> bool:
-    """Whether two tensors are equal bit for bit."""
-    if one.shape != other.shape or one.dtype != other.dtype:
-        return False
-    bits = _BITS[one.element_size()]
-    return torch.equal(one.detach().cpu().contiguous().view(bits), other.contiguous().view(bits))
 
 
 @contextmanager

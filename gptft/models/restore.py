@@ -54,7 +54,7 @@ def check_restorable(model: PreTrainedModel, folder: Path) -> None:
         if all(tensor.data_ptr() in places for tensor in ours.values()):
             return
     restored = _load_like(model, folder)
-    _refuse(model, folder, (name for name in ours if not _is_same(ours[name], restored[name])))
+    _refuse(model, folder, (name for name in ours if not is_same(ours[name], restored[name])))
 
 
 def _load_like(model: PreTrainedModel, folder: Path) -> dict[str, torch.Tensor]:
@@ -78,7 +78,7 @@ def _changed(model: PreTrainedModel, folder: Path) -> Iterator[str]:
     """The stored tensors that saving `model` would not write again, bit for bit."""
     would_save = revert_weight_conversion(model, model.state_dict())
     for name, file in _stored(folder):
-        if name not in would_save or not _is_same(would_save[name], file.get_tensor(name)):
+        if name not in would_save or not is_same(would_save[name], file.get_tensor(name)):
             yield name
 
 
@@ -90,7 +90,7 @@ def _stored(folder: Path) -> Iterator[tuple[str, Any]]:
                 yield name, file
 
 
-def _is_same(one: torch.Tensor, other: torch.Tensor) -> bool:
+def is_same(one: torch.Tensor, other: torch.Tensor) -> bool:
     """Whether two tensors are equal bit for bit, NaN and the sign of 0 included."""
     if one.shape != other.shape or one.dtype != other.dtype:
         return False

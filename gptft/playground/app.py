@@ -7,6 +7,7 @@ hands out no permission to others.
 
 import asyncio
 import json
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from importlib.resources import files
 from threading import Event
@@ -120,67 +121,64 @@ async def _nothing(request: Request) -> Response:
     return Response(status_code=204)
 
 
-class _About:
+class _Answer(ABC):
+    """What answers one kind of request; a mistake in it is one line."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            response = await self.answer(Request(scope, receive))
+        except GptftError as error:
+            response = self.refusal(str(error))
+        await response(scope, receive, send)
+
+    @abstractmethod
+    async def answer(self, request: Request) -> Response:
+        """What is sent back."""
+
+    def refusal(self, message: str) -> Response:
+        """What is sent back for a mistake."""
+        return JSONResponse({"error": message}, status_code=400)
+
+
+class _About(_Answer):
     """Names, strategies and settings."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await JSONResponse(self._engine.about())(scope, receive, send)
+    async def answer(self, request: Request) -> Response:
+        return JSONResponse(self._engine.about())
 
 
-class _Next:
+class _Next(_Answer):
     """The next token's distribution."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        response: Response
-        try:
-            asked = await _asked(Request(scope, receive))
-            found = await run_in_threadpool(
-                self._engine.next_tokens, asked["prompt"], asked["settings"]
-            )
-            response = JSONResponse(found)
-        except GptftError as error:
-            response = JSONResponse({"error": str(error)}, status_code=400)
-        await response(scope, receive, send)
+    async def answer(self, request: Request) -> Response:
+        asked = await _asked(request)
+        return JSONResponse(
+            await run_in_threadpool(self._engine.next_tokens, asked["prompt"], asked["settings"])
+        )
 
 
-class _Explain:
+class _Explain(_Answer):
     """The page of `gptft explain`, which has a policy of its own in it."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        query = Request(scope, receive).query_params
+    async def answer(self, request: Request) -> Response:
+        query = request.query_params
         lang: Literal["en", "ru"] = "ru" if query.get("lang") == "ru" else "en"
-        headers = {"content-security-policy": "frame-ancestors 'self'"}
-        try:
-            page = await run_in_threadpool(self._engine.explanation, query.get("prompt", ""), lang)
-            response: Response = HTMLResponse(page, headers=headers)
-        except GptftError as error:
-            response = Response(str(error), status_code=400, media_type="text/plain")
-        await response(scope, receive, send)
+        page = await run_in_threadpool(self._engine.explanation, query.get("prompt", ""), lang)
+        return HTMLResponse(page, headers={"content-security-policy": "frame-ancestors 'self'"})
+
+    def refusal(self, message: str) -> Response:
+        return Response(message, status_code=400, media_type="text/plain")
 
 
-class _Write:
+class _Write(_Answer):
     """A text as it is written, a line of JSON for each stretch, and then all of it."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        response: Response
-        try:
-            asked = await _asked(Request(scope, receive))
-            response = StreamingResponse(self._lines(asked), media_type="application/x-ndjson")
-        except GptftError as error:
-            response = JSONResponse({"error": str(error)}, status_code=400)
-        await response(scope, receive, send)
+    async def answer(self, request: Request) -> Response:
+        lines = self._lines(await _asked(request))
+        return StreamingResponse(lines, media_type="application/x-ndjson")
 
     async def _lines(self, asked: Mapping[str, Any]) -> AsyncIterator[bytes]:
         loop, gone = asyncio.get_running_loop(), Event()

@@ -120,7 +120,7 @@ def explain_opened(
         width=int(found.passed.token_embeddings.shape[-1]),
         positions=positions_of(model, found.passed, found.shuffled()),
         attentions=attentions_of(found.passed),
-        opened=open_block(found.passed, found.direction, name=found.name),
+        opened=found.opened,
         heads=found.heads(),
         lens=lens_of(found.passed, found.name),
         attribution=found.attribution(),
@@ -150,6 +150,7 @@ class _Explainer:
         self.passed: ForwardPass = forward_pass(model, ids)
         self._next = int(self.passed.logits[-1].argmax())
         self.direction: Direction | None = direction_of(self.passed, self._next)
+        self.opened = open_block(self.passed, self.direction, name=self.name)
 
     def name(self, token_id: int) -> NamedToken:
         """A token as a person is shown it."""
@@ -248,7 +249,7 @@ class _Explainer:
         kind = type(self._model).__name__
         if not any(layer.attention for layer in self.passed.layers):
             yield f"{kind} gives no attention weights: its heads can't be drawn."
-        elif open_block(self.passed, self.direction, name=self.name) is None:
+        elif self.opened is None:
             yield f"{kind} doesn't hand out its queries and keys: no block can be opened."
         if not self.passed.has_residual:
             yield f"{kind} has no stream between layers that its head could read: there is no lens."
