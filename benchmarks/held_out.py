@@ -24,7 +24,8 @@ from typing import Any
 import numpy as np
 
 from gptft.api import load_config
-from gptft.config.sections import Config, DataConfig
+from gptft.config.data import DataConfig
+from gptft.config.sections import Config
 from gptft.documents.read import read_documents
 from gptft.documents.scan import scan_texts
 from gptft.documents.sources import VALIDATION, find_texts

@@ -7,7 +7,8 @@ from glob import escape, glob, has_magic
 from pathlib import Path
 from typing import Any
 
-from gptft.config.sections import Config, DataConfig
+from gptft.config.data import DataConfig
+from gptft.config.sections import Config
 from gptft.documents.sources import HUB_PREFIX
 from gptft.errors import DataError
 from gptft.models.source import BUNDLED_MODELS

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from gptft.config.sections import DataConfig
+from gptft.config.data import DataConfig
 from gptft.documents.formats.registry import format_of
 from gptft.documents.held_out import Mask
 from gptft.documents.read import read_as_they_stand

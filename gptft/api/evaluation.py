@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gptft.api.configs import default_config
-from gptft.config.sections import DataConfig
+from gptft.config.data import DataConfig
 from gptft.console import Notify, loading_libraries, silent
 from gptft.errors import ConfigError
 from gptft.models.hub import require_model

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from gptft.config.sections import DataConfig
+from gptft.config.data import DataConfig
 from gptft.console import Notify
 from gptft.documents.formats.plain_text import Chunk
 from gptft.documents.scan import Progress, ScannedText

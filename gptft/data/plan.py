@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gptft.config.sections import Config, DataConfig, TokenizerTrainConfig
+from gptft.config.data import DataConfig
+from gptft.config.sections import Config, TokenizerTrainConfig
 from gptft.documents.formats.registry import format_of
 from gptft.documents.scan import ScannedText
 from gptft.documents.sources import VALIDATION

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from gptft.config.sections import DataConfig
+from gptft.config.data import DataConfig
 from gptft.data.encoded_documents import DocumentRows, EncodedDocuments
 from gptft.data.packing import insert_bos
 from gptft.documents.held_out import Mask, draw_validation

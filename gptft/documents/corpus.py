@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from gptft.config.sections import DataConfig
+from gptft.config.data import DataConfig
 from gptft.documents.scan import Progress, ScannedText, scan_texts
 from gptft.documents.sources import find_texts
 from gptft.errors import ConfigError, DataError

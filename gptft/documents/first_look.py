@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from gptft.config.sections import DataConfig
+from gptft.config.data import DataConfig
 from gptft.documents.formats.format import OpenedFile
 from gptft.documents.formats.registry import format_of
 from gptft.documents.read import whole_documents

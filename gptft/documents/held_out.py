@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from gptft.config.sections import DataConfig
+from gptft.config.data import DataConfig
 from gptft.documents.sources import share_size
 
 Mask = npt.NDArray[np.bool_]

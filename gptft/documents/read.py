@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
-from gptft.config.sections import DataConfig
+from gptft.config.data import DataConfig
 from gptft.documents.formats.format import OpenedFile
 from gptft.documents.formats.plain_text import Chunk, cut_text
 from gptft.documents.formats.registry import format_of

@@ -13,7 +13,7 @@ from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from typing import Any
 
-from gptft.config.sections import DataConfig
+from gptft.config.data import DataConfig
 from gptft.documents.formats.registry import format_of
 from gptft.documents.sources import TextInput
 from gptft.errors import DataError

@@ -14,7 +14,7 @@ from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
 
-from gptft.config.sections import DataConfig
+from gptft.config.data import DataConfig
 from gptft.documents.formats.registry import SUFFIXES, format_of
 from gptft.errors import DataError
 from gptft.inputs import expand_user, near_names

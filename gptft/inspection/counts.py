@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from gptft.config.sections import DataConfig
+from gptft.config.data import DataConfig
 from gptft.console import Notify, silent
 from gptft.documents.corpus import find_corpus
 from gptft.documents.scan import HUB_ENCODING, Progress, ScannedText

@@ -37,6 +37,7 @@ def given_settings(facts: Mapping[str, Any]) -> dict[str, str]:
 def default_settings() -> dict[str, Any]:
     """What the settings of every section but `training` are where a config doesn't name them."""
     from gptft.config import sections  # pydantic, which a report needs nothing of
+    from gptft.config.data import DataConfig
     from gptft.config.lora import LoraConfig
     from gptft.config.section import Section
 
@@ -44,7 +45,7 @@ def default_settings() -> dict[str, Any]:
         "model": sections.ModelConfig,
         "tokenizer": sections.TokenizerConfig,
         "lora": LoraConfig,
-        "data": sections.DataConfig,
+        "data": DataConfig,
         "samples": sections.SamplesConfig,
     }
     return {

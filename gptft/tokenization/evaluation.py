@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gptft.config.sections import DataConfig
+from gptft.config.data import DataConfig
 from gptft.documents.corpus import find_corpus
 from gptft.documents.formats.plain_text import Chunk
 from gptft.documents.held_out import Mask, draw_validation

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from gptft.config.sections import DataConfig
+from gptft.config.data import DataConfig
 from gptft.data import encoded_documents as module
 from gptft.data.encoded_documents import EncodedDocuments
 from gptft.documents.formats.plain_text import Chunk

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gptft.config.sections import DataConfig
+from gptft.config.data import DataConfig
 from gptft.data import split as module
 from gptft.data.encoded_documents import EncodedDocuments
 from gptft.data.split import Split, SplitCounts

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
-from gptft.config.sections import Config, DataConfig
+from gptft.config.data import DataConfig
+from gptft.config.sections import Config
 from gptft.data.encoded_documents import EncodedDocuments, EncodedStats, encode_documents
 from gptft.data.pack import Prepared
 from gptft.data.plan import PackingPlan, plan_packing

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gptft.config.sections import DataConfig
+from gptft.config.data import DataConfig
 from gptft.documents import first_look
 from gptft.documents.first_look import DocumentCounts, look_at_texts
 from gptft.documents.formats import registry

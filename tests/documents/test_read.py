@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gptft.config.sections import DataConfig
+from gptft.config.data import DataConfig
 from gptft.documents.formats.plain_text import Chunk, split_at_headings, split_documents
 from gptft.documents.read import _without_blanks, read_documents
 from gptft.errors import DataError

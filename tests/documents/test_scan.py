@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gptft.config.sections import DataConfig
+from gptft.config.data import DataConfig
 from gptft.documents import scan as module
 from gptft.documents.scan import ScannedText, scan_texts
 from gptft.documents.sources import find_texts

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gptft.config.sections import DataConfig
+from gptft.config.data import DataConfig
 from gptft.documents.formats.format import Format
 from gptft.documents.formats.registry import FORMATS, SUFFIXES
 from gptft.documents.sources import (

@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
-from gptft.config.sections import DataConfig
+from gptft.config.data import DataConfig
 from gptft.console import Notify, silent
 from gptft.documents.corpus import find_corpus
 from gptft.documents.formats.plain_text import Chunk, cut_text

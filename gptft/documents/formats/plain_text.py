@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
-from gptft.config.sections import DataConfig
+from gptft.config.data import DataConfig
 from gptft.documents.formats.format import Format
 from gptft.errors import ConfigError
 
