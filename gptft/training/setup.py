@@ -1,7 +1,6 @@
 """A config and a block store -> the model, its blocks and the Trainer, checked together."""
 
-import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,26 +11,20 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments, set_seed
 from transformers.trainer_callback import PrinterCallback
 
-from gptft.config.sections import Config, TokenizerConfig
+from gptft.config.sections import Config
 from gptft.config.training_fields import DEFAULT_NGRAM_SIZE
 from gptft.config.training_notices import sample_notices, training_notices
 from gptft.data.recital import Passage, find_passages
 from gptft.data.store import BlockStore, read_ledger
 from gptft.errors import ConfigError, DataError, ModelError, RunError
 from gptft.models.causal_probe import check_causal, leaves_labels_to_be_moved
-from gptft.models.grow import add_rows, new_tokens
-from gptft.models.hub import find_model
 from gptft.models.load import (
     context_of,
-    load_for_training,
-    new_model,
 )
-from gptft.models.lora import TrainedAdapter, add_adapter
 from gptft.terminal.words import count
-from gptft.tokenization.auto import load_auto_tokenizer
-from gptft.tokenization.extension import added_token
 from gptft.tokenization.framing import begins_each, keeps_apart
 from gptft.training.arguments import training_arguments
+from gptft.training.base import is_elsewhere, load_base, make_adapter
 from gptft.training.dataset import (
     BlockDataset,
     CutEachEpoch,
@@ -45,7 +38,6 @@ from gptft.training.evaluation import Measured
 from gptft.training.figures import predicted_bytes
 from gptft.training.loss import loss_of_output
 from gptft.training.memorized import stop_when_memorized
-from gptft.training.run_tokenizer import begin_as_blocks
 from gptft.training.signals import Signals
 from gptft.training.trainer import BlockTrainer
 from gptft.training.unlikelihood import Unlikelihood
@@ -162,11 +154,11 @@ def set_up(config: Config, *, store_dir: Path, run_dir: Path, signals: Signals) 
         config.training, run_dir=run_dir, has_validation=has_validation, dtype=config.model.dtype
     )
     eos, bos = int(ledger.get("eos_token_id", -1)), tuple(ledger.get("bos_token_ids", ()))
-    model, tokenizer, grown, new_ids = _load(
+    model, tokenizer, grown, new_ids = load_base(
         config, store_dir=store_dir, eos_token_id=eos, bos_token_ids=bos, seed=args.seed
     )
     _check_fit(model, store, name=config.model.name)
-    lora = _adapter(config, model, args, new_ids=new_ids)
+    lora = make_adapter(config, model, args, new_ids=new_ids)
     name = "The new model" if config.model.from_scratch is not None else config.model.name
     # Before the Trainer, which makes the run folder.
     loss_is_replaced = _probe(model, args, name=name)
@@ -223,7 +215,7 @@ def _masks(
     )
     if not wanted:
         return False, ()
-    if _is_elsewhere(model, args):  # FSDP may leave the weights to the first process
+    if is_elsewhere(model, args):  # FSDP may leave the weights to the first process
         return asked is True, ()
     try:
         with _enough_memory(name):
@@ -238,99 +230,6 @@ def _masks(
     return True, ()
 
 
-def _load(
-    config: Config,
-    *,
-    store_dir: Path,
-    eos_token_id: int,
-    bos_token_ids: tuple[int, ...],
-    seed: int,
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, tuple[str, ...], Sequence[int]]:
-    """The base model, or a new one, with its tokenizer, what to say of them, and new ids."""
-    sizes, notes, new_ids = config.model.from_scratch, tuple[str, ...](), list[int]()
-    if sizes is None:
-        files = find_model(config.model.name, revision=config.model.revision)
-        model = load_for_training(
-            files,
-            dtype=config.model.dtype,
-            config_overrides=config.model.config_overrides,
-            average_with=[(one.name, one.weight) for one in config.model.average_with],
-        )
-        base = load_auto_tokenizer(files)
-        tokenizer, notes = _grow(model, base, config.tokenizer)
-        new_ids = sorted({*tokenizer.get_vocab().values()} - {*base.get_vocab().values()})
-    else:
-        named = config.tokenizer.name
-        tokenizer = load_auto_tokenizer(named if named else str(store_dir / "tokenizer"))
-        add_to(tokenizer, config.tokenizer)
-        model = new_model(
-            sizes,
-            vocab_size=len(tokenizer),
-            eos_token_id=eos_token_id,
-            bos_token_id=bos_token_ids[0] if bos_token_ids else None,
-            seed=seed,
-        )
-    tokenizer = begin_as_blocks(model, tokenizer, bos=bos_token_ids, eos_token_id=eos_token_id)
-    if tokenizer.eos_token_id != eos_token_id:  # the files disagree; the blocks have the last word
-        tokenizer.eos_token = str(tokenizer.convert_ids_to_tokens(eos_token_id))
-    _learn_eos(model, eos_token_id)
-    return model, tokenizer, notes, new_ids
-
-
-def _adapter(
-    config: Config, model: PreTrainedModel, args: TrainingArguments, *, new_ids: Sequence[int]
-) -> TrainedAdapter | None:
-    """The adapter that is trained in place of all weights, where one is asked for.
-
-    Raises:
-        ConfigError: its settings don't fit the model.
-        ModelError: the weights aren't all here.
-    """
-    if config.lora is None:
-        return None
-    if _is_elsewhere(model, args) or args.fsdp:
-        raise ModelError(
-            "lora: an adapter is trained in one process or several with all weights each, and "
-            "training.fsdp or DeepSpeed divide them. Leave those out."
-        )
-    adapter = add_adapter(
-        model, config.lora, base_name=config.model.name, seed=args.seed, new_ids=new_ids
-    )
-    if args.gradient_checkpointing:
-        model.enable_input_require_grads()
-    return adapter
-
-
-def _grow(
-    model: PreTrainedModel, base: PreTrainedTokenizerBase, own: TokenizerConfig
-) -> tuple[PreTrainedTokenizerBase, tuple[str, ...]]:
-    """The tokenizer that a base is to have, once the model has a row for each of its tokens.
-
-    Returns:
-        the tokenizer, and what to say of it.
-    """
-    if own.name is None and not own.grows:
-        return base, ()
-    num_known = 1 + max(base.get_vocab().values())
-    larger = load_auto_tokenizer(own.name) if own.name is not None else copy.deepcopy(base)
-    add_to(larger, own)
-    pieces = new_tokens(base, larger)
-    add_rows(model, pieces, num_known=num_known, multiple_of=own.pad_to_multiple_of)
-    rows = len(model.get_input_embeddings().weight)  # type: ignore[arg-type]
-    note = (
-        f"{count(len(pieces), 'new token')}, whose embeddings begin at the mean of the pieces that "
-        f"they replace; the model has {rows:,} embeddings."
-    )
-    return larger, (note,)
-
-
-def add_to(tokenizer: PreTrainedTokenizerBase, own: TokenizerConfig) -> None:
-    """Add what a config's section adds, the ids in the order of `with_added`."""
-    tokenizer.add_tokens([added_token(text) for text in own.add_tokens])
-    special = [added_token(text, special=True) for text in own.special_tokens]
-    tokenizer.add_tokens(special, special_tokens=True)
-
-
 def _unlikelihood(training: Mapping[str, Any], *, eos_token_id: int) -> Unlikelihood | None:
     """What a repetition costs, where it costs anything."""
     if not (weight := training.get("unlikelihood_weight")):
@@ -339,20 +238,9 @@ def _unlikelihood(training: Mapping[str, Any], *, eos_token_id: int) -> Unlikeli
     return Unlikelihood(weight, ngram_size, eos_token_id)
 
 
-def _learn_eos(model: PreTrainedModel, eos_token_id: int) -> None:
-    """Let generation stop at the very token that ends documents in the blocks."""
-    for config in (model.generation_config, model.config.get_text_config(decoder=True)):
-        known = getattr(config, "eos_token_id", None)  # not every architecture's config has it
-        if eos_token_id not in (known if isinstance(known, list) else [known]):
-            config.eos_token_id = eos_token_id
-    generation = model.generation_config
-    if generation.pad_token_id is None:
-        generation.pad_token_id = eos_token_id
-
-
 def _probe(model: PreTrainedModel, args: TrainingArguments, *, name: str) -> bool:
     """Refuse a model that sees ahead; whether its own loss must be replaced."""
-    if _is_elsewhere(model, args):
+    if is_elsewhere(model, args):
         return False
     with _enough_memory(name):
         if args.place_model_on_device is not False and not args.fsdp:
@@ -360,11 +248,6 @@ def _probe(model: PreTrainedModel, args: TrainingArguments, *, name: str) -> boo
         check_causal(model, name=name)
         # Label smoothing replaces it anyway.
         return not (args.label_smoothing_factor or leaves_labels_to_be_moved(model))
-
-
-def _is_elsewhere(model: PreTrainedModel, args: TrainingArguments) -> bool:
-    """Whether the weights aren't all here, and can't be tried."""
-    return bool(args.deepspeed) or any(weight.is_meta for weight in model.parameters())
 
 
 @contextmanager

@@ -164,7 +164,7 @@ SLOW: dict[str, Callable[[], None]] = {
     "steps": lambda: _before(trainers.BlockTrainer, "training_step", "stepping", 0.1),
     "long steps": lambda: _before(trainers.BlockTrainer, "training_step", "stepping", 0.6),
     "preparing": lambda: _before(gptft.data.prepare, "prepare_blocks", "preparing", _PATIENCE),
-    "loading": lambda: _before(setups, "_load", "loading", _PATIENCE),
+    "loading": lambda: _before(setups, "load_base", "loading", _PATIENCE),
     "measuring": lambda: _before(evaluation, "row_losses", "measuring", _PATIENCE),
     "evaluating": _evaluations,
     "committing": lambda: _before(saving, "commit_checkpoint", "committing", 0.5),
