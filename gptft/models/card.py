@@ -1,4 +1,4 @@
-"""A model's README.md -> what its front matter says: licence, base, language, data.
+"""A model's README.md -> what its front matter says: licence, base, language, data, name.
 
 Source: the fields of https://huggingface.co/docs/hub/model-cards.
 """
@@ -27,12 +27,14 @@ class Card:
         base: models it was made of.
         languages: as codes.
         data: data sets it was trained on.
+        name: what the model is called.
     """
 
     licence: str | None = None
     base: str | None = None
     languages: str | None = None
     data: str | None = None
+    name: str | None = None
 
 
 def read_card(folder: Path) -> Card:
@@ -57,6 +59,7 @@ def read_card(folder: Path) -> Card:
         base=_words(said, "base_model"),
         languages=_words(said, "language"),
         data=_words(said, "datasets"),
+        name=_words(said, "model_name"),
     )
 
 

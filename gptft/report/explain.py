@@ -11,7 +11,8 @@ from markupsafe import Markup
 
 from gptft.report.render import render
 from gptft.report.scripts import page_script
-from gptft.report.values import visible
+from gptft.report.values import one_line, visible
+from gptft.terminal.cells import cut
 from gptft.terminal.words import probability
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ _STEPS = (
 _RUSSIAN = str.maketrans({".": ",", ",": " "})
 _MOST_WEIGHTS = 4_000_000  # of attention, a byte each: a page stays below 5 MB with fewer
 _TURNING_PAIRS = 5
-_MOST_NEIGHBOURS = 5
+_TITLE_PROMPT = 60  # characters
 
 
 def explain_html(explanation: "Explanation", lang: Literal["en", "ru"]) -> str:
@@ -57,6 +58,20 @@ class _Page:
         self._explanation = explanation
         self.words = page_words(lang)
         self._lang = lang
+
+    @property
+    def title_has_prompt(self) -> bool:
+        """Whether all of the prompt is in the title."""
+        return len(one_line(self._explanation.prompt)) <= _TITLE_PROMPT
+
+    @property
+    def title(self) -> str:
+        """The model by its own name, of a run what it was tuned from, and the prompt."""
+        named, prompt = self._explanation.title, one_line(self._explanation.prompt)
+        return self.say(
+            "title_run" if named.base else "title", model=one_line(named.name),
+            base=one_line(named.base or ""), prompt=cut(prompt, _TITLE_PROMPT),
+        )  # fmt: skip
 
     def number(self, value: float, spec: str = ".2f") -> str:
         """A number as the page's language writes it: 1,234.5 or 1 234,5."""
@@ -177,15 +192,14 @@ class _Page:
 
     @property
     def lens_rows(self) -> list[tuple[str, list[tuple["LensCell", bool]]]]:
-        """The rows of the lens, the last layer first: a name, and cells with whether it decided."""
+        """The rows of the lens, the embeddings first: a name, and cells with whether it decided."""
         lens = self._explanation.lens
         if lens is None:
             return []
-        rows = [
+        return [
             (self.row_name(number), [(c, lens.decided[at] == number) for at, c in enumerate(row)])
             for number, row in enumerate(lens.cells)
         ]
-        return rows[::-1]
 
     def layer_name(self, number: int) -> str:
         """What a layer is called."""
@@ -300,6 +314,8 @@ class _Page:
 
 _SCRIPT_WORDS = (
     "query", "key", "product", "score", "share", "sum", "kept", "layer", "head", "fetched", "asks",
+    "looks", "looks_most", "cannot_look", "temperature_off", "temperature_told", "cut_off", "cuts",
+    "cuts_nothing", "cuts_hardly", "cut_by", "rest",
 )  # fmt: skip
 
 

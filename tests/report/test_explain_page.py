@@ -7,6 +7,8 @@ import re
 import shutil
 import string
 import subprocess
+from dataclasses import replace
+from html import unescape
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +18,10 @@ from gptft import api
 from gptft.analysis.explain.explain import explain
 from gptft.analysis.explain.explanation import Explanation
 from gptft.report.explain import explain_html, page_words
+from gptft.runs.titles import ModelTitle
 
 PROMPT = 'Мороз <b>и</b> "солнце"'
+DIALS = ("temperature", "top-k", "top-p", "min-p")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
 
 
@@ -72,11 +76,10 @@ def test_ids_are_there_once_and_all_that_the_script_asks_for(page: str) -> None:
         "opened-head",
         "opened-asks",
         "opened-looks",
-        "temperature",
-        "top-k",
-        "top-p",
-        "min-p",
+        *DIALS,
     }
+    asked |= {f"{dial}-{part}" for dial in DIALS for part in ("value", "told")}
+    asked |= {"large-rows", "large-columns"}
     optional = {"opened-fetched"}
     assert asked - optional - {*ids} == set()
 
@@ -114,6 +117,60 @@ def test_each_step_is_there_and_what_is_missing_is_said(found: Explanation, page
     short = explain_html(bare, "en")
     assert re.findall(r"<h2>(\d+)\. ", short) == ["1", "2", "3", "8"]
     assert "Not shown: X gives no attention weights." in short
+
+
+@pytest.mark.parametrize(
+    ("title", "prompt", "english", "russian"),
+    [
+        (
+            ModelTitle("openai-community/gpt2"), "The cat",
+            "How openai-community/gpt2 picks the token after «The cat»",
+            "Как openai-community/gpt2 выбирает токен после «The cat»",
+        ),
+        (
+            ModelTitle("pushkin", "pico"), "Мороз\nи солнце",
+            "How the run pushkin, tuned from pico, picks the token after «Мороз и солнце»",
+            "Как модель pushkin, дообученная из pico, выбирает токен после «Мороз и солнце»",
+        ),
+        (
+            ModelTitle("<b>"), "x" * 61,
+            f"How <b> picks the token after «{'x' * 59}…»",
+            f"Как <b> выбирает токен после «{'x' * 59}…»",
+        ),
+    ],
+)  # fmt: skip
+def test_its_title_is_the_model_s_own_name_and_the_prompt(
+    found: Explanation, title: ModelTitle, prompt: str, english: str, russian: str
+) -> None:
+    for lang, expected in (("en", english), ("ru", russian)):
+        page = explain_html(replace(found, title=title, prompt=prompt), lang)
+        (head,) = re.findall(r"<title>(.*?)</title>", page)
+        (seen,) = re.findall(r"<h1>(.*?)</h1>", page)
+        assert unescape(head) == unescape(seen) == expected
+        # What the title cuts stands whole below it.
+        (lead,) = re.findall(r'<p class="lead">(.*?)</p>', page)
+        assert (prompt in unescape(lead)) == (len(prompt) > 60)
+
+
+def test_layers_are_read_downward_everywhere(found: Explanation, page: str) -> None:
+    assert found.base is not None
+    layers = [f"слой {n}" for n in range(1, found.num_layers + 1)]
+    rows = []
+    for section in ("lens", "parts", "base"):
+        part = page[page.index(f'<section id="{section}"') :]
+        part = part[: part.index("\n</section>\n<section id") if section != "base" else None]
+        for table in re.findall(r"<table.*?</table>", part, re.S):
+            named = re.findall(r"<tbody>.*?</tbody>", table, re.S)[0]
+            names = [unescape(one) for one in re.findall(r'<th scope="row">(.*?)</th>', named)]
+            if layers[0] in names or any(name.startswith("внимание") for name in names):
+                rows.append((section, names, table))
+    assert [section for section, *_ in rows].count("base") >= 2
+    assert {section for section, *_ in rows} == {"lens", "parts", "base"}
+    for _, names, table in rows:
+        numbers = [int(name.split()[-1]) for name in names if name[-1].isdigit()]
+        assert numbers == sorted(numbers)
+        assert "эмбеддинги" not in names[1:]  # what goes in is on top
+        assert "↓" in table.split("<tbody>")[0]  # and the axis says so
 
 
 @pytest.mark.slow

@@ -42,6 +42,7 @@ from gptft.decoding.special_tokens import check_ids, num_embeddings, special_tok
 from gptft.errors import ConfigError, GptftError
 from gptft.models.load import context_of, special_ids
 from gptft.models.precision import DtypeName
+from gptft.runs.titles import title_of
 from gptft.terminal.text import quoted
 from gptft.tokenization.tokens import Token, group_by_characters, utf8_bytes
 
@@ -112,6 +113,7 @@ def explain_opened(
     found = _Explainer(model, tokenizer, prompt, ids, start)
     return Explanation(
         model=model_name,
+        title=title_of(model_name),
         model_type=str(model.config.model_type),
         prompt=prompt,
         tokens=found.tokens(),

@@ -18,6 +18,7 @@ from gptft.analysis.explain.values import (
     RandomLikeness,
 )
 from gptft.files import JsonFields
+from gptft.runs.titles import ModelTitle
 
 HeadName = Literal["previous token", "first token", "itself", "induction", "same token", "mixed"]
 PartKind = Literal[
@@ -308,7 +309,8 @@ class Explanation(ArrayFields):
     """What each part of a model does to the next token of one prompt.
 
     Attributes:
-        model: its name.
+        model: its name, as it was given.
+        title: what a page calls it.
         model_type: its architecture, as transformers calls it.
         prompt: as it was given.
         tokens: with what stands before the prompt, BOS.
@@ -329,6 +331,7 @@ class Explanation(ArrayFields):
     """
 
     model: str
+    title: ModelTitle
     model_type: str
     prompt: str
     tokens: tuple[ExplainedToken, ...]

@@ -154,7 +154,35 @@
     const values = bytes(data.attentions.bytes), each = length * (length + 1) / 2;
     const weight = (layer, head, row, column) => column > row ? 0 :
       values[(layer * heads + head) * each + row * (row + 1) / 2 + column] / 255;
-    let large = null, at = length - 1;
+    let large = null, at = length - 1, to = null;  // the row and the column that are told of
+    const picture = byId("large-picture"), frame = byId("large");
+    const labels = (id) => tokens.map((text, i) => {
+      const label = element("bdi", text);
+      label.title = `${i + 1}: ${text}`;
+      byId(id).append(label);
+      return label;
+    });
+    const rows = labels("large-rows"), columns = labels("large-columns");
+    picture.parentNode.style.setProperty("--tokens", length);
+    picture.parentNode.classList.toggle("many", length > 24);
+    const tell = () => {
+      const { layer, head } = large, looked = tokens.map((_, i) => weight(layer, head, at, i));
+      const column = to === null ? looked.indexOf(Math.max(...looked)) : to;
+      rows.forEach((label, i) => label.classList.toggle("now", i === at));
+      columns.forEach((label, i) => label.classList.toggle("now", i === column));
+      byId("large-told").textContent = column > at ?
+        fill(words.cannot_look, { asks: tokens[at], number: at + 1, looks: tokens[column], other: column + 1 }) :
+        fill(to === null ? words.looks_most : words.looks, { asks: tokens[at], number: at + 1,
+          looks: tokens[column], other: column + 1, share: shown(looked[column]) });
+    };
+    const reveal = (column) => {  // in its frame, beside the labels that stay
+      const [box, label, beside] = [frame, columns[column], byId("large-rows")].map((one) =>
+        one.getBoundingClientRect());
+      const start = box.left + beside.width;
+      if (label.left < start || label.right > box.right) {
+        frame.scrollLeft += (label.left + label.right - start - box.right) / 2;
+      }
+    };
     const show = () => {
       const { layer, head, name } = large;
       byId("large-name").textContent =
@@ -168,17 +196,41 @@
           element("small", i > at ? "" : shown(share)));
         chip.setAttribute("aria-pressed", i === at);
         chip.addEventListener("click", () => {
-          at = i;
+          [at, to] = [i, null];
           show();
+          reveal(at);
           byId("large-row").children[i].focus();
         });
         return chip;
       });
       byId("large-row").replaceChildren(...chips);
-      const canvas = byId("large-picture");
-      canvas.setAttribute("aria-label", byId("large-name").textContent);
-      paint(canvas, length, (row, column) => weight(layer, head, row, column));
+      picture.setAttribute("aria-label", byId("large-name").textContent);
+      paint(picture, length, (row, column) => weight(layer, head, row, column));
+      tell();
     };
+    const point = (row, column) => {
+      const last = length - 1, isOther = row !== at;
+      [at, to] = [row, column].map((one) => Math.min(Math.max(one, 0), last));
+      if (isOther) show();
+      else tell();
+    };
+    picture.addEventListener("pointermove", (event) => {
+      const box = picture.getBoundingClientRect();
+      point(Math.floor((event.clientY - box.top) / box.height * length),
+        Math.floor((event.clientX - box.left) / box.width * length));
+    });
+    rows.forEach((label, i) => label.addEventListener("click", () => {
+      to = null;
+      point(i, rows.indexOf(label));
+    }));
+    frame.addEventListener("keydown", (event) => {
+      const step = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
+      const by = step[event.key];
+      if (!by || event.ctrlKey || event.altKey || event.metaKey || event.shiftKey) return;
+      event.preventDefault();
+      point(at + by[0], (to === null ? at : to) + by[1]);
+      reveal(to);
+    });
     const buttons = data.heads.map((one) => {
       const button = element("button", undefined, "head");
       button.type = "button";
@@ -193,11 +245,12 @@
         buttons.forEach((other) => other.setAttribute("aria-pressed", other === button));
         large = one;
         show();
+        reveal(at);
       });
       return button;
     });
     const numbers = element("div", undefined, "head-row");
-    numbers.append(element("span", "", "head-layer"));
+    numbers.append(element("span", "\u2193 \u2192", "head-layer"));
     for (let head = 0; head < heads; head++) numbers.append(element("span", head + 1, "head-number"));
     grid.append(numbers);
     for (let layer = 0; layer < layers; layer++) {
@@ -211,48 +264,83 @@
     buttons[Math.max(first, 0)].click();
   }
 
-  // 8: the choice.
+  // 8: the choice. What is cut is cut in the order of the sliders, as `gptft predict` does.
   const logits = floats(data.logits), sliders = ["temperature", "top-k", "top-p", "min-p"].map(byId);
-  const choose = () => {
-    const [temperature, k, p, least] = sliders.map((one) => +one.value);
-    const scaled = Float64Array.from(logits, (value) => value / temperature);
-    const top = scaled[0];
-    let weights = scaled.map((value) => Math.exp(value - top));
-    const limit = (count) => { weights = weights.subarray(0, count); };
-    const total = () => weights.reduce((sum, value) => sum + value, 0);
-    const topK = k === 0 ? weights.length : Math.min(k, weights.length);
-    let end = topK;  // ties with the last are kept, as top_k keeps them
-    while (topK < weights.length && end < weights.length && logits[end] === logits[topK - 1]) end++;
-    limit(end);
-    if (p < 1) {
+  const sum = (values) => values.reduce((total, value) => total + value, 0);
+  const exps = Float64Array.from(logits, (value) => Math.exp(value - logits[0]));
+  const ownTotal = sum(exps), own = (i) => exps[i] / ownTotal;  // as the model has it
+  const keepers = {  // of weights, largest first: how many are kept
+    "top-k": (weights, k) => {
+      const topK = k === 0 ? weights.length : Math.min(k, weights.length);
+      let end = topK;  // ties with the last are kept, as top_k keeps them
+      while (topK < weights.length && end < weights.length && logits[end] === logits[topK - 1]) end++;
+      return end;
+    },
+    "top-p": (weights, p) => {
+      if (p >= 1) return weights.length;
+      const all = sum(weights);
       let before = 0, count = 0;
-      const all = total();
       while (count < weights.length && (count === 0 || before / all < p)) before += weights[count++];
-      limit(count);
+      return count;
+    },
+    "min-p": (weights, least) => {
+      let count = 0;
+      while (count < weights.length && weights[count] >= least * weights[0]) count++;
+      return count;
+    },
+  };
+  const choose = () => {
+    const temperature = +sliders[0].value;
+    const scaled = Float64Array.from(logits, (value) => value / temperature);
+    const all = scaled.map((value) => Math.exp(value - scaled[0])), allTotal = sum(all);
+    const told = { temperature: temperature === 1 ? words.temperature_off :
+      fill(words.temperature_told, { before: percent(own(0)), after: percent(1 / allTotal) }) };
+    const cutBy = [];  // from which token on, and the slider that cut it
+    let weights = all;
+    for (const { id, value } of sliders.slice(1)) {
+      const count = keepers[id](weights, +value), left = weights.subarray(0, count);
+      const isOff = +value === (id === "top-p" ? 1 : 0);
+      const mass = sum(left) / sum(weights);
+      const said = { kept: thousands(count), all: thousands(weights.length), mass: percent(mass) };
+      told[id] = isOff ? words.cut_off : fill(count === weights.length ? words.cuts_nothing :
+        1 - mass < 0.001 ? words.cuts_hardly : words.cuts, said);
+      if (count < weights.length) cutBy.unshift([count, id]);
+      weights = left;
     }
-    let count = 0;
-    while (count < weights.length && weights[count] >= least * weights[0]) count++;
-    limit(count);
-    const all = total();
+    const total = sum(weights), kept = weights.length, mass = kept < all.length ? total / allTotal : 1;
     let bits = 0;
-    for (const value of weights) bits -= value ? value / all * Math.log2(value / all) : 0;
-    byId("kept").textContent = fill(words.kept, {
-      kept: thousands(weights.length), all: thousands(logits.length), bits: shown(bits) });
-    const likeliest = weights[0] / all;
-    byId("bars").replaceChildren(...data.next.slice(0, 20).map((text, i) => {
-      const row = element("tr", undefined, i < weights.length ? "" : "cut");
+    for (const value of weights) bits -= value ? value / total * Math.log2(value / total) : 0;
+    byId("kept").textContent = fill(words.kept, { kept: thousands(kept),
+      all: thousands(logits.length), mass: percent(mass), bits: shown(bits) });
+    byId("mass-kept").style.setProperty("--size", `${100 * mass}%`);
+    const most = Math.max(own(0), weights[0] / total), names = data.next.slice(0, 20);
+    const rows = names.map((text, i) => {
+      const row = element("tr", undefined, i < kept ? "" : "cut");
       const named = element("th", text);
       named.scope = "row";
-      const chance = i < weights.length ? weights[i] / all : 0;
+      const chance = i < kept ? weights[i] / total : 0;
       const bar = element("td", undefined, "bar");
-      bar.style.setProperty("--size", `${100 * chance / likeliest}%`);
-      row.append(named, element("td", chance ? percent(chance) : "\u2014", "number"), bar);
+      bar.style.setProperty("--size", `${100 * chance / most}%`);
+      bar.style.setProperty("--own", `${100 * own(i) / most}%`);
+      // The first of the sliders that cut it.
+      const by = cutBy.findLast(([count]) => i >= count);
+      row.append(named, element("td", percent(own(i)), "number"), element("td", i < kept ?
+        percent(chance) : fill(words.cut_by, { name: by[1] }), "number"), bar);
       row.dataset.probability = chance;
       return row;
-    }));
-    sliders.forEach((one) => {
-      byId(`${one.id}-value`).textContent = one.id === "top-k" && +one.value === 0 ? "\u2014" :
-        local(one.value);
+    });
+    const rest = logits.length - names.length;
+    if (rest > 0) {
+      const row = element("tr", undefined, "rest"), cell = element("td", fill(words.rest, {
+        number: thousands(rest), kept: thousands(Math.max(kept - names.length, 0)) }));
+      cell.colSpan = 4;
+      row.append(cell);
+      rows.push(row);
+    }
+    byId("bars").replaceChildren(...rows);
+    sliders.forEach(({ id, value }) => {
+      byId(`${id}-value`).textContent = id === "top-k" && +value === 0 ? "\u2014" : local(value);
+      byId(`${id}-told`).textContent = told[id];
     });
   };
   sliders.forEach((one) => one.addEventListener("input", choose));
