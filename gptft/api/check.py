@@ -23,6 +23,7 @@ from gptft.inputs import can_be_made, expand_user, why_unusable
 from gptft.models import machine
 from gptft.models.average import check_average
 from gptft.models.check import model_problems, too_small_vocabulary
+from gptft.models.freeze_check import freeze_problems, trained_sentence
 from gptft.models.lora_check import lora_problems
 from gptft.models.present import find_weights
 from gptft.runs.run_folder import is_foreign, run_around
@@ -73,7 +74,10 @@ class CheckResult:
         return resolve_settings(self.config.generation)
 
     def found(self) -> str:
-        """How much there is to train and to validate on, in a sentence."""
+        """How much there is to train and to validate on, and what is trained, if not all."""
+        return f"{self._texts_found()} {trained_sentence(self.config)}".rstrip()
+
+    def _texts_found(self) -> str:
         num_train, documents = self.texts.num_train, self.documents
         share = self.plan.data.validation
         if not isinstance(share, float):
@@ -218,7 +222,10 @@ def _check(config: Config, findings: _Findings) -> CheckResult | None:
         findings.add(("data",), NO_DATA)
     masks = data is not None and data.isolate_documents is True
     has_model = True
-    problems = model_problems(config.model, masks_documents=masks) or [*lora_problems(config)]
+    problems = model_problems(config.model, masks_documents=masks) or [
+        *lora_problems(config),
+        *freeze_problems(config),
+    ]
     for path, message in problems:
         findings.add(path, message)
         has_model = False

@@ -2,10 +2,18 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, WithJsonSchema, model_serializer, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    WithJsonSchema,
+    model_serializer,
+    model_validator,
+)
 
 from gptft.config.data import DataConfig
 from gptft.config.lora import LoraConfig
+from gptft.config.name_patterns import check_pattern
 from gptft.config.numbers import MAX_VOCAB_SIZE, as_whole
 from gptft.config.section import (
     Name,
@@ -22,6 +30,7 @@ from gptft.config.section import (
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 Added = Annotated[list[Name], BeforeValidator(as_list)]
+Patterns = Annotated[list[Annotated[Name, AfterValidator(check_pattern)]], BeforeValidator(as_list)]
 
 
 class AveragedModel(Section):
@@ -56,6 +65,11 @@ class ModelConfig(Section):
     from_scratch: dict[str, Any] | None = setting(
         None, "A new model: model_type (gpt2, llama, ...) and any field of its config class."
     )
+    freeze: Patterns = setting(
+        [],
+        "Weights that stay as they are: names of modules, or their ends, [wte, h.0-5] for the "
+        "embeddings and the first six layers of a GPT-2.",
+    )
     config_overrides: dict[str, Any] = setting(
         {}, "Fields of the loaded model's config to change, resid_pdrop: 0.0 for one."
     )
@@ -80,6 +94,11 @@ class ModelConfig(Section):
                 raise ValueError("model.from_scratch needs a model_type, such as gpt2 or llama")
             if self.config_overrides:
                 raise ValueError("model.from_scratch takes its sizes itself, not config_overrides")
+            if self.freeze:
+                raise ValueError(
+                    "model.freeze and model.from_scratch can't both be given: a new model has "
+                    "learned nothing that could be kept"
+                )
             if self.average_with:
                 raise ValueError("model.average_with needs a model.name, not model.from_scratch")
         return self
@@ -183,6 +202,11 @@ class Config(Section):
             raise ValueError(
                 "lora and model.from_scratch can't both be given: an adapter changes a model that "
                 "has learned something"
+            )
+        if self.model.freeze and self.lora is not None:
+            raise ValueError(
+                "lora and model.freeze can't both be given: an adapter leaves its whole base as it "
+                "is. Which layers get one is said by lora.layers and lora.target_modules"
             )
         if self.model.average_with and self.lora is not None:
             raise ValueError(

@@ -130,24 +130,12 @@ def count_parameters(
         num_experts: that a layer has, where it has any.
         top_k: of them that a token is sent to.
     """
-    kept = {
-        name: tensor
-        for name, tensor in tensors.items()
-        if not is_computed(name, len(tensor.shape))
-        and not _BUFFER.search(name)
-        and buffers.isdisjoint(".".join(name.split(".")[-words:]) for words in (1, 2))
-    }
+    kept = learned(tensors, ties=ties, buffers=buffers)
     by_part = {name: part_of(name) for name in kept}
-    heads = [name for name, part in by_part.items() if part == "head"]
-    tables = {kept[name].shape for name, part in by_part.items() if part == "embeddings"}
-    repeated = {
-        name for name in heads if ties and len(kept[name].shape) == 2 and kept[name].shape in tables
-    }
-    kept = {name: tensor for name, tensor in kept.items() if name not in repeated}
     parts: Counter[Part] = Counter()
     for name, tensor in kept.items():
         parts[by_part[name]] += tensor.size
-    has_head = any(name not in repeated for name in heads if name.endswith("weight"))
+    has_head = any(part == "head" and one.endswith("weight") for one, part in by_part.items())
     tied = False if has_head else (True if ties else None)
     block = _first_block(kept, by_part)
     unused = 0
@@ -164,6 +152,27 @@ def count_parameters(
         multiplied=total - unused - looked_up,
         lora=sum(_lora(name, tensor, by_part[name], linear) for name, tensor in kept.items()),
     )
+
+
+def learned(
+    tensors: Tensors, *, ties: bool, buffers: frozenset[str] = COMMON_BUFFERS
+) -> dict[str, Tensor]:
+    """The tensors that are parameters, a tied head left out; see `count_parameters`."""
+    kept = {
+        name: tensor
+        for name, tensor in tensors.items()
+        if not is_computed(name, len(tensor.shape))
+        and not _BUFFER.search(name)
+        and buffers.isdisjoint(".".join(name.split(".")[-words:]) for words in (1, 2))
+    }
+    by_part = {name: part_of(name) for name in kept}
+    tables = {kept[name].shape for name, part in by_part.items() if part == "embeddings"}
+    repeated = {
+        name
+        for name, part in by_part.items()
+        if ties and part == "head" and len(kept[name].shape) == 2 and kept[name].shape in tables
+    }
+    return {name: tensor for name, tensor in kept.items() if name not in repeated}
 
 
 def part_of(name: str) -> Part:

@@ -124,8 +124,10 @@ def _what_happened(run: Run) -> str:
     if came.kind == "new":
         return f"A new {came.name} model{size} was trained from scratch"
     trained = as_int(run.facts.get("num_trained"))
-    adapter = f" by an adapter of {rounded(trained)} (LoRA)" if trained else ""
-    return f"{came.name}{f', a model{size},' if size else ''} was fine-tuned{adapter}"
+    how = f" by an adapter of {rounded(trained)} (LoRA)" if trained else ""
+    if trained and not run.section("lora"):
+        how = f", {rounded(trained)} of them trained and the others frozen"
+    return f"{came.name}{f', a model{size},' if size else ''} was fine-tuned{how}"
 
 
 def _on_what(run: Run, ledger: Ledger) -> str:
@@ -213,10 +215,14 @@ def run_facts(run: Run) -> list[tuple[str, str]]:
     return [
         *((name, str(run.facts.get(name, NOTHING))) for name in ("state", "created", "finished")),
         ("parameters", f"{parameters:,}" if parameters else NOTHING),
-        *([("trained of an adapter", f"{trained:,}")] if trained else []),
+        *([(_trained_name(run), f"{trained:,}")] if trained else []),
         *how_trained(run),
         ("block store", run.store or NOTHING),
     ]
+
+
+def _trained_name(run: Run) -> str:
+    return "trained of an adapter" if run.section("lora") else "trained of them"
 
 
 def passes(run: Run) -> str:

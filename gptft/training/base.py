@@ -8,6 +8,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArgum
 
 from gptft.config.sections import Config, TokenizerConfig
 from gptft.errors import ModelError
+from gptft.models.freeze import freeze
+from gptft.models.freeze_check import DIVIDED
 from gptft.models.grow import add_rows, new_tokens
 from gptft.models.hub import find_model
 from gptft.models.load import load_for_training, new_model
@@ -91,6 +93,25 @@ def make_adapter(
     if args.gradient_checkpointing:
         model.enable_input_require_grads()
     return adapter
+
+
+def freeze_base(
+    config: Config, model: PreTrainedModel, args: TrainingArguments, *, has_new: bool
+) -> tuple[str, ...]:
+    """Freeze the weights that are to stay as they are; sentences on what is frozen besides.
+
+    Raises:
+        ConfigError: see `freeze`.
+        ModelError: the weights aren't all here.
+    """
+    if not config.model.freeze:
+        return ()
+    if is_elsewhere(model, args) or args.fsdp:
+        raise ModelError(f"{DIVIDED} Leave those out.")
+    notes = freeze(model, config.model.freeze, has_new=has_new)
+    if args.gradient_checkpointing:  # which may start from what the embeddings give
+        model.enable_input_require_grads()
+    return notes
 
 
 def _grow(

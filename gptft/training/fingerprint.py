@@ -38,6 +38,8 @@ def fingerprint(config: Config, setup: Setup) -> dict[str, Any]:
         if base.adapters:
             training["model.adapter"] = adapters_checksum(base)
     training |= _lora(config, setup)
+    if config.model.freeze:
+        training["model.freeze"] = sorted(config.model.freeze)
     data = config.data
     model_config = setup.model.config.to_dict()
     sizes = {name: value for name, value in model_config.items() if name not in VOLATILE_FIELDS}
@@ -74,8 +76,9 @@ def _lora(config: Config, setup: Setup) -> dict[str, Any]:
 
 
 def adapter_facts(config: Config, setup: Setup) -> dict[str, Any]:
-    """What is kept of the adapter that a run starts from, and of the one that it trains."""
-    trained = {} if setup.trainer.lora is None else {"num_trained": setup.num_trained}
+    """What is kept of the adapter that a run starts from, and how much it trains if not all."""
+    is_whole = setup.trainer.lora is None and not config.model.freeze
+    trained = {} if is_whole else {"num_trained": setup.num_trained}
     return {**_base_adapter(config), **trained}
 
 

@@ -96,6 +96,11 @@ def agreed_changes(
                 f"training.optim was {change.old} and is {change.new} now, which groups parameters "
                 "in another way, so that the checkpoint's optimizer state doesn't fit. Put it back."
             )
+        elif change.field == "model.freeze":
+            problems.append(
+                f"model.freeze was {_shown(change.old)} and is {_shown(change.new)} now: other "
+                "weights are trained, for which the checkpoint has no optimizer state. Put it back."
+            )
         elif change.field in _TARGETS and extend:
             if not _is_more(change):
                 problems.append(

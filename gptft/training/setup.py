@@ -24,7 +24,7 @@ from gptft.models.load import (
 from gptft.terminal.words import count
 from gptft.tokenization.framing import begins_each, keeps_apart
 from gptft.training.arguments import training_arguments
-from gptft.training.base import is_elsewhere, load_base, make_adapter
+from gptft.training.base import freeze_base, is_elsewhere, load_base, make_adapter
 from gptft.training.dataset import (
     BlockDataset,
     CutEachEpoch,
@@ -79,10 +79,11 @@ class Setup:
     @property
     def trained_words(self) -> str:
         """How much is trained, in words."""
-        if self.trainer.lora is None:
-            return count(self.num_parameters, "parameter")
         base = count(self.num_parameters, "parameter")
-        return f"an adapter of {self.num_trained:,} beside {base}"
+        if self.trainer.lora is not None:
+            return f"an adapter of {self.num_trained:,} beside {base}"
+        is_whole = self.num_trained == self.num_parameters
+        return base if is_whole else f"{self.num_trained:,} of {base}"
 
     @property
     def dtype(self) -> str:
@@ -159,11 +160,12 @@ def set_up(config: Config, *, store_dir: Path, run_dir: Path, signals: Signals) 
     )
     _check_fit(model, store, name=config.model.name)
     lora = make_adapter(config, model, args, new_ids=new_ids)
+    frozen = freeze_base(config, model, args, has_new=bool(new_ids))
     name = "The new model" if config.model.from_scratch is not None else config.model.name
     # Before the Trainer, which makes the run folder.
     loss_is_replaced = _probe(model, args, name=name)
     masks, notes = _masks(config, model, args, ledger=ledger, name=name)
-    notes = (*grown, *notes)
+    notes = (*grown, *frozen, *notes)
     unlikelihood = _unlikelihood(config.training, eos_token_id=eos)
     loss = partial(loss_of_output, unlikelihood=unlikelihood)
     set_seed(args.seed)

@@ -3,6 +3,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from rich.console import Console
 
 from gptft.config.sections import Config
@@ -13,6 +14,7 @@ from gptft.training.recital import Reciter
 from gptft.training.result import TrainResult
 from gptft.training.run import Resume
 from gptft.training.train import train_model
+from tests.architectures.models import save_tiny_model
 
 Run = Callable[..., TrainResult]
 
@@ -73,3 +75,18 @@ def run(tmp_path: Path, tiny_model_dir: Path, corpus_dir: Path) -> Run:
         )
 
     return train
+
+
+@pytest.fixture(scope="module")
+def bases(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The folder of a tiny model of each architecture that is asked for."""
+    folder = tmp_path_factory.mktemp("bases")
+
+    def base(kind: str) -> Path:
+        if not (folder / kind).exists():
+            (folder / kind).mkdir()
+            torch.manual_seed(7)
+            save_tiny_model(kind, folder / kind)
+        return folder / kind
+
+    return base

@@ -21,7 +21,6 @@ from gptft.models.load import load_for_inference
 from gptft.report.model_card import model_card
 from gptft.runs.read import read_run
 from gptft.training.run import Resume
-from tests.architectures.models import save_tiny_model
 from tests.training.conftest import Run
 from tests.training.folders import Cut, assert_same, facts
 
@@ -38,20 +37,6 @@ TRAINING = {
     "max_steps": 6, "save_strategy": "steps", "save_steps": 2, "learning_rate": 0.01,
     "use_cpu": True,
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def bases(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    folder = tmp_path_factory.mktemp("bases")
-
-    def base(kind: str) -> Path:
-        if not (folder / kind).exists():
-            (folder / kind).mkdir()
-            torch.manual_seed(7)
-            save_tiny_model(kind, folder / kind)
-        return folder / kind
-
-    return base
 
 
 def logits(model: torch.nn.Module) -> torch.Tensor:
