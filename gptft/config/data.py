@@ -116,6 +116,21 @@ class DataConfig(Section):
     line_ends: Literal["keep", "lf"] = setting(
         "keep", "lf turns CR LF and CR into LF; keep leaves them."
     )
+    format: Literal["auto", "text", "messages", "prompt_completion"] = setting(
+        "auto",
+        "What a record is: text, a conversation (messages), or a prompt with its completion; auto "
+        "goes by the names of its fields.",
+    )
+    chat_template: Name | None = setting(
+        None,
+        "How a conversation is written: chatml, llama3, mistral, plain, or a file in Jinja; the "
+        "model's own, or plain, without it.",
+    )
+    loss_on: Literal["all", "answers"] | None = setting(
+        None,
+        "Which tokens of a conversation are learned: answers and their ends alone, which is the "
+        "default, or all. Of plain text it is all.",
+    )
     text_field: Name = setting(
         "text", "The field or column of JSON, CSV and Parquet records that holds the text."
     )
@@ -164,6 +179,20 @@ class DataConfig(Section):
             raise ValueError(
                 "data.document_separator and data.document_heading can't both be given"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _conversations_or_text(self) -> "DataConfig":
+        if self.format == "text":
+            for name in ("chat_template", "loss_on"):
+                if getattr(self, name) not in (None, "all"):
+                    raise ValueError(f"data.{name} is for conversations, and data.format is text")
+        elif self.format != "auto":
+            for name in ("template", "text_field"):
+                if name in self.model_fields_set and getattr(self, name) is not None:
+                    raise ValueError(
+                        f"data.{name} makes a text of a record, and data.format is {self.format}"
+                    )
         return self
 
     @property

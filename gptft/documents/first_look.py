@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gptft.config.data import DataConfig
+from gptft.documents.conversations import Conversation
 from gptft.documents.formats.format import OpenedFile
 from gptft.documents.formats.registry import format_of
 from gptft.documents.read import whole_documents
-from gptft.documents.records import RecordText
+from gptft.documents.record_format import record_reader
 from gptft.documents.scan import scan_texts
 from gptft.documents.sources import VALIDATION, FoundTexts, TextInput, no_text_in, share_size
 from gptft.errors import DataError
@@ -87,7 +88,7 @@ def _look_at_first_record(text: TextInput, data: DataConfig) -> None:
     if kind.read_records is None:
         return
     file = OpenedFile(text.name, text.path, _beginning(text.path, data))
-    records = kind.read_records(file, RecordText(data.text_field, data.template))
+    records = kind.read_records(file, record_reader(data))
     # In another encoding, which scanning recognises, or longer than what is looked at.
     with suppress(NotTextError, _BeginningOverError):
         next(records, None)
@@ -102,7 +103,8 @@ def sample_text(found: FoundTexts, data: DataConfig) -> str:
         documents: Iterator[str] = chunks
         if kind.read_records is not None:
             file = OpenedFile(text.name, text.path, chunks)
-            documents = kind.read_records(file, RecordText(data.text_field, data.template))
+            records = kind.read_records(file, record_reader(data))
+            documents = (r.text if isinstance(r, Conversation) else r for r in records)
         with suppress(DataError, _BeginningOverError):
             if sample := next(documents, "")[:_SAMPLE].strip():
                 return sample

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from gptft.documents.arrow_tables import check_table, read_table
-from gptft.documents.records import RecordText
+from gptft.documents.records import D, RecordReader
 from gptft.documents.sources import HUB_PREFIX
 from gptft.errors import DataError
 from gptft.files import file_checksum
@@ -97,14 +97,14 @@ def hub_fingerprint(source: HubSource, *, streaming: bool) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
 
-def read_hub(source: HubSource, *, streaming: bool, record_text: RecordText) -> Iterator[str]:
-    """The texts of a dataset, row by row.
+def read_hub(source: HubSource, *, streaming: bool, reader: RecordReader[D]) -> Iterator[D]:
+    """The documents of a dataset, row by row.
 
     Args:
         source: which.
         streaming: read over the network as they are asked for, instead of from a copy on disk,
             which is made at the first use.
-        record_text: how a row becomes a text.
+        reader: makes a document of a row.
 
     Raises:
         DataError: the dataset, its configuration or split can't be found or read; a column is
@@ -115,8 +115,8 @@ def read_hub(source: HubSource, *, streaming: bool, record_text: RecordText) -> 
     _check_split(source, builder, streaming=streaming)
     with _asking(source):
         dataset = _open(source, builder, streaming=streaming)
-        if all(field in (dataset.column_names or ()) for field in record_text.fields):
-            dataset = dataset.select_columns(list(record_text.fields))
+        if reader.fits(there := dataset.column_names or ()):
+            dataset = dataset.select_columns(list(reader.columns(there, str(source))))
         tables = iter(dataset.with_format("arrow").iter(batch_size=_ROWS_A_BATCH))
     row, name = 1, str(source)
     while True:
@@ -125,8 +125,8 @@ def read_hub(source: HubSource, *, streaming: bool, record_text: RecordText) -> 
         if table is None:
             return
         with _said_strictly(builder):
-            check_table(table.schema, name=name, record_text=record_text)
-            yield from read_table(table, name=name, first_row=row, record_text=record_text)
+            check_table(table.schema, name=name, reader=reader)
+            yield from read_table(table, name=name, first_row=row, reader=reader)
         row += table.num_rows
 
 

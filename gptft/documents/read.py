@@ -1,13 +1,17 @@
 """A scanned text -> its documents, in chunks of bounded size."""
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, cast
 
 from gptft.config.data import DataConfig
+from gptft.documents.conversations import Conversation
 from gptft.documents.formats.format import OpenedFile
 from gptft.documents.formats.plain_text import Chunk, cut_text
 from gptft.documents.formats.registry import format_of
-from gptft.documents.records import RecordText
+from gptft.documents.record_format import record_reader
 from gptft.documents.scan import ScannedText
+from gptft.errors import DataError
 from gptft.text.encoding import read_chunks
 
 _CHUNK_BYTES = 1_000_000  # more holds more memory, and is no faster
@@ -48,20 +52,41 @@ def whole_documents(text: ScannedText, data: DataConfig) -> Iterator[str]:
             chunks = []
 
 
+def read_conversations(text: ScannedText, data: DataConfig) -> Iterator[Conversation]:
+    """Read all conversations of one source, in order.
+
+    Raises:
+        DataError: a record is wrong, or the file changed since it was scanned.
+    """
+    text.check_unchanged()
+    yield from _records(text, data)
+    text.check_unchanged()
+
+
 def _documents(text: ScannedText, data: DataConfig) -> Iterator[Chunk]:
-    path, record_text = text.source.path, RecordText(data.text_field, data.template)
+    if text.source.path is not None and format_of(text.source.path).read_records is None:
+        return cut_text(_chunks(text, data), data)
+    records = _records(text, data)
+    return (Chunk(r.text if isinstance(r, Conversation) else r, True) for r in records)
+
+
+def _records(text: ScannedText, data: DataConfig) -> Iterator[Any]:
+    """What `record_reader` makes of each record."""
+    path, reader = text.source.path, record_reader(data)
     if path is None:
         from gptft.documents.hub import HubSource, read_hub
 
         source = HubSource.parse(text.source.name)
-        records = read_hub(source, streaming=data.streaming, record_text=record_text)
-        return (Chunk(record, True) for record in records)
-    chunks = read_chunks(path, text.facts, line_ends=data.line_ends, chunk_bytes=_CHUNK_BYTES)
+        return read_hub(source, streaming=data.streaming, reader=reader)
     read_records = format_of(path).read_records
     if read_records is None:
-        return cut_text(chunks, data)
-    file = OpenedFile(text.source.name, path, chunks)
-    return (Chunk(record, True) for record in read_records(file, record_text))
+        raise DataError(f"{text.source.name} is a text file, which holds no records.")
+    return read_records(OpenedFile(text.source.name, path, _chunks(text, data)), reader)
+
+
+def _chunks(text: ScannedText, data: DataConfig) -> Iterator[str]:
+    path = cast(Path, text.source.path)
+    return read_chunks(path, text.facts, line_ends=data.line_ends, chunk_bytes=_CHUNK_BYTES)
 
 
 def _without_blanks(fragments: Iterable[Chunk]) -> Iterator[Chunk]:

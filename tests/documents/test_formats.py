@@ -28,23 +28,23 @@ def cut(text: str, size: int | None) -> Iterator[str]:
 
 
 def read_records(
-    chunks: Iterator[str], *, suffix: str, name: str, record_text: RecordText
+    chunks: Iterator[str], *, suffix: str, name: str, reader: RecordText
 ) -> Iterator[str]:
     path = Path(f"a{suffix}")
     read = format_of(path).read_records
     assert read is not None
-    return read(OpenedFile(name, path, chunks), record_text)
+    return read(OpenedFile(name, path, chunks), reader)
 
 
-def read_parquet(path: Path, *, record_text: RecordText) -> Iterator[str]:
-    return parquet.read_parquet(OpenedFile(str(path), path, iter(())), record_text)
+def read_parquet(path: Path, *, reader: RecordText) -> Iterator[str]:
+    return parquet.read_parquet(OpenedFile(str(path), path, iter(())), reader)
 
 
 def texts(
-    text: str, suffix: str, *, size: int | None = None, record_text: RecordText = TEXT
+    text: str, suffix: str, *, size: int | None = None, reader: RecordText = TEXT
 ) -> list[str]:
     chunks = cut(text, size)
-    return list(read_records(chunks, suffix=suffix, name=f"a{suffix}", record_text=record_text))
+    return list(read_records(chunks, suffix=suffix, name=f"a{suffix}", reader=reader))
 
 
 @pytest.fixture(params=[1, 2, 7, None], ids=["1", "2", "7", "whole"])
@@ -81,9 +81,9 @@ def test_the_docs_have_the_table():
 
 class TestRecordText:
     def test_a_template_puts_fields_together_and_doubled_braces_are_braces(self):
-        record_text = RecordText(template="{{{title}}}: {a.b}, {title}{{}}")
-        assert record_text.fields == ("title", "a.b")
-        assert record_text.of({"title": "Зима", "a.b": "{x}"}, "f:1") == "{Зима}: {x}, Зима{}"
+        reader = RecordText(template="{{{title}}}: {a.b}, {title}{{}}")
+        assert reader.fields == ("title", "a.b")
+        assert reader.of({"title": "Зима", "a.b": "{x}"}, "f:1") == "{Зима}: {x}, Зима{}"
 
     def test_without_one_it_is_the_field(self):
         assert RecordText("body").fields == ("body",)
@@ -111,9 +111,9 @@ class TestRecordText:
         ],
     )
     def test_what_is_not_text_is_said_and_not_converted(self, value: object, said: str):
-        for record_text in (TEXT, RecordText(template="{text}")):
+        for reader in (TEXT, RecordText(template="{text}")):
             with pytest.raises(DataError, match="f:2: the field 'text'") as caught:
-                record_text.of({"text": value}, "f:2")
+                reader.of({"text": value}, "f:2")
             assert said in str(caught.value)
 
     def test_a_long_value_is_shown_shortened(self):
@@ -172,7 +172,7 @@ class TestJsonLines:
                 read.append(number)
                 yield f'{{"text": "{number}"}}\n'
 
-        found = read_records(chunks(), suffix=".jsonl", name="a", record_text=TEXT)
+        found = read_records(chunks(), suffix=".jsonl", name="a", reader=TEXT)
         assert [next(found), next(found)] == ["0", "1"]
         assert len(read) <= 3
 
@@ -250,7 +250,7 @@ class TestJson:
             yield '[{"text": "a"},\n{"text" "b"},' + " " * 100
             raise AssertionError
 
-        found = read_records(chunks(), suffix=".json", name="a", record_text=TEXT)
+        found = read_records(chunks(), suffix=".json", name="a", reader=TEXT)
         assert next(found) == "a"
         with pytest.raises(DataError, match=r"a:2: not JSON \(column 9: Expecting ':' delimiter\)"):
             next(found)
@@ -277,13 +277,13 @@ class TestCells:
     def test_a_cell_is_its_text_whatever_it_looks_like(self, size: int | None):
         text = 'id,text\n007,NA\n1,007\n\n2,"a ""b"",\r\nc\n"\n3,\n4,null'
         assert texts(text, ".csv", size=size) == ["NA", "007", 'a "b",\r\nc\n', "", "null"]
-        ids = texts(text, ".csv", size=size, record_text=RecordText("id"))
+        ids = texts(text, ".csv", size=size, reader=RecordText("id"))
         assert ids == ["007", "1", "2", "3", "4"]
 
     def test_tsv_and_crlf_and_a_template(self, size: int | None):
         text = f"a\tb\r\n1, 2\tx{LINE_SEPARATOR}y\r\n\r\n3\t4\r\n"
-        record_text = RecordText(template="{b}-{a}")
-        found = texts(text, ".tsv", size=size, record_text=record_text)
+        reader = RecordText(template="{b}-{a}")
+        found = texts(text, ".tsv", size=size, reader=reader)
         assert found == [f"x{LINE_SEPARATOR}y-1, 2", "4-3"]
 
     def test_an_empty_file_and_a_header_alone(self, size: int | None):
@@ -321,7 +321,7 @@ class TestCells:
 
     def test_records_come_before_the_file_is_read_on(self):
         chunks = iter(["text\na\nb\n", "c\n", "d\n"])
-        found = read_records(chunks, suffix=".csv", name="a", record_text=TEXT)
+        found = read_records(chunks, suffix=".csv", name="a", reader=TEXT)
         assert next(found) == "a"
         assert next(chunks) == "c\n"
 
@@ -336,12 +336,12 @@ class TestParquet:
         values = [f"стих {number % 50}" for number in range(2500)]
         column = pa.array(values).cast(kind)
         pq.write_table(pa.table({"n": range(2500), "text": column}), tmp_path / "a.parquet")
-        assert list(read_parquet(tmp_path / "a.parquet", record_text=TEXT)) == values
+        assert list(read_parquet(tmp_path / "a.parquet", reader=TEXT)) == values
 
     def test_a_template(self, tmp_path: Path):
         pq.write_table(pa.table({"b": ["1", "2"], "a": ["x", "y"]}), tmp_path / "a.parquet")
-        record_text = RecordText(template="{a}{b}")
-        assert list(read_parquet(tmp_path / "a.parquet", record_text=record_text)) == ["x1", "y2"]
+        reader = RecordText(template="{a}{b}")
+        assert list(read_parquet(tmp_path / "a.parquet", reader=reader)) == ["x1", "y2"]
 
     @pytest.mark.parametrize(
         ("table", "said"),
@@ -359,7 +359,7 @@ class TestParquet:
         path = tmp_path / "a.parquet"
         pq.write_table(table, path)
         with pytest.raises(DataError) as caught:
-            list(read_parquet(path, record_text=TEXT))
+            list(read_parquet(path, reader=TEXT))
         assert str(path) in str(caught.value)
         assert said in str(caught.value)
 
@@ -367,7 +367,7 @@ class TestParquet:
         bad = pa.array([b"a", b"\xff"]).view(pa.string())
         pq.write_table(pa.table({"text": bad}), tmp_path / "a.parquet")
         with pytest.raises(DataError, match="a text in rows 1 to 2 isn't UTF-8"):
-            list(read_parquet(tmp_path / "a.parquet", record_text=TEXT))
+            list(read_parquet(tmp_path / "a.parquet", reader=TEXT))
 
     def test_a_broken_and_a_missing_file(self, tmp_path: Path):
         path = tmp_path / "a.parquet"
@@ -376,9 +376,9 @@ class TestParquet:
         for content in (whole[:-20], b"", b"PAR1 no PAR1"):
             path.write_bytes(content)
             with pytest.raises(DataError, match=r"a\.parquet can't be read as Parquet"):
-                list(read_parquet(path, record_text=TEXT))
+                list(read_parquet(path, reader=TEXT))
         with pytest.raises(DataError, match=r"b\.parquet can't be read as Parquet"):
-            list(read_parquet(tmp_path / "b.parquet", record_text=TEXT))
+            list(read_parquet(tmp_path / "b.parquet", reader=TEXT))
 
     def test_a_row_group_is_not_held_whole(self, tmp_path: Path):
         path = tmp_path / "a.parquet"
@@ -387,9 +387,7 @@ class TestParquet:
         del rows
         pa.default_memory_pool().release_unused()
         before = pa.total_allocated_bytes()
-        most = max(
-            pa.total_allocated_bytes() - before for _ in read_parquet(path, record_text=TEXT)
-        )
+        most = max(pa.total_allocated_bytes() - before for _ in read_parquet(path, reader=TEXT))
         assert path.stat().st_size > 19e6
         assert most < 12e6
 

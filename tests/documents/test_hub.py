@@ -42,14 +42,14 @@ def streaming(request: pytest.FixtureRequest) -> bool:
     return request.param
 
 
-def texts(name: object, *, streaming: bool, record_text: RecordText = TEXT) -> list[str]:
+def texts(name: object, *, streaming: bool, reader: RecordText = TEXT) -> list[str]:
     source = HubSource.parse(f"hub:{name}")
-    return list(read_hub(source, streaming=streaming, record_text=record_text))
+    return list(read_hub(source, streaming=streaming, reader=reader))
 
 
-def refused(name: object, *, streaming: bool, record_text: RecordText = TEXT) -> str:
+def refused(name: object, *, streaming: bool, reader: RecordText = TEXT) -> str:
     with pytest.raises(DataError) as caught:
-        texts(name, streaming=streaming, record_text=record_text)
+        texts(name, streaming=streaming, reader=reader)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -83,8 +83,8 @@ def test_the_rows_of_a_folder(folder: Path, streaming: bool):
     assert texts(folder, streaming=streaming) == ["снег", "\u2028"]
     assert texts(f"{folder}::test", streaming=streaming) == ["t"]
     assert texts(f"{folder}:default:train+test", streaming=streaming) == ["снег", "\u2028", "t"]
-    record_text = RecordText(template="{title}: {text}")
-    assert texts(f"{folder}::test", streaming=streaming, record_text=record_text) == ["T: t"]
+    reader = RecordText(template="{title}: {text}")
+    assert texts(f"{folder}::test", streaming=streaming, reader=reader) == ["T: t"]
 
 
 def test_a_slice_is_read_but_not_streamed(folder: Path):
@@ -149,7 +149,7 @@ def test_what_datasets_guessed_is_refused_with_the_strict_way(
 
 
 def test_a_missing_column_lists_those_there(folder: Path, streaming: bool):
-    message = refused(folder, streaming=streaming, record_text=RecordText("body"))
+    message = refused(folder, streaming=streaming, reader=RecordText("body"))
     assert "has no field 'body', only 'title', 'text'." in message
     assert "as it stands" not in message
 
@@ -260,7 +260,7 @@ class TestFingerprint:
 def test_bars_and_log_are_as_before(folder: Path, capfd: pytest.CaptureFixture[str]):
     level = datasets.utils.logging.get_verbosity()
     assert level != logging.CRITICAL
-    for _ in read_hub(HubSource.parse(f"hub:{folder}"), streaming=False, record_text=TEXT):
+    for _ in read_hub(HubSource.parse(f"hub:{folder}"), streaming=False, reader=TEXT):
         assert not datasets.are_progress_bars_disabled()
         assert datasets.utils.logging.get_verbosity() == level
     assert not datasets.are_progress_bars_disabled()

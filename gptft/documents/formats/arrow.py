@@ -5,11 +5,11 @@ from typing import Any
 
 from gptft.documents.arrow_tables import check_table, read_table
 from gptft.documents.formats.format import Format, OpenedFile
-from gptft.documents.records import RecordText
+from gptft.documents.records import D, RecordReader
 from gptft.errors import DataError
 
 
-def read_arrow(file: OpenedFile, record_text: RecordText) -> Iterator[str]:
+def read_arrow(file: OpenedFile, reader: RecordReader[D]) -> Iterator[D]:
     """The texts of an Arrow stream's or file's rows, batch by batch; rows are counted from 1.
 
     Raises:
@@ -23,8 +23,8 @@ def read_arrow(file: OpenedFile, record_text: RecordText) -> Iterator[str]:
         with pa.OSFile(str(path)) as opened:
             for batch in _batches(opened):
                 if row == 1:
-                    check_table(batch.schema, name=str(path), record_text=record_text)
-                yield from read_table(batch, name=str(path), first_row=row, record_text=record_text)
+                    check_table(batch.schema, name=str(path), reader=reader)
+                yield from read_table(batch, name=str(path), first_row=row, reader=reader)
                 row += batch.num_rows
     except (OSError, pa.ArrowException) as error:
         reason = " ".join(str(error).split())

@@ -4,9 +4,10 @@ import csv
 import re
 import reprlib
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from gptft.documents.formats.format import Format, OpenedFile
-from gptft.documents.records import RecordText, split_lines
+from gptft.documents.records import D, RecordReader, split_lines
 from gptft.errors import DataError
 from gptft.terminal.words import count
 from gptft.text.streams import content_suffix
@@ -15,38 +16,37 @@ _LONGEST_CELL = 2**31 - 1  # the most that fits the C long of every platform
 _SEPARATORS = re.compile(r"[,;|\t]")
 
 
-def read_rows(file: OpenedFile, record_text: RecordText) -> Iterator[str]:
+def read_rows(file: OpenedFile, reader: RecordReader[D]) -> Iterator[D]:
     """The texts of a file's rows, by RFC 4180, but that LF alone ends a line too."""
     delimiter = "\t" if content_suffix(file.path) == ".tsv" else ","
     rows = _rows(file.chunks, file.name, delimiter=delimiter)
     where, header = next(rows, (file.name, []))
     if not header:
         return
-    columns = _columns(header, where, record_text)
+    columns = _columns(header, where, reader)
     for where, cells in rows:
         if len(cells) != len(header):
             raise DataError(
                 f"{where}: {count(len(cells), 'cell')} where the header has {len(header):,}. Put "
                 f"quotes around a cell that holds {delimiter!r}, or mend the row."
             )
-        yield record_text.of({field: cells[at] for field, at in columns.items()}, where)
+        yield reader.of({field: cells[at] for field, at in columns.items()}, where)
 
 
-def _columns(header: Sequence[str], where: str, record_text: RecordText) -> dict[str, int]:
+def _columns(header: Sequence[str], where: str, reader: RecordReader[Any]) -> dict[str, int]:
     """Where each field that is needed stands in a row."""
     if len(header) == 1 and (found := _SEPARATORS.search(header[0])):
         raise DataError(
             f"{where}: the header is one cell, {reprlib.repr(header[0])}. Its cells seem to be "
             f"separated by {found[0]!r}: .csv takes commas, .tsv tabs."
         )
-    for field in record_text.fields:
-        if field not in header:
-            raise record_text.missing(field, header, f"{where}: the header")
+    fields = reader.columns(header, f"{where}: the header")
+    for field in fields:
         if (times := header.count(field)) > 1:
             raise DataError(
                 f"{where}: the header names {field!r} {times} times. Rename all but one."
             )
-    return {field: header.index(field) for field in record_text.fields}
+    return {field: header.index(field) for field in fields}
 
 
 def _rows(chunks: Iterator[str], name: str, *, delimiter: str) -> Iterator[tuple[str, list[str]]]:

@@ -3,8 +3,9 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from gptft.documents.records import RecordText
+from gptft.documents.records import RecordReader
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,8 @@ class Format:
     Attributes:
         suffixes: lower-case, each with its dot; compression aside.
         document: what a document of it is, for the table in docs/corpus.md.
-        read_records: the text of every record, in order and streamed, empty ones too. It raises a
-            DataError at the first record that can't be read, with its line and the way out. None
+        read_records: the document of every record, in order and streamed, empty ones too. It
+            raises a DataError at the first that can't be read, with its line and the way out. None
             where a file is text that `data` says how to cut. Of a large text file `config check`
             asks it for one record, and gives up when it reads beyond the file's beginning.
         is_binary: whether the file is no text, and `read_records` opens its path; such a file is
@@ -42,6 +43,6 @@ class Format:
 
     suffixes: tuple[str, ...]
     document: str
-    read_records: Callable[[OpenedFile, RecordText], Iterator[str]] | None = None
+    read_records: Callable[[OpenedFile, RecordReader[Any]], Iterator[Any]] | None = None
     is_binary: bool = False
     version: int = 1

@@ -5,11 +5,11 @@ import reprlib
 from collections.abc import Iterator
 
 from gptft.documents.formats.format import Format, OpenedFile
-from gptft.documents.records import RecordText, split_lines, type_name
+from gptft.documents.records import D, RecordReader, split_lines, type_name
 from gptft.errors import DataError
 
 
-def read_json_lines(file: OpenedFile, record_text: RecordText) -> Iterator[str]:
+def read_json_lines(file: OpenedFile, reader: RecordReader[D]) -> Iterator[D]:
     """The texts of a file with a JSON object a line; blank lines are skipped."""
     for number, line in enumerate(split_lines(file.chunks), start=1):
         where = f"{file.name}:{number}"
@@ -24,7 +24,7 @@ def read_json_lines(file: OpenedFile, record_text: RecordText) -> Iterator[str]:
                 f"{where} is {type_name(record)} ({reprlib.repr(record)}), not an object. Each "
                 f'line must be one JSON object, such as {{"text": "..."}}.'
             )
-        yield record_text.of(record, where)
+        yield reader.of(record, where)
 
 
 def _not_json(error: Exception, line: str, where: str, *, first: bool) -> DataError:

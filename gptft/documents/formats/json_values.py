@@ -9,34 +9,34 @@ from typing import Any
 
 from gptft.documents.formats.format import Format, OpenedFile
 from gptft.documents.formats.json_lines import beyond_json
-from gptft.documents.records import RecordText
+from gptft.documents.records import D, RecordReader
 from gptft.errors import DataError
 
 _JSON_SPACE = re.compile(r"[ \t\n\r]*")
 _NEAR_END = 16  # longer than any JSON literal or escape, which the end of a chunk may cut in two
 
 
-def read_json(file: OpenedFile, record_text: RecordText) -> Iterator[str]:
+def read_json(file: OpenedFile, reader: RecordReader[D]) -> Iterator[D]:
     """The texts of a file's objects; what is held is a chunk and the object being read."""
     text = _JsonText(file.chunks, file.name)
     in_array = text.peek() == "["
     if in_array:
         for record, where in _array(text):
-            yield record_text.of(record, where)
+            yield reader.of(record, where)
         return
     sequence = _sequence(text)
     for number, (record, where) in enumerate(sequence):
-        if number == 0 and (lists := _lists_of_records(record, record_text)) and not text.peek():
-            yield from _texts_within(lists, where, record_text)
+        if number == 0 and (lists := _lists_of_records(record, reader)) and not text.peek():
+            yield from _texts_within(lists, where, reader)
             return
-        yield record_text.of(record, where)
+        yield reader.of(record, where)
 
 
 def _lists_of_records(
-    record: Mapping[str, Any], record_text: RecordText
+    record: Mapping[str, Any], reader: RecordReader[Any]
 ) -> Mapping[str, list[Mapping[str, Any]]]:
     """What a file's only object holds, where it isn't a record and lists of records are in it."""
-    if all(name in record for name in record_text.fields):
+    if reader.fits(record):
         return {}
     return {
         name: value
@@ -46,8 +46,8 @@ def _lists_of_records(
 
 
 def _texts_within(
-    lists: Mapping[str, list[Mapping[str, Any]]], where: str, record_text: RecordText
-) -> Iterator[str]:
+    lists: Mapping[str, list[Mapping[str, Any]]], where: str, reader: RecordReader[D]
+) -> Iterator[D]:
     if len(lists) > 1:
         names = [*map(reprlib.repr, lists)]
         first, file = next(iter(lists)), where.rpartition(":")[0]
@@ -58,7 +58,7 @@ def _texts_within(
         )
     ((name, records),) = lists.items()
     for number, record in enumerate(records, start=1):
-        yield record_text.of(record, f"{where}, record {number:,} of {reprlib.repr(name)}")
+        yield reader.of(record, f"{where}, record {number:,} of {reprlib.repr(name)}")
 
 
 class _JsonText:

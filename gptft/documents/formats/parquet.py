@@ -4,14 +4,14 @@ from collections.abc import Iterator
 
 from gptft.documents.arrow_tables import check_table, read_table
 from gptft.documents.formats.format import Format, OpenedFile
-from gptft.documents.records import RecordText
+from gptft.documents.records import D, RecordReader
 from gptft.errors import DataError
 
 _ROWS_A_BATCH = 1024
 _BUFFER_BYTES = 1 << 20  # else a row group's whole column is held, 90 MB of a 170 MB file
 
 
-def read_parquet(file: OpenedFile, record_text: RecordText) -> Iterator[str]:
+def read_parquet(file: OpenedFile, reader: RecordReader[D]) -> Iterator[D]:
     """The texts of a Parquet file's rows, batch by batch; rows are counted from 1.
 
     Raises:
@@ -24,10 +24,10 @@ def read_parquet(file: OpenedFile, record_text: RecordText) -> Iterator[str]:
     path, row = file.path, 1
     try:
         with pq.ParquetFile(path, buffer_size=_BUFFER_BYTES, pre_buffer=False) as table:
-            check_table(table.schema_arrow, name=str(path), record_text=record_text)
-            columns = list(record_text.fields)
+            check_table(table.schema_arrow, name=str(path), reader=reader)
+            columns = list(reader.columns(table.schema_arrow.names, str(path)))
             for batch in table.iter_batches(columns=columns, batch_size=_ROWS_A_BATCH):
-                yield from read_table(batch, name=str(path), first_row=row, record_text=record_text)
+                yield from read_table(batch, name=str(path), first_row=row, reader=reader)
                 row += batch.num_rows
     except (OSError, pa.ArrowException) as error:
         reason = " ".join(str(error).split())
