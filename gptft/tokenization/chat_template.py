@@ -95,6 +95,7 @@ def render_chat(
     add_generation_prompt: bool,
     special_tokens: Mapping[str, Any],
     now: datetime | None = None,
+    marks: tuple[str, str] = ("", ""),
 ) -> str:
     """The text that a chat template makes of messages, which is transformers'.
 
@@ -104,6 +105,7 @@ def render_chat(
         add_generation_prompt: whether the text ends where an answer begins.
         special_tokens: text by name, as `bos_token`; templates may name them.
         now: what the template takes the time for, the time it is unless given.
+        marks: put before and after what stands in each `generation` block.
 
     Raises:
         Exception: the template raises it, being a program; TooMuch where it has no end.
@@ -112,6 +114,7 @@ def render_chat(
         raise TooMuch(f"has over {_LONGEST_SOURCE:,} characters")
     environment, template = _compiled(source)
     budget: _Budget = environment.budget
+    environment.marks = marks
     budget.begin(sum(len(text) for message in messages for text in message.values()))
     environment.globals["strftime_now"] = lambda form: (now or datetime.now()).strftime(form)
     given = {"tools": None, "documents": None, **special_tokens}
@@ -130,14 +133,19 @@ def _compiled(source: str) -> tuple[Any, Any]:
 
 
 class _GenerationBlock(Extension):
-    """What is in it stays; transformers notes where it was."""
+    """What is in it stays, between marks; transformers notes where it was."""
 
     tags = frozenset({"generation"})  # type: ignore[assignment]
 
     def parse(self, parser: Any) -> Any:
         line = next(parser.stream).lineno
         body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
-        return nodes.Scope(body).set_lineno(line)
+        return nodes.CallBlock(self.call_method("marked"), [], [], body).set_lineno(line)
+
+    def marked(self, caller: Callable[[], str]) -> str:
+        """What a template calls in place of the block."""
+        before, after = self.environment.marks  # type: ignore[attr-defined]
+        return f"{before}{caller()}{after}"
 
 
 class _Counting(NodeTransformer):
@@ -179,7 +187,7 @@ class _Sandbox(ImmutableSandboxedEnvironment):
 
     def __init__(self) -> None:
         extensions: list[Any] = [_GenerationBlock, loopcontrols]
-        self.budget = _Budget()
+        self.budget, self.marks = _Budget(), ("", "")
         super().__init__(
             trim_blocks=True, lstrip_blocks=True, extensions=extensions, finalize=self._shown
         )
