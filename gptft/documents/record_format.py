@@ -42,14 +42,17 @@ class _Seen(NamedTuple):
     also: str = ""
 
 
+@dataclass(frozen=True)
 class _Fields:
-    """Gives a record's fields themselves."""
+    """Gives a record's fields themselves; one without any of the known ones may hold records."""
+
+    text_field: str
 
     def columns(self, there: Collection[str], where: str) -> tuple[str, ...]:
         return (*dict.fromkeys(there),)
 
     def fits(self, there: Collection[str]) -> bool:
-        return True
+        return any(name in there for name in (self.text_field, *MESSAGES, *PAIR, *_PREFERENCES))
 
     def type_problem(self, column: str, kind: Any) -> str | None:
         return None
@@ -141,7 +144,7 @@ def _of_record(record: Mapping[str, Any], where: str, data: DataConfig) -> _Seen
 
 def _first_record(text: TextInput, data: DataConfig) -> tuple[Mapping[str, Any], str] | None:
     """The first record of a text with its place, or None where it has none."""
-    fields = _Fields()
+    fields = _Fields(data.text_field)
     if text.path is None:
         from gptft.documents.hub import HubSource, read_hub
 

@@ -9,6 +9,7 @@ import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple, Protocol
 
 from tokenizers import Encoding, Tokenizer
@@ -101,6 +102,10 @@ class ChatEncoder:
     def has_marks(self) -> bool:
         """Whether the template says itself what the answers are, in `generation` blocks."""
         return self._has_marks
+
+    def splits(self, token: str) -> bool:
+        """Whether a text is more than one token, control tokens being read."""
+        return len(self._backend.encode(token, add_special_tokens=False).ids) > 1
 
     def write(self, messages: Sequence[Said], *, add_generation_prompt: bool = False) -> Written:
         """Write a conversation.
@@ -227,11 +232,25 @@ class ChatEncoder:
             stops += [stop] * len(pieces)
         is_answer = [False] * len(ids)
         for begin, end in written.answers:
+            begin -= 0 if self._has_marks else self._lead
             first, last = bisect_right(stops, begin), bisect_left(starts, end)
             if not self._has_marks:  # what ends an answer is the control token that follows it
                 last = self._end_of_answer(ids, starts, last, written.text)
             is_answer[first:last] = [True] * max(last - first, 0)
         return EncodedChat(ids, is_answer, starts)
+
+    @cached_property
+    def _lead(self) -> int:
+        """Characters between where an answer begins, and what is said in it: a space, say."""
+        question, answer = _Marked("user", "a"), _Marked("assistant", "b")
+        try:
+            asked = self._render([question], True, ("", ""))
+            answered = self.write([question, answer])
+        except DataError:
+            return 0
+        if not answered.answers or not answered.text.startswith(asked):
+            return 0
+        return max(answered.answers[0][0] - len(asked), 0)
 
     def _end_of_answer(
         self, ids: Sequence[int], starts: Sequence[int], last: int, text: str
