@@ -119,7 +119,8 @@ class CommandGroup(TyperGroup):
 
 def _command_meant(word: str, *, group: str, known: Sequence[str]) -> str:
     # What is needed only here is imported here: every command waits for this module.
-    from gptft.config.suggest import did_you_mean
+    from difflib import get_close_matches
+
     from gptft.terminal.commands import command_line, path_word
 
     above = f"gptft {group}".rstrip()
@@ -127,10 +128,12 @@ def _command_meant(word: str, *, group: str, known: Sequence[str]) -> str:
     if not group and name in _COMMANDS:
         return f"Did you mean gptft {_COMMANDS[name]}?"
     if group in _FOR_A_FILE and os.path.exists(word):
-        meant = _FOR_A_FILE[group]
-        return f"Did you mean {command_line(*meant.split(), path_word(word))}?"
-    near = did_you_mean(name, known, prefix=f"{above} ")
-    return near or f"{above} --help lists what there is: {', '.join(known)}."
+        command = _FOR_A_FILE[group].split()
+        return f"Did you mean {command_line(*command, path_word(word))}?"
+    meant = {**({} if group else _COMMANDS), **{one: one for one in known}}
+    if near := get_close_matches(name, meant, n=1):
+        return f"Did you mean {above} {meant[near[0]]}?"
+    return f"{above} --help lists what there is: {', '.join(known)}."
 
 
 def _mend(error: Any) -> None:

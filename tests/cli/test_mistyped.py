@@ -38,6 +38,12 @@ def said_of(*words: str) -> str:
         ("check", "gptft config check"),
         ("resume", "gptft train CONFIG --resume"),
         ("list", "gptft runs"),
+        ("hlp", "gptft --help"),
+        ("versoin", "gptft --version"),
+        ("perplexty", "gptft score"),
+        ("fine-tun", "gptft train"),
+        ("eval-uate", "gptft eval"),
+        ("infernce", "gptft generate"),
     ],
 )
 def test_a_command(word: str, meant: str) -> None:
