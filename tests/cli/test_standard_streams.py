@@ -11,7 +11,8 @@ import pytest
 from tests.conftest import SENTENCES
 
 FULL = "error: Standard output can't be written: No space left on device.\n"
-LIGHT = ["--help", "tokenize Мороз", "config check my.yaml"]
+# Of JSON the end is written when the command is done, and not by rich, line by line.
+LIGHT = ["--help", "tokenize Мороз", "tokenize Мороз --json", "config check my.yaml"]
 needs_full = pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 
 

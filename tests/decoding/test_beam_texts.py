@@ -119,6 +119,9 @@ def test_no_cut_leaves_less_than_a_beam_needs(model, tokenizer, name, eos):
 
 @pytest.mark.parametrize("top_h", [1e-6, 0.05])
 def test_a_hard_cut_gives_beams_no_empty_texts(loaded, top_h):
+    """Two tokens are left to each beam, letters here, and so there are as many texts as beams."""
+    letters = {i for letter in "abcdefghijklmno" for i in loaded.tokenizer(letter)["input_ids"]}
     given = {"num_beams": 4, "num_return_sequences": 4, "max_new_tokens": 5, "min_new_tokens": 5}
-    texts = write(loaded, strategy="beam_sampling", top_h=top_h, **given)
-    assert [text.num_new_tokens for text in texts] == [5] * len(texts)
+    others = [i for i in range(300) if i not in letters]
+    texts = write(loaded, strategy="beam_sampling", top_h=top_h, suppress_tokens=others, **given)
+    assert [len(text.continuation) for text in texts] == [5] * 4
