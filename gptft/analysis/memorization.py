@@ -23,8 +23,11 @@ from gptft.analysis.run_names import StartingPlace
 from gptft.analysis.span_places import Place
 from gptft.analysis.training_text import EncodedText, TrainingText, WrittenText
 from gptft.console import Notify, silent, stage
-from gptft.errors import GptftError, RunError
+from gptft.errors import ConfigError, GptftError, RunError
 from gptft.files import JsonFields
+from gptft.models.adapters import base_of, is_adapter
+from gptft.models.hub import find_folder
+from gptft.models.model_files import ModelFiles
 from gptft.models.source import resolve_model
 from gptft.runs.read import read_facts
 
@@ -209,9 +212,12 @@ def training_text_of(model_name: str, *, notify: Notify = silent) -> TrainingTex
 
 
 def base_model_of(model_name: str) -> str | None:
-    """What a run was tuned from, where that can still be found; None for any other model."""
+    """What a run or an adapter was tuned from, where it can still be found; None for others."""
     facts = read_facts(Path(model_name))
     try:
+        if facts is None and is_adapter(Path(model_name)):
+            own = ModelFiles(model_name, Path(model_name))
+            return base_of(own, lambda name, at: find_folder(name, revision=at), before=[]).name
         base = facts["config"]["model"]["name"] if facts else None
         if facts is None or not isinstance(base, str):
             return None
@@ -219,3 +225,19 @@ def base_model_of(model_name: str) -> str | None:
         return base if resolve_model(base) is not None else None
     except (KeyError, TypeError, GptftError):
         return None
+
+
+def model_beside(model_name: str, named: str) -> str:
+    """The model that a person names beside another: "base" is what that one was tuned from.
+
+    Raises:
+        ConfigError: it is no run and no adapter, or its base can't be found.
+    """
+    if named != "base" or Path(named).exists():
+        return named
+    if (found := base_model_of(model_name)) is None:
+        raise ConfigError(
+            f"{model_name} is no run and no adapter whose base can be found. Name the model to "
+            "compare it with."
+        )
+    return found

@@ -67,8 +67,8 @@ class StartingPlace:
         """A model's name, as a path that is there where it is one."""
         if name in BUNDLED_MODELS or not _is_relative(name):
             return name
-        there = (folder / name for folder in self.folders() if (folder / name).exists())
-        return str(next(there, name))
+        there = next((one for one in self.folders() if (one / name).exists()), None)
+        return name if there is None or there == _current_folder() else str(there / name)
 
     def _texts(self, data: DataConfig) -> DataConfig:
         held_out = data.validation if isinstance(data.validation, list) else []

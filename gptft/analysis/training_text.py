@@ -21,6 +21,7 @@ from gptft.documents.scan import ScannedText, scan_texts
 from gptft.documents.sources import find_texts
 from gptft.errors import GptftError, RunError
 from gptft.files import default_cache_dir
+from gptft.runs.model_folder import ADAPTER, MODEL
 from gptft.runs.read import is_older_than_bos, require_facts
 from gptft.tokenization.token_bytes import TokenBytes
 from gptft.tokenization.tokenizer import TextTokenizer, load_tokenizer
@@ -320,7 +321,7 @@ def _tokenizer_of(
     run_dir: Path, store_dir: Path, config: Config, start: StartingPlace
 ) -> TextTokenizer:
     """The tokenizer of a run: trained with its blocks, or its model's, or its base's."""
-    for folder in (store_dir / "tokenizer", run_dir / "model"):
+    for folder in (store_dir / "tokenizer", run_dir / MODEL, run_dir / ADAPTER):
         if (folder / "tokenizer.json").is_file():
             return load_tokenizer(str(folder))
     plan = plan_packing(start.locate(config))

@@ -10,6 +10,7 @@ from gptft.console import Notify, silent
 from gptft.errors import ConfigError
 from gptft.inputs import is_file, is_folder, near_names
 from gptft.report.page_file import check_page_path, write_page
+from gptft.runs.model_folder import ADAPTER, MODEL
 from gptft.terminal.commands import command_line, path_word
 
 
@@ -58,7 +59,7 @@ def novelty(
 
 def _not_a_run(path: Path) -> str:
     above = Path(os.path.realpath(path)).parent  # `resolve` fails for a link to itself
-    if path.name == "model" and is_file(above / "run.json"):
+    if path.name in (MODEL, ADAPTER) and is_file(above / "run.json"):
         command = command_line("novelty", path_word(path.parent))
         return f"{path} is the model of a run. Give the run: {command}"
     if not is_file(path) and not is_folder(path):

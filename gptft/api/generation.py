@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
+from gptft.api.beside import named_beside
 from gptft.api.configs import default_config
 from gptft.config.sections import Config
 from gptft.console import Notify, loading_libraries, silent, stage
@@ -363,6 +364,7 @@ def predict(
     if html is not None:
         check_page_path(html, inputs=inputs, overwrite=overwrite)
     settings = choose_settings(config.generation, config.strategies, given=given or {})
+    other = named_beside(model, other)
     for name in (model, other):
         if name is not None:
             require_model(name)  # before the seconds that loading takes

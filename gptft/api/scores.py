@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gptft.api.beside import named_beside
 from gptft.console import Notify, loading_libraries, silent
 from gptft.models.hub import require_model
 from gptft.report.page_file import check_page_path, write_page
@@ -50,6 +51,7 @@ def score(
     """
     if html is not None:
         check_page_path(html, inputs=inputs, overwrite=overwrite)
+    other = named_beside(model, other)
     for name in (model, other):
         if name is not None:
             require_model(name, revision=revision if name == model else None)  # before torch

@@ -29,6 +29,7 @@ from gptft.errors import ConfigError
 from gptft.files import JsonFields
 from gptft.inputs import expand_user
 from gptft.models.average import check_average
+from gptft.runs.model_folder import model_folder
 from gptft.runs.read import read_facts, read_run
 from gptft.runs.run_folder import check_free
 from gptft.terminal.commands import command_line, path_word, quoted_word
@@ -274,7 +275,8 @@ def _check_flags(*, overwrite: bool, resume: bool, changes: bool) -> None:
 
 def _complete(run_dir: Path, facts: Mapping[str, Any]) -> CompleteRun:
     """A run that is done, its reports made if a kill in its very last moment left them out."""
-    if not all((run_dir / name).is_file() for name in ("model/README.md", "report.html")):
+    card = f"{model_folder(facts)}/README.md"
+    if not all((run_dir / name).is_file() for name in (card, "report.html")):
         _write_reports(run_dir)
     return CompleteRun(run_dir, facts["result"], _remarks(run_dir))
 

@@ -21,7 +21,11 @@ def predict(
     top: Annotated[int, Option(min=1, help="Tokens to show a step.")] = 10,
     other: Annotated[
         str | None,
-        Option("--with", metavar="OTHER", help="A model of the same vocabulary to compare."),
+        Option(
+            "--with",
+            metavar="OTHER",
+            help="A model of the same vocabulary to compare, or base.",
+        ),
     ] = None,
     html: Annotated[
         Path | None, Option(metavar="FILE", help="Write every step as a page, too.")

@@ -32,7 +32,8 @@ def score(
         bool, Option("--summary", help="Only what the text comes to, not its tokens.")
     ] = False,
     other: Annotated[
-        str | None, Option("--with", metavar="OTHER", help="A model to compare, token by token.")
+        str | None,
+        Option("--with", metavar="OTHER", help="A model to compare by token, or base for its own."),
     ] = None,
     html: Annotated[
         Path | None, Option(metavar="FILE", help="Write the text in colours as a page, too.")
@@ -52,7 +53,7 @@ def score(
     from gptft.models.hub import require_model
 
     for name in (model, other):
-        if name is not None:
+        if name is not None and name != "base":  # which `api.score` looks for
             require_model(name)  # before the text is read and the seconds that loading takes
     content = text_argument(text, file, example='gptft score pico "Мороз и солнце"')
     scored = api.score(

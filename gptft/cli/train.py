@@ -171,7 +171,7 @@ def _print_result(outcome: "TrainResult") -> None:
     notice(
         f"{count(outcome.steps, 'step')}, {seen} in {outcome.seconds:.1f} s. "
         f"Report: {outcome.run_dir / 'report.html'}. The model of "
-        f"step {outcome.model_step:,}{best} is in {outcome.run_dir / 'model'}. "
+        f"step {outcome.model_step:,}{best} is in {outcome.model_dir}. "
         "Let it continue a prompt:\n"
         f"  {command_line('generate', path_word(outcome.run_dir))} -p {_prompt_word(outcome)}"
     )

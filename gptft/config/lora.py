@@ -61,6 +61,11 @@ class LoraConfig(Section):
     modules_to_save: Annotated[list[Name], AfterValidator(_each_once)] = setting(
         [], "Modules that are trained whole and saved with the adapter, by the ends of their names."
     )
+    merge: bool = setting(
+        True,
+        "Write model/, the base with the adapter merged into it, beside adapter/; without it the "
+        "run is used with its base.",
+    )
     trainable_token_indices: Annotated[list[Whole], AfterValidator(_each_once)] = setting(
         [],
         "Ids whose embeddings are trained, too; those that tokenizer.add_tokens adds always are.",

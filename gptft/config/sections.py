@@ -53,6 +53,11 @@ AveragedModels = Annotated[
 ]
 
 
+def is_for_training(name: str) -> bool:
+    """Whether a field of a model's config changes nothing of what the trained model computes."""
+    return "drop" in name or name in ("attn_implementation", "use_cache")
+
+
 class ModelConfig(Section):
     """The base model: one to start from, or the sizes of a new one."""
 
@@ -208,12 +213,27 @@ class Config(Section):
                 "lora and model.freeze can't both be given: an adapter leaves its whole base as it "
                 "is. Which layers get one is said by lora.layers and lora.target_modules"
             )
+        if self.lora is not None and not self.lora.merge:
+            self._check_unmerged()
         if self.model.average_with and self.lora is not None:
             raise ValueError(
                 "lora and model.average_with can't both be given: an adapter names its base, and a "
                 "mean of models is in no folder. Train on the mean first"
             )
         return self
+
+    def _check_unmerged(self) -> None:
+        """Refuse what an adapter alone can't hold."""
+        if "save_dtype" in self.model.model_fields_set:
+            raise ValueError(
+                "model.save_dtype is of model/, and lora.merge: false writes none. Leave one out"
+            )
+        changed = [name for name in self.model.config_overrides if not is_for_training(name)]
+        if changed:
+            raise ValueError(
+                f"model.config_overrides changes {changed[0]} of the base, and with lora.merge: "
+                "false the adapter would be used with the base as it is. Leave one out"
+            )
 
     def resolved(self) -> dict[str, Any]:
         """The config as plain values that load again, without secrets and without what is unset."""

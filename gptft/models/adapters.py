@@ -13,7 +13,7 @@ from typing import Any
 
 from gptft.config.suggest import did_you_mean
 from gptft.errors import ModelError
-from gptft.files import JsonFields, file_checksum, json_checksum
+from gptft.files import JsonFields, file_checksum, json_checksum, read_json
 from gptft.inputs import is_file
 from gptft.models.headers import read_headers
 from gptft.models.kept import kept_folder
@@ -135,16 +135,29 @@ def base_of(files: ModelFiles, find: Find, *, before: list[Path]) -> ModelFiles:
             f"that it was trained on as base_model_name_or_path in {folder / ADAPTER_CONFIG}."
         )
     base, revision = base_name(folder)
-    # A relative path is one from the current folder, as in peft, or else from the adapter's.
-    is_beside = not (base in BUNDLED_MODELS or _exists(Path(base))) and _exists(folder / base)
     try:
-        return find(str(folder / base) if is_beside else base, revision)
+        return find(_place(base, folder), revision)
     except ModelError as error:
         raise ModelError(
             f"{folder} is an adapter ({kind_of(_config(folder))}) of {base}, which can't be had: "
             f"{str(error).rstrip('.')}. Or write the base's place as base_model_name_or_path in "
             f"{folder / ADAPTER_CONFIG}."
         ) from None
+
+
+def _place(base: str, folder: Path) -> str:
+    """A base's name, or its path where it is one that is relative to something else than here.
+
+    A relative path is one from the current folder, as in peft, or else from the adapter's, or from
+    where the run was started that the adapter is of.
+    """
+    if base in BUNDLED_MODELS or _exists(Path(base)):
+        return base
+    started = None
+    with suppress(OSError, ValueError):
+        started = read_json(folder.parent / "run.json").get("working_dir")
+    starts = [folder, *([Path(started)] if isinstance(started, str) else [])]
+    return next((str(start / base) for start in starts if _exists(start / base)), base)
 
 
 def base_name(folder: Path) -> tuple[str, str | None]:

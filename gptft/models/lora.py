@@ -35,11 +35,21 @@ class TrainedAdapter:
         model: the base, with the adapter's layers in it.
         targets: the names of the layers that have a part of it, sorted.
         num_base: how many numbers the base has.
+        is_merged: whether it is to be merged into its base at the end.
     """
 
-    def __init__(self, wrapped: Any, *, base_name: str, num_base: int) -> None:
+    def __init__(
+        self,
+        wrapped: Any,
+        *,
+        base_name: str,
+        revision: str | None,
+        num_base: int,
+        is_merged: bool,
+    ) -> None:
         """Keep peft's wrapper, and the name that a person calls the base by."""
-        self._wrapped, self._base_name, self.num_base = wrapped, base_name, num_base
+        self._wrapped, self._base_name, self._revision = wrapped, base_name, revision
+        self.num_base, self.is_merged = num_base, is_merged
         self.model: PreTrainedModel = wrapped.get_base_model()
         self.targets: Sequence[str] = sorted(wrapped.base_model.targeted_module_names)
 
@@ -69,6 +79,7 @@ class TrainedAdapter:
         path = folder / ADAPTER_CONFIG
         stored = read_json(path)
         stored["base_model_name_or_path"] = self._base_name
+        stored["revision"] = self._revision
         for name, value in stored.items():  # peft keeps sets, whose order differs from run to run
             if isinstance(value, list) and all(isinstance(one, str) for one in value):
                 stored[name] = sorted(value)
@@ -146,6 +157,7 @@ def add_adapter(
     settings: LoraConfig,
     *,
     base_name: str,
+    revision: str | None = None,
     seed: int,
     new_ids: Sequence[int] = (),
 ) -> TrainedAdapter:
@@ -155,6 +167,7 @@ def add_adapter(
         model: the base.
         settings: of the section `lora`.
         base_name: what a person calls the base.
+        revision: of a base on the hub.
         seed: of the adapter's first weights.
         new_ids: of tokens that the base didn't have, whose embeddings are trained, too.
 
@@ -184,7 +197,10 @@ def add_adapter(
         raise ConfigError(_why(error, model, settings)) from None
     finally:
         torch.set_rng_state(state)
-    adapter = TrainedAdapter(wrapped, base_name=base_name, num_base=num_base)
+    adapter = TrainedAdapter(
+        wrapped, base_name=base_name, revision=revision, num_base=num_base,
+        is_merged=settings.merge,
+    )  # fmt: skip
     if not adapter.num_trained:
         raise ConfigError("lora: nothing of the model would be trained.")
     return adapter

@@ -140,6 +140,8 @@ def _local_path(name: str) -> Path | None:
 
 def _model_dir(path: Path) -> Path:
     if (path / "run.json").is_file():
+        if (path / "adapter" / "adapter_config.json").is_file() and not (path / "model").is_dir():
+            return path / "adapter"  # of lora.merge: false
         if not (path / "model" / "config.json").is_file():
             raise ModelError(
                 f"{path} is a run that has no finished model: {path / 'model'} is missing or "
@@ -172,4 +174,7 @@ def short_name(name: str) -> str:
     if is_hub_id(name):
         return name
     path = Path(name)
-    return (path.parent if path.name == "model" else path).name or name
+    is_inside = path.name == "model"
+    if path.name == "adapter":
+        is_inside = (path.parent / "run.json").is_file()
+    return (path.parent if is_inside else path).name or name

@@ -11,18 +11,21 @@ from pathlib import Path
 from gptft.errors import RunError
 from gptft.files import write_output
 from gptft.models.model_files import ModelFiles, context_length
+from gptft.report.facts import origin
 from gptft.report.render import render
+from gptft.runs.model_folder import ADAPTER, MODEL, model_folder
 from gptft.runs.read import Run, as_int, read_run
 from gptft.runs.recital import recital_of
 
 _PLACEHOLDER = "path/to/model"  # in the examples: a card doesn't know where it will be read
+_BASE_PLACEHOLDER = "path/to/base"
 _PROMPT = "Once upon a time"  # in the examples, where the run has no short prompt of its own
 _MAX_NEW_TOKENS = 60
 _FEW_TOKENS = 10_000  # a held-out part below this is called small
 
 
 def write_model_card(run_dir: Path) -> Path:
-    """Write `model/README.md` of a run; an earlier card is replaced.
+    """Write README.md beside a run's model; an earlier card is replaced.
 
     Returns:
         the card's path.
@@ -31,7 +34,7 @@ def write_model_card(run_dir: Path) -> Path:
         RunError: this isn't a run, it has no model, or the card can't be written.
     """
     run = read_run(run_dir)
-    model_dir = run_dir / "model"
+    model_dir = run_dir / model_folder(run.facts)
     if not model_dir.is_dir():
         raise RunError(
             f"{run_dir} has no finished model: {model_dir} is missing. Train it to the end first."
@@ -43,7 +46,8 @@ def write_model_card(run_dir: Path) -> Path:
 
 def model_card(run: Run) -> str:
     """The card's text; the same for the same run."""
-    config = ModelFiles(run.name, run.path / "model").config
+    config = ModelFiles(run.name, run.path / MODEL).config
+    is_adapter = model_folder(run.facts) == ADAPTER
     command, script = _examples(run)
     held_out = run.validation
     return render(
@@ -57,6 +61,7 @@ def model_card(run: Run) -> str:
         placeholder=_PLACEHOLDER,
         command=command,
         script=script,
+        is_adapter=is_adapter,
         is_small=held_out and held_out.num_tokens and held_out.num_tokens < _FEW_TOKENS,
     )
 
@@ -77,6 +82,8 @@ def _examples(run: Run) -> tuple[str, str]:
     prompt = next(short, _PROMPT) or _PROMPT
     length = as_int(run.section("generation").get("max_new_tokens")) or _MAX_NEW_TOKENS
     command = f"gptft generate {_PLACEHOLDER} --prompt {shlex.quote(prompt)}"
+    if model_folder(run.facts) == ADAPTER:
+        return command, _adapter_script(run, prompt, length)
     script = f"""\
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -86,3 +93,23 @@ inputs = tokenizer({prompt!r}, return_tensors="pt")
 output = model.generate(**inputs, max_new_tokens={length})
 print(tokenizer.decode(output[0], skip_special_tokens=True))"""
     return command, script
+
+
+def _adapter_script(run: Run, prompt: str, length: int) -> str:
+    """As `_examples`, for an adapter, which goes onto its base."""
+    came = origin(run)
+    base = came.on_hub if came is not None and came.on_hub else _BASE_PLACEHOLDER
+    own = run.section("tokenizer")
+    grows = any(own.get(name) for name in ("name", "add_tokens", "special_tokens"))
+    grown = "\nmodel.resize_token_embeddings(len(tokenizer))" if grows else ""
+    return f"""\
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained("{_PLACEHOLDER}")
+model = AutoModelForCausalLM.from_pretrained("{base}", dtype=torch.float32){grown}
+model = PeftModel.from_pretrained(model, "{_PLACEHOLDER}")
+inputs = tokenizer({prompt!r}, return_tensors="pt")
+output = model.generate(**inputs, max_new_tokens={length})
+print(tokenizer.decode(output[0], skip_special_tokens=True))"""

@@ -6,10 +6,11 @@ from pathlib import Path
 
 from gptft.errors import ConfigError
 from gptft.inputs import near_names
+from gptft.runs.model_folder import ADAPTER, MODEL
 from gptft.runs.run_folder import EARLIER
 
 _DEPTH = 3  # folders below the one that is searched
-_INSIDE = ("checkpoints", "trackers", "model", EARLIER)  # of a run; no other runs are in them
+_INSIDE = ("checkpoints", "trackers", MODEL, ADAPTER, EARLIER)  # of a run; no runs are in them
 
 
 def find_runs(folder: Path) -> tuple[list[Path], list[tuple[Path, str]]]:

@@ -23,7 +23,8 @@ _PATIENCE = 0.5  # seconds: `is_held` may have the lock for a moment
 # All that a run folder ever holds; anything else there is not ours.
 _OURS = (
     "run.json", "config.yaml", "metrics.jsonl", "samples.jsonl", "checkpoints", "trackers", "model",
-    ".model.partial", ".model.old", "report.html", EARLIER, LOCK, _FAILED,
+    "adapter", ".model.partial", ".model.old", ".adapter.partial", ".adapter.old", "report.html",
+    EARLIER, LOCK, _FAILED,
 )  # fmt: skip
 _PACKAGES = ("transformers", "torch", "tokenizers", "accelerate", "datasets", "safetensors")
 
@@ -211,7 +212,7 @@ def claim(run_dir: Path, *, overwrite: bool) -> None:
 def _set_aside(run_dir: Path) -> None:
     """Move a run into `earlier/`; a failed one doesn't replace the intact one kept there."""
     earlier = run_dir / EARLIER
-    if earlier.is_dir() and not (run_dir / "model").is_dir():
+    if earlier.is_dir() and not any((run_dir / name).is_dir() for name in ("model", "adapter")):
         earlier = run_dir / _FAILED
     shutil.rmtree(earlier, ignore_errors=True)
     earlier.mkdir()

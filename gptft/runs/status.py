@@ -112,7 +112,7 @@ def status_of(run_dir: Path) -> RunStatus:
     newest = checkpoints[0] if checkpoints else None
     state, reason = _state(facts, held=held)
     if state != "running":
-        problem = problem or (model_problem(run_dir) if state == "done" else None)
+        problem = problem or (model_problem(run_dir, facts) if state == "done" else None)
         if problem is None and newest and (damage := find_size_damage(newest.path)):
             problem = f"{newest.path.name}: {damage}"
         state, reason = ("damaged", problem) if problem else (state, reason)

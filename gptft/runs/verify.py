@@ -12,6 +12,7 @@ from gptft.files import JsonFields, read_json
 from gptft.inputs import open_input
 from gptft.runs.checkpoints import all_damage, list_checkpoints
 from gptft.runs.find import cannot_read, find_runs
+from gptft.runs.model_folder import ADAPTER, model_folder, trains_adapter
 from gptft.runs.read import read_facts
 
 _MAX_HEADER = 100_000_000  # bytes, the safetensors format's own limit
@@ -64,7 +65,7 @@ def verify_runs(folders: Sequence[Path]) -> Iterator[Verified]:
 def _verify(run_dir: Path) -> Iterator[Verified]:
     facts, problem = facts_problem(run_dir)
     if problem is None and facts["state"] == "done":
-        problem = model_problem(run_dir)
+        problem = model_problem(run_dir, facts)
     yield Verified(run_dir, (problem,) if problem else ())
     folder = run_dir / "checkpoints"
     try:
@@ -95,18 +96,31 @@ def facts_problem(run_dir: Path) -> tuple[Mapping[str, Any], str | None]:
     return facts, None
 
 
-def model_problem(run_dir: Path) -> str | None:
-    """What is missing from the model of a run that is done, as far as names and sizes tell."""
-    model = run_dir / "model"
+def model_problem(run_dir: Path, facts: Mapping[str, Any]) -> str | None:
+    """What is missing from the model of a run that is done, as far as names and sizes tell.
+
+    Args:
+        run_dir: the run's folder.
+        facts: what its run.json says.
+    """
+    names = [model_folder(facts), *([ADAPTER] if trains_adapter(facts) else [])]
+    problems = (_folder_problem(run_dir, name) for name in dict.fromkeys(names))
+    return next((problem for problem in problems if problem), None)
+
+
+def _folder_problem(run_dir: Path, folder: str) -> str | None:
+    """What is missing from the folder of a model or an adapter."""
+    model, prefix = run_dir / folder, "adapter_" if folder == ADAPTER else ""
     if not model.is_dir():
-        return "model/ is missing"
-    if not any((model / name).is_file() for name in ("config.json", "adapter_config.json")):
-        return "model/config.json is missing"
+        return f"{folder}/ is missing"
+    configs = (f"{prefix}config.json", "adapter_config.json")
+    if not any((model / name).is_file() for name in configs):
+        return f"{folder}/{prefix}config.json is missing"
     weights = {path.name for path in model.glob("*.safetensors")} | _shards(model)
     if not weights:
-        return "model/model.safetensors is missing"
+        return f"{folder}/{prefix}model.safetensors is missing"
     problems = ((name, _weights_problem(model / name)) for name in sorted(weights))
-    return next((f"model/{name} {problem}" for name, problem in problems if problem), None)
+    return next((f"{folder}/{name} {problem}" for name, problem in problems if problem), None)
 
 
 def _shards(model: Path) -> set[str]:

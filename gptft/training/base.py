@@ -88,8 +88,9 @@ def make_adapter(
             "training.fsdp or DeepSpeed divide them. Leave those out."
         )
     adapter = add_adapter(
-        model, config.lora, base_name=config.model.name, seed=args.seed, new_ids=new_ids
-    )
+        model, config.lora, base_name=config.model.name, revision=config.model.revision,
+        seed=args.seed, new_ids=new_ids,
+    )  # fmt: skip
     if args.gradient_checkpointing:
         model.enable_input_require_grads()
     return adapter

@@ -146,7 +146,7 @@ class CheckpointSaver:
         """
         saves = self._trainer.args.save_strategy != "no"
         needed = self.num_bytes() * (2 if saves else 1)
-        if self._trainer.lora is not None:  # and the merged model
+        if self._trainer.lora is not None and self._trainer.lora.is_merged:
             model = self._trainer.accelerator.unwrap_model(self._trainer.model)
             needed += sum(4 * int(p.numel()) for p in model.parameters())
         if self._trainer.is_world_process_zero():

@@ -68,7 +68,7 @@ def _lora(config: Config, setup: Setup) -> dict[str, Any]:
     """The settings of the adapter that is trained, and the very layers that have it."""
     if config.lora is None or setup.trainer.lora is None:
         return {}
-    values = config.lora.model_dump(exclude={"target_modules"})
+    values = config.lora.model_dump(exclude={"target_modules", "merge"})
     return {
         **{f"lora.{name}": value for name, value in values.items()},
         "lora.target_modules": _digest(list(setup.trainer.lora.targets)),

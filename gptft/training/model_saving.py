@@ -6,6 +6,7 @@ from pathlib import Path
 
 from gptft.files import list_files, sync_folder, sync_tree
 from gptft.models.precision import named_dtype
+from gptft.runs.model_folder import ADAPTER, MODEL
 from gptft.training.setup import Setup
 
 
@@ -13,17 +14,20 @@ def save_model(setup: Setup, *, run_dir: Path, save_dtype: str) -> None:
     """Write `model/` under another name and rename it; called by all processes together.
 
     Of an adapter that was trained `adapter/` is written first, and `model/` is what it makes of its
-    base.
+    base, unless it is to be used with its base (lora.merge: false).
     """
     setup.model.config.use_cache = True  # Trainer turns it off for training, and it would be saved
     lora = setup.trainer.lora
     if lora is not None:
-        _write(setup, run_dir, "adapter")
+        _write(setup, run_dir, ADAPTER)
+        if not lora.is_merged:
+            lora.check_restorable(run_dir / ADAPTER)
+            return
         lora.merge()
         setup.trainer.lora = None
     if save_dtype != "auto":
         setup.model.to(named_dtype(save_dtype))  # type: ignore[arg-type]
-    _write(setup, run_dir, "model")
+    _write(setup, run_dir, MODEL)
 
 
 def _write(setup: Setup, run_dir: Path, name: str) -> None:

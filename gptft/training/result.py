@@ -8,6 +8,7 @@ from typing import ClassVar
 from gptft.files import JsonFields
 from gptft.runs.documents import DocumentLosses
 from gptft.runs.held_out import BestStep
+from gptft.runs.model_folder import MODEL
 from gptft.runs.read import BeforeAfter, Sample
 from gptft.runs.recital import Recital
 
@@ -33,6 +34,7 @@ class TrainResult(JsonFields):
         general: on the general texts, by language, where they could be measured.
         documents: of some documents of the training text those whose loss fell least.
         remarks: sentences on what became worse, and what to change.
+        model_folder: the name of the folder in the run's that holds the model.
     """
 
     run_dir: Path
@@ -51,6 +53,7 @@ class TrainResult(JsonFields):
     general: Mapping[str, BeforeAfter] = field(default_factory=dict)
     documents: DocumentLosses | None = None
     remarks: tuple[str, ...] = ()
+    model_folder: str = MODEL
 
     json_names = (
         "run_dir", "model_dir", "steps", "planned_steps", "is_memorized", "model_step", "seconds",
@@ -61,8 +64,8 @@ class TrainResult(JsonFields):
 
     @property
     def model_dir(self) -> Path:
-        """The folder that transformers opens."""
-        return self.run_dir / "model"
+        """The folder that transformers opens, or peft where nothing is merged."""
+        return self.run_dir / self.model_folder
 
     @property
     def text_share(self) -> float:

@@ -19,6 +19,7 @@ from gptft.files import as_json, is_disk_full, keep_json_lines, write_json, writ
 from gptft.runs import run_folder
 from gptft.runs.checkpoints import Checkpoint, clear_leftovers, newest_valid
 from gptft.runs.held_out import best_step, held_out_curve
+from gptft.runs.model_folder import model_folder
 from gptft.runs.read import Sample, is_older_than_bos
 from gptft.terminal.words import count
 from gptft.training.dry_save import check_savable
@@ -275,6 +276,7 @@ class TrainingRun:
         curve = held_out_curve(self._trainer.held_out_losses(), validation, model_step=model_step)
         result = TrainResult(
             run_dir=run_dir,
+            model_folder=model_folder({"config": self._config.resolved()}),
             steps=steps,
             planned_steps=setup.num_steps(),
             is_memorized=self._trainer.is_memorized,
