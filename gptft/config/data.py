@@ -158,14 +158,26 @@ class DataConfig(Section):
         "auto",
         "Begin each document with BOS; auto does what the tokenizer's own template does.",
     )
-    isolate_documents: bool | Literal["auto"] = setting(
-        False,
-        "Keep the documents of a block from seeing each other; auto does where the model can.",
+    packing: Literal["auto", "stream", "best_fit"] = setting(
+        "auto",
+        "stream cuts the documents, one after another, into blocks; best_fit puts whole documents "
+        "into the blocks that they fill best, with padding at the end; auto takes stream for "
+        "text and best_fit for conversations.",
+    )
+    long_documents: Literal["split", "refuse"] = setting(
+        "split",
+        "By best_fit, documents longer than a block: split into full blocks and a rest, or an "
+        "error.",
+    )
+    isolate_documents: bool | Literal["auto"] | None = setting(
+        None,
+        "Keep the documents of a block from seeing each other; auto does where the model can. "
+        "Left out, it is false by data.packing: stream and auto by best_fit.",
     )
     shift_blocks: bool = setting(
         True,
-        "Cut the training text elsewhere in each epoch, so that it isn't learned by "
-        "its place in a block; the first epoch's blocks are those of the store.",
+        "By data.packing: stream, cut the training text elsewhere in each epoch, so that it isn't "
+        "learned by its place in a block; the first epoch's blocks are those of the store.",
     )
     seed: Annotated[int, Field(ge=0, le=MAX_SEED), BeforeValidator(as_whole)] = setting(
         42, "Draws the documents of a validation share and of weights."
@@ -194,6 +206,25 @@ class DataConfig(Section):
                         f"data.{name} makes a text of a record, and data.format is {self.format}"
                     )
         return self
+
+    @model_validator(mode="after")
+    def _only_best_fit_refuses(self) -> "DataConfig":
+        if self.long_documents == "refuse" and self.packing == "stream":
+            raise ValueError(
+                "data.long_documents: refuse has no effect by data.packing: stream, which cuts any "
+                "document; use data.packing: best_fit"
+            )
+        return self
+
+    def isolation(self, packing: str) -> bool | Literal["auto"]:
+        """Whether documents are to be kept from seeing each other, where they are packed so.
+
+        Args:
+            packing: what is in force, `stream` or `best_fit`.
+        """
+        if self.isolate_documents is not None:
+            return self.isolate_documents
+        return "auto" if packing == "best_fit" else False
 
     @property
     def train_names(self) -> str:

@@ -44,12 +44,14 @@ class EncodedStats:
         dtype: of the ids, as NumPy names it.
         documents: how many each text gave, empty ones left out.
         empty: how many empty ones each text had.
+        marked: whether the ids say which tokens are trained on; see `gptft.data.marked_ids`.
     """
 
     engine: str
     dtype: str
     documents: tuple[int, ...]
     empty: tuple[int, ...]
+    marked: bool = False
 
 
 def encode_documents(
@@ -173,12 +175,28 @@ class EncodedDocuments:
         """Open what `encode_documents` wrote into `folder`."""
         values = read_json(folder / _STATS)
         documents, empty = tuple(values["documents"]), tuple(values["empty"])
-        self.stats = EncodedStats(values["engine"], values["dtype"], documents, empty)
+        marked = bool(values.get("marked", False))
+        self.stats = EncodedStats(values["engine"], values["dtype"], documents, empty, marked)
         self._path = folder / _TOKENS
         size = (folder / _DOCUMENTS).stat().st_size // DOCUMENT.itemsize
         self.rows: DocumentRows = np.zeros(0, dtype=DOCUMENT)
         if size:  # an empty file can't be mapped
             self.rows = np.memmap(folder / _DOCUMENTS, dtype=DOCUMENT, mode="r")
+
+    def mapped_ids(self) -> TokenIds:
+        """All ids, mapped from disk.
+
+        Raises:
+            DataError: the file of ids is shorter than its documents.
+        """
+        expected = int(self.rows["tokens"].sum()) + len(self.rows)  # an EOS after each
+        dtype = np.dtype(self.stats.dtype)
+        if self._path.stat().st_size < expected * dtype.itemsize:
+            raise DataError(f"{self._path} ends before its last document. Encode it again.")
+        if not expected:
+            return np.zeros(0, dtype=dtype)
+        mapped: TokenIds = np.memmap(self._path, dtype=dtype, mode="r", shape=(expected,))
+        return mapped
 
     def token_ids(self, start: int, stop: int, *, at_once: int) -> Iterator[TokenIds]:
         """Yield the ids from place `start` to `stop` of the whole stream, `at_once` at a time.

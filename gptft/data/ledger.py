@@ -9,14 +9,19 @@ from gptft.terminal.words import account_of_skipped, count, percent
 
 NAMED = 5  # so many of a kind are named one by one, the rest are counted
 
+_LATER = {
+    "packing", "padding_tokens", "validation_padding_tokens", "split_documents", "trained_tokens",
+    "validation_trained_tokens",
+}  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Ledger(JsonFields):
     """What went into a block store, and what came out.
 
-    For both splits together: tokens + num_eos + num_bos = num_blocks * block_size + tail_tokens +
-    dropped_tokens, the validation split's counts included in each. A document that a weight repeats
-    counts as often as it stands in the blocks.
+    For both splits together: tokens + num_eos + num_bos + padding_tokens = num_blocks * block_size
+    + tail_tokens + dropped_tokens, the validation split's counts included in each. A document that
+    a weight repeats counts as often as it stands in the blocks.
 
     Attributes:
         files: texts read: files, and datasets of the hub.
@@ -51,6 +56,12 @@ class Ledger(JsonFields):
         crlf_files: files with Windows line ends that are kept.
         longest_tokens: of the longest document.
         shortest_tokens: of the shortest document.
+        packing: how documents became blocks, `stream` or `best_fit`.
+        padding_tokens: that fill up the training split's blocks, by best_fit.
+        validation_padding_tokens: those of the validation split.
+        split_documents: by best_fit, documents longer than a block, which are in several.
+        trained_tokens: of the training split, those trained on, where that isn't all.
+        validation_trained_tokens: those of the validation split.
         skipped: files that were skipped, by reason.
         named: some of the empty, duplicate, decoded, crlf, longest and shortest texts by name.
     """
@@ -87,21 +98,31 @@ class Ledger(JsonFields):
     crlf_files: int = 0
     longest_tokens: int = 0
     shortest_tokens: int = 0
+    packing: str = "stream"
+    padding_tokens: int = 0
+    validation_padding_tokens: int = 0
+    split_documents: int = 0
+    trained_tokens: int = 0
+    validation_trained_tokens: int = 0
     skipped: Mapping[str, int] = field(default_factory=dict)
     named: Mapping[str, list[str]] = field(default_factory=dict)
 
-    json_also = ("bytes_per_token", "validation_share")
-    json_digits: ClassVar = {"bytes_per_token": 4, "validation_share": 6}
+    json_also = ("bytes_per_token", "validation_share", "fill_share", "trained_share")
+    json_digits: ClassVar = {
+        "bytes_per_token": 4, "validation_share": 6, "fill_share": 6, "trained_share": 6
+    }  # fmt: skip
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Ledger | None":
         """The ledger in `values`, or None where another version of gptft wrote it.
 
-        One that says nothing of BOS is older, and there is none in its blocks.
+        One that says nothing of BOS is older, and there is none in its blocks; one of a stream of
+        text says nothing of padding and of what is trained on.
         """
         names = {field.name for field in fields(cls)}
         bos = tuple(values.get("bos_token_ids", ()))
-        values = {"num_bos": 0, **values, "bos_token_ids": bos}
+        absent = {field.name: field.default for field in fields(cls) if field.name in _LATER}
+        values = {"num_bos": 0, **absent, **values, "bos_token_ids": bos}
         known = {name: value for name, value in values.items() if name in names}
         return cls(**known) if set(known) == names else None
 
@@ -118,7 +139,18 @@ class Ledger(JsonFields):
     @property
     def train_tokens(self) -> int:
         """Tokens of the training split's blocks: what one epoch sees."""
-        return self.num_blocks * self.block_size + self.tail_tokens
+        return self.num_blocks * self.block_size + self.tail_tokens - self.padding_tokens
+
+    @property
+    def fill_share(self) -> float:
+        """The share of the training split's blocks that is no padding."""
+        room = self.num_blocks * self.block_size + self.tail_tokens
+        return self.train_tokens / max(room, 1)
+
+    @property
+    def trained_share(self) -> float:
+        """The share of the training split's tokens that is trained on."""
+        return self.trained_tokens / max(self.train_tokens, 1) if self.trained_tokens else 1.0
 
     @property
     def validation_share(self) -> float:
@@ -134,6 +166,11 @@ class Ledger(JsonFields):
             f"{self.num_eos:,} EOS, one after each document{self._bos_words()}.",
             self._blocks_sentence(),
         ]
+        if self.trained_tokens:
+            said.append(
+                f"Trained on: {count(self.trained_tokens, 'token')}, "
+                f"{percent(self.trained_share)} of the training split's; the others are read only."
+            )
         if self.validation_documents:
             said.append(self._validation_sentence())
         if self.documents > 1 and self.longest_tokens:
@@ -159,6 +196,8 @@ class Ledger(JsonFields):
 
     def _blocks_sentence(self) -> str:
         blocks = f"{count(self.num_blocks, 'block')} of {self.block_size:,} tokens"
+        if self.packing == "best_fit":
+            return self._fitted_sentence(blocks)
         if not self.num_blocks and self.tail_tokens:
             return (
                 f"The text is shorter than one block of {self.block_size:,} tokens: all "
@@ -169,6 +208,25 @@ class Ledger(JsonFields):
         if self.dropped_tokens:
             return f"{blocks}; {count(self.dropped_tokens, 'token')} beyond them dropped."
         return f"{blocks}; nothing is left over."
+
+    def _fitted_sentence(self, blocks: str) -> str:
+        tail = f" and a shorter one of {self.tail_tokens:,}" if self.tail_tokens else ""
+        if not self.num_blocks:
+            blocks, tail = f"One block of {self.tail_tokens:,} tokens", ""
+        full = percent(self.fill_share)
+        said = f"{blocks}{tail}, filled by whole documents: {full} full"
+        said += (
+            f", {count(self.padding_tokens, 'token')} of padding." if self.padding_tokens else "."
+        )
+        if self.dropped_tokens:
+            said += f" The emptiest block is dropped, of {count(self.dropped_tokens, 'token')}."
+        if self.split_documents:
+            are = "is" if self.split_documents == 1 else "are"
+            said += (
+                f" {count(self.split_documents, 'document')} longer than a block {are} split into "
+                "full blocks and a rest."
+            )
+        return said
 
     def _validation_sentence(self) -> str:
         blocks = self.validation_blocks + (self.validation_tail_tokens > 0)

@@ -3,19 +3,24 @@
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
+
+import numpy as np
 
 from gptft.console import Notify
 from gptft.data import store
 from gptft.data.encoded_documents import EncodedDocuments
+from gptft.data.fitted_blocks import Framing, write_fitted
 from gptft.data.ledger import NAMED, Ledger
 from gptft.data.plan import PackingPlan, store_path
+from gptft.data.row_files import Rows
 from gptft.data.split import Split, SplitName
 from gptft.documents.scan import ScannedText
 from gptft.errors import DataError, RunError
 from gptft.files import JsonFields, is_disk_full
+from gptft.terminal.words import count
 from gptft.tokenization.token_ids import token_dtype
 from gptft.tokenization.tokenizer import TextTokenizer
 
@@ -138,13 +143,9 @@ def _pack(
     numbers = [text.source.number for text in texts]
     split = Split(encoded, numbers, plan.data, bos=plan.bos, begins_each=plan.begins_each)
     names: list[SplitName] = ["train", "validation"] if split.num_validation else ["train"]
-    size, dtype, keep = plan.block_size, token_dtype(tokenizer.vocab_size), plan.data.tail == "keep"
-    sizes = {
-        name: store.write_split(
-            split.token_ids(name), folder, split=name, block_size=size, dtype=dtype, keep_tail=keep
-        )
-        for name in names
-    }
+    size = plan.block_size
+    _refuse_long(plan, split, texts, names)
+    sizes = {name: _write(plan, tokenizer, split, folder, name) for name in names}
     shown = {"train": plan.data.train_names, "validation": "The validation split"}
     empty = [
         f"{shown[name]} holds {one.dropped_tokens:,} tokens, fewer than one block of {size:,}, and "
@@ -164,7 +165,70 @@ def _pack(
         "bos_token_ids": plan.bos,
         "tail": plan.data.tail,
         "engine": ", ".join(sorted({one.stats.engine for one in encoded})),
+        **_fitted_counts(plan, sizes),
     }
+
+
+def _refuse_long(
+    plan: PackingPlan, split: Split, texts: Sequence[ScannedText], names: Sequence[SplitName]
+) -> None:
+    """Refuse documents that a block can't hold, where they are not to be split."""
+    if plan.data.long_documents != "refuse" or plan.packing != "best_fit":
+        return
+    size = plan.block_size
+    placed = [split.placed(name) for name in names]
+    documents = np.concatenate([one.documents for one in placed])
+    tokens = np.concatenate([one.tokens for one in placed]) + len(plan.bos)
+    documents, places = np.unique(documents, return_index=True)  # once each, whatever its weight
+    tokens = tokens[places]
+    if number := int((tokens > size).sum()):
+        at = int(tokens.argmax())
+        text, document, of = split.place(int(documents[at]))
+        name = texts[text].source.name + (f", document {document:,}" if of > 1 else "")
+        raise DataError(
+            f"{count(number, 'document')} longer than a block of {size:,} tokens, and "
+            f"data.long_documents is 'refuse'; the longest is {name}, of {int(tokens[at]):,} with "
+            "BOS and EOS. Use data.long_documents: split, or raise data.block_size."
+        )
+
+
+def _write(
+    plan: PackingPlan, tokenizer: TextTokenizer, split: Split, folder: Path, name: SplitName
+) -> store.SplitSize:
+    """Write the blocks of one split."""
+    size, dtype, keep = plan.block_size, token_dtype(tokenizer.vocab_size), plan.data.tail == "keep"
+    if plan.packing == "best_fit":
+        framing = Framing(plan.bos, tokenizer.require_eos())
+        return write_fitted(
+            split, folder, name=name, framing=framing, block_size=size, dtype=dtype, keep_tail=keep
+        )
+    marked = split.is_marked
+    return store.write_split(
+        split.marked_ids(name) if marked else split.token_ids(name),
+        folder, split=name, block_size=size, dtype=dtype, keep_tail=keep,
+        as_rows=Rows.of_marked if marked else Rows,
+    )  # fmt: skip
+
+
+def _fitted_counts(
+    plan: PackingPlan, sizes: Mapping[SplitName, store.SplitSize]
+) -> dict[str, str | int]:
+    """What the ledger says of blocks that aren't a stream of text; nothing of those that are."""
+    train, validation = sizes["train"], sizes.get("validation", store.SplitSize(0, 0, 0))
+    found: dict[str, str | int] = {}
+    if plan.packing == "best_fit":
+        found |= {
+            "packing": plan.packing,
+            "padding_tokens": train.padding_tokens,
+            "validation_padding_tokens": validation.padding_tokens,
+            "split_documents": train.split_documents + validation.split_documents,
+        }
+    if plan.is_masked:
+        found |= {
+            "trained_tokens": train.trained_tokens,
+            "validation_trained_tokens": validation.trained_tokens,
+        }
+    return found
 
 
 def _counts(split: Split, sizes: Mapping[SplitName, store.SplitSize]) -> dict[str, int]:
@@ -177,7 +241,9 @@ def _counts(split: Split, sizes: Mapping[SplitName, store.SplitSize]) -> dict[st
         **both,
         "num_eos": both["documents"],
         "num_bos": train.bos + held_out.bos,
-        **asdict(sizes["train"]),
+        "num_blocks": sizes["train"].num_blocks,
+        "tail_tokens": sizes["train"].tail_tokens,
+        "dropped_tokens": sizes["train"].dropped_tokens,
         "validation_documents": split.num_validation,
         "validation_blocks": validation.num_blocks,
         "validation_tail_tokens": validation.tail_tokens,

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from gptft.config.data import DataConfig
 from gptft.config.sections import Config, TokenizerTrainConfig
@@ -34,6 +35,8 @@ class PackingPlan:
         context: the most tokens the model can see, where known.
         num_embeddings: the ids the model knows, where known.
         cache_dir: where stores live.
+        is_masked: whether the documents are conversations, whose ids are marked as trained on or
+            not; see `gptft.data.marked_ids`.
     """
 
     data: DataConfig
@@ -42,6 +45,19 @@ class PackingPlan:
     context: int | None
     cache_dir: Path
     num_embeddings: int | None = None
+    is_masked: bool = False
+
+    @property
+    def packing(self) -> Literal["stream", "best_fit"]:
+        """How documents become blocks, as `data.packing` says."""
+        if self.data.packing != "auto":
+            return self.data.packing
+        return "best_fit" if self.is_masked else "stream"
+
+    @property
+    def isolation(self) -> bool | Literal["auto"]:
+        """Whether documents are to be kept from seeing each other, as the config says."""
+        return self.data.isolation(self.packing)
 
     @property
     def block_size(self) -> int:
@@ -57,7 +73,9 @@ class PackingPlan:
     def begins_each(self) -> bool:
         """Whether they begin every document, or the first of each split alone."""
         eos = self.tokenizer.require_eos() if self.tokenizer else -1
-        return begins_each(self.bos, eos_token_id=eos, isolated=self.data.isolate_documents is True)
+        # By best_fit the document before is any: its EOS is no BOS of this one.
+        apart = self.isolation is True or self.packing == "best_fit"
+        return begins_each(self.bos, eos_token_id=eos, isolated=apart)
 
     @property
     def tokenizer_key(self) -> str:
@@ -71,10 +89,16 @@ class PackingPlan:
         """Refuse what can't be made, before any text is read.
 
         Raises:
-            ConfigError: the block size is beyond the model's context, or there is no tokenizer.
+            ConfigError: the block size is beyond the model's context, there is no tokenizer, or a
+                setting has no effect.
             ModelError: the tokenizer has no EOS, or one that its model doesn't know.
         """
         _ = self.block_size
+        if self.data.long_documents == "refuse" and self.packing == "stream":
+            raise ConfigError(
+                "data.long_documents is 'refuse', which has no effect by data.packing: stream, and "
+                "that is what auto takes for text. Use data.packing: best_fit."
+            )
         if self.tokenizer is None and self.tokenizer_train is None:
             raise ConfigError("Name a model with a tokenizer, or set tokenizer.train.")
         if self.tokenizer is None and self.data.add_bos is True:
@@ -165,7 +189,12 @@ def store_path(plan: PackingPlan, texts: Sequence[ScannedText]) -> Path:
         "weights": [[n, weights[n]] for n in numbers] if set(weights) != {1.0} else None,
         "seed": data.seed if drawn or set(weights) != {1.0} else None,
     }
-    if plan.bos:  # named only where there is one, so that stores made before are still found
+    # The rest is named only where there is any, so that stores made before are still found.
+    if plan.packing != "stream":
+        content["packing"] = plan.packing
+    if plan.is_masked:
+        content["masked"] = True
+    if plan.bos:
         content["bos"] = [*plan.bos, "each" if plan.begins_each else "first"]
     return plan.cache_dir / "blocks" / json_checksum(content)[:32]
 

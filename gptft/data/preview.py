@@ -109,7 +109,7 @@ def preview_block(plan: PackingPlan, prepared: Prepared, number: int) -> BlockPr
     tokenizer = plan.tokenizer or load_tokenizer(str(prepared.path / "tokenizer"))
     bos = prepared.ledger.bos_token_ids
     isolated = keeps_apart(
-        plan.data.isolate_documents, bos=bos, eos_token_id=tokenizer.require_eos(),
+        plan.isolation, bos=bos, eos_token_id=tokenizer.require_eos(), packing=plan.packing,
         num_documents=prepared.ledger.documents - prepared.ledger.validation_documents,
     )  # fmt: skip
     before = int(store[index - 1][-1]) if index else None

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from gptft.config.data import DataConfig
 from gptft.data.encoded_documents import DocumentRows, EncodedDocuments
+from gptft.data.marked_ids import BEGINS, mark, strip
 from gptft.data.packing import insert_bos
 from gptft.documents.held_out import Mask, draw_validation
 from gptft.documents.sources import VALIDATION, no_text_in
@@ -56,12 +57,30 @@ class _Stretch(NamedTuple):
         first: the number of the first of them, of all documents.
         token: where their ids begin in `encoded`.
         rows: a row for each.
+        number: of `encoded`, among all.
     """
 
     encoded: EncodedDocuments
     first: int
     token: int
     rows: DocumentRows
+    number: int
+
+
+class PlacedDocuments(NamedTuple):
+    """Documents of a split, and where their ids are; each attribute is of shape (N,).
+
+    Attributes:
+        encoded: the number of the encoded documents that each is of.
+        starts: where its ids begin in those.
+        tokens: how many they are, EOS among them and BOS not.
+        documents: its number, of all documents.
+    """
+
+    encoded: Places
+    starts: Places
+    tokens: Places
+    documents: Places
 
 
 class Split:
@@ -143,9 +162,44 @@ class Split:
 
     def token_ids(self, split: SplitName) -> Iterator[TokenIds]:
         """Yield the ids of one split, with BOS and EOS around documents, and count them."""
+        for ids, _ in self._begun_ids(split):
+            yield ids
+
+    def marked_ids(self, split: SplitName) -> Iterator[TokenIds]:
+        """Yield the ids as `token_ids` does, the first of each document marked as such, uint32."""
+        for ids, is_first in self._begun_ids(split):
+            yield mark(ids, is_first, BEGINS)
+
+    def placed(self, split: SplitName) -> PlacedDocuments:
+        """Where the documents of one split are, in order; counts all but their highest id."""
+        parts = [PlacedDocuments(*(np.zeros(0, np.int64) for _ in PlacedDocuments._fields))]
+        for stretch, keep in self._kept(split):
+            parts.append(
+                PlacedDocuments(
+                    encoded=np.full(int(keep.sum()), stretch.number),
+                    starts=_starts(stretch)[:-1][keep],
+                    tokens=stretch.rows["tokens"][keep].astype(np.int64) + 1,
+                    documents=stretch.first + np.flatnonzero(keep),
+                )
+            )
+        self.counts[split].bos = self.counts[split].documents * len(self._bos)
+        return PlacedDocuments(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+
+    def mapped_ids(self) -> list[TokenIds]:
+        """The ids of all encoded documents, mapped from disk, for `placed`."""
+        return [one.mapped_ids() for one in self._encoded]
+
+    @property
+    def is_marked(self) -> bool:
+        """Whether the ids say which tokens are trained on."""
+        return any(one.stats.marked for one in self._encoded)
+
+    def _kept(self, split: SplitName) -> Iterator[tuple[_Stretch, Mask]]:
+        """Stretches with documents of one split, which of theirs those are; all are counted."""
         counts = self.counts[split] = SplitCounts()
         for start, stop, marked in self._passes[split]:
-            for encoded, first, token, rows in self._stretches():
+            for stretch in self._stretches():
+                first, rows = stretch.first, stretch.rows
                 begin, end = max(start - first, 0), min(stop - first, len(rows))
                 if begin >= end:
                     continue
@@ -156,15 +210,21 @@ class Split:
                 counts.bytes += int(kept["bytes"].sum())
                 counts.characters += int(kept["characters"].sum())
                 counts.tokens += int(kept["tokens"].sum())
-                for run in _runs(rows, keep, token):
-                    for ids in self._begun(encoded, run, counts):
-                        counts.max_token_id = max(counts.max_token_id, int(ids.max()))
-                        yield ids
+                yield stretch, keep
+
+    def _begun_ids(self, split: SplitName) -> Iterator[tuple[TokenIds, Mask]]:
+        """The ids of one split, and which of them are the first of a document."""
+        for stretch, keep in self._kept(split):
+            counts = self.counts[split]
+            for run in _runs(stretch, keep):
+                for ids, is_first in self._begun(stretch.encoded, run, counts):
+                    counts.max_token_id = max(counts.max_token_id, int(strip(ids).max()))
+                    yield ids, is_first
 
     def _begun(
         self, encoded: EncodedDocuments, starts: Places, counts: SplitCounts
-    ) -> Iterator[TokenIds]:
-        """The ids of documents in a row, BOS before those that get it.
+    ) -> Iterator[tuple[TokenIds, Mask]]:
+        """The ids of documents in a row, BOS before those that get it, and which are the first.
 
         Args:
             encoded: what they are of.
@@ -173,21 +233,27 @@ class Split:
         """
         at, end = int(starts[0]), int(starts[-1])
         for ids in encoded.token_ids(at, end, at_once=_TOKENS_AT_ONCE):
-            begun = starts[(starts >= at) & (starts < min(at + len(ids), end))] - at
+            firsts = starts[(starts >= at) & (starts < min(at + len(ids), end))] - at
             at += len(ids)
+            begun = firsts
             if not self._begins_each:
                 begun = begun[:0] if counts.bos else begun[:1]
             counts.bos += len(begun) * len(self._bos)
-            yield insert_bos(ids, begun, bos=self._bos) if self._bos else ids
+            if self._bos:
+                ids = insert_bos(ids, begun, bos=self._bos)
+                firsts = firsts + len(self._bos) * np.searchsorted(begun, firsts)
+            is_first = np.zeros(len(ids), dtype=bool)
+            is_first[firsts] = True
+            yield ids, is_first
 
     def _stretches(self) -> Iterator[_Stretch]:
         """All documents, a bounded number at a time."""
         first = 0
-        for encoded in self._encoded:
+        for number, encoded in enumerate(self._encoded):
             token = 0
             for start in range(0, len(encoded.rows), _ROWS_AT_ONCE):
                 rows = np.array(encoded.rows[start : start + _ROWS_AT_ONCE])
-                yield _Stretch(encoded, first, token, rows)
+                yield _Stretch(encoded, first, token, rows, number)
                 token += int(rows["tokens"].sum()) + len(rows)  # an EOS after each
                 first += len(rows)
 
@@ -200,7 +266,7 @@ class Split:
     def longest_and_shortest(self) -> tuple[tuple[int, int], tuple[int, int]]:
         """(document, tokens) of the longest document and of the shortest; the first of equals."""
         lengths: list[tuple[int, int]] = []
-        for _, first, _, rows in self._stretches():
+        for _, first, _, rows, _ in self._stretches():
             tokens = rows["tokens"]
             for at in (int(tokens.argmax()), int(tokens.argmin())):
                 lengths.append((first + at, int(tokens[at])))
@@ -226,7 +292,7 @@ class Split:
     def _digests_of_slice(self, number: int, slices: int) -> tuple[Places, npt.NDArray[np.uint64]]:
         """Places and digests of the documents whose digest falls to one slice of the range."""
         places, digests = [], []
-        for _, first, _, rows in self._stretches():
+        for _, first, _, rows, _ in self._stretches():
             mine = np.flatnonzero(rows["digest"] % slices == number)
             places.append(mine + first)
             digests.append(rows["digest"][mine])
@@ -248,7 +314,7 @@ class Split:
         return int(counts[found].sum())
 
     def _digests(self, mask: Mask) -> Iterator[npt.NDArray[np.uint64]]:
-        for _, first, _, rows in self._stretches():
+        for _, first, _, rows, _ in self._stretches():
             yield rows["digest"][mask[first : first + len(rows)]]
 
 
@@ -267,12 +333,15 @@ def _ranges(counts: Sequence[int], numbers: Sequence[int]) -> dict[int, tuple[in
     return ranges
 
 
-def _runs(rows: DocumentRows, keep: Mask, token: int) -> Iterator[Places]:
-    """For each run of rows to keep, where their ids begin and where the last ends.
+def _starts(stretch: _Stretch) -> Places:
+    """Where the ids of each row of a stretch begin, and last of all where they end."""
+    lengths = stretch.rows["tokens"].astype(np.int64) + 1
+    return stretch.token + np.concatenate([[0], np.cumsum(lengths)])
 
-    The first row's ids begin at `token`.
-    """
-    starts = token + np.concatenate([[0], np.cumsum(rows["tokens"].astype(np.int64) + 1)])
+
+def _runs(stretch: _Stretch, keep: Mask) -> Iterator[Places]:
+    """For each run of rows to keep, where their ids begin and where the last ends."""
+    starts = _starts(stretch)
     edges = np.flatnonzero(np.diff(np.concatenate([[False], keep, [False]])))
     for begin, end in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
         yield starts[begin : end + 1]

@@ -1,28 +1,26 @@
 """Streams of token ids -> a folder of Arrow files, complete or absent, and the blocks back.
 
 A split is one Arrow stream of fixed-size rows, its shorter tail another; `ledger.json` is written
-last. `datasets` opens the same files with `Dataset.from_file`. pyarrow takes a moment to import, so
-only the functions that write or read blocks do.
+last. `datasets` opens the same files with `Dataset.from_file`.
 """
 
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 import gptft.files as files
+from gptft.data.marked_ids import Flags
 from gptft.data.packing import pack_stream
+from gptft.data.row_files import FlagColumn, Lengths, RowBatch, Rows, open_rows, write_rows
 from gptft.errors import DataError
 from gptft.tokenization.token_ids import TokenIds
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 LEDGER = "ledger.json"
 _ON_DISK = "files_on_disk"
@@ -39,14 +37,20 @@ class SplitSize:
     """How much one split of a store holds.
 
     Attributes:
-        num_blocks: full blocks.
+        num_blocks: full blocks, padding among their tokens.
         tail_tokens: tokens kept beyond the last full block.
         dropped_tokens: tokens beyond the last full block that were not kept.
+        padding_tokens: that fill up blocks.
+        trained_tokens: that are trained on, where not all are.
+        split_documents: longer than a block, and so split.
     """
 
     num_blocks: int
     tail_tokens: int
     dropped_tokens: int
+    padding_tokens: int = 0
+    trained_tokens: int = 0
+    split_documents: int = 0
 
 
 def write_split(
@@ -57,6 +61,7 @@ def write_split(
     block_size: int,
     dtype: type[np.unsignedinteger],
     keep_tail: bool,
+    as_rows: Callable[[TokenIds], Rows] = Rows,
 ) -> SplitSize:
     """Pack a stream of token ids into `folder/split.arrow`, and its tail into `split-tail.arrow`.
 
@@ -69,49 +74,43 @@ def write_split(
         block_size: tokens a block.
         dtype: what ids are stored as.
         keep_tail: write the last, shorter block; otherwise its tokens count as dropped.
+        as_rows: of ids of shape (R, T); `Rows.of_marked` where they are marked.
     """
-    num_blocks = 0
+    num_blocks = num_trained = 0
     tail: TokenIds = np.zeros(0, dtype=dtype)
 
-    def full_blocks() -> Iterator[TokenIds]:
-        nonlocal num_blocks, tail
+    def full_blocks() -> Iterator[Rows]:
+        nonlocal num_blocks, num_trained, tail
         for blocks, tail in pack_stream(  # noqa: B007
             arrays, block_size=block_size, rows=BATCH_BLOCKS
         ):
             if len(blocks):
+                rows = as_rows(blocks)
                 num_blocks += len(blocks)
-                yield blocks
+                num_trained += 0 if rows.trained is None else int(rows.trained.sum())
+                yield rows
 
-    _write_stream(folder / f"{split}.arrow", full_blocks(), block_size, dtype)
+    none = as_rows(np.zeros((0, block_size), dtype=np.uint32))
+    write_rows(folder / f"{split}.arrow", full_blocks(), like=none, dtype=dtype)
     kept = len(tail) if keep_tail and len(tail) > 1 else 0
     if kept:
-        _write_stream(folder / f"{split}-tail.arrow", [tail], kept, dtype)
-    return SplitSize(num_blocks, kept, len(tail) - kept)
-
-
-def _write_stream(
-    path: Path, batches: Iterable[TokenIds], length: int, dtype: type[np.unsignedinteger]
-) -> None:
-    """Write batches of rows of `length` ids each as one Arrow stream."""
-    import pyarrow as pa
-
-    value_type = pa.from_numpy_dtype(np.dtype(dtype))
-    schema = pa.schema([("input_ids", pa.list_(value_type, length))])
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
-        for batch in batches:
-            flat = np.ascontiguousarray(batch, dtype=dtype).ravel()
-            # Over the same memory: `pa.array` would import pandas.
-            ids = pa.Array.from_buffers(value_type, len(flat), [None, pa.py_buffer(flat)])
-            rows = pa.FixedSizeListArray.from_arrays(ids, length)
-            writer.write_batch(pa.record_batch([rows], schema=schema))
+        last = as_rows(tail[None])
+        num_trained += 0 if last.trained is None else int(last.trained.sum())
+        write_rows(folder / f"{split}-tail.arrow", [last], like=last, dtype=dtype)
+    return SplitSize(num_blocks, kept, len(tail) - kept, trained_tokens=num_trained)
 
 
 class BlockStore:
     """Read access to one split of a block store, memory-mapped.
 
-    `len(store)` is its blocks, the tail included; `store[i]` is the token ids of block i, of shape
-    (block_size,), or shorter for the tail, which comes last. `num_blocks` counts the full ones,
-    `num_tokens` the tokens of all.
+    `len(store)` is its blocks, the tail included; `store[i]` is the token ids of block i without
+    padding, of shape (T,): T is `block_size` unless it is padded, or the tail, which comes last.
+
+    Attributes:
+        num_blocks: how many blocks are full, or padded to be.
+        num_tokens: the tokens of all blocks, padding left out.
+        is_fitted: whether documents are fitted into blocks, and no stream.
+        is_masked: whether some tokens are not trained on.
     """
 
     def __init__(self, folder: Path, *, split: str = "train") -> None:
@@ -121,30 +120,57 @@ class BlockStore:
             DataError: the split is missing or can't be read.
         """
         try:
-            self._batches = [_values(batch) for batch in _open(folder / f"{split}.arrow")]
+            self._batches = open_rows(folder / f"{split}.arrow")
             tail = folder / f"{split}-tail.arrow"
-            self._tail = [_values(batch) for batch in _open(tail)] if tail.is_file() else []
-        except (OSError, ValueError) as error:  # Arrow's own is a ValueError
+            self._tail = open_rows(tail) if tail.is_file() else []
+        except (OSError, ValueError, KeyError) as error:  # Arrow's own is a ValueError
             raise DataError(
                 f"The block store {folder} can't be read ({error}). Delete that folder and "
                 "prepare again."
             ) from None
-        self.num_blocks = sum(len(batch) for batch in self._batches)
-        self.num_tokens = sum(int(batch.size) for batch in (*self._batches, *self._tail))
+        both = [*self._batches, *self._tail]
+        self.num_blocks = sum(len(batch.ids) for batch in self._batches)
+        self.is_fitted = any(batch.lengths is not None for batch in both)
+        self.is_masked = any(batch.has("trained") for batch in both)
+        # Of a stream the places of rows are multiples, however many there are.
+        self._stops = (
+            np.cumsum(np.concatenate([_lengths(b) for b in both])) if self.is_fitted else None
+        )
+        self.num_tokens = (
+            int(self._stops[-1]) if self._stops is not None else sum(b.ids.size for b in both)
+        )
 
     def __len__(self) -> int:
         return self.num_blocks + len(self._tail)
 
     def __getitem__(self, index: int) -> TokenIds:
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"block {index} of {len(self)}")
-        index %= len(self)
-        batch = self._batches[index // BATCH_BLOCKS] if index < self.num_blocks else self._tail[0]
-        block: TokenIds = batch[index % BATCH_BLOCKS if index < self.num_blocks else 0]
-        return block
+        batch, row = self._row(index)
+        block: TokenIds = batch.ids[row]
+        return block if batch.lengths is None else block[: batch.lengths[row]]
+
+    @property
+    def block_size(self) -> int:
+        """Tokens of a full block; of a store that has none, those of its shorter one."""
+        both = [*self._batches, *self._tail]
+        return int(both[0].ids.shape[1]) if both else 0
+
+    def length(self, index: int) -> int:
+        """Tokens of a block, padding left out."""
+        return len(self[index])
+
+    def begins(self, index: int) -> Flags | None:
+        """Which tokens of a block, shape (T,), are the first of a document or of a piece of one.
+
+        None where the store doesn't say.
+        """
+        return self._flags("begins", index)
+
+    def trained(self, index: int) -> Flags | None:
+        """Which tokens of a block, shape (T,), are trained on; None where all are."""
+        return self._flags("trained", index)
 
     def span(self, start: int, length: int) -> TokenIds:
-        """Tokens of the whole stream, read as a ring: after the last comes the first.
+        """Tokens of all blocks as one stream, read as a ring: after the last comes the first.
 
         Args:
             start: the first token's place in the stream; beyond its end it goes round.
@@ -153,31 +179,60 @@ class BlockStore:
         Returns:
             shape (length,).
         """
-        block_size = len(self[0])
-        stretches = []
-        while length > 0:
-            row, column = divmod(start % self.num_tokens, block_size)
-            stretch = self[row][column : column + length]
-            stretches.append(stretch)
-            start, length = start + len(stretch), length - len(stretch)
-        return np.concatenate(stretches) if len(stretches) > 1 else stretches[0]
+        pieces = self._pieces(start, length)
+        found = [self[row][column : column + size] for row, column, size in pieces]
+        return np.concatenate(found) if len(found) != 1 else found[0]
+
+    def flag_span(self, column: FlagColumn, start: int, length: int) -> Flags | None:
+        """What `begins` or `trained` say of the tokens of a span; None without such a column."""
+        found: list[Flags] = []
+        for row, at, size in self._pieces(start, length):
+            if (flags := self._flags(column, row)) is None:
+                return None
+            found.append(flags[at : at + size])
+        return np.concatenate(found) if found else None
+
+    def place(self, start: int) -> tuple[int, int]:
+        """The block that a place in the stream lies in, and the place in that block."""
+        start %= self.num_tokens
+        if self._stops is None:
+            return divmod(start, self.block_size)
+        row = int(np.searchsorted(self._stops, start, side="right"))
+        return row, start - (int(self._stops[row - 1]) if row else 0)
 
     def max_token_id(self) -> int:
         """The highest id in the store; -1 for an empty one. Reads every block."""
-        return max((int(b.max()) for b in (*self._batches, *self._tail) if b.size), default=-1)
+        both = [*self._batches, *self._tail]
+        return max((int(b.ids.max()) for b in both if b.ids.size), default=-1)
+
+    def _row(self, index: int) -> tuple[RowBatch, int]:
+        """The batch of a block, and its row there."""
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"block {index} of {len(self)}")
+        index %= len(self)
+        if index >= self.num_blocks:
+            return self._tail[0], 0
+        return self._batches[index // BATCH_BLOCKS], index % BATCH_BLOCKS
+
+    def _flags(self, column: FlagColumn, index: int) -> Flags | None:
+        batch, row = self._row(index)
+        if not batch.has(column):
+            return None
+        return batch.flags(column, row)[: len(self[index])]
+
+    def _pieces(self, start: int, length: int) -> Iterator[tuple[int, int, int]]:
+        """Row, first column and tokens of each part of a span."""
+        while length > 0:
+            row, column = self.place(start)
+            size = min(len(self[row]) - column, length)
+            yield row, column, size
+            start, length = start + size, length - size
 
 
-def _open(path: Path) -> "list[pa.RecordBatch]":
-    import pyarrow as pa
-
-    return list(pa.ipc.open_stream(pa.memory_map(str(path))))
-
-
-def _values(batch: "pa.RecordBatch") -> TokenIds:
-    """A record batch's ids as a (rows, tokens) view of the mapped file."""
-    column = batch.column("input_ids")
-    values: TokenIds = column.flatten().to_numpy(zero_copy_only=True)
-    return values.reshape(len(column), -1)
+def _lengths(batch: RowBatch) -> Lengths:
+    if batch.lengths is not None:
+        return batch.lengths
+    return np.full(len(batch.ids), batch.ids.shape[1], np.int32)
 
 
 @contextmanager

@@ -110,21 +110,24 @@ def keeps_apart(
     bos: Sequence[int],
     eos_token_id: int,
     num_documents: int,
+    packing: str = "stream",
 ) -> bool:
     """Whether documents of a block are to be kept from seeing each other, if the model can.
 
-    Under auto one document has nothing to be kept from, and those that begin with the EOS of the
-    one before stay as that framing joins them.
+    Under auto one document has nothing to be kept from, and those of a stream that begin with the
+    EOS of the one before stay as that framing joins them.
 
     Args:
-        asked: `data.isolate_documents`.
+        asked: what `data.isolate_documents` comes to.
         bos: ids before a document.
         eos_token_id: that ends one.
         num_documents: of the training split.
+        packing: `stream`, or `best_fit`, by which each document has a BOS of its own.
 
     >>> [keeps_apart("auto", bos=[1], eos_token_id=2, num_documents=n) for n in (1, 2)]
     [False, True]
     """
     if asked != "auto":
         return asked
-    return num_documents > 1 and begins_each(bos, eos_token_id=eos_token_id, isolated=False)
+    each = begins_each(bos, eos_token_id=eos_token_id, isolated=packing == "best_fit")
+    return num_documents > 1 and each

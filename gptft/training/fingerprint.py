@@ -40,7 +40,7 @@ def fingerprint(config: Config, setup: Setup) -> dict[str, Any]:
     training |= _lora(config, setup)
     if config.model.freeze:
         training["model.freeze"] = sorted(config.model.freeze)
-    data = config.data
+    data, packing = config.data, setup.ledger.get("packing", "stream")
     model_config = setup.model.config.to_dict()
     sizes = {name: value for name, value in model_config.items() if name not in VOLATILE_FIELDS}
     sizes["attn_implementation"] = setup.model.config._attn_implementation
@@ -49,7 +49,7 @@ def fingerprint(config: Config, setup: Setup) -> dict[str, Any]:
         **training,
         "data": setup.store_dir.name,
         "data.shift_blocks": data.shift_blocks if data else None,
-        "data.isolate_documents": data.isolate_documents if data else None,
+        "data.isolate_documents": data.isolation(packing) if data else None,
         "tokenizer": _digest(setup.tokenizer.get_vocab()),
         "model": config.model.name if config.model.from_scratch is None else "new",
         "model.config": _digest(sizes),

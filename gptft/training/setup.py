@@ -170,7 +170,7 @@ def set_up(config: Config, *, store_dir: Path, run_dir: Path, signals: Signals) 
     loss = partial(loss_of_output, unlikelihood=unlikelihood)
     set_seed(args.seed)
     validation = BlockDataset(BlockStore(store_dir, split="validation")) if has_validation else None
-    shifts = config.data is not None and config.data.shift_blocks
+    shifts = config.data is not None and config.data.shift_blocks and not store.is_fitted
     each = begins_each(bos, eos_token_id=eos, isolated=masks)
     shifted = ShiftedBlockDataset(store, seed=args.seed, eos_token_id=eos, begins_each=each)
     mask = partial(collate_masked, eos_token_id=eos, bos_token_id=bos[0] if bos else None)
@@ -208,9 +208,11 @@ def _masks(
     Raises:
         ModelError: that was asked for, and the model can't.
     """
-    asked = config.data.isolate_documents if config.data is not None else False
+    packing = ledger.get("packing", "stream")
+    asked = config.data.isolation(packing) if config.data is not None else False
     wanted = keeps_apart(
         asked,
+        packing=packing,
         bos=ledger.get("bos_token_ids", ()),
         eos_token_id=int(ledger.get("eos_token_id", -1)),
         num_documents=int(ledger.get("documents", 0)) - int(ledger.get("validation_documents", 0)),
