@@ -100,17 +100,17 @@ def compared_in_words(score: "TextScore") -> str:
     if not math.isfinite(bits):
         return f"{ours} and {theirs} don't compare: one of them gives a token no chance at all."
     than = "more" if bits < 0 else "fewer"
-    return f"{ours} needs {_rounded(abs(bits))} bits {than} than {theirs}."
+    return f"{ours} needs {rounded_bits(abs(bits))} bits {than} than {theirs}."
 
 
 def score_lines(score: "TextScore") -> list[str]:
     """The numbers of a text for one model, and what they rest on."""
     per_byte = score.bits_per_byte
     lines = [
-        f"perplexity {_rounded(score.perplexity)}, "
+        f"perplexity {rounded_bits(score.perplexity)}, "
         + (f"{per_byte:.3f} bits per byte, " if per_byte is not None else "")
         + f"{score.bits_per_token:.2f} bits per token",
-        f"{_rounded(score.bits)} bits for {count(score.num_tokens, 'token')}, "
+        f"{rounded_bits(score.bits)} bits for {count(score.num_tokens, 'token')}, "
         f"{count(score.num_bytes, 'byte')}",
     ]
     if score.begins_after is None:
@@ -164,5 +164,6 @@ def _changes(score: "TextScore") -> Iterator[Sequence[Cell]]:
         )
 
 
-def _rounded(number: float) -> str:
+def rounded_bits(number: float) -> str:
+    """A number of bits, or a perplexity, of any size."""
     return f"{number:,.2f}" if number < 1e6 else f"{number:.3g}"

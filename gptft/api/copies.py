@@ -12,6 +12,7 @@ from gptft.inputs import is_file, is_folder, near_names
 from gptft.report.page_file import check_page_path, write_page
 from gptft.runs.model_folder import ADAPTER, MODEL
 from gptft.terminal.commands import command_line, path_word
+from gptft.text.scripts import PageLanguage, page_language
 
 
 def novelty(
@@ -19,6 +20,7 @@ def novelty(
     files: Sequence[str] = (),
     *,
     html: Path | None = None,
+    lang: PageLanguage | None = None,
     overwrite: bool = False,
     notify: Notify = silent,
 ) -> Memorization:
@@ -29,6 +31,7 @@ def novelty(
         files: what `gptft generate --json` prints, JSON lines, or plain texts; `-` is standard
             input. The run's own last samples if there is none.
         html: a page to write, too.
+        lang: the page's language; None for that of the texts, English where it isn't Russian.
         overwrite: whether the page may replace anything; else only another page of gptft.
         notify: told in a sentence what is looked at, and what was written.
 
@@ -53,7 +56,8 @@ def novelty(
     if html is not None:
         from gptft.report.novelty import novelty_html
 
-        write_page(html, novelty_html(measured), notify=notify)
+        lang = lang or page_language("\n".join(one.prompt + one.continuation for one in texts))
+        write_page(html, novelty_html(measured, lang=lang), notify=notify)
     return measured
 
 

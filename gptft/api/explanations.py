@@ -1,16 +1,17 @@
 """A model and a prompt -> an explanation, and a page of it."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from gptft.console import Notify, loading_libraries, silent
 from gptft.models.source import resolve_model
 from gptft.report.page_file import check_page_path
-from gptft.text.scripts import language_of
+from gptft.text.scripts import page_language
 
 if TYPE_CHECKING:
     from gptft.analysis.explain.explanation import Explanation
     from gptft.models.precision import DtypeName
+    from gptft.text.scripts import PageLanguage
 
 
 def explain(
@@ -19,7 +20,7 @@ def explain(
     *,
     base: str | None = None,
     html: Path | None = None,
-    lang: Literal["en", "ru"] | None = None,
+    lang: "PageLanguage | None" = None,
     dtype: "DtypeName" = "auto",
     use_cpu: bool = False,
     overwrite: bool = False,
@@ -58,10 +59,6 @@ def explain(
         from gptft.files import write_output
         from gptft.report.explain import explain_html
 
-        write_output(html, explain_html(found, lang or _language(prompt)))
+        write_output(html, explain_html(found, lang or page_language(prompt)))
         notify(f"Written: {html}")
     return found
-
-
-def _language(prompt: str) -> Literal["en", "ru"]:
-    return "ru" if language_of(prompt) == "ru" else "en"

@@ -17,6 +17,7 @@ from gptft.errors import ConfigError
 from gptft.files import JsonFields
 from gptft.models.hub import require_model
 from gptft.report.page_file import check_page_path, write_page
+from gptft.text.scripts import page_language
 
 if TYPE_CHECKING:
     from gptft.analysis.compare.results import StrategyResult
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from gptft.decoding.engine import Generated
     from gptft.decoding.speed import Speed
     from gptft.models.precision import DtypeName
+    from gptft.text.scripts import PageLanguage
 
 Extra = Literal["why", "speed"]
 Stream = Literal["never", "possible", "always"]
@@ -152,6 +154,7 @@ def generate(
     stream: Stream = "never",
     on_text: Callable[[str], None] = silent,
     html: Path | None = None,
+    lang: "PageLanguage | None" = None,
     inputs: Sequence[Path] = (),
     overwrite: bool = False,
     notify: Notify = silent,
@@ -168,6 +171,7 @@ def generate(
             where it can't be done.
         on_text: given the text as it comes, and a line end after it, if it was begun.
         html: a page of the texts and why they were chosen to write, too; it needs `why`.
+        lang: the page's language; None for that of the texts, English where it isn't Russian.
         inputs: files that were read, and that the page may not replace.
         overwrite: whether the page may replace anything; else only another page of gptft.
         notify: told the settings in force, what of the model's own isn't, and what was written.
@@ -192,7 +196,8 @@ def generate(
     if html is not None:
         from gptft.report.generation import generation_html
 
-        page = generation_html(request.name, found.texts, found.tokens)
+        lang = lang or page_language("\n".join(text.text for text in found.texts))
+        page = generation_html(request.name, found.texts, found.tokens, lang)
         write_page(html, page, notify=notify)
     return found
 
@@ -332,6 +337,7 @@ def predict(
     top: int = 10,
     other: str | None = None,
     html: Path | None = None,
+    lang: "PageLanguage | None" = None,
     inputs: Sequence[Path] = (),
     overwrite: bool = False,
     dtype: "DtypeName | None" = None,
@@ -349,6 +355,7 @@ def predict(
         top: tokens to keep a step.
         other: a model of the same vocabulary to compare with.
         html: a page to write, too.
+        lang: the page's language; None for that of the prompt, English where it isn't Russian.
         inputs: files that were read, and that the page may not replace.
         overwrite: whether the page may replace anything; else only another page of gptft.
         dtype: of the weights; the config's model.dtype if not given.
@@ -378,5 +385,5 @@ def predict(
     if html is not None:
         from gptft.report.prediction import prediction_html
 
-        write_page(html, prediction_html(found), notify=notify)
+        write_page(html, prediction_html(found, lang or page_language(prompt)), notify=notify)
     return found

@@ -8,10 +8,12 @@ from gptft.api.beside import named_beside
 from gptft.console import Notify, loading_libraries, silent
 from gptft.models.hub import require_model
 from gptft.report.page_file import check_page_path, write_page
+from gptft.text.scripts import page_language
 
 if TYPE_CHECKING:
     from gptft.analysis.score import TextScore
     from gptft.models.precision import DtypeName
+    from gptft.text.scripts import PageLanguage
 
 
 def score(
@@ -20,6 +22,7 @@ def score(
     *,
     other: str | None = None,
     html: Path | None = None,
+    lang: "PageLanguage | None" = None,
     inputs: Sequence[Path] = (),
     overwrite: bool = False,
     dtype: "DtypeName" = "auto",
@@ -35,6 +38,7 @@ def score(
         text: as it is; `<|endoftext|>` in it is text.
         other: a model to compare with.
         html: a page to write, too.
+        lang: the page's language; None for that of the text, English where it isn't Russian.
         inputs: files that were read, and that the page may not replace.
         overwrite: whether the page may replace anything; else only another page of gptft.
         dtype: of the weights.
@@ -70,5 +74,5 @@ def score(
     if html is not None:
         from gptft.report.score import score_html
 
-        write_page(html, score_html(scored, text), notify=notify)
+        write_page(html, score_html(scored, text, lang or page_language(text)), notify=notify)
     return scored

@@ -1,7 +1,7 @@
 """`gptft explain`: a model and a prompt -> what each part of the model does to the next token."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from typer import Option
 
@@ -22,10 +22,7 @@ def explain(
         str | None,
         Option(metavar="MODEL", help="Compare with it; a run is compared with its base."),
     ] = None,
-    lang: Annotated[
-        Literal["en", "ru"] | None,
-        Option(help="The page's language; the prompt's, unless you choose."),
-    ] = None,
+    lang: options.Lang = None,
     dtype: Annotated[options.DtypeName | None, options.DTYPE] = None,
     use_cpu: options.UseCpu = False,
     overwrite: options.OverwritePage = False,

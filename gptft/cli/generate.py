@@ -50,6 +50,7 @@ def generate(
     html: Annotated[
         Path | None, Option(help="With --compare or --why: write a page of it, too.")
     ] = None,
+    lang: options.Lang = None,
     overwrite: options.OverwritePage = False,
     why: Annotated[
         bool, Option("--why", help="Show each token's probability, rank and runners-up.")
@@ -72,11 +73,12 @@ def generate(
     from gptft.decoding.prompts.gather import gather_prompts
 
     shown = {"--why": why, "--speed": speed, "--stream": bool(stream), "--chat": chat}
+    shown["--lang ru"] = lang == "ru"
     if compare is None and html is not None and not why:
         raise ConfigError(_NO_PAGE)
     if compare is not None and any(shown.values()):
         wrong = ", ".join(flag for flag, is_on in shown.items() if is_on)
-        raise ConfigError(f"{wrong}: not with --compare, which has a table of its own.")
+        raise ConfigError(f"{wrong}: not with --compare, which has a table of its own, in English.")
     if stream and as_json:
         raise ConfigError("--stream is impossible here: --json prints whole texts. Leave it out.")
     if speed and stream:
@@ -105,7 +107,7 @@ def generate(
     extras += ["speed"] if speed else []
     is_live = stream is None and sys.stdout.isatty() and not (speed or as_json)
     generated = api.generate(
-        model, texts, chat=chat, extras=extras, on_text=_write, html=html, inputs=read,
+        model, texts, chat=chat, extras=extras, on_text=_write, html=html, lang=lang, inputs=read,
         overwrite=overwrite, notify=notice,
         stream="always" if stream else "possible" if is_live else "never", **asked,
     )  # fmt: skip

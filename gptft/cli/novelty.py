@@ -5,7 +5,7 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from gptft.cli.options import AsJson, OverwritePage, print_result
+from gptft.cli.options import AsJson, Lang, OverwritePage, print_result
 from gptft.console import notice
 
 
@@ -25,6 +25,7 @@ def novelty(
         Path | None,
         Option(metavar="FILE", help="Write the texts, what is copied marked, as a page."),
     ] = None,
+    lang: Lang = None,
     overwrite: OverwritePage = False,
     as_json: AsJson = False,
 ) -> None:
@@ -37,7 +38,7 @@ def novelty(
     from gptft import api
     from gptft.analysis.memorization_view import memorization_view, what_it_means
 
-    measured = api.novelty(run, files, html=html, overwrite=overwrite, notify=notice)
+    measured = api.novelty(run, files, html=html, lang=lang, overwrite=overwrite, notify=notice)
     print_result(measured, memorization_view, as_json=as_json)
     if not as_json and (remark := what_it_means(measured)):
         notice(remark)

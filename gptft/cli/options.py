@@ -47,6 +47,10 @@ UseCpu = Annotated[
 OverwritePage = Annotated[
     bool, Option("--overwrite", help="Let --html replace a file that is no page of gptft.")
 ]
+Lang = Annotated[
+    Literal["en", "ru"] | None,
+    Option(help="The page's language; the text's, unless you choose."),
+]
 AsJson = Annotated[bool, Option("--json", help="Print the result as JSON.")]
 
 

@@ -30,6 +30,7 @@ def predict(
     html: Annotated[
         Path | None, Option(metavar="FILE", help="Write every step as a page, too.")
     ] = None,
+    lang: options.Lang = None,
     overwrite: options.OverwritePage = False,
     strategy: options.StrategyName = None,
     config_file: options.GenerationFile = None,
@@ -54,6 +55,6 @@ def predict(
     prediction = api.predict(
         model, prompt, config=config, given=settings, steps=steps, top=top, other=other,
         html=html, inputs=[config_file] if config_file else [], overwrite=overwrite,
-        dtype=dtype, use_cpu=use_cpu, notify=notice,
+        lang=lang, dtype=dtype, use_cpu=use_cpu, notify=notice,
     )  # fmt: skip
     options.print_result(prediction, prediction_view, as_json=as_json)

@@ -10,6 +10,7 @@ from gptft.cli.options import (
     MODEL,
     AsJson,
     DtypeName,
+    Lang,
     OverwritePage,
     UseCpu,
     Words,
@@ -38,6 +39,7 @@ def score(
     html: Annotated[
         Path | None, Option(metavar="FILE", help="Write the text in colours as a page, too.")
     ] = None,
+    lang: Lang = None,
     overwrite: OverwritePage = False,
     dtype: Annotated[DtypeName, DTYPE] = "auto",
     use_cpu: UseCpu = False,
@@ -58,7 +60,7 @@ def score(
     content = text_argument(text, file, example='gptft score pico "Мороз и солнце"')
     scored = api.score(
         model, content, other=other, html=html, inputs=[file] if file else [], overwrite=overwrite,
-        dtype=dtype, use_cpu=use_cpu, notify=notice,
+        lang=lang, dtype=dtype, use_cpu=use_cpu, notify=notice,
         num_runners_up=0 if summary and html is None else _RUNNERS_UP,
     )  # fmt: skip
     if not summary and scored.num_tokens > _MANY_TOKENS:

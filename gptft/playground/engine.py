@@ -26,6 +26,7 @@ from gptft.files import as_json
 from gptft.models.load import context_of, special_ids
 from gptft.models.precision import DtypeName
 from gptft.report.explain import explain_html
+from gptft.text.scripts import PageLanguage
 from gptft.tokenization.tokens import Token
 
 if TYPE_CHECKING:
@@ -198,7 +199,7 @@ class Engine:
         found: dict[str, Any] = as_json(step)
         return found
 
-    def explanation(self, prompt: str, lang: Literal["en", "ru"]) -> str:
+    def explanation(self, prompt: str, lang: PageLanguage) -> str:
         """The page of `gptft explain` for a prompt.
 
         Raises:

@@ -3,17 +3,17 @@
 import base64
 import json
 import math
-from importlib.resources import files
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from markupsafe import Markup
 
+from gptft.report.language import Words
 from gptft.report.render import render
 from gptft.report.scripts import page_script
 from gptft.report.values import one_line, visible
 from gptft.terminal.cells import cut
-from gptft.terminal.words import probability
+from gptft.text.scripts import PageLanguage
 
 if TYPE_CHECKING:
     from gptft.analysis.explain.explanation import Explanation, LensCell, Part
@@ -22,14 +22,12 @@ _STEPS = (
     "tokens", "vectors", "positions", "opened", "heads", "lens", "parts", "distribution", "base",
     "training",
 )  # fmt: skip
-# A decimal comma, and a space between thousands.
-_RUSSIAN = str.maketrans({".": ",", ",": " "})
 _MOST_WEIGHTS = 4_000_000  # of attention, a byte each: a page stays below 5 MB with fewer
 _TURNING_PAIRS = 5
 _TITLE_PROMPT = 60  # characters
 
 
-def explain_html(explanation: "Explanation", lang: Literal["en", "ru"]) -> str:
+def explain_html(explanation: "Explanation", lang: PageLanguage) -> str:
     """The page; it asks the network for nothing.
 
     Args:
@@ -43,21 +41,13 @@ def explain_html(explanation: "Explanation", lang: Literal["en", "ru"]) -> str:
     )  # fmt: skip
 
 
-def page_words(lang: Literal["en", "ru"]) -> dict[str, str]:
-    """The words of the page, by key, with places for values in braces."""
-    from ruamel.yaml import YAML
-
-    text = files("gptft.report").joinpath(f"words/{lang}.yaml").read_text("utf-8")
-    return dict(YAML(typ="safe").load(text))
-
-
 class _Page:
     """What the template asks of an explanation."""
 
-    def __init__(self, explanation: "Explanation", lang: Literal["en", "ru"]) -> None:
+    def __init__(self, explanation: "Explanation", lang: PageLanguage) -> None:
         self._explanation = explanation
-        self.words = page_words(lang)
-        self._lang = lang
+        self._words = Words.of(lang, "explain")
+        self.words, self._lang = self._words.t, lang
 
     @property
     def title_has_prompt(self) -> bool:
@@ -75,17 +65,15 @@ class _Page:
 
     def number(self, value: float, spec: str = ".2f") -> str:
         """A number as the page's language writes it: 1,234.5 or 1 234,5."""
-        text = format(value, spec).replace("-", "−")
-        return text if self._lang == "en" else text.translate(_RUSSIAN)
+        return self._words.local(format(value, spec).replace("-", "−"))
 
     def probability(self, value: float) -> str:
         """A probability in at most 6 cells."""
-        text = probability(value)
-        return text if self._lang == "en" else text.translate(_RUSSIAN)
+        return self._words.probability(value)
 
     def say(self, key: str, **values: Any) -> str:
         """A sentence, its values filled in."""
-        return self.words[key].format(**values)
+        return self._words.say(key, **values)
 
     @property
     def steps(self) -> list[tuple[int, str]]:

@@ -5,25 +5,21 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from gptft.analysis.scored_tokens import ScoredToken
 from gptft.analysis.text_view import has_processed
+from gptft.report.language import Words
 from gptft.report.render import render
 from gptft.report.scored_text import (
     Piece,
     TokenTable,
+    probability_names,
     probability_pieces,
     token_table,
     within_limits,
 )
 from gptft.report.scripts import page_script
-from gptft.terminal.draw import PROBABILITY_NAMES
+from gptft.text.scripts import PageLanguage
 
 if TYPE_CHECKING:
     from gptft.decoding.engine import Generated
-
-_STOPPED = {
-    "eos": "The model ended the text.",
-    "length": "Cut at its length.",
-    "stop_string": "Ended before a stop string.",
-}
 
 
 class _Text(NamedTuple):
@@ -47,7 +43,10 @@ class _Text(NamedTuple):
 
 
 def generation_html(
-    model: str, texts: "Sequence[Generated]", tokens: Sequence[Sequence[ScoredToken]]
+    model: str,
+    texts: "Sequence[Generated]",
+    tokens: Sequence[Sequence[ScoredToken]],
+    lang: PageLanguage = "en",
 ) -> str:
     """The page.
 
@@ -55,9 +54,11 @@ def generation_html(
         model: what to call the model.
         texts: that it generated.
         tokens: of each text, scored; see `analysis.why.explain`.
+        lang: the language of the page's words.
     """
+    words = Words.of(lang)
     total = sum(map(len, tokens))
-    return within_limits(lambda most: _page(model, texts, tokens, most), num_tokens=total)
+    return within_limits(lambda most: _page(model, texts, tokens, most, words), num_tokens=total)
 
 
 def _page(
@@ -65,6 +66,7 @@ def _page(
     texts: "Sequence[Generated]",
     tokens: Sequence[Sequence[ScoredToken]],
     most: int,
+    words: Words,
 ) -> str:
     """The page of the texts whose tokens are among the first `most`; the last may be cut."""
     shown: list[_Text] = []
@@ -76,13 +78,14 @@ def _page(
         after = probability_pieces(kept, processed=True) if has_processed(kept) else None
         shown.append(
             _Text(
-                text, text.settings.sentence(), _STOPPED[text.stopped], probability_pieces(kept),
-                after, token_table(f"tokens{number}", kept),
+                text, text.settings.sentence(), words.t[f"stopped_{text.stopped}"],
+                probability_pieces(kept), after, token_table(f"tokens{number}", kept, words),
             )
         )  # fmt: skip
         left -= len(scored)
     return render(
         "generation.html.j2", model=model, texts=shown, num_texts=len(texts),
-        last_cut=-left if left < 0 else 0, levels=PROBABILITY_NAMES, script=page_script("tokens"),
+        last_cut=-left if left < 0 else 0, levels=probability_names(words), w=words,
+        script=page_script("tokens"),
         has_prompts=any(scored and scored[0].score is None for scored in tokens),
     )  # fmt: skip

@@ -4,10 +4,11 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from gptft.analysis.memorization import Memorization, MemorizationSummary, TextMemorization
-from gptft.analysis.memorization_view import what_it_means
 from gptft.analysis.ngram_search import SIZES
+from gptft.analysis.span_places import Place
+from gptft.report.language import Words
 from gptft.report.render import render
-from gptft.terminal.words import count, percent
+from gptft.text.scripts import PageLanguage
 
 _MOST_CHARACTERS = 1_000_000  # of all texts on a page, which stays below 5 MB so
 
@@ -26,7 +27,7 @@ class _Text(NamedTuple):
         whole: prompt and continuation, as far as they are shown.
         pieces: the same in stretches of one kind.
         about: how long it is, and what is left out of it.
-        longest: its longest copy, and where that stands, in words; "" where there is none.
+        longest: its longest copy, and where that stands, a sentence or two; "" where there is none.
         shares: of its n-grams, in words.
     """
 
@@ -47,52 +48,77 @@ class _Account(NamedTuple):
     shares: list[tuple[str, str]]
 
 
-def novelty_html(measured: Memorization) -> str:
-    """The page."""
+def novelty_html(measured: Memorization, lang: PageLanguage = "en") -> str:
+    """The page, its words in a language."""
+    words = Words.of(lang)
     texts, left = [], _MOST_CHARACTERS
     for text in measured.texts:
         if left <= 0:
             break
-        texts.append(_text(text, at_most=left))
+        texts.append(_text(text, words, at_most=left))
         left -= len(texts[-1].whole)
-    accounts = [_account(count(len(measured.texts), "text"), measured.summary)]
+    accounts = [_account(words.count(len(measured.texts), "text"), measured.summary, words)]
     if measured.held_out is not None:
-        accounts.append(_account("held-out text", measured.held_out))
+        accounts.append(_account(words.t["held_out_text"], measured.held_out, words))
     return render(
         "novelty.html.j2", measured=measured, texts=texts, accounts=accounts, sizes=SIZES,
-        remark=what_it_means(measured) or "",
+        remark=_remark(measured, words), w=words,
     )  # fmt: skip
 
 
-def _account(name: str, summary: MemorizationSummary) -> _Account:
+def _remark(measured: Memorization, words: Words) -> str:
+    """What makes the comparison with held-out text impossible or weak; "" if nothing does."""
+    if measured.held_out is None:
+        return words.t["no_held_out"]
+    if not (twice := measured.held_out_duplicates):
+        return ""
+    return words.say("held_out_twice", documents=words.count(twice, "held_out_document"))
+
+
+def _account(name: str, summary: MemorizationSummary, words: Words) -> _Account:
     shares = [
-        (percent(share, decimals=0), f"{100 * (share or 0.0):.4g}%")
+        (words.percent(share, decimals=0), f"{100 * (share or 0.0):.4g}%")
         for share in summary.shares.values()
     ]
     return _Account(
-        name, f"{summary.num_tokens:,}", f"{summary.longest:,}", f"{summary.median_longest:g}",
-        shares,
+        name, words.whole(summary.num_tokens), words.whole(summary.longest),
+        words.local(f"{summary.median_longest:g}"), shares,
     )  # fmt: skip
 
 
-def _text(text: TextMemorization, *, at_most: int) -> _Text:
+def _text(text: TextMemorization, words: Words, *, at_most: int) -> _Text:
     prompt = text.text.prompt
     whole = (prompt + text.text.continuation)[:at_most]
     missing = len(prompt) + len(text.text.continuation) - len(whole)
-    about = count(text.num_tokens, "token")
+    about = words.count(text.num_tokens, "token")
     if missing:
-        about += f"; its last {count(missing, 'character')} aren't shown"
-    shares = [f"{n}-grams {percent(s, decimals=0)}" for n, s in text.copied.shares.items()]
-    return _Text(whole, _pieces(text, whole), about, _longest(text), shares)
+        about += "; " + words.say("last_missing", left=words.count(missing, "character"))
+    shares = [
+        words.say("ngrams", n=n, share=words.percent(s, decimals=0))
+        for n, s in text.copied.shares.items()
+    ]
+    return _Text(whole, _pieces(text, whole), about, _longest(text, words), shares)
 
 
-def _longest(text: TextMemorization) -> str:
+def _longest(text: TextMemorization, words: Words) -> str:
     copied = text.copied
     if not copied.longest or text.place is None:
         return ""
-    size = f"{count(copied.longest, 'token')}, {count(len(text.quote), 'character')}"
-    more = f", the first of {copied.num_places:,} places" if copied.num_places > 1 else ""
-    return f"{size}. It stands in {text.place}{more}."
+    return words.say(
+        "the_longest_first" if copied.num_places > 1 else "the_longest",
+        tokens=words.count(copied.longest, "token"), place=_place(text.place, words),
+        characters=words.count(len(text.quote), "character"),
+        places=words.count(copied.num_places, "place"),
+    )  # fmt: skip
+
+
+def _place(place: Place, words: Words) -> str:
+    """Where a span stands; a file with its line is alike in all languages."""
+    if place.file is None:
+        return words.say("block_place", block=words.whole(place.block))
+    if place.line is not None or place.document is None:
+        return str(place)
+    return words.say("document_place", file=place.file, document=words.whole(place.document))
 
 
 def _pieces(text: TextMemorization, whole: str) -> list[_Piece]:

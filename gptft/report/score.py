@@ -1,15 +1,11 @@
 """A scored text -> one self-contained page of it, of one model or of two side by side."""
 
+import math
 from typing import TYPE_CHECKING, NamedTuple
 
-from gptft.analysis.score_view import (
-    compared_in_words,
-    most_changed,
-    score_lines,
-    short_name,
-    signed_bits,
-)
+from gptft.analysis.score_view import most_changed, rounded_bits, short_name, signed_bits
 from gptft.analysis.scored_tokens import ScoredToken
+from gptft.report.language import Words
 from gptft.report.render import render
 from gptft.report.scored_text import (
     Piece,
@@ -19,14 +15,15 @@ from gptft.report.scored_text import (
     gain_pieces,
     gain_style,
     names_of_pieces,
+    probability_names,
     probability_pieces,
     token_table,
     within_limits,
 )
 from gptft.report.scripts import page_script
-from gptft.terminal.draw import PROBABILITY_NAMES
-from gptft.terminal.text import readable
-from gptft.terminal.words import probability
+from gptft.terminal.text import escaped, readable
+from gptft.terminal.text import visible as shown_token
+from gptft.text.scripts import PageLanguage
 
 if TYPE_CHECKING:
     from gptft.analysis.score import TextScore
@@ -55,18 +52,20 @@ class _Change(NamedTuple):
     style: str
 
 
-def score_html(score: "TextScore", text: str) -> str:
+def score_html(score: "TextScore", text: str, lang: PageLanguage = "en") -> str:
     """The page.
 
     Args:
         score: of the text, with that of the other model, if any.
         text: what was scored, which tells its language.
+        lang: the language of the page's words.
     """
+    words = Words.of(lang)
     most = max(len(one.tokens) for one in _both(score))
-    return within_limits(lambda shown: _page(score, text, shown), num_tokens=most)
+    return within_limits(lambda shown: _page(score, text, shown, words), num_tokens=most)
 
 
-def _page(score: "TextScore", text: str, most: int) -> str:
+def _page(score: "TextScore", text: str, most: int, words: Words) -> str:
     """The page of the first `most` tokens."""
     both = _both(score)
     names, shown = _names(both), [one.tokens[:most] for one in both]
@@ -79,14 +78,18 @@ def _page(score: "TextScore", text: str, most: int) -> str:
     difference = None if gains is None else gain_pieces(shown[0], gains, named=changed)
     anchors = names_of_pieces(difference or ())
     if gains is None:
-        tables = [token_table(f"tokens{n}", tokens) for n, tokens in enumerate(shown, start=1)]
+        tables = [
+            token_table(f"tokens{n}", tokens, words) for n, tokens in enumerate(shown, start=1)
+        ]
     else:
-        tables = [compared_table("tokens1", shown[0], shown[1], gains, models=(names[0], names[1]))]
+        models = names[0], names[1]
+        tables = [compared_table("tokens1", shown[0], shown[1], gains, models=models, words=words)]
     return render(
         "score.html.j2", both=both, names=names, text=text, texts=texts, tables=tables, most=most,
-        difference=difference, changes=_changes(score, shown, tables[0], changed, anchors),
-        compared=compared_in_words(score), notes=_notes(both, names),
-        levels=PROBABILITY_NAMES, gain_levels=gain_legend(), script=page_script("tokens"),
+        difference=difference, changes=_changes(score, shown, tables[0], changed, anchors, words),
+        compared=_compared(score, words), notes=_notes(both, names, words), w=words,
+        levels=probability_names(words), gain_levels=gain_legend(words),
+        script=page_script("tokens"),
     )  # fmt: skip
 
 
@@ -100,16 +103,43 @@ def _names(both: "list[TextScore]") -> list[str]:
     return names if len({*names}) == len(names) else [one.model for one in both]
 
 
-def _notes(both: "list[TextScore]", names: list[str]) -> list[str]:
+def _compared(score: "TextScore", words: Words) -> str:
+    """What one model needs beside the other, in a sentence; empty without another."""
+    if score.other is None:
+        return ""
+    models = {"model": escaped(score.model), "other": escaped(score.other.model)}
+    if not score.has_same_tokens:
+        rate, other_rate = (
+            words.t["unknown"] if one is None else words.local(f"{one:.3f}")
+            for one in (score.bits_per_byte, score.other.bits_per_byte)
+        )
+        return words.say("unlike_tokens", **models, rate=rate, other_rate=other_rate)
+    bits = score.other.bits - score.bits
+    if not math.isfinite(bits):
+        return words.say("no_chance", **models)
+    key = "needs_more" if bits < 0 else "needs_fewer"
+    return words.say(key, **models, bits=words.local(rounded_bits(abs(bits))))
+
+
+def _rests_on(score: "TextScore", words: Words) -> str:
+    """What the numbers of one model rest on, in a sentence or more."""
+    said = [words.t["first_unscored"]]
+    if score.begins_after is not None:
+        said = [words.say("first_scored", token=shown_token(score.begins_after))]
+    if (context := score.context) is not None:
+        known = {"context": words.whole(context), "half": words.whole(context // 2)}
+        said.append(words.say("beyond_context", **known))
+    if not score.lossless:
+        said.append(words.t["not_lossless"])
+    return " ".join(said)
+
+
+def _notes(both: "list[TextScore]", names: list[str], words: Words) -> list[str]:
     """What the numbers rest on; by model where it isn't the same for both."""
-    said = [
-        " ".join(score_lines(one)[2:])
-        + ("" if one.lossless else " The tokenizer doesn't keep this text byte for byte.")
-        for one in both
-    ]
+    said = [_rests_on(one, words) for one in both]
     if len({*said}) == 1:
         return said[:1]
-    return [f"{name}: {words}" for name, words in zip(names, said, strict=True)]
+    return [f"{name}: {one}" for name, one in zip(names, said, strict=True)]
 
 
 def _changes(
@@ -118,6 +148,7 @@ def _changes(
     table: TokenTable,
     places: list[int],
     anchors: list[str],
+    words: Words,
 ) -> list[_Change]:
     """The tokens at some places, with what stands before each, and the id of its piece."""
     found = []
@@ -130,8 +161,9 @@ def _changes(
         before = readable(raw.decode(errors="ignore")[-_BEFORE:].encode()).replace("\n", " ")
         found.append(
             _Change(
-                anchors[at], before, table.rows[at].label, probability(ours.probability),
-                probability(theirs.probability), signed_bits(gain), gain_style(gain),
+                anchors[at], before, table.rows[at].label, words.probability(ours.probability),
+                words.probability(theirs.probability), words.local(signed_bits(gain)),
+                gain_style(gain),
             )
         )  # fmt: skip
     return found

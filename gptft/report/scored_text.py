@@ -11,8 +11,9 @@ from gptft.analysis.score_view import signed_bits
 from gptft.analysis.scored_tokens import RunnerUp, ScoredToken, TokenScore
 from gptft.analysis.text_view import MAX_TOKEN, has_processed, text_spots
 from gptft.inspection.token_view import bracketed
+from gptft.report.language import Words
 from gptft.terminal.cells import cut
-from gptft.terminal.draw import probability_level
+from gptft.terminal.draw import PROBABILITY_NAMES, probability_level
 from gptft.terminal.text import readable
 from gptft.terminal.words import probability
 
@@ -95,6 +96,11 @@ def probability_pieces(tokens: Sequence[ScoredToken], *, processed: bool = False
     ]  # fmt: skip
 
 
+def probability_names(words: Words) -> list[str]:
+    """What each colour of a probability stands for, the likeliest first."""
+    return [*map(words.local, PROBABILITY_NAMES[:-1]), words.t["likely_rest"]]
+
+
 def gain_pieces(
     tokens: Sequence[ScoredToken], gains: Sequence[float | None], *, named: Iterable[int] = ()
 ) -> list[Piece]:
@@ -131,24 +137,25 @@ def gain_style(bits: float) -> str:
     return f"{'g' if bits > 0 else 'l'}{step}" if step else ""
 
 
-def gain_legend() -> list[tuple[str, str]]:
+def gain_legend(words: Words) -> list[tuple[str, str]]:
     """Each class of a gain or a loss, and the bits it stands for."""
-    names = [f"{least:g} bits" for least in _GAINS]
+    names = [words.say("bits_least", bits=words.local(f"{least:g}")) for least in _GAINS]
     return [
         *((f"l{n}", f"\N{MINUS SIGN}{names[n - 1]}") for n in (3, 2, 1)),
         *((f"g{n}", f"+{names[n - 1]}") for n in (1, 2, 3)),
     ]
 
 
-def token_table(name: str, tokens: Sequence[ScoredToken]) -> TokenTable:
+def token_table(name: str, tokens: Sequence[ScoredToken], words: Words) -> TokenTable:
     """The table of one model's scores."""
-    processed = ("after settings",) if has_processed(tokens) else ()
+    t = words.t
+    processed = (t["after_settings"],) if has_processed(tokens) else ()
     rows = [
-        Row(label, _numbers(token.score, bool(processed)), (_others(token),))
+        Row(label, _numbers(token.score, bool(processed), words), (_others(token, words),))
         for label, token in _labelled(tokens)
     ]
-    heads = ("probability", *processed, "bits", "rank")
-    return TokenTable(name, heads, ("runners-up",), tuple(rows))
+    heads = (t["probability"], *processed, t["bits"], t["rank"])
+    return TokenTable(name, heads, (t["runners_up"],), tuple(rows))
 
 
 def compared_table(
@@ -158,19 +165,29 @@ def compared_table(
     gains: Sequence[float | None],
     *,
     models: tuple[str, str],
+    words: Words,
 ) -> TokenTable:
     """The table of two models' scores of the same tokens."""
     rows = [
         Row(
             label,
-            (*_numbers(ours.score, False), *_numbers(theirs.score, False), signed_bits(gain)),
-            (_others(ours), _others(theirs)),
+            (
+                *(n for one in (ours, theirs) for n in _numbers(one.score, False, words)),
+                words.local(signed_bits(gain)),
+            ),
+            (_others(ours, words), _others(theirs, words)),
         )
         for (label, ours), theirs, gain in zip(_labelled(tokens), others, gains, strict=True)
     ]
-    heads = [f"{model}: {what}" for model in models for what in ("probability", "bits", "rank")]
-    other_heads = (f"{models[0]}: runners-up", f"{models[1]}: runners-up")
-    return TokenTable(name, (*heads, "bits gained"), other_heads, tuple(rows))
+    heads = [
+        words.say("of_model", model=model, what=words.t[what])
+        for model in models
+        for what in ("probability", "bits", "rank")
+    ]
+    other_heads = tuple(
+        words.say("of_model", model=model, what=words.t["runners_up"]) for model in models
+    )
+    return TokenTable(name, (*heads, words.t["bits_gained"]), other_heads, tuple(rows))
 
 
 def _labelled(tokens: Sequence[ScoredToken]) -> Iterator[tuple[str, ScoredToken]]:
@@ -178,11 +195,12 @@ def _labelled(tokens: Sequence[ScoredToken]) -> Iterator[tuple[str, ScoredToken]
     return ((cut(label, MAX_TOKEN), one) for label, one in zip(labels, tokens, strict=True))
 
 
-def _numbers(score: TokenScore | None, is_processed: bool) -> tuple[str, ...]:
+def _numbers(score: TokenScore | None, is_processed: bool, words: Words) -> tuple[str, ...]:
     if score is None:
         return (NO_SCORE,) * (3 + is_processed)
     after = (probability(score.processed_probability or 0.0),) if is_processed else ()
-    return (probability(score.probability), *after, _bits(score), f"{score.rank:,}")
+    numbers = (probability(score.probability), *after, _bits(score), f"{score.rank:,}")
+    return tuple(map(words.local, numbers))
 
 
 def _bits(score: TokenScore) -> str:
@@ -190,12 +208,13 @@ def _bits(score: TokenScore) -> str:
     return f"{score.surprisal_bits:.2f}".replace("inf", "∞")
 
 
-def _others(token: ScoredToken) -> str:
+def _others(token: ScoredToken, words: Words) -> str:
     if token.score is None:
         return ""
     found = zip(token.runners_up, token.score.runners_up, strict=True)
     return _GAP.join(
-        f"{cut(text, MAX_TOKEN)}\N{NO-BREAK SPACE}{_likely(other)}" for text, other in found
+        f"{cut(text, MAX_TOKEN)}\N{NO-BREAK SPACE}{words.local(_likely(other))}"
+        for text, other in found
     )
 
 

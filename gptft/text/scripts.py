@@ -2,8 +2,11 @@
 
 from collections import Counter
 from functools import cache
+from typing import Literal
 
 import regex
+
+PageLanguage = Literal["en", "ru"]  # those that pages are written in
 
 # Those that a text or a vocabulary may hold, as Unicode 16 names them; the rest is "Other".
 _SCRIPTS = """
@@ -57,3 +60,8 @@ def language_of(text: str) -> str:
     if script == "Cyrillic":
         return next((name for name, own in _CYRILLIC.items() if {*own} & {*text}), "ru")
     return _LANGUAGES.get(script, "")
+
+
+def page_language(text: str) -> PageLanguage:
+    """The language that a page about a text is written in: Russian for Russian, else English."""
+    return "ru" if language_of(text) == "ru" else "en"

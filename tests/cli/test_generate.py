@@ -452,7 +452,8 @@ class TestWhyAndSpeed:
     def test_why_writes_a_page(self, run, tmp_path):
         prompts, page = tmp_path / "prompts.txt", tmp_path / "page.html"
         prompts.write_text("Буря\n", encoding="utf-8")
-        result = run("--file", str(prompts), "--why", "--top-k", "5", "--html", str(page))
+        words = ["--file", str(prompts), "--why", "--top-k", "5", "--lang", "en"]
+        result = run(*words, "--html", str(page))
         assert result.exit_code == 0, result.output
         assert result.stderr.endswith(f"Written: {page}\n")
         assert "After settings" in page.read_text(encoding="utf-8")

@@ -143,7 +143,7 @@ class TestOutput:
 
     def test_a_page_of_it(self, invoke: Invoke, trained: Path, tmp_path: Path):
         page = tmp_path / "page.html"
-        result = invoke("--html", str(page))
+        result = invoke("--html", str(page), "--lang", "en")
         assert result.exit_code == 0, result.output
         assert f"Written: {page}\n" in result.stderr
         content = page.read_text(encoding="utf-8")

@@ -219,7 +219,7 @@ def changed_dir(tiny_model_dir, tmp_path_factory):
 def test_a_page_of_it(cli, tmp_path):
     page, poem = tmp_path / "page.html", tmp_path / "poem.txt"
     poem.write_text(TEXT, encoding="utf-8")
-    code, out, err = cli("--summary", "--file", str(poem), "--html", str(page))
+    code, out, err = cli("--summary", "--file", str(poem), "--html", str(page), "--lang", "en")
     assert (code, err) == (0, f"Written: {page}\n")
     assert "runners-up" in page.read_text(encoding="utf-8")  # whatever is printed
     code, out, err = cli("--file", str(poem), "--html", str(poem))

@@ -8,7 +8,7 @@ from html import unescape
 from tests.report.test_html import Walker
 
 
-def check_page(page: str) -> Walker:
+def check_page(page: str, *, lang: str = "en") -> Walker:
     """A page that is balanced, asks for nothing, and runs no script but the one it allows."""
     walker = Walker(page)
     scripts = re.findall(r"<script>(.*?)</script>", page, re.S)
@@ -23,7 +23,7 @@ def check_page(page: str) -> Walker:
     targets = {(value or "")[1:] for name, value in walker.attributes if name == "href"}
     assert targets <= {*ids}
     assert {value for name, value in walker.attributes if name == "data-table"} <= {*ids}
-    assert '<html lang="en">' in page
+    assert f'<html lang="{lang}">' in page
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f]", page)
     return walker
 

@@ -1,6 +1,7 @@
 """The page of generated texts: each token before and after settings, as --json has them."""
 
 import re
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -48,7 +49,8 @@ def test_every_number_is_that_of_json(tiny_model_dir: Path):
             assert cells[6].split("\u2003")[0] == f"{other['piece']}\xa0" + "→".join(
                 map(probability, both)
             )
-        assert f"{found.texts[number - 1].settings.sentence()}. Cut at its length." in page
+        settings = found.texts[number - 1].settings.sentence()
+        assert f'<span lang="en">{settings}</span>. Cut at its length.' in page
 
 
 def test_both_colourings_have_the_whole_text(tiny_model_dir: Path):
@@ -71,8 +73,8 @@ def test_without_processors_there_is_one_colouring(tiny_model_dir: Path):
     assert len(texts_of(page)) == 2
     assert "After settings" not in page
     assert "with an arrow" not in page
-    assert "beams) isn't in it" in page
-    assert "What isn't scored is the prompt." in page
+    assert "beams) isn't in it" in unescape(page)
+    assert "What isn't scored is the prompt." in unescape(page)
 
 
 def test_an_empty_prompt_leaves_nothing_unscored(tiny_model_dir: Path):

@@ -1,0 +1,57 @@
+"""--lang of the commands that write a page, and what decides where it isn't given."""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from gptft.cli.app import app
+from tests.cli.test_novelty import run_dir, trained
+
+__all__ = ["run_dir", "trained"]
+
+TEXTS = {"ru": "Мороз и солнце", "en": "The frost, the sun"}
+COMMANDS = {
+    "score": ("score", "MODEL", "TEXT"),
+    "predict": ("predict", "MODEL", "-p", "TEXT"),
+    "generate": ("generate", "MODEL", "-p", "TEXT", "--why", "--max-new-tokens", "2"),
+    "explain": ("explain", "MODEL", "-p", "TEXT"),
+}
+
+
+def language_of_page(page: Path, *words: str) -> str:
+    result = CliRunner().invoke(app, [*words, "--html", str(page), "--overwrite"])
+    assert result.exit_code == 0, result.output
+    return page.read_text(encoding="utf-8").partition('<html lang="')[2][:2]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("text", TEXTS)
+def test_a_page_is_in_the_language_of_its_text_unless_one_chooses(
+    tiny_model_dir: Path, tmp_path: Path, command: str, text: str
+) -> None:
+    fill = {"MODEL": str(tiny_model_dir), "TEXT": TEXTS[text]}
+    words = [fill.get(word, word) for word in COMMANDS[command]] + ["--cpu"]
+    page = tmp_path / "page.html"
+    assert language_of_page(page, *words) == text
+    for lang in TEXTS:
+        assert language_of_page(page, *words, "--lang", lang) == lang
+
+
+def test_a_page_of_copies_is_in_the_language_of_the_texts(run_dir: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    for lang, text in TEXTS.items():
+        written = tmp_path / "written.txt"
+        written.write_text(text, encoding="utf-8")
+        words = ("novelty", str(run_dir), "-f", str(written))
+        assert language_of_page(page, *words) == lang
+        assert language_of_page(page, *words, "--lang", "ru") == "ru"
+
+
+def test_the_page_of_strategies_is_in_english_alone(tiny_model_dir: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    words = ["generate", str(tiny_model_dir), "-p", TEXTS["ru"], "--compare", "greedy"]
+    wrong = CliRunner().invoke(app, [*words, "--html", str(page), "--lang", "ru", "--cpu"])
+    assert wrong.exit_code == 1
+    assert "--lang ru: not with --compare" in str(wrong.exception)
+    assert not page.exists()
