@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from gptft.analysis.training_text import WrittenText
+from gptft.documents.whole_text import read_whole_text
 from gptft.errors import ConfigError
 from gptft.runs.read import read_run
 from gptft.runs.recital import recital_of
 from gptft.terminal.commands import command_line, path_word
-from gptft.text.encoding import read_stdin, read_text
+from gptft.text.encoding import read_stdin
 
 
 def last_samples(run: Path) -> tuple[int, list[WrittenText]]:
@@ -46,7 +47,7 @@ def read_texts(name: str) -> list[WrittenText]:
         DataError: the file can't be read.
     """
     shown = "Standard input" if name == "-" else name
-    content = read_stdin() if name == "-" else read_text(Path(name))
+    content = read_stdin() if name == "-" else read_whole_text(Path(name))
     if not content.strip():
         raise ConfigError(f"{shown} holds no text.")
     is_named_json = Path(name).suffix.lower() in (".json", ".jsonl", ".ndjson")

@@ -71,7 +71,7 @@ def text_argument(words: Sequence[str], file: Path | None, *, example: str) -> s
 
     Args:
         words: joined with a space.
-        file: a text file.
+        file: a text file, a book or a page.
         example: a command with a text, for a person who gave none.
 
     Raises:
@@ -84,10 +84,12 @@ def text_argument(words: Sequence[str], file: Path | None, *, example: str) -> s
         if len(words) == 1 and os.path.isfile(words[0]):
             notice(f"TEXT is taken as it is, and {words[0]} is a file: --file reads it.")
         return " ".join(words)
-    from gptft.text.encoding import read_stdin, read_text
+    from gptft.text.encoding import read_stdin
 
     if file:
-        return read_text(file)
+        from gptft.documents.whole_text import read_whole_text
+
+        return read_whole_text(file)
     if sys.stdin is None or sys.stdin.isatty():
         raise ConfigError(
             f"There is no text. Give one ({example}), name a file with --file, or send one to "

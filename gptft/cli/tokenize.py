@@ -158,7 +158,9 @@ def _is_packed(path: Path) -> bool:
     from gptft.documents.formats.registry import format_of
     from gptft.text.streams import COMPRESSED_SUFFIXES
 
-    return path.suffix.lower() in COMPRESSED_SUFFIXES or format_of(path).is_binary
+    kind = format_of(path)
+    is_packed = path.suffix.lower() in COMPRESSED_SUFFIXES or kind.is_binary
+    return is_packed and kind.count_left_out is None
 
 
 def _audit(model: str, *, as_json: bool) -> None:

@@ -54,6 +54,8 @@ class Ledger(JsonFields):
         held_out_duplicates: held-out documents that also stand in the training split.
         decoded_files: files in other encodings than UTF-8.
         crlf_files: files with Windows line ends that are kept.
+        book_files: books and pages, of which only the text is read.
+        left_out: how much of each kind in them isn't part of their text, such as notes.
         longest_tokens: of the longest document.
         shortest_tokens: of the shortest document.
         packing: how documents became blocks, `stream` or `best_fit`.
@@ -63,7 +65,7 @@ class Ledger(JsonFields):
         trained_tokens: of the training split, those trained on, where that isn't all.
         validation_trained_tokens: those of the validation split.
         skipped: files that were skipped, by reason.
-        named: some of the empty, duplicate, decoded, crlf, longest and shortest texts by name.
+        named: some of the texts, by name: empty, duplicate, decoded, crlf, book, longest, shortest.
     """
 
     files: int
@@ -96,6 +98,7 @@ class Ledger(JsonFields):
     held_out_duplicates: int = 0
     decoded_files: int = 0
     crlf_files: int = 0
+    book_files: int = 0
     longest_tokens: int = 0
     shortest_tokens: int = 0
     packing: str = "stream"
@@ -104,6 +107,7 @@ class Ledger(JsonFields):
     split_documents: int = 0
     trained_tokens: int = 0
     validation_trained_tokens: int = 0
+    left_out: Mapping[str, int] = field(default_factory=dict)
     skipped: Mapping[str, int] = field(default_factory=dict)
     named: Mapping[str, list[str]] = field(default_factory=dict)
 
@@ -253,6 +257,7 @@ class Ledger(JsonFields):
             ("empty", self.empty_documents, "empty document", "left out", ""),
             ("duplicate", self.duplicate_documents, "document", equal, ""),
             ("decoded", self.decoded_files, "file", "not in UTF-8, decoded", ""),
+            ("book", self.book_files, "file", "of which only the text is read", ""),
             ("crlf", self.crlf_files, "file", crlf, "; data.line_ends: lf makes them LF"),
         )
         said = [
@@ -260,6 +265,8 @@ class Ledger(JsonFields):
             for kind, number, noun, what, way_out in kinds
             if number
         ]
+        if self.book_files > 1 and self.left_out:
+            said.append(f"Left out of them: {left_out_words(self.left_out)}.")
         if self.skipped_files:
             said.append(f"Skipped: {account_of_skipped(self.skipped)}.")
         return said
@@ -269,3 +276,12 @@ class Ledger(JsonFields):
         names = self.named.get(kind, [])
         more = f", and {total - len(names):,} more" if total > len(names) else ""
         return f" ({', '.join(names)}{more})" if names else ""
+
+
+def left_out_words(left_out: Mapping[str, int]) -> str:
+    """What isn't part of a text, in words.
+
+    >>> left_out_words({"notes": 1, "images": 1200}), left_out_words({})
+    ('notes 1, images 1,200', 'nothing')
+    """
+    return ", ".join(f"{what} {number:,}" for what, number in left_out.items()) or "nothing"

@@ -1,6 +1,7 @@
 """Encoded documents -> a block store with its ledger: made, or found where it is there already."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,10 +14,11 @@ from gptft.console import Notify
 from gptft.data import store
 from gptft.data.encoded_documents import EncodedDocuments
 from gptft.data.fitted_blocks import Framing, write_fitted
-from gptft.data.ledger import NAMED, Ledger
+from gptft.data.ledger import NAMED, Ledger, left_out_words
 from gptft.data.plan import PackingPlan, store_path
 from gptft.data.row_files import Rows
 from gptft.data.split import Split, SplitName
+from gptft.documents.formats.registry import format_of
 from gptft.documents.scan import ScannedText
 from gptft.errors import DataError, RunError
 from gptft.files import JsonFields, is_disk_full
@@ -285,6 +287,8 @@ def _named_ledger(
     decoded = [t for t in texts if t.facts.encoding not in ("utf-8", "utf-8-sig", "binary", "hub")]
     crlf = [text for text in texts if text.facts.crlf and plan.data.line_ends == "keep"]
 
+    books = [t for t in texts if t.source.path and format_of(t.source.path).count_left_out]
+
     def name(place: Sequence[int]) -> str:
         number, document, of = place
         return names[number] + (f", document {document:,}" if of > 1 else "")
@@ -296,12 +300,19 @@ def _named_ledger(
         "duplicate": [f"{name(a)} = {name(b)}" for a, b in places["duplicate"]],
         "decoded": [f"{t.source.name} from {t.facts.encoding}" for t in decoded[:NAMED]],
         "crlf": [text.source.name for text in crlf[:NAMED]],
+        "book": [
+            f"{t.source.name} [left out: {left_out_words(t.facts.left_out)}]" for t in books[:NAMED]
+        ],
     }
     found_today = {
         "skipped_files": sum(skipped.values()),
         "skipped": dict(skipped),
         "decoded_files": len(decoded),
         "crlf_files": len(crlf),
+        "book_files": len(books),
+        "left_out": dict(
+            sorted(sum((Counter(t.facts.left_out) for t in books), Counter()).items())
+        ),
         "named": {kind: found for kind, found in named.items() if found},
     }
     return Ledger.from_dict({**stored, **found_today})

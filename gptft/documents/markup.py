@@ -1,7 +1,6 @@
 """Files of text -> a sentence where some are marked up, so that their tags would be learned."""
 
 import re
-import shlex
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
@@ -46,16 +45,11 @@ def _beginning(path: Path) -> bytes:
 def _sentence(kind: str, paths: Sequence[Path]) -> str:
     first, more = paths[0], len(paths) - 1
     named = f"{first} is" if not more else f"{first} and {count(more, 'more file')} are"
-    reader = "fb2" if kind == "FictionBook" else "html" if kind == "HTML" else None
-    command = shlex.join(
-        ["pandoc", *(["-f", reader] if reader else []), "-t", "plain", "--wrap=none", str(first)]
-    )
-    way_out = f"such as by {command} -o {shlex.quote(str(first.with_suffix('.txt')))}"
-    if first.suffix == ".txt":
-        way_out = f"such as by {command} > text.txt"
-    if reader is None:
-        way_out = "such as by the program that it comes from"
+    reader = {"FictionBook": ".fb2", "HTML": ".html"}.get(kind)
+    way_out = "convert it to plain text first, such as by the program that it comes from"
+    if reader is not None:
+        way_out = f"end its name in {reader}"
     return (
         f"{named} {kind}: the tags are text, too, and the model will write them. To train on what "
-        f"a reader sees, convert it to plain text first, {way_out}"
+        f"a reader sees, {way_out}"
     )

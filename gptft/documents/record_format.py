@@ -106,7 +106,7 @@ def find_format(found: FoundTexts, data: DataConfig) -> FoundFormat:
 
 def _look(text: TextInput, data: DataConfig) -> _Seen | None:
     """What one text holds; None for an empty file, and where it needn't be looked at."""
-    if text.path is not None and format_of(text.path).read_records is None:
+    if text.path is not None and not format_of(text.path).has_records:
         return _Seen("text", "a text file")
     if data.format != "auto":
         return None

@@ -9,17 +9,18 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, astuple, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from gptft.config.data import DataConfig
+from gptft.documents.formats.format import OpenedFile
 from gptft.documents.formats.registry import format_of
 from gptft.documents.sources import TextInput
 from gptft.errors import DataError
 from gptft.files import read_json_value, write_text
 from gptft.terminal.words import count
-from gptft.text.encoding import Advance, FileFacts, examine_binary, examine_text
+from gptft.text.encoding import Advance, FileFacts, examine_binary, examine_text, read_chunks
 from gptft.text.streams import unreadable
 
 Progress = Callable[[str, int, int], None]  # what is being done, bytes done, bytes in all
@@ -166,9 +167,18 @@ def _examine(text: TextInput, data: DataConfig, advance: Advance) -> FileFacts:
 
         fingerprint = hub_fingerprint(HubSource.parse(text.name), streaming=data.streaming)
         return FileFacts(fingerprint, num_bytes=0, encoding=HUB_ENCODING, crlf=0)
-    if format_of(text.path).is_binary:
-        return examine_binary(text.path)
-    return examine_text(text.path, encoding=data.encoding, advance=advance)
+    kind = format_of(text.path)
+    if kind.is_binary:
+        facts = examine_binary(text.path)
+    else:
+        facts = examine_text(
+            text.path, encoding=data.encoding, advance=advance, is_markup=kind.is_markup
+        )
+    if kind.count_left_out is None:
+        return facts
+    chunks = read_chunks(text.path, facts, line_ends=data.line_ends)
+    left_out = kind.count_left_out(OpenedFile(text.name, text.path, chunks))
+    return replace(facts, crlf=0, left_out=left_out)  # in markup a line's end is white space
 
 
 def _problems_in_short(problems: Sequence[str]) -> str:
@@ -182,9 +192,16 @@ def _problems_in_short(problems: Sequence[str]) -> str:
 
 def _memory(texts: Sequence[TextInput], data: DataConfig, cache_dir: Path) -> Path:
     """Where the scan of these very files is kept."""
-    paths = ["" if text.path is None else str(text.path.absolute()) for text in texts]
-    names = "\0".join([data.encoding, *map(repr, paths)])
+    names = "\0".join([data.encoding, *map(_memory_of_one, texts)])
     return cache_dir / "scans" / f"{hashlib.sha256(names.encode()).hexdigest()}.json"
+
+
+def _memory_of_one(text: TextInput) -> str:
+    if text.path is None:
+        return repr("")
+    kind, path = format_of(text.path), repr(str(text.path.absolute()))
+    # What a reader leaves out is known of one version of it.
+    return path if kind.count_left_out is None else f"{path} {kind.version}"
 
 
 def _remembered(texts: Sequence[TextInput], data: DataConfig, cache_dir: Path) -> Known:

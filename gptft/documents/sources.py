@@ -12,16 +12,17 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 from gptft.config.data import DataConfig
-from gptft.documents.formats.registry import SUFFIXES, format_of
+from gptft.documents.formats.registry import SUFFIXES, format_of, suffix_of
 from gptft.errors import DataError
 from gptft.inputs import expand_user, near_names
-from gptft.terminal.commands import command_line, path_word, quoted_word
+from gptft.terminal.commands import command_line, install_command, path_word, quoted_word
 from gptft.terminal.text import shown_path
 from gptft.terminal.words import account_of_skipped, count, first_of
-from gptft.text.streams import COMPRESSED_SUFFIXES, content_suffix
+from gptft.text.streams import COMPRESSED_SUFFIXES
 
 HUB_PREFIX = "hub:"
 _MAX_NAMED = 5  # so many compressed files are named in a message, the rest are counted
@@ -30,7 +31,7 @@ _RUN = {"run.json", "config.yaml"}  # what every run folder has
 _TOKENIZER = {"tokenizer.json", "tokenizer_config.json"}
 # What programs write that people read, and the program that makes text of it.
 _CONVERTERS = {
-    **dict.fromkeys((".docx", ".epub", ".fb2", ".htm", ".html", ".odt", ".rtf"), "pandoc -t plain"),
+    **dict.fromkeys((".odt", ".rtf"), "pandoc -t plain"),
     ".pdf": "pdftotext",
     ".doc": "libreoffice --headless --convert-to txt",
 }
@@ -109,6 +110,8 @@ def find_texts(data: DataConfig) -> FoundTexts:
                 train[key] = text
     unused = [pattern for pattern in data.exclude if pattern in finder.unused_excludes]
     problems = [f"data.exclude: {pattern!r} matches none of the files." for pattern in unused]
+    if problem := _missing_package([*train.values(), *held_out.values()]):
+        problems.append(problem)
     if finder.problems or problems:
         raise DataError(*finder.problems, *problems)
     if not train and held_out:
@@ -199,6 +202,22 @@ class _Finder:
                     "compressed. Decompress the file, or leave it out with data.exclude."
                 )
         return collected
+
+
+def _missing_package(texts: Sequence[TextInput]) -> str | None:
+    """What to say where a package isn't installed that some of the files are read with."""
+    missing: dict[str, list[str]] = {}
+    for text in texts:
+        package = format_of(text.path).package if text.path is not None else ""
+        if package and find_spec(package) is None:
+            missing.setdefault(package, []).append(text.name)
+    if not missing:
+        return None
+    package, names = next(iter(missing.items()))
+    return (
+        f"{first_of(names, _MAX_NAMED)}: read with {package}, which isn't installed. Install it, "
+        f"{install_command(package)}, or leave what takes it out with data.exclude."
+    )
 
 
 def _candidates(name: str, skipped: dict[str, str]) -> Iterator[Path]:
@@ -340,8 +359,8 @@ def _reason_to_skip(file: Path) -> str:
         return "links to nothing" if kind == "a link to nothing" else "no files"
     if file.name.lower().split(".")[0] == "readme":
         return "README"
-    if content_suffix(file) not in SUFFIXES:
-        return content_suffix(file) or "no suffix"
+    if suffix_of(file) not in SUFFIXES:
+        return suffix_of(file) or "no suffix"
     return ""
 
 

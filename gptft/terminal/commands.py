@@ -8,7 +8,7 @@ from pathlib import Path
 # Packages of our extras, as pyproject.toml has them.
 _EXTRAS = {
     "tensorboard": "track", "peft": "lora", "gguf": "gguf", "sentencepiece": "sentencepiece",
-    "starlette": "playground", "uvicorn": "playground",
+    "starlette": "playground", "uvicorn": "playground", "lxml": "documents",
 }  # fmt: skip
 _ADVICE = re.compile(rf"pip3? install (?:-U |--upgrade )?({'|'.join(_EXTRAS)})\b(?:[=<>~]+[\d.]+)?")
 _ESCAPED = re.compile(r"['\\]|[^\x20-\x7e]")

@@ -8,14 +8,15 @@ import codecs
 import hashlib
 import io
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from gptft.errors import DataError
 from gptft.files import file_checksum
 from gptft.inputs import read_input
+from gptft.text.declared import declared_codec
 from gptft.text.not_text import (
     Flaw,
     find_codec,
@@ -28,6 +29,7 @@ from gptft.text.streams import LEAVE_OUT, READ_BYTES, ByteSource, NotTextError, 
 LineEnds = Literal["keep", "lf"]
 Advance = Callable[[int], None]
 
+_HEAD = 4096  # bytes in which a file of markup says what it is in
 _MAX_TEXT = 100_000_000  # bytes of a text that a command holds in memory; a corpus is streamed
 _BOMS = (  # UTF-32 first: its little-endian mark begins with that of UTF-16
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -52,12 +54,14 @@ class FileFacts:
         encoding: the Python codec to decode with: "utf-8", "utf-8-sig", "utf-16" and "utf-32" (with
             a byte order mark), "cp1251", ...; "binary" from `examine_binary`.
         crlf: the number of CR LF pairs; 0 when not UTF-8.
+        left_out: of a book or a page, how much of each kind isn't part of its text, such as notes.
     """
 
     digest: str
     num_bytes: int
     encoding: str
     crlf: int
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
 
 def read_text(path: Path, *, line_ends: LineEnds = "keep") -> str:
@@ -104,7 +108,23 @@ def _read_all(source: ByteSource, line_ends: LineEnds) -> str:
         raise error.without_settings() from None
 
 
-def examine_text(path: Path, *, encoding: str, advance: Advance = _no_matter) -> FileFacts:
+def decode_markup(raw: bytes, *, name: str) -> Iterator[str]:
+    """The text of a file of markup in memory, in any encoding, in chunks.
+
+    Raises:
+        DataError: it isn't text.
+    """
+    source = ByteSource(name, "text", lambda: io.BytesIO(raw))
+    try:
+        facts = _examine(source, "auto", _no_matter, is_markup=True)
+        yield from _read_chunks(source, facts, "keep", READ_BYTES)
+    except NotTextError as error:
+        raise error.without_settings() from None
+
+
+def examine_text(
+    path: Path, *, encoding: str, advance: Advance = _no_matter, is_markup: bool = False
+) -> FileFacts:
     """Scan a text file: its digest, its size, its codec, its line ends.
 
     Args:
@@ -112,6 +132,8 @@ def examine_text(path: Path, *, encoding: str, advance: Advance = _no_matter) ->
         encoding: "utf-8", with or without a byte order mark; "auto" for UTF-8, UTF-16 and UTF-32
             with a mark, or else what is detected; or the name of a codec.
         advance: told how many more bytes have been read, as a large file is being read.
+        is_markup: whether the file may say itself what it is in: "auto" then takes that before it
+            detects anything.
 
     Returns:
         facts whose `encoding` decodes the whole file; one pass for UTF-8, and one more for
@@ -121,10 +143,12 @@ def examine_text(path: Path, *, encoding: str, advance: Advance = _no_matter) ->
         DataError: the file can't be read, isn't text, or isn't in that encoding; with the offset of
             its first bad byte, and what to do.
     """
-    return _examine(ByteSource.of_file(path), encoding, advance)
+    return _examine(ByteSource.of_file(path), encoding, advance, is_markup=is_markup)
 
 
-def _examine(source: ByteSource, encoding: str, advance: Advance) -> FileFacts:
+def _examine(
+    source: ByteSource, encoding: str, advance: Advance, *, is_markup: bool = False
+) -> FileFacts:
     codec = encoding if encoding in ("auto", "utf-8") else _known_codec(encoding)
     if codec not in ("auto", "utf-8", "utf-8-sig"):
         return _scan_codec(source, codec, advance)
@@ -132,6 +156,8 @@ def _examine(source: ByteSource, encoding: str, advance: Advance) -> FileFacts:
     if isinstance(scanned, FileFacts):
         return scanned
     flaw, marked = scanned
+    if marked is None and is_markup and codec == "auto":
+        marked = declared_codec(next(source.chunks(_HEAD)))
     found = find_codec(source, flaw, marked=marked, may_guess=codec == "auto")
     return _scan_codec(source, found, advance)
 

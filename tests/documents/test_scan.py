@@ -23,9 +23,9 @@ def examined(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the files that are read, in order."""
     names: list[str] = []
 
-    def noted(path: Path, *, encoding: str, advance: Advance) -> FileFacts:
+    def noted(path: Path, *, encoding: str, advance: Advance, is_markup: bool) -> FileFacts:
         names.append(path.name)
-        return examine_text(path, encoding=encoding, advance=advance)
+        return examine_text(path, encoding=encoding, advance=advance, is_markup=is_markup)
 
     monkeypatch.setattr(module, "examine_text", noted)
     return names
@@ -198,9 +198,9 @@ def test_a_file_without_permission_is_named(tmp_path: Path):
 def test_a_file_that_goes_before_it_is_scanned_is_named(
     again: Callable[..., list[ScannedText]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    def gone(path: Path, *, encoding: str, advance: Advance) -> FileFacts:
+    def gone(path: Path, *, encoding: str, advance: Advance, is_markup: bool) -> FileFacts:
         (tmp_path / "in" / "b.txt").unlink(missing_ok=True)
-        return examine_text(path, encoding=encoding, advance=advance)
+        return examine_text(path, encoding=encoding, advance=advance, is_markup=is_markup)
 
     monkeypatch.setattr(module, "examine_text", gone)
     with pytest.raises(DataError, match=r"b\.txt can't be read: No such file"):

@@ -2,16 +2,42 @@
 
 from pathlib import Path
 
-from gptft.documents.formats import arrow, delimited, json_lines, json_values, parquet, plain_text
+from gptft.documents.formats import (
+    arrow,
+    delimited,
+    docx,
+    epub,
+    fiction_book,
+    html,
+    json_lines,
+    json_values,
+    parquet,
+    plain_text,
+)
 from gptft.documents.formats.format import Format
 from gptft.text.streams import content_suffix
 
-_MODULES = (plain_text, json_lines, json_values, delimited, parquet, arrow)
-FORMATS: tuple[Format, ...] = tuple(module.FORMAT for module in _MODULES)
+_MODULES = (
+    plain_text, json_lines, json_values, delimited, parquet, arrow, fiction_book, epub, html, docx,
+)  # fmt: skip
+FORMATS: tuple[Format, ...] = (*(module.FORMAT for module in _MODULES), fiction_book.ZIPPED)
 _BY_SUFFIX = {suffix: format for format in FORMATS for suffix in format.suffixes}
 SUFFIXES = tuple(_BY_SUFFIX)
 
 
 def format_of(path: Path) -> Format:
     """The format of a file by its name, compression aside; plain text where no format has it."""
-    return _BY_SUFFIX.get(content_suffix(path), plain_text.FORMAT)
+    return _BY_SUFFIX.get(suffix_of(path), plain_text.FORMAT)
+
+
+def suffix_of(path: Path) -> str:
+    """What of a file's name says its format, in small letters: two suffixes where it takes both.
+
+    >>> [suffix_of(Path(name)) for name in ("a.FB2.zip", "a.zip", "a.jsonl.gz")]
+    ['.fb2.zip', '.zip', '.jsonl']
+    """
+    last = content_suffix(path)
+    two = [suffix for suffix in _BY_SUFFIX if suffix.count(".") > 1 and suffix.endswith(last)]
+    name = path.name.lower()
+    name = name.removesuffix(path.suffix.lower()) if path.suffix.lower() != last else name
+    return next((suffix for suffix in two if last and name.endswith(suffix)), last)
