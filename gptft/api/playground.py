@@ -11,12 +11,14 @@ from gptft.terminal.commands import install_command
 
 if TYPE_CHECKING:
     from gptft.models.precision import DtypeName
+    from gptft.text.scripts import PageLanguage
 
 
 def play(
     model: str,
     *,
     base: str | None = None,
+    lang: "PageLanguage | None" = None,
     port: int | None = None,
     dtype: "DtypeName" = "auto",
     use_cpu: bool = False,
@@ -28,6 +30,8 @@ def play(
     Args:
         model: pico, a model or run folder, or a hub id.
         base: a model of the same vocabulary to show beside; None for what a run was tuned from.
+        lang: the page's language; None for that of the text it begins with: a run's first sample
+            prompt, or a line that the tokenizer knows.
         port: 0 for any that is free; None for 8000, or any where that is taken.
         dtype: of the weights.
         use_cpu: run on the CPU even if an accelerator is available.
@@ -53,5 +57,7 @@ def play(
         from gptft.playground.engine import Engine
     own = serve.listen(port)
     with own:
-        engine = Engine(model, base_name=base, dtype=dtype, use_cpu=use_cpu, notify=notify)
+        engine = Engine(
+            model, base_name=base, lang=lang, dtype=dtype, use_cpu=use_cpu, notify=notify
+        )
         serve.serve(engine, own, ready=ready)

@@ -17,6 +17,7 @@ def play(
     port: Annotated[
         int | None, Option(min=0, max=65535, help="0 takes any that is free; without it 8000.")
     ] = None,
+    lang: options.Lang = None,
     open_browser: Annotated[bool, Option("--open", help="Open it in your browser.")] = False,
     dtype: Annotated[options.DtypeName, options.DTYPE] = "auto",
     use_cpu: options.UseCpu = False,
@@ -34,4 +35,13 @@ def play(
 
             webbrowser.open(address)
 
-    api.play(model, base=base, port=port, dtype=dtype, use_cpu=use_cpu, ready=ready, notify=notice)
+    api.play(
+        model,
+        base=base,
+        lang=lang,
+        port=port,
+        dtype=dtype,
+        use_cpu=use_cpu,
+        ready=ready,
+        notify=notice,
+    )

@@ -22,13 +22,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gptft.errors import GptftError
 from gptft.playground.engine import Engine, Stopped
+from gptft.playground.page import page_html
 
 _MOST_BYTES = 1_000_000  # of a request
 _POLICY = "default-src 'self'; frame-ancestors 'self'; base-uri 'none'; form-action 'none'"
-_TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
+_TYPES = {"css": "text/css", "js": "text/javascript"}
 # Where each file is: a package, and a path in it.
 _FILES = {
-    "/": ("gptft.playground", "static/index.html"),
     "/play.css": ("gptft.playground", "static/play.css"),
     "/play.js": ("gptft.playground", "static/play.js"),
     "/style.css": ("gptft.report", "templates/style.css"),
@@ -44,6 +44,7 @@ def create_app(engine: Engine, *, port: int) -> ASGIApp:
     """
     routes = [Route(path, _static(*place)) for path, place in _FILES.items()]
     routes += [
+        Route("/", _Page(engine)),
         Route("/favicon.ico", _nothing),
         Route("/about", _About(engine)),
         Route("/write", _Write(engine), methods=["POST"]),
@@ -141,6 +142,13 @@ class _Answer(ABC):
     def refusal(self, message: str) -> Response:
         """What is sent back for a mistake."""
         return JSONResponse({"error": message}, status_code=400)
+
+
+class _Page(_Answer):
+    """The page, its words in the engine's language."""
+
+    async def answer(self, request: Request) -> Response:
+        return HTMLResponse(page_html(self._engine.words, prompt=self._engine.prompt))
 
 
 class _About(_Answer):

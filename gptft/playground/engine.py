@@ -15,6 +15,7 @@ from gptft.analysis.why import explain
 from gptft.console import Notify, silent
 from gptft.decoding.auxiliary_models import load_auxiliary_models
 from gptft.decoding.batch import batch_context
+from gptft.decoding.encoding import encode_bare
 from gptft.decoding.engine import encode_all, generate, load_model, unused_suggestions
 from gptft.decoding.loaded_model import LoadedModel
 from gptft.decoding.processors import named_processors
@@ -26,14 +27,18 @@ from gptft.files import as_json
 from gptft.models.load import context_of, special_ids
 from gptft.models.precision import DtypeName
 from gptft.report.explain import explain_html
-from gptft.text.scripts import PageLanguage
+from gptft.report.language import Words
+from gptft.runs.read import as_mapping, read_facts
+from gptft.text.scripts import PageLanguage, page_language
 from gptft.tokenization.tokens import Token
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 Which = Literal["model", "base"]
 
+# What the page begins with where a run has no prompt of its own: the one its tokens spell best.
+_PROMPTS = ("Мороз и солнце; день чудесный!", "The frost and the sun; a wonderful day!")
 _MOST_PROMPT = 20_000  # characters
 _MOST_NEW_TOKENS = 1_000
 _NEXT_TOKENS = 20
@@ -50,6 +55,8 @@ class Engine:
     Attributes:
         name: the model's.
         base_name: of the model beside it, or None.
+        prompt: that the page begins with: a run's first sample, or a line the tokenizer knows.
+        words: of the page.
     """
 
     def __init__(
@@ -57,6 +64,7 @@ class Engine:
         name: str,
         *,
         base_name: str | None = None,
+        lang: PageLanguage | None = None,
         dtype: DtypeName = "auto",
         use_cpu: bool = False,
         notify: Notify = silent,
@@ -66,6 +74,7 @@ class Engine:
         Args:
             name: pico, a model or run folder, or a hub id.
             base_name: a model of the same vocabulary; None for what a run was tuned from.
+            lang: the page's language; None for that of the prompt it begins with.
             dtype: of the weights.
             use_cpu: run on the CPU even if an accelerator is available.
             notify: told what can't be shown.
@@ -90,10 +99,14 @@ class Engine:
             special = special_tokens(base[1], own.tokenizer)
             self._loaded["base"] = LoadedModel(base[1], own.tokenizer, special)
         self._notify = notify
+        self.prompt = _first_prompt(name, own.tokenizer)
+        self.words = Words.of(lang or page_language(self.prompt), "play")
 
     def about(self) -> dict[str, Any]:
         """What the page shows before anything is asked: names, strategies and their settings."""
         return {
+            "lang": self.words.lang,
+            "words": self.words.t,
             "model": self.name,
             "base": self.base_name,
             "context": context_of(self._loaded["model"].model),
@@ -223,6 +236,16 @@ class Engine:
             settings, own.tokenizer, device=own.model.device, dtype=self._dtype
         )
         return replace(own, auxiliary=auxiliary)
+
+
+def _first_prompt(name: str, tokenizer: "PreTrainedTokenizerBase") -> str:
+    """What a person may begin with: a run's first sample, or the line of the fewest tokens."""
+    facts = read_facts(Path(name))
+    prompts = as_mapping(as_mapping((facts or {}).get("config")).get("samples")).get("prompts")
+    own = prompts[0] if isinstance(prompts, list) and prompts else None
+    if isinstance(own, str) and 0 < len(own) <= _MOST_PROMPT:
+        return own
+    return min(_PROMPTS, key=lambda text: len(encode_bare(tokenizer, text)) / len(text))
 
 
 def _main(takes: Sequence[str], own: Sequence[str]) -> list[str]:

@@ -1,10 +1,14 @@
 """The page's server: its answers are those of the commands, and nobody else gets any."""
 
 import json
+import re
+import shutil
 import socket
 import threading
 import time
 from collections.abc import Iterator
+from html import escape
+from importlib.resources import files
 from pathlib import Path
 from threading import Event
 
@@ -18,8 +22,11 @@ from gptft.decoding.strategies import STRATEGIES
 from gptft.errors import ConfigError, RunError
 from gptft.models.source import resolve_model
 from gptft.playground.app import create_app
-from gptft.playground.engine import Engine, Stopped
+from gptft.playground.engine import Engine, Stopped, _first_prompt
+from gptft.playground.page import page_html
 from gptft.playground.serve import listen
+from gptft.report.language import page_words
+from gptft.text.scripts import PageLanguage
 
 PROMPT = "Мороз и солнце"
 JSON = {"Content-Type": "application/json"}
@@ -285,3 +292,62 @@ def test_it_is_there_soon() -> None:
     engine.about()
     assert time.perf_counter() - loaded < 1.0
     assert loaded - begun < 10
+
+
+@pytest.mark.parametrize(
+    ("lang", "said"), [("ru", "Текст, который надо продолжить"), ("en", "Text to continue")]
+)
+def test_the_page_is_in_the_language_that_was_chosen(lang: PageLanguage, said: str) -> None:
+    engine = Engine("pico", lang=lang, use_cpu=True)
+    with TestClient(create_app(engine, port=8000), base_url="http://127.0.0.1:8000") as client:
+        page = client.get("/").text
+        assert f'<html lang="{lang}">' in page
+        assert said in page
+        assert "Мороз и солнце; день чудесный!</textarea>" in page  # whatever the words are
+        about = client.get("/about").json()
+        assert (about["lang"], about["words"]["text_to_continue"]) == (lang, said)
+
+
+def test_every_word_that_the_script_asks_for_is_there() -> None:
+    script = files("gptft.playground").joinpath("static/play.js").read_text("utf-8")
+    asked = {*re.findall(r"about\.words\.(\w+)", script), *re.findall(r'say\("(\w+)"', script)}
+    asked |= {f"stopped_{why}" for why in ("eos", "length", "stop_string")}
+    used = asked | {*re.findall(r"\bt\.(\w+)", files("gptft.playground").joinpath(
+        "static/index.html").read_text("utf-8"))}  # fmt: skip
+    assert used == {*page_words("en", "play")}
+    # No sentence is left in the script: what it says comes from the words.
+    code = re.sub(r"//.*|`[^`]*`", "", script)
+    sentences = [one for one in re.findall(r'"([^"\n]*)"', code) if re.search("[a-z] [a-z]", one)]
+    allowed = {"use strict", "token ends-line", "whole number"}
+    assert {*sentences} <= allowed
+
+
+@pytest.mark.parametrize(
+    ("facts", "prompt", "lang"),
+    [
+        ({"config": {"samples": {"prompts": ["Once <upon>", "Б"]}}}, "Once <upon>", "en"),
+        ({"config": {"samples": {"prompts": ["Буря\nмглою"]}}}, "Буря\nмглою", "ru"),
+        ({"config": {"samples": {"prompts": []}}}, "Мороз и солнце; день чудесный!", "ru"),
+        ({"config": {"samples": {"prompts": [""]}}}, "Мороз и солнце; день чудесный!", "ru"),
+        ({"config": None}, "Мороз и солнце; день чудесный!", "ru"),
+    ],
+)
+def test_the_page_begins_with_a_prompt_of_the_run(
+    tmp_path: Path, facts: dict[str, object], prompt: str, lang: str
+) -> None:
+    model = resolve_model("pico")
+    assert model is not None
+    shutil.copytree(model, tmp_path / "run" / "model")
+    (tmp_path / "run" / "run.json").write_text(json.dumps(facts), encoding="utf-8")
+    engine = Engine(str(tmp_path / "run"), use_cpu=True)
+    assert (engine.prompt, engine.words.lang) == (prompt, lang)
+    page = page_html(engine.words, prompt=engine.prompt)
+    assert f">\n{escape(prompt)}</textarea>" in page
+
+
+def test_a_model_of_english_begins_with_english() -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "gptft.playground.engine.encode_bare", lambda tokenizer, text: tokenizer(text)
+        )
+        assert _first_prompt("gpt2", str.encode).startswith("The frost")

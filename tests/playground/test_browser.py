@@ -1,8 +1,10 @@
 """The page in a real browser: clicks, what is shown, every request it makes."""
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -14,8 +16,8 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module")
-def address() -> Iterator[str]:
+@contextmanager
+def serving(*options: str) -> Iterator[str]:
     words = [
         sys.executable,
         "-m",
@@ -28,15 +30,20 @@ def address() -> Iterator[str]:
         "0",
         "--cpu",
     ]
-    served = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
-    assert served.stderr is not None
-    for line in served.stderr:
-        if "Open http://" in line:
-            break
-    yield line.split()[1]
-    served.terminate()
-    assert served.wait(timeout=20) in (0, 143, -15)
-    served.stderr.close()
+    words += options
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as served:
+        try:
+            assert served.stderr is not None
+            yield next(line.split()[1] for line in served.stderr if "Open http://" in line)
+        finally:
+            served.terminate()
+    assert served.returncode in (0, 143, -15)
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    with serving("--lang", "en") as address:
+        yield address
 
 
 @pytest.fixture(params=[(1280, False), (400, True)], ids=["wide", "narrow-dark"])
@@ -59,6 +66,21 @@ WRITTEN = (
     "document.getElementById('stop').disabled"
     " && document.querySelectorAll('#text-model .token').length > 3"
 )
+
+
+NARROW = (
+    "(() => { const p = document.getElementById('setting-top_p'); p.value = '0.1';"
+    " p.dispatchEvent(new Event('input')); })()"
+)
+# What the page itself says: no text of a model, and nothing that is marked as English.
+SAID = """(() => {
+  const page = document.body.cloneNode(true);
+  const quoted = "[lang=en], .written, .piece, bdi, select, noscript, textarea";
+  page.querySelectorAll(quoted).forEach((one) => one.remove());
+  const named = [...page.querySelectorAll("[title], [aria-label]")].flatMap((one) =>
+    [one.title, one.getAttribute("aria-label") || ""]);
+  return [document.title, page.textContent, ...named].join(" ");
+})()"""
 
 
 def test_writing_and_going_on_from_another_token(browser: Browser) -> None:
@@ -95,10 +117,15 @@ def test_settings_count(browser: Browser) -> None:
     browser.click("#tab-next")
     browser.wait("document.querySelectorAll('#next-rows tr').length > 3")
     before = text(browser, "#next-about")
-    browser.run(
-        "(() => { const p = document.getElementById('setting-top_p'); p.value = '0.1';"
-        " p.dispatchEvent(new Event('input')); })()"
+    bars = browser.run(
+        "[...document.querySelectorAll('#next-rows td.bar')].map((one) => [one.clientHeight,"
+        " parseFloat(getComputedStyle(one, '::before').width) / one.clientWidth,"
+        " parseFloat(one.parentNode.cells[1].textContent)])"
     )
+    for height, share, chance in bars:  # one bar a token, as long as it is likely
+        assert height < 45
+        assert share == pytest.approx(chance / bars[0][2], abs=0.02)
+    browser.run(NARROW)
     browser.wait(f"document.getElementById('next-about').textContent !== {before!r}")
     assert "top_p keeps" in text(browser, "#next-about")
     assert browser.run("document.querySelectorAll('#next-rows tr.cut').length > 0")
@@ -137,3 +164,38 @@ def test_nothing_is_wider_than_the_screen(browser: Browser) -> None:
     browser.click("#write")
     browser.wait(WRITTEN)
     assert browser.run("document.documentElement.scrollWidth <= window.innerWidth")
+
+
+def test_all_that_is_said_is_russian_where_the_text_is() -> None:
+    with serving() as address, Browser(width=400) as browser:
+        browser.open(address)
+        browser.wait("document.body.dataset.ready")
+        assert browser.run("document.documentElement.lang") == "ru"
+        assert text(browser, "#write") == "Писать"
+        assert text(browser, "#about").startswith(
+            "Рядом с ней: pico. Контекст, токенов: 1\u202f024."
+        )
+        browser.click("#beside")
+        browser.click("#write")
+        browser.wait(WRITTEN + " && document.querySelectorAll('#text-base .token').length > 3")
+        assert "Чем ярче цвет" in text(browser, "#told-model")
+        browser.click("#text-model .token:nth-of-type(3)")
+        browser.wait("document.querySelectorAll('#runners tr').length > 3")
+        assert text(browser, "#chosen h2").startswith("Вместо ")
+        assert ", ранг " in text(browser, "#chosen-about")
+        browser.click("#tab-next")
+        browser.wait("document.querySelectorAll('#next-rows tr').length > 3")
+        assert "top_p оставляет токенов" in text(browser, "#next-about")
+        browser.run(NARROW)
+        browser.wait("document.querySelector('#next-rows tr.cut')")
+        assert "отсёк top_p" in text(browser, "#next-rows")
+        said = browser.run(SAID)
+        left = {word.lower() for word in re.findall("[A-Za-z_]{2,}", said)}
+        names = {"pico", "gptft", "play", "seed", "max_new_tokens", "top_p"}
+        assert left <= names
+        browser.click("#tab-explain")
+        inside = "document.getElementById('explained').contentDocument"
+        browser.wait(f"{inside}.querySelectorAll('h2').length > 6")
+        assert browser.run(f"{inside}.documentElement.lang") == "ru"
+        assert browser.run("document.documentElement.scrollWidth <= window.innerWidth")
+        assert browser.complaints == []

@@ -7,8 +7,14 @@
     if (className) made.className = className;
     return made;
   };
-  const percent = (p) => p > 0.9995 ? ">99.9%" : p === 0 ? "\u2014" : p < 0.0001 ? "<0.01%" :
-    `${(100 * p).toPrecision(3)}%`;
+  // A decimal comma and a space between thousands, where the page is Russian.
+  const local = (text) => about && about.lang === "ru" ?
+    text.replace(/[.,]/g, (sign) => sign === "." ? "," : "\u202f") : text;
+  const thousands = (value) => local(value.toLocaleString("en"));
+  const say = (key, values = {}) =>
+    about.words[key].replace(/\{(\w+)\}/g, (_, name) => values[name]);
+  const percent = (p) => p === 0 ? "\u2014" : local(p > 0.9995 ? ">99.9%" : p < 0.0001 ? "<0.01%" :
+    `${(100 * p).toPrecision(3)}%`);
   const prompt = byId("prompt"), strategy = byId("strategy"), problem = byId("problem");
   let about = null, writing = null, shownTab = "text";
   const given = {};  // what was changed, by strategy and setting
@@ -34,6 +40,7 @@
     num_beams: 10, no_repeat_ngram_size: 10, min_new_tokens: 100, num_candidates: 16 };
   const control = (setting) => {
     const id = `setting-${setting.name}`, box = element("div", undefined, "setting");
+    box.lang = setting.lang || "en";  // names and descriptions are those of the command line
     const label = element("label", setting.name);
     label.htmlFor = id;
     label.title = setting.description;
@@ -112,10 +119,12 @@
   };
   const showSettings = () => {
     const row = about.strategies.find((one) => one.name === strategy.value);
-    byId("described").textContent = row.description +
-      (row.needs.length ? ` Needs ${row.needs.join(" or ")}.` : "");
+    const description = element("span", row.description);
+    description.lang = "en";
+    byId("described").replaceChildren(description, row.needs.length ?
+      ` ${say("needs", { packages: row.needs.join(` ${about.words.or} `) })}` : "");
     byId("settings").replaceChildren(...row.settings.map(control));
-    const seed = { name: "seed", description: "Of the draws; empty for a new one each time.",
+    const seed = { name: "seed", description: about.words.seed_about, lang: about.lang,
       default: null, kind: "whole number", choices: [], range: "", schema: { type: "integer" } };
     byId("others").replaceChildren(...(row.draws === "never" ? [] : [control(seed)]),
       ...row.others.map(control));
@@ -158,9 +167,10 @@
       before += text;
       waiting = [];
     }
-    byId(`told-${which}`).textContent = `${done.settings}. ` + (done.stopped === "eos" ?
-      "The model ended the text." : done.stopped === "length" ? "Cut at max_new_tokens." :
-      "A stop string came.") + " The stronger its colour, the less a token was expected; choose one.";
+    const settings = element("span", `${done.settings}. `);
+    settings.lang = "en";
+    byId(`told-${which}`).replaceChildren(settings,
+      `${about.words[`stopped_${done.stopped}`]} ${about.words.doubt}`);
   };
   const choose = (button, shown, start) => {
     document.querySelectorAll(".written .token").forEach((one) =>
@@ -168,8 +178,8 @@
     byId("chosen").hidden = false;
     byId("chosen-token").textContent = shown.map((one) => one.shown).join("");
     byId("chosen-about").textContent = shown.map((one) =>
-      `${one.shown}: ${percent(one.probability)}, rank ${one.rank}`).join("; ") +
-      ". Choose another to go on from there.";
+      say("rank", { token: one.shown, probability: percent(one.probability),
+        rank: thousands(one.rank) })).join("; ") + `. ${about.words.choose_another}`;
     const rows = shown[0].runners_up.map((other) => {
       const row = element("tr"), named = element("th"), cell = element("td");
       named.scope = "row";
@@ -177,17 +187,15 @@
       const go = element("button", other.shown, "piece");
       go.type = "button";
       go.disabled = text === null;
-      go.title = text === null ? "A part of a character, or a control token." :
-        "Go on from here with this one.";
+      go.title = text === null ? about.words.no_text : about.words.go_on;
       go.addEventListener("click", () => {
         prompt.value = start + text;
         write();
       });
       named.append(go);
-      const bar = element("td", undefined, "bar"), fill = element("span");
-      fill.style.width = `${100 * other.probability / Math.max(shown[0].probability,
-        shown[0].runners_up[0].probability)}%`;
-      bar.append(fill);
+      const bar = element("td", undefined, "bar");
+      bar.style.setProperty("--size", `${100 * other.probability / Math.max(shown[0].probability,
+        shown[0].runners_up[0].probability)}%`);
       cell.textContent = percent(other.probability);
       cell.className = "number";
       row.append(named, cell, bar);
@@ -198,7 +206,7 @@
   const stream = async (which, body, signal) => {
     const place = byId(`text-${which}`), told = byId(`told-${which}`);
     place.replaceChildren(element("span", body.prompt, "given"));
-    told.textContent = "Writing…";
+    told.textContent = about.words.writing;
     const answer = await post("/write", { ...body, which }, signal);
     const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
     let rest = "";
@@ -237,7 +245,7 @@
     } catch (error) {
       ["model", "base"].forEach((which) => {
         const told = byId(`told-${which}`);
-        if (told.textContent === "Writing…") told.textContent = "Stopped.";
+        if (told.textContent === about.words.writing) told.textContent = about.words.stopped;
       });
       if (error.name !== "AbortError") complain(error.message);
     } finally {
@@ -257,11 +265,13 @@
         settings: { strategy: name, ...own } })).json();
       complain("");
       const base = answer.other_entropy_bits !== undefined;
-      byId("next-about").textContent = `Entropy ${answer.entropy_bits.toFixed(2)} bits. ` +
-        answer.kept.map((one) => `${one.name} keeps ${one.num_after.toLocaleString("en")} of ` +
-          `${one.num_before.toLocaleString("en")} tokens`).join("; ");
+      byId("next-about").textContent = `${say("entropy", {
+        bits: local(answer.entropy_bits.toFixed(2)) })} ` + answer.kept.map((one) =>
+        say("keeps", { setting: one.name, kept: thousands(one.num_after),
+          all: thousands(one.num_before) })).join("; ");
       const head = element("tr");
-      ["token", "model", "", ...(answer.kept.length ? ["after settings"] : []),
+      [about.words.token, about.words.model, "",
+        ...(answer.kept.length ? [about.words.after_settings] : []),
         ...(base ? [about.base] : [])].forEach((text) => {
         const cell = element(text ? "th" : "td", text);
         if (text) cell.scope = "col";
@@ -273,12 +283,10 @@
         const row = element("tr", undefined, one.cut_by ? "cut" : "");
         const named = element("th", one.piece, "piece"), bar = element("td", undefined, "bar");
         named.scope = "row";
-        const fill = element("span");
-        fill.style.width = `${100 * one.probability / most}%`;
-        bar.append(fill);
+        bar.style.setProperty("--size", `${100 * one.probability / most}%`);
         row.append(named, element("td", percent(one.probability), "number"), bar);
         if (answer.kept.length) {
-          row.append(element("td", one.cut_by ? `cut by ${one.cut_by}` :
+          row.append(element("td", one.cut_by ? say("cut_by", { setting: one.cut_by }) :
             percent(one.final_probability), "number"));
         }
         if (base) row.append(element("td", percent(one.other_probability), "number"));
@@ -343,14 +351,14 @@
 
   fetch("/about").then((answer) => answer.json()).then((found) => {
     about = found;
-    document.title = `${about.model}: gptft play`;
+    document.title = say("title", { model: about.model });
     byId("title").textContent = about.model;
-    byId("about").textContent = (about.base ? `Beside it: ${about.base}. ` : "") +
-      (about.context ? `Context: ${about.context.toLocaleString("en")} tokens.` : "");
+    byId("about").textContent = (about.base ? `${say("beside_it", about)} ` : "") +
+      (about.context ? say("context", { number: thousands(about.context) }) : "");
     byId("name-model").textContent = about.model;
     if (about.base) {
       byId("beside-label").hidden = false;
-      byId("beside-name").textContent = `beside ${about.base}`;
+      byId("beside-name").textContent = say("beside", about);
       byId("name-base").textContent = about.base;
     }
     for (const row of about.strategies) {
@@ -361,7 +369,7 @@
     }
     strategy.value = "nucleus";
     showSettings();
-    byId("lang").value = /[а-яё]/i.test(prompt.value) ? "ru" : "en";
+    byId("lang").value = about.lang;
     document.body.dataset.ready = "true";
   }).catch((error) => complain(error.message));
 })();
