@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from gptft.api.generation import compare as compare
     from gptft.api.generation import generate as generate
     from gptft.api.generation import predict as predict
+    from gptft.api.merging import merge as merge
     from gptft.api.models import info as info
     from gptft.api.playground import play as play
     from gptft.api.runs import compare_runs as compare_runs
@@ -62,6 +63,7 @@ _HOMES = {
     "list_runs": "gptft.runs.status",
     "load_config": "gptft.api.configs",
     "load_tokenizer": "gptft.tokenization.tokenizer",
+    "merge": "gptft.api.merging",
     "novelty": "gptft.api.copies",
     "play": "gptft.api.playground",
     "predict": "gptft.api.generation",

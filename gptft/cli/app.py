@@ -28,6 +28,7 @@ COMMANDS = {
     "play": "Open a page to try a model on: write, choose tokens, look inside.",
     "score": "Show how surprised a model is by TEXT: every token, perplexity, bits per byte.",
     "eval": "Measure models on documents: bits a byte, loss, calibration, the hardest ones.",
+    "merge": "Merge the adapter of RUN into its base, to a model like any other.",
     "novelty": "Say how much of what a RUN's model writes is copied from its training text.",
     "runs": "List the runs below a folder and how each stands; show, compare and verify them.",
     "config": "Check a config, or show what it resolves to.",

@@ -98,9 +98,33 @@ def merge_adapter(base: PreTrainedModel, folder: Path) -> PreTrainedModel:
     Raises:
         ModelError: as `apply_adapter`, or this adapter can't be merged.
     """
+    return merge_scaled(base, folder, scale=1.0)[0]
+
+
+def merge_scaled(
+    base: PreTrainedModel, folder: Path, *, scale: float
+) -> tuple[PreTrainedModel, float | None]:
+    """As `merge_adapter`, with what the adapter changes of each weight multiplied.
+
+    A weight W that the adapter makes W' of becomes W + scale * (W' - W): for LoRA the product of
+    its matrices is multiplied, for DoRA and other kinds it is a point on the line between two
+    models. Rows of tokens that the base doesn't have are the adapter's own, whatever the scale.
+
+    Returns:
+        the model; and how far its logits are from those of the adapter at that scale, as a share
+        of the largest. None where only the weights can be scaled: at 1 it was compared all the
+        same.
+
+    Source: Ilharco et al. 2022, "Editing models with task arithmetic" (2212.04089), section 2.
+    """
+    own = dict[str, torch.Tensor]()
+    if scale != 1.0:
+        named = base.named_parameters(remove_duplicate=False)
+        own = {name: weight.detach().clone() for name, weight in named}
     wrapped = _adapted(base, folder)
     wrapped.eval()
     expected = try_adapter(wrapped.get_base_model(), folder)
+    scaled = expected if scale == 1.0 else _scaled_logits(wrapped, folder, scale)
     is_tied = part_ends(wrapped.get_base_model())
     with stage(f"Merging {shown_path(str(folder))}"), _by_peft(folder, "merged"):
         merged: PreTrainedModel = wrapped.merge_and_unload(safe_merge=True)
@@ -108,12 +132,59 @@ def merge_adapter(base: PreTrainedModel, folder: Path) -> PreTrainedModel:
     if is_tied:
         tie_again(merged)
     logits = try_adapter(merged, folder)
-    if float((logits - expected).abs().max()) > _MERGED * float(expected.abs().max()):
+    if _apart(logits, expected) > _MERGED:
         raise ModelError(
             f"{folder}: the adapter can't be merged: peft {version('peft')} makes another model of "
             "it than the adapter on its base is. Install a newer one: pip install -U peft"
         )
-    return merged
+    if own:
+        _towards(merged, own, scale=scale)
+        logits = try_adapter(merged, folder)
+    return merged, None if scaled is None else _apart(logits, scaled)
+
+
+def _apart(logits: torch.Tensor, expected: torch.Tensor) -> float:
+    """The largest difference, as a share of the largest of those expected."""
+    return float((logits - expected).abs().max()) / max(float(expected.abs().max()), 1e-30)
+
+
+def _scaled_logits(wrapped: Any, folder: Path, scale: float) -> torch.Tensor | None:
+    """Logits of the base with an adapter whose layers add `scale` times as much.
+
+    Returns:
+        None of an adapter that does other things to weights than to add to them.
+    """
+    config = wrapped.peft_config["default"]
+    parts = ("use_dora", "modules_to_save", "trainable_token_indices", "target_parameters")
+    adds = config.peft_type == "LORA" and getattr(config, "bias", "none") == "none"
+    if not adds or any(getattr(config, part, None) for part in parts):
+        return None
+    layers = [one for one in wrapped.modules() if isinstance(getattr(one, "scaling", None), dict)]
+    kept = [dict(one.scaling) for one in layers]
+    for layer in layers:
+        layer.scaling.update({name: scale * value for name, value in layer.scaling.items()})
+    try:
+        return try_adapter(wrapped.get_base_model(), folder)
+    finally:
+        for layer, scaling in zip(layers, kept, strict=True):
+            layer.scaling.update(scaling)
+
+
+@torch.no_grad()
+def _towards(merged: PreTrainedModel, own: Mapping[str, torch.Tensor], *, scale: float) -> None:
+    """Move a base's weights, in place, so far towards those of the merged model, which are there.
+
+    Args:
+        merged: what is changed.
+        own: the base's weights, perhaps of fewer tokens.
+        scale: 0 is the base, 1 the merged model.
+    """
+    seen = set[int]()
+    for name, weight in merged.named_parameters(remove_duplicate=False):
+        if name in own and id(weight) not in seen:
+            seen.add(id(weight))
+            shared = weight.data[: len(own[name])] if weight.dim() else weight.data
+            shared.copy_(own[name] + scale * (shared - own[name]))
 
 
 def _adapted(base: PreTrainedModel, folder: Path) -> Any:

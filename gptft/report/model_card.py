@@ -11,6 +11,7 @@ from pathlib import Path
 from gptft.errors import RunError
 from gptft.files import write_output
 from gptft.models.model_files import ModelFiles, context_length
+from gptft.models.source import is_hub_id, short_name
 from gptft.report.facts import origin
 from gptft.report.render import render
 from gptft.runs.model_folder import ADAPTER, MODEL, model_folder
@@ -44,11 +45,17 @@ def write_model_card(run_dir: Path) -> Path:
     return path
 
 
-def model_card(run: Run) -> str:
-    """The card's text; the same for the same run."""
-    config = ModelFiles(run.name, run.path / MODEL).config
-    is_adapter = model_folder(run.facts) == ADAPTER
-    command, script = _examples(run)
+def model_card(run: Run, *, model_dir: Path | None = None, scale: float = 1.0) -> str:
+    """The card's text; the same for the same run.
+
+    Args:
+        run: a finished one.
+        model_dir: where its adapter was merged into its base; None for the run's own model.
+        scale: of the adapter in that model.
+    """
+    config = ModelFiles(run.name, model_dir or run.path / MODEL).config
+    is_adapter = model_dir is None and model_folder(run.facts) == ADAPTER
+    command, script = _examples(run, is_adapter=is_adapter)
     held_out = run.validation
     return render(
         "model_card.md.j2",
@@ -62,6 +69,7 @@ def model_card(run: Run) -> str:
         command=command,
         script=script,
         is_adapter=is_adapter,
+        scale=scale,
         is_small=held_out and held_out.num_tokens and held_out.num_tokens < _FEW_TOKENS,
     )
 
@@ -73,7 +81,7 @@ def _weights(trained: object, saved: object) -> str:
     return str(saved or trained or "")
 
 
-def _examples(run: Run) -> tuple[str, str]:
+def _examples(run: Run, *, is_adapter: bool) -> tuple[str, str]:
     """A command and a Python script that continue a prompt of the run."""
     recital = recital_of(run.facts)
     prompts = [sample.prompt for sample in run.samples]
@@ -82,7 +90,7 @@ def _examples(run: Run) -> tuple[str, str]:
     prompt = next(short, _PROMPT) or _PROMPT
     length = as_int(run.section("generation").get("max_new_tokens")) or _MAX_NEW_TOKENS
     command = f"gptft generate {_PLACEHOLDER} --prompt {shlex.quote(prompt)}"
-    if model_folder(run.facts) == ADAPTER:
+    if is_adapter:
         return command, _adapter_script(run, prompt, length)
     script = f"""\
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -113,3 +121,26 @@ model = PeftModel.from_pretrained(model, "{_PLACEHOLDER}")
 inputs = tokenizer({prompt!r}, return_tensors="pt")
 output = model.generate(**inputs, max_new_tokens={length})
 print(tokenizer.decode(output[0], skip_special_tokens=True))"""
+
+
+def merged_card(name: str, *, kind: str, base: str, scale: float, model_dir: Path) -> str:
+    """The card of an adapter merged into its base, where no run says more.
+
+    Args:
+        name: the adapter's.
+        kind: LoRA, rank 8, say.
+        base: how the adapter names its base.
+        scale: of the adapter.
+        model_dir: the merged model's folder.
+    """
+    config = ModelFiles(name, model_dir).config
+    return render(
+        "merged_card.md.j2",
+        name=short_name(name),
+        kind=kind,
+        base=base if is_hub_id(base) else short_name(base),
+        on_hub=is_hub_id(base),
+        scale=scale,
+        architecture=config.get("model_type"),
+        placeholder=_PLACEHOLDER,
+    )

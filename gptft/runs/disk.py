@@ -19,8 +19,14 @@ def check_room(folder: Path, *, needed: int, kept: str) -> None:
     Raises:
         RunError: less is free.
     """
-    if free_bytes(folder) < needed:
+    if missing_bytes(folder, needed) is not None:
         raise _full(folder, needed=needed, kept=kept)
+
+
+def missing_bytes(folder: Path, needed: int) -> int | None:
+    """How many bytes are free for a folder, where that is less than needed; else None."""
+    free = free_bytes(folder)
+    return free if free < needed else None
 
 
 def explain(error: Exception, folder: Path, *, needed: int, kept: str) -> Exception:

@@ -67,7 +67,7 @@ def load_base(
     tokenizer = begin_as_blocks(model, tokenizer, bos=bos_token_ids, eos_token_id=eos_token_id)
     if tokenizer.eos_token_id != eos_token_id:  # the files disagree; the blocks have the last word
         tokenizer.eos_token = str(tokenizer.convert_ids_to_tokens(eos_token_id))
-    _learn_eos(model, eos_token_id)
+    learn_eos(model, eos_token_id)
     return model, tokenizer, notes, new_ids
 
 
@@ -145,7 +145,7 @@ def add_to(tokenizer: PreTrainedTokenizerBase, own: TokenizerConfig) -> None:
     tokenizer.add_tokens(special, special_tokens=True)
 
 
-def _learn_eos(model: PreTrainedModel, eos_token_id: int) -> None:
+def learn_eos(model: PreTrainedModel, eos_token_id: int) -> None:
     """Let generation stop at the very token that ends documents in the blocks."""
     for config in (model.generation_config, model.config.get_text_config(decoder=True)):
         known = getattr(config, "eos_token_id", None)  # not every architecture's config has it
