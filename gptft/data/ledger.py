@@ -11,7 +11,7 @@ NAMED = 5  # so many of a kind are named one by one, the rest are counted
 
 _LATER = {
     "packing", "padding_tokens", "validation_padding_tokens", "split_documents", "trained_tokens",
-    "validation_trained_tokens",
+    "validation_trained_tokens", "book_files",
 }  # fmt: skip
 
 
@@ -126,7 +126,7 @@ class Ledger(JsonFields):
         names = {field.name for field in fields(cls)}
         bos = tuple(values.get("bos_token_ids", ()))
         absent = {field.name: field.default for field in fields(cls) if field.name in _LATER}
-        values = {"num_bos": 0, **absent, **values, "bos_token_ids": bos}
+        values = {"num_bos": 0, "left_out": {}, **absent, **values, "bos_token_ids": bos}
         known = {name: value for name, value in values.items() if name in names}
         return cls(**known) if set(known) == names else None
 

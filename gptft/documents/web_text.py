@@ -27,13 +27,13 @@ _LEFT_OUT = {
 # What epub:type or role says of an element (https://www.w3.org/TR/epub-ssv-11).
 _KINDS = {
     "footnote": "notes", "footnotes": "notes", "endnote": "notes", "endnotes": "notes",
-    "rearnote": "notes", "rearnotes": "notes", "note": "notes", "doc-footnote": "notes",
+    "rearnote": "notes", "rearnotes": "notes", "doc-footnote": "notes",
     "doc-endnote": "notes", "doc-endnotes": "notes", "noteref": "note marks",
     "doc-noteref": "note marks", "doc-backlink": "note marks", "backlink": "note marks",
     "pagebreak": "page numbers", "doc-pagebreak": "page numbers", "cover": "covers",
     "doc-cover": "covers", "toc": "contents", "doc-toc": "contents", "landmarks": "contents",
     "page-list": "contents", "doc-pagelist": "contents", "navigation": "navigation",
-    "banner": "", "search": "form fields",
+    "banner": "banners", "contentinfo": "footers", "search": "form fields",
 }  # fmt: skip
 _IN_ARTICLE = frozenset({"article", "section", "blockquote", "main"})  # whose footer is theirs
 _INVISIBLE = re.compile(r"\bdisplay\s*:\s*none\b", re.I)

@@ -11,6 +11,7 @@ from gptft.text.streams import unreadable
 
 # Books are 2 to 60 times smaller in an archive, bombs up to 1,000 times.
 _MOST_TIMES = 100
+_MOST_UNPACKED = 1_000_000_000  # bytes of text that any archive may hold
 _ALWAYS_READ = 50_000_000  # bytes of text that an archive of any size may hold
 _MOST_IN_MEMORY = 200_000_000  # bytes of a part that is read as one
 _READ_BYTES = 1_000_000
@@ -31,7 +32,7 @@ class ZipParts:
         self._archive = archive
         self._by_name = {info.filename: info for info in archive.infolist()}
         self.names = tuple(self._by_name)
-        self._room = max(_ALWAYS_READ, _MOST_TIMES * num_bytes)
+        self._room = min(_MOST_UNPACKED, max(_ALWAYS_READ, _MOST_TIMES * num_bytes))
 
     def where(self, part: str) -> str:
         """A part as messages show it."""
@@ -60,8 +61,8 @@ class ZipParts:
                 if self._room < 0:
                     raise DataError(
                         f"{self.where(part)} unpacks to over {_MOST_TIMES} times the size of the "
-                        "archive, as no book does. Leave the file out with data.exclude, or unpack "
-                        "it and name its text."
+                        f"archive or to over {_MOST_UNPACKED // 10**9} GB, as no book does. Leave "
+                        "the file out with data.exclude, or unpack it and name its text."
                     )
                 yield chunk
 

@@ -211,6 +211,7 @@ def test_an_older_ledger_still_loads(folder: Path):
     assert loaded == prepared.ledger
     assert loaded is not None
     assert (loaded.packing, loaded.padding_tokens, loaded.trained_tokens) == ("stream", 0, 0)
+    assert (loaded.book_files, loaded.left_out) == (0, {})
 
 
 def found_today(ledger: Ledger) -> dict[str, Any]:

@@ -111,6 +111,11 @@ def test_runs_tabs_breaks_and_links(tmp_path: Path):
          "</w:t></w:r></w:p>", "аб", {"hidden characters": 5}),
         ("<w:sdt><w:sdtContent><w:p><w:r><w:t>аб</w:t></w:r></w:p></w:sdtContent></w:sdt>",
          "аб", {}),
+        ("<w:p><w:r><w:t>аб</w:t></w:r><w:r><mc:AlternateContent xmlns:mc='http://schemas.openxml"
+         "formats.org/markup-compatibility/2006'><mc:Choice><w:drawing><w:txbxContent><w:p><w:r><w:t>"
+         "надпись</w:t></w:r></w:p></w:txbxContent></w:drawing></mc:Choice><mc:Fallback><w:pict>"
+         "<w:txbxContent/></w:pict></mc:Fallback></mc:AlternateContent></w:r></w:p>", "аб",
+         {"images": 1, "text boxes": 1}),
         ("<w:p><w:r><w:t>аб</w:t><w:drawing><w:p><w:r><w:t>надпись</w:t></w:r></w:p></w:drawing>"
          "</w:r></w:p>", "аб", {"images": 1}),
         ("<w:p><w:r><w:instrText>PAGE</w:instrText></w:r><w:r><w:t>а</w:t><w:softHyphen/><w:t>б"

@@ -46,6 +46,7 @@ def written(path: Path, text: str, *, encoding: str = "utf-8") -> Path:
         ("<header><h1>Имя</h1></header><article>a<footer>их</footer></article>", "Имя\n\na\n\nих"),
         ("просто текст", "просто текст"),
         ("<p>a<p hidden>b<p style='display: none'>c", "a"),
+        ("<div role=banner>x</div><p role=note>a</p><div role=navigation>y</div>", "a"),
         ("<ruby>漢<rt>kan</rt></ruby>", "漢"),
         ("<textarea><p>in</textarea><select><option>x</select><button>y</button>a", "a"),
         ("<scr<script>ipt>alert(1)</script>a", "ipt>alert(1)a"),

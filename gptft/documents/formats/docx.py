@@ -19,7 +19,8 @@ _WORD = (
     "http://schemas.openxmlformats.org/wordprocessingml/2006/main",
     "http://purl.oclc.org/ooxml/wordprocessingml/main",
 )
-_COMPATIBILITY = "http://schemas.openxmlformats.org/markup-compatibility/2006"
+# What stands before it says the same for newer programs.
+_FALLBACK = "http://schemas.openxmlformats.org/markup-compatibility/2006 Fallback"
 _FIRST_LEVEL = 0  # of w:outlineLvl, which counts from 0
 _BODY_LEVEL = 9
 # Elements that are left out with all in them, and what they count as.
@@ -106,6 +107,7 @@ class _Document:
         prose.keeps_space += 1
         self._prose, self._styles = prose, styles
         self._unread = 0  # how many of the open elements, from the innermost, are left out
+        self._is_said_before = False  # whether what isn't read stands twice
         self._in_text = self._in_contents = self._is_hidden = False
         self._style: str | None = None
         self._level: int | None = None  # of a heading, as the paragraph itself has it
@@ -117,8 +119,11 @@ class _Document:
         name = _word(tag)
         if self._unread:
             self._unread += 1
+            if name == "txbxContent" and not self._is_said_before:
+                self._prose.left_out["text boxes"] += 1
         elif (what := self._what_is_left_out(tag, name, attributes)) is not None:
             self._unread = 1
+            self._is_said_before = tag == _FALLBACK
             self._prose.left_out[what] += bool(what)
         elif name is not None:
             self._open_element(name, attributes)
@@ -206,7 +211,7 @@ class _Document:
     ) -> str | None:
         """What an element counts as that is left out, maybe nothing; None where it is read."""
         if name is None:
-            if tag == f"{_COMPATIBILITY} Fallback":  # what stands before it says the same
+            if tag == _FALLBACK:
                 return ""
             return "formulas" if tag.rpartition(" ")[2] in _MATHS else None
         if name == "tabs":  # where tabulators stand, of a paragraph's properties
