@@ -183,12 +183,11 @@ class TrainingText:
             a place for each, None where there is no span; and why some have no file, in a
             sentence, where that is so.
         """
-        block_size = len(self._store[0])
         places: list[Place | None] = [None] * len(copies)
         wanted: dict[int, WantedSpan] = {}
         for number, copied in enumerate(copies):
             if (start := copied.place_in_stream) is not None:
-                place = places[number] = Place(start // block_size + 1)
+                place = places[number] = Place(self._store.place(start)[0] + 1)
                 wanted[number] = self._wanted(start, copied.longest, block=place.block)
         if not wanted:
             return places, None

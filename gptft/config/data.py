@@ -174,10 +174,11 @@ class DataConfig(Section):
         "Keep the documents of a block from seeing each other; auto does where the model can. "
         "Left out, it is false by data.packing: stream and auto by best_fit.",
     )
-    shift_blocks: bool = setting(
-        True,
-        "By data.packing: stream, cut the training text elsewhere in each epoch, so that it isn't "
-        "learned by its place in a block; the first epoch's blocks are those of the store.",
+    shift_blocks: bool | None = setting(
+        None,
+        "Cut the training text elsewhere in each epoch, so that it isn't learned by its place in a "
+        "block; the first epoch's blocks are those of the store. Left out, it is true by "
+        "data.packing: stream; best_fit has nothing to cut.",
     )
     seed: Annotated[int, Field(ge=0, le=MAX_SEED), BeforeValidator(as_whole)] = setting(
         42, "Draws the documents of a validation share and of weights."
@@ -215,6 +216,10 @@ class DataConfig(Section):
                 "document; use data.packing: best_fit"
             )
         return self
+
+    def shifts(self, packing: str) -> bool:
+        """Whether each epoch cuts the text elsewhere, by `stream` or `best_fit`."""
+        return packing == "stream" and self.shift_blocks is not False
 
     def isolation(self, packing: str) -> bool | Literal["auto"]:
         """Whether documents are to be kept from seeing each other, where they are packed so.

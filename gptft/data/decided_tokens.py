@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from gptft.data.marked_ids import Flags
 from gptft.data.packing import document_starts
 from gptft.data.store import BlockStore
 from gptft.tokenization.token_ids import TokenIds
@@ -21,9 +22,21 @@ class Window:
         ids: shape (T,).
     """
 
-    def __init__(self, text: TokenIds, start: int, stop: int, *, counted_from: int) -> None:
-        """Tokens `start` to `stop` of `text`; of them those from `counted_from` on count."""
+    def __init__(
+        self,
+        text: TokenIds,
+        start: int,
+        stop: int,
+        *,
+        counted_from: int,
+        trained: Flags | None = None,
+    ) -> None:
+        """Tokens `start` to `stop` of `text`; of them those from `counted_from` on count.
+
+        Of `text` only the tokens of `trained` do, where it is given.
+        """
         self._text, self._start, self._counted_from = text, start, counted_from
+        self._trained = None if trained is None else trained[start:stop]
         self.ids: TokenIds = text[start:stop]
 
     @cached_property
@@ -41,7 +54,7 @@ class Window:
             decided[n] = is_same.all()
             places = places[is_same]
         decided[: self._counted_from] = False
-        return decided
+        return decided if self._trained is None else decided & self._trained
 
 
 def windows_of(
@@ -64,10 +77,14 @@ def windows_of(
         bos: ids that begin each document, maybe none.
     """
     text = store.span(0, store.num_tokens)
-    size = len(store[0])
+    begun = store.flag_span("begins", 0, store.num_tokens)
+    trained = store.flag_span("trained", 0, store.num_tokens)
+    size = store.block_size
     step = max(size // 2, 1)
     starts, lead = [0], 0
-    if isolated:
+    if begun is not None and (isolated or store.is_fitted):
+        starts = [0, *(np.flatnonzero(begun[1:]) + 1).tolist()]
+    elif isolated:
         is_start = document_starts(text, before=None, eos_token_id=eos_token_id, bos=bos)
         starts = [0, *(np.flatnonzero(is_start[1:]) + 1).tolist()]
     elif shifted and len(text) > size and int(text[-1]) == eos_token_id:
@@ -75,12 +92,14 @@ def windows_of(
         # The EOS at the end is the BOS at the beginning, where that is one (`ShiftedBlockDataset`).
         begin = 1 if bos == (eos_token_id,) else 0
         text = np.concatenate([text[-lead:], text[begin:]])
+        if trained is not None:
+            trained = np.concatenate([trained[-lead:], trained[begin:]])
     windows = []
     for start, stop in zip(starts, [*starts[1:], len(text)], strict=True):
         counted_from = max(lead, 1)
         while True:
             end = min(start + size, stop)
-            windows.append(Window(text, start, end, counted_from=counted_from))
+            windows.append(Window(text, start, end, counted_from=counted_from, trained=trained))
             if end == stop:
                 break
             counted_from = size - step

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gptft.data.marked_ids import Flags
 from gptft.data.store import BlockStore
-from gptft.data.stored_documents import stored_documents
+from gptft.data.stored_documents import StoredDocument, block_documents, stored_documents
 from gptft.tokenization.token_ids import TokenIds
 
 MAX_DOCUMENTS = 200
@@ -22,10 +23,17 @@ class SampledDocument:
     Attributes:
         ids: shape (n,), BOS and EOS among them where the document has them there.
         text_ids: those of its text alone.
+        trained: which of `ids` are trained on, or None where all are.
     """
 
     ids: TokenIds
     text_ids: TokenIds
+    trained: Flags | None = None
+
+    @property
+    def num_predicted(self) -> int:
+        """Tokens that are predicted of it, alone."""
+        return len(self.ids) - 1 if self.trained is None else int(self.trained[1:].sum())
 
 
 def sample_documents(
@@ -40,10 +48,10 @@ def sample_documents(
         eos_token_id: what ends a document.
         bos: ids that begin one.
     """
-    length = len(store[0]) if len(store) else 0
+    length = store.block_size
     if len(store) <= _FEW_BLOCKS:
         documents = [one for one in stored_documents(store, eos_token_id=eos_token_id, bos=bos)]
-        found = [(one.ids, one.is_whole) for one in documents if len(one.ids) >= _LEAST_TOKENS]
+        found = [one for one in documents if len(one.ids) >= _LEAST_TOKENS]
         if len(found) > MAX_DOCUMENTS:
             places = np.linspace(0, len(found) - 1, MAX_DOCUMENTS).round().astype(int)
             found = [found[place] for place in places.tolist()]
@@ -52,14 +60,19 @@ def sample_documents(
     if len(found) < 2:
         return []
     room = max(min(length, _MAX_TOKENS // len(found)) - len(bos), _LEAST_TOKENS)
-    return [_cut(ids, is_whole, room, eos_token_id, bos) for ids, is_whole in found]
+    cut = [_cut(one, room, eos_token_id, bos) for one in found]
+    predicted = [one for one in cut if one.num_predicted]
+    return predicted if len(predicted) > 1 else []
 
 
 def _looked_into(
     store: BlockStore, *, eos_token_id: int, bos: Sequence[int]
-) -> Iterator[tuple[TokenIds, bool]]:
+) -> Iterator[StoredDocument]:
     """The first document that begins in each of some blocks."""
-    size = len(store[0])
+    size = store.block_size
+    if store.begins(0) is not None:
+        yield from _marked_looked_into(store, eos_token_id=eos_token_id, bos=bos)
+        return
     for number in np.linspace(0, len(store) - 2, MAX_DOCUMENTS).round().astype(int).tolist():
         ids = store.span(number * size, 2 * size)
         ends = np.flatnonzero(ids == eos_token_id)
@@ -70,13 +83,29 @@ def _looked_into(
         inner = np.flatnonzero(rest == eos_token_id)
         text = rest[: int(inner[0])] if len(inner) else rest
         if len(text) >= _LEAST_TOKENS:
-            yield text, bool(len(inner))
+            yield StoredDocument(text, bool(len(inner)))
+
+
+def _marked_looked_into(
+    store: BlockStore, *, eos_token_id: int, bos: Sequence[int]
+) -> Iterator[StoredDocument]:
+    """Likewise, of a store that says where documents begin, up to the end of the block."""
+    for number in np.linspace(0, len(store) - 1, MAX_DOCUMENTS).round().astype(int).tolist():
+        found = block_documents(store, number, eos_token_id=eos_token_id, bos=bos)
+        long_enough = (one for one in found if len(one.ids) >= _LEAST_TOKENS)
+        if (document := next(long_enough, None)) is not None:
+            yield document
 
 
 def _cut(
-    ids: TokenIds, is_whole: bool, room: int, eos_token_id: int, bos: Sequence[int]
+    document: StoredDocument, room: int, eos_token_id: int, bos: Sequence[int]
 ) -> SampledDocument:
+    ids = document.ids
     text = ids[:room]
-    end = [eos_token_id] if is_whole and len(ids) < room else []
+    end = [eos_token_id] if document.is_whole and len(ids) < room else []
     whole = np.concatenate([np.array([*bos], ids.dtype), text, np.array(end, ids.dtype)])
-    return SampledDocument(whole, text)
+    trained = None
+    if document.trained is not None:
+        begin, rest = [False] * len(bos), [document.is_end_trained] * len(end)
+        trained = np.array([*begin, *document.trained[:room].tolist(), *rest])
+    return SampledDocument(whole, text, trained)

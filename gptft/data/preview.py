@@ -127,7 +127,7 @@ def preview_block(plan: PackingPlan, prepared: Prepared, number: int) -> BlockPr
         eos=harmless(tokenizer.special_tokens["eos_token"].encode()),
         bos=harmless("".join(shown).encode()),
         isolated=isolated,
-        shifted=plan.data.shift_blocks and of > 1,
+        shifted=plan.data.shifts(plan.packing) and of > 1,
     )
 
 

@@ -63,7 +63,7 @@ def find_passages(
         return []
     different = {document.ids.tobytes(): document for document in documents}
     written = TokenBytes.of(tokenizer)
-    room = len(store[0]) - len(bos)
+    room = store.block_size - len(bos)
     opened = [_Opened.of(document, written, room=room) for document in different.values()]
     made = (one.passage(bos=bos, others=opened) for one in opened)
     return [passage for passage in made if passage is not None]

@@ -1,11 +1,15 @@
 """Blocks of a store -> batches of `input_ids` and `labels`, and `position_ids` to mask documents.
 
+A block of a store that says more than ids is one tensor, too: its ids, marked as
+`gptft.data.marked_ids` has it.
+
 There is never an attention mask: blocks are full of real tokens, the padding that a shorter last
 block needs in a batch is on its right, where a causal model can't see it from any real token,
 and a mask would push attention off its fast path.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,10 +17,15 @@ import torch
 from torch.utils.data import Dataset
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from gptft.data.marked_ids import BEGINS, TRAINED, Flags
 from gptft.data.store import BlockStore
+from gptft.tokenization.token_ids import TokenIds
 from gptft.training.document_masking import restarting_positions
 
 IGNORED = -100  # the label that torch's cross-entropy leaves out
+# In a batch whose labels don't tell: how many real tokens each row has. No model takes it.
+NUM_TOKENS = "num_tokens"
+Collate = Callable[[Sequence[torch.Tensor]], dict[str, torch.Tensor]]
 
 
 class BlockDataset(Dataset[torch.Tensor]):
@@ -30,7 +39,18 @@ class BlockDataset(Dataset[torch.Tensor]):
         return len(self._indices)
 
     def __getitem__(self, index: int) -> torch.Tensor:
-        return torch.from_numpy(self._store[self._indices[index]].astype("int64"))
+        place = self._indices[index]
+        store = self._store
+        return _marked(store[place], begins=store.begins(place), trained=store.trained(place))
+
+
+def _marked(ids: TokenIds, *, begins: Flags | None, trained: Flags | None) -> torch.Tensor:
+    """Ids as int64, with the marks that there are; where documents are marked, tokens are, too."""
+    block = torch.from_numpy(ids.astype("int64"))
+    if begins is not None:
+        block += torch.from_numpy(begins) * int(BEGINS)
+        block += int(TRAINED) if trained is None else torch.from_numpy(trained) * int(TRAINED)
+    return block
 
 
 class ShiftedBlockDataset(Dataset[torch.Tensor]):
@@ -67,16 +87,20 @@ class ShiftedBlockDataset(Dataset[torch.Tensor]):
 
     def __getitem__(self, index: int) -> torch.Tensor:
         length = len(self._store[index])
-        start = (index * len(self._store[0]) + self._offset) % self._store.num_tokens
+        start = (index * self._store.block_size + self._offset) % self._store.num_tokens
         before_seam = self._store.num_tokens - start
         if not self._is_ring and before_seam < length:
             after_seam = length - before_seam
             start = start if before_seam >= after_seam else 0
             length = max(before_seam, after_seam)
-        ids = self._store.span(start, length)
+        block = _marked(
+            self._store.span(start, length),
+            begins=self._store.flag_span("begins", start, length),
+            trained=self._store.flag_span("trained", start, length),
+        )
         if not self._begins_each and before_seam < length:
-            ids = np.delete(ids, before_seam)
-        return torch.from_numpy(ids.astype("int64"))
+            block = torch.cat([block[:before_seam], block[before_seam + 1 :]])
+        return block
 
     def set_epoch(self, epoch: int) -> None:
         """Cut as epoch `epoch`, from 0, is cut: the same in every process and every run."""
@@ -156,12 +180,78 @@ def collate_masked(
     return {"input_ids": batch["input_ids"], "labels": labels, "position_ids": positions}
 
 
+def collate_marked(blocks: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Stack marked blocks into a batch; labels are the tokens that are trained on.
+
+    Args:
+        blocks: each int64 of shape (t,), t at most T, marked.
+
+    Returns:
+        `input_ids` and `labels` as `collate_blocks` makes them, but for the tokens that aren't
+        trained on, whose label is -100; and the real tokens of each row, of shape (B,).
+
+    >>> batch = collate_marked([torch.tensor([5, 6]) + torch.tensor([0, 1]) * int(TRAINED)])
+    >>> batch["input_ids"].tolist(), batch["labels"].tolist(), batch[NUM_TOKENS].tolist()
+    ([[5, 6]], [[-100, 6]], [2])
+    """
+    return _collated(blocks)[0]
+
+
+def collate_marked_apart(blocks: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Stack marked blocks into a batch whose documents don't see each other.
+
+    Args:
+        blocks: each int64 of shape (t,), t at most T, marked.
+
+    Returns:
+        what `collate_marked` gives, and `position_ids`, which start again at 0 with each document
+        or further piece of one; that first token has no label. Padding is as in `collate_masked`.
+    """
+    batch, begins = _collated(blocks)
+    place = torch.arange(begins.shape[1]).expand_as(begins)
+    positions = place - torch.where(begins, place, 0).cummax(dim=1).values
+    is_real = place < batch[NUM_TOKENS][:, None]
+    positions = torch.where(is_real, positions, place)
+    labels = batch["labels"].masked_fill(positions == 0, IGNORED)
+    return {**batch, "labels": labels, "position_ids": positions}
+
+
+def _collated(blocks: Sequence[torch.Tensor]) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    """A batch of marked blocks, and which of its tokens are the first of a document, (B, T)."""
+    marked = collate_blocks(blocks)["input_ids"]
+    ids = marked & (int(BEGINS) - 1)
+    labels = ids.masked_fill((marked & int(TRAINED)) == 0, IGNORED)  # padding has no mark
+    lengths = torch.tensor([len(block) for block in blocks])
+    return {"input_ids": ids, "labels": labels, NUM_TOKENS: lengths}, (marked & int(BEGINS)) != 0
+
+
+def collator_of(
+    store: BlockStore, *, apart: bool, eos_token_id: int, bos: Sequence[int] = ()
+) -> Collate:
+    """What makes batches of the blocks of a store.
+
+    Args:
+        store: whose blocks they are.
+        apart: whether their documents don't see each other.
+        eos_token_id: ends each document.
+        bos: begins each, maybe nothing.
+    """
+    if store.is_fitted or store.is_masked:
+        return collate_marked_apart if apart else collate_marked
+    if not apart:
+        return collate_blocks
+    bos_token_id = bos[0] if bos else None
+    return partial(collate_masked, eos_token_id=eos_token_id, bos_token_id=bos_token_id)
+
+
 def count_tokens(batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
     """How many real tokens a collated batch holds, with a label or not: a 0-d tensor.
 
     >>> int(count_tokens(collate_masked([torch.tensor([5, 9, 6])], eos_token_id=9)))
     3
     """
+    if NUM_TOKENS in batch:
+        return batch[NUM_TOKENS].sum()
     real = batch["labels"] != IGNORED
     if "position_ids" in batch:
         real = real | (batch["position_ids"] == 0)

@@ -11,7 +11,7 @@ from gptft.runs.documents import DocumentLoss, DocumentLosses, fell_least
 from gptft.runs.read import as_float
 from gptft.terminal.words import count
 from gptft.tokenization.token_bytes import TokenBytes
-from gptft.training.dataset import collate_blocks
+from gptft.training.dataset import IGNORED, collate_blocks
 from gptft.training.evaluation import row_losses
 from gptft.training.setup import Setup
 
@@ -64,7 +64,7 @@ class DocumentLossKeeper:
         rows = zip(self._documents, self._before, self._measure(), strict=True)
         return fell_least(
             [
-                DocumentLoss(_start(document, written), len(document.ids) - 1, before, after)
+                DocumentLoss(_start(document, written), document.num_predicted, before, after)
                 for document, before, after in rows
             ]
         )
@@ -85,6 +85,10 @@ class DocumentLossKeeper:
                 for places in self._batches():
                     ids = [self._documents[place].ids.astype("int64") for place in places]
                     batch = collate_blocks([torch.from_numpy(one) for one in ids])
+                    for row, place in enumerate(places):
+                        if (trained := self._documents[place].trained) is not None:
+                            labels = batch["labels"][row, : len(trained)]
+                            labels[~torch.from_numpy(trained)] = IGNORED
                     sums, counts = row_losses(trainer, model, batch)
                     for place, total, number in zip(places, sums, counts, strict=True):
                         losses[place] = float(total) / max(int(number), 1)

@@ -48,7 +48,7 @@ def fingerprint(config: Config, setup: Setup) -> dict[str, Any]:
     values = {
         **training,
         "data": setup.store_dir.name,
-        "data.shift_blocks": data.shift_blocks if data else None,
+        "data.shift_blocks": data.shifts(packing) if data else None,
         "data.isolate_documents": data.isolation(packing) if data else None,
         "tokenizer": _digest(setup.tokenizer.get_vocab()),
         "model": config.model.name if config.model.from_scratch is None else "new",

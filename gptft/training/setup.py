@@ -29,8 +29,7 @@ from gptft.training.dataset import (
     BlockDataset,
     CutEachEpoch,
     ShiftedBlockDataset,
-    collate_blocks,
-    collate_masked,
+    collator_of,
     spread_indices,
 )
 from gptft.training.document_masking import check_document_masking
@@ -165,15 +164,17 @@ def set_up(config: Config, *, store_dir: Path, run_dir: Path, signals: Signals) 
     # Before the Trainer, which makes the run folder.
     loss_is_replaced = _probe(model, args, name=name)
     masks, notes = _masks(config, model, args, ledger=ledger, name=name)
+    packing = ledger.get("packing", "stream")
     notes = (*grown, *frozen, *notes)
+    if config.data is not None and config.data.shift_blocks and packing == "best_fit":
+        notes += ("data.shift_blocks has no effect by data.packing: best_fit.",)
     unlikelihood = _unlikelihood(config.training, eos_token_id=eos)
     loss = partial(loss_of_output, unlikelihood=unlikelihood)
     set_seed(args.seed)
     validation = BlockDataset(BlockStore(store_dir, split="validation")) if has_validation else None
-    shifts = config.data is not None and config.data.shift_blocks and not store.is_fitted
+    shifts = config.data is not None and config.data.shifts(packing)
     each = begins_each(bos, eos_token_id=eos, isolated=masks)
     shifted = ShiftedBlockDataset(store, seed=args.seed, eos_token_id=eos, begins_each=each)
-    mask = partial(collate_masked, eos_token_id=eos, bos_token_id=bos[0] if bos else None)
     trainer = BlockTrainer(
         model=model,
         signals=signals,
@@ -181,7 +182,7 @@ def set_up(config: Config, *, store_dir: Path, run_dir: Path, signals: Signals) 
         lora=lora,
         compute_loss_func=loss if loss_is_replaced else None,
         args=args,
-        data_collator=mask if masks else collate_blocks,
+        data_collator=cast(Any, collator_of(store, apart=masks, eos_token_id=eos, bos=bos)),
         train_dataset=shifted if shifts else BlockDataset(store),
         eval_dataset=validation,
         callbacks=[CutEachEpoch(shifted)],
@@ -267,7 +268,7 @@ def _check_fit(model: PreTrainedModel, store: BlockStore, *, name: str) -> None:
     """Refuse blocks the model would fail on with an IndexError in mid-run."""
     if not len(store):
         raise DataError("The block store holds no block. Prepare it again.")
-    context, longest = context_of(model), len(store[0])
+    context, longest = context_of(model), store.block_size
     if context is not None and longest > context:
         raise ConfigError(
             f"Blocks of {longest:,} tokens are longer than the context of {name}, {context:,}. "

@@ -14,7 +14,7 @@ from gptft.models.lora import TrainedAdapter
 from gptft.runs.checkpoints import Checkpoint
 from gptft.training.changed_settings import load_with_changes
 from gptft.training.checkpoint_saving import CheckpointSaver
-from gptft.training.dataset import count_tokens
+from gptft.training.dataset import NUM_TOKENS, count_tokens
 from gptft.training.evaluation import EvaluationStoppedError, Measured, measure_loss
 from gptft.training.loss import use_fast_loss
 from gptft.training.optimizers import make_optimizer
@@ -100,6 +100,7 @@ class BlockTrainer(TrainerAdapter):
     ) -> torch.Tensor:
         """Count the batch's tokens on the device, without waiting for it, and train on it."""
         self.num_tokens_seen += count_tokens(inputs).to(self.args.device)
+        inputs = {name: value for name, value in inputs.items() if name != NUM_TOKENS}
         loss = super().training_step(model, inputs, num_items_in_batch)
         self._finite &= torch.isfinite(loss).all()
         return loss

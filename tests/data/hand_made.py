@@ -1,14 +1,26 @@
 """Encoded documents made by hand, as text and as conversations give them."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 import xxhash
 
 from gptft.config.data import DataConfig
-from gptft.data.encoded_documents import DOCUMENT, EncodedDocuments, EncodedStats
+from gptft.config.sections import Config
+from gptft.data.encoded_documents import (
+    DOCUMENT,
+    EncodedDocuments,
+    EncodedStats,
+    encode_documents,
+)
 from gptft.data.fitted_blocks import Framing, write_fitted
+from gptft.data.pack import Prepared
+from gptft.data.plan import PackingPlan, plan_packing
+from gptft.data.prepare import prepare_blocks
 from gptft.data.row_files import Rows
 from gptft.data.split import Split, SplitName
 from gptft.data.store import SplitSize, write_split
@@ -70,3 +82,24 @@ def write_store(
         folder, split=name, block_size=block_size, dtype=dtype, keep_tail=keep_tail,
         as_rows=Rows.of_marked if split.is_marked else Rows,
     )  # fmt: skip
+
+
+def prepare_masked(config: Config) -> tuple[PackingPlan, Prepared]:
+    """Prepare texts as if they were conversations: every third token and each EOS isn't trained on.
+
+    Counted from the beginning of each document; so a document of n tokens has (n + 2) // 3 of them.
+    """
+
+    def encode(texts: Any, data: Any, tokenizer: Any, folder: Path, **settings: Any) -> None:
+        stats = encode_documents(texts, data, tokenizer, folder, **settings)
+        made = EncodedDocuments(folder)
+        marks = [np.append(np.arange(int(n)) % 3 != 0, False) for n in made.rows["tokens"].tolist()]
+        ids = np.array(made.mapped_ids()).astype(np.uint32)
+        ids |= np.where(np.concatenate(marks), np.uint32(TRAINED), np.uint32(0))
+        (folder / "tokens.bin").write_bytes(ids.tobytes())
+        write_json(folder / "encoded.json", replace(stats, dtype="uint32", marked=True))
+
+    plan = replace(plan_packing(config), is_masked=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gptft.data.prepare.encode_documents", encode)
+        return plan, prepare_blocks(plan)

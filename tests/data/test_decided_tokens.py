@@ -18,10 +18,11 @@ class Store:
     def __init__(self, ids: list[int], block_size: int) -> None:
         self._ids = np.array(ids, dtype=np.uint16)
         self.num_tokens = len(ids)
-        self._block_size = block_size
+        self.block_size = min(block_size, len(ids))
+        self.is_fitted = False
 
-    def __getitem__(self, index: int) -> Any:
-        return self._ids[: self._block_size]
+    def flag_span(self, column: str, start: int, length: int) -> None:
+        return None
 
     def span(self, start: int, length: int) -> Any:
         return self._ids[start : start + length]
