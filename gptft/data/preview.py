@@ -1,12 +1,13 @@
 """Prepared blocks -> one block of the training split: its text, borders, and what is predicted."""
 
 import codecs
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import numpy as np
 
+from gptft.data.marked_ids import Flags
 from gptft.data.pack import Prepared
 from gptft.data.packing import document_starts
 from gptft.data.plan import PackingPlan
@@ -16,8 +17,9 @@ from gptft.files import JsonFields
 from gptft.terminal.text import harmless
 from gptft.tokenization.framing import keeps_apart
 from gptft.tokenization.token_bytes import TokenBytes, drop_first_space
-from gptft.tokenization.token_ids import TokenIds
 from gptft.tokenization.tokenizer import TextTokenizer, load_tokenizer
+
+_CONTINUING = bytes(range(0x80, 0xC0))  # in UTF-8, the bytes of a character but its first
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,9 @@ class PreviewDocument(JsonFields):
         ends: whether its EOS is in the block.
         untrained: bytes in front whose token is never predicted, up to the end of a character.
         first_is_untrained: whether its first token, which may be EOS, is never predicted.
+        parts: `data` in stretches that are trained on, and that aren't, in turn; None where nothing
+            is marked so. No character is cut between two.
+        end_is_trained: whether its EOS is trained on.
     """
 
     data: bytes
@@ -39,6 +44,8 @@ class PreviewDocument(JsonFields):
     ends: bool
     untrained: int
     first_is_untrained: bool
+    parts: tuple[tuple[bytes, bool], ...] | None = None
+    end_is_trained: bool = True
 
     json_names = ("text", "num_tokens", "begins", "ends")
 
@@ -63,6 +70,8 @@ class BlockPreview(JsonFields):
         bos: the text of what stands before each document, unless it is EOS; "" for nothing.
         isolated: whether documents don't see each other (data.isolate_documents).
         shifted: whether later epochs cut the text elsewhere (data.shift_blocks).
+        padding_tokens: EOS that fill the block up; they aren't among `token_ids`.
+        trained: of each token, whether it is trained on; None where all are.
     """
 
     block: int
@@ -75,8 +84,13 @@ class BlockPreview(JsonFields):
     bos: str
     isolated: bool
     shifted: bool
+    padding_tokens: int = 0
+    trained: tuple[bool, ...] | None = None
 
-    json_names = ("block", "of", "num_tokens", "trained_tokens", "token_ids", "documents")
+    json_names = (
+        "block", "of", "num_tokens", "padding_tokens", "trained_tokens", "token_ids", "trained",
+        "documents",
+    )  # fmt: skip
 
     @property
     def num_tokens(self) -> int:
@@ -112,65 +126,117 @@ def preview_block(plan: PackingPlan, prepared: Prepared, number: int) -> BlockPr
         plan.isolation, bos=bos, eos_token_id=tokenizer.require_eos(), packing=plan.packing,
         num_documents=prepared.ledger.documents - prepared.ledger.validation_documents,
     )  # fmt: skip
-    before = int(store[index - 1][-1]) if index else None
-    documents = tuple(
-        _documents(store[index], tokenizer, before=before, plan=plan, isolated=isolated)
-    )
+    documents = tuple(_documents(store, index, tokenizer, plan=plan, isolated=isolated))
+    ids, trained = store[index], store.trained(index)
+    num_trained = len(ids) - sum(d.first_is_untrained for d in documents)
+    if trained is not None:
+        starts = [0, *accumulate(d.num_tokens for d in documents)]
+        firsts = [n for n, d in zip(starts, documents, strict=False) if d.first_is_untrained]
+        num_trained = int(trained.sum()) - int(trained[firsts].sum())
     shown = [tokenizer.backend.id_to_token(i) or "" for i in bos if i != tokenizer.eos_token_id]
     return BlockPreview(
         block=index + 1,
         of=of,
         block_size=prepared.ledger.block_size,
-        token_ids=tuple(store[index].tolist()),
+        token_ids=tuple(ids.tolist()),
         documents=documents,
-        trained_tokens=len(store[index]) - sum(d.first_is_untrained for d in documents),
+        trained_tokens=num_trained,
         eos=harmless(tokenizer.special_tokens["eos_token"].encode()),
         bos=harmless("".join(shown).encode()),
         isolated=isolated,
         shifted=plan.data.shifts(plan.packing) and of > 1,
+        padding_tokens=store.block_size - len(ids) if index < store.num_blocks else 0,
+        trained=None if trained is None else tuple(trained.tolist()),
     )
 
 
 def _documents(
-    ids: TokenIds,
+    store: BlockStore,
+    index: int,
     tokenizer: TextTokenizer,
     *,
-    before: int | None,
     plan: PackingPlan,
     isolated: bool,
 ) -> Iterator[PreviewDocument]:
-    """Cut a block of shape (T,) where documents begin; the bytes of each.
+    """Cut a block where documents begin; the bytes of each.
 
     Args:
-        ids: of the block.
+        store: the training split.
+        index: of the block.
         tokenizer: what encoded it.
-        before: the last token of the block before it; None in the first block.
         plan: what the blocks were prepared by.
         isolated: whether documents don't see each other.
     """
+    ids, trained = store[index], store.trained(index)
     eos_token_id = tokenizer.require_eos()
     written = TokenBytes.of(tokenizer.backend)
     unshown = {eos_token_id, *plan.bos}
     bytes_by_id = {i: _with_space(i, written) for i in {*ids.tolist()} - unshown}
+    within = dict.fromkeys(unshown, b"")  # EOS within a conversation is shown, as BOS never is
+    within[eos_token_id] = tokenizer.special_tokens["eos_token"].encode()
     bos = [*plan.bos] if plan.begins_each else []
-    is_start = document_starts(ids, before=before, eos_token_id=eos_token_id, bos=bos)
-    if before is None and not plan.begins_each:
-        is_start[1] = False  # what stands before it is the first document's BOS, no end
+    is_start = _starts(store, index, eos_token_id=eos_token_id, plan=plan)
     for start, end in pairwise([0, *(np.flatnonzero(is_start[1:]) + 1).tolist(), len(ids)]):
         own = ids[start:end].tolist()
         begins = bool(is_start[start])
+        ends = own[-1] == eos_token_id and not (begins and own == bos[: len(own)])
+        first_is_untrained = start == 0 or isolated
         raws = [bytes_by_id[i] for i in own if i not in unshown]
+        if trained is not None:
+            raws = [bytes_by_id[i] if i in bytes_by_id else within[i] for i in own]
+            raws[-1] = b"" if ends else raws[-1]
+            if begins and own[: len(bos)] == bos:
+                raws[: len(bos)] = [b""] * len(bos)
         if (written.drops_first_space or written.prefix) and begins:
             drop_first_space(raws)
-        first_is_untrained = start == 0 or isolated
+        parts = None
+        if trained is not None:
+            flags = trained[start:end].copy()
+            flags[0] &= not first_is_untrained
+            parts = _parts(raws, flags.tolist())
         yield PreviewDocument(
             data=b"".join(raws),
             num_tokens=len(own),
             begins=begins,
-            ends=own[-1] == eos_token_id and not (begins and own == bos[: len(own)]),
+            ends=ends,
             untrained=_first_bytes(raws) if first_is_untrained and own[0] not in unshown else 0,
             first_is_untrained=first_is_untrained,
+            parts=parts,
+            end_is_trained=trained is None or bool(trained[end - 1]),
         )
+
+
+def _starts(store: BlockStore, index: int, *, eos_token_id: int, plan: PackingPlan) -> Flags:
+    """Which tokens of a block are the first of a document."""
+    if (begins := store.begins(index)) is not None:
+        return begins
+    before = int(store[index - 1][-1]) if index else None
+    bos = plan.bos if plan.begins_each else ()
+    is_start = document_starts(store[index], before=before, eos_token_id=eos_token_id, bos=bos)
+    if before is None and not plan.begins_each:
+        is_start[1] = False  # what stands before it is the first document's BOS, no end
+    return is_start
+
+
+def _parts(raws: Sequence[bytes], flags: Sequence[bool]) -> tuple[tuple[bytes, bool], ...]:
+    r"""The bytes of tokens in stretches of one flag, each to the end of a character.
+
+    >>> _parts([b"a", b"b\xd0", b"\xb4c", b"d"], [False, False, True, True])
+    ((b'ab\xd0\xb4', False), (b'cd', True))
+    """
+    stretches: list[tuple[bytes, bool]] = []
+    for raw, flag in zip(raws, flags, strict=True):
+        if stretches and stretches[-1][1] != flag:
+            # The bytes of a character that the stretch before has begun.
+            rest = raw.lstrip(_CONTINUING)
+            if cut := raw[: len(raw) - len(rest)]:
+                stretches[-1] = (stretches[-1][0] + cut, stretches[-1][1])
+            raw = rest
+        if raw and (not stretches or stretches[-1][1] != flag):
+            stretches.append((raw, flag))
+        elif raw:
+            stretches[-1] = (stretches[-1][0] + raw, flag)
+    return tuple(stretches)
 
 
 def _with_space(token_id: int, written: TokenBytes) -> bytes:

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 _EOS_MARK = "⏎ EOS"
 _UNTRAINED = "dim underline"
+# Of conversations what is trained on, and what is only read; off a terminal the first in brackets.
+_TRAINED, _READ = "bold", "dim"
+_BRACKETS = ("⟦", "⟧")
 # Of the 256 fixed colours a blue and a brown: contrast above 4 to 1 on black and on white, and
 # told apart by those who can't tell red from green.
 _COLOURS = ("color(31)", "color(130)")
@@ -38,7 +41,7 @@ def preview_view(preview: BlockPreview) -> Drawn:
 
 def _plain(preview: BlockPreview) -> str:
     """Legend and text without colours; each EOS as its own text, then a line break."""
-    texts = [harmless(document.data) for document in preview.documents]
+    texts = [_plain_text(document) for document in preview.documents]
     legend = [_counts(preview)]
     if any(document.ends for document in preview.documents):
         more = sum(text.count(preview.eos) for text in texts)
@@ -46,12 +49,25 @@ def _plain(preview: BlockPreview) -> str:
             more > 0
         )
         legend.append(f"{preview.eos} and a line break stand where a document ends{also}.")
-    legend += [f"Never predicted: {_untrained(preview)}.", *_remarks(preview, "".join(texts))]
+    legend.append(f"Never predicted: {_untrained(preview)}.")
+    if preview.trained is not None:
+        legend.append(f"Trained on: what stands in {' '.join(_BRACKETS)}; the rest is only read.")
+    legend += _remarks(preview, "".join(texts))
     bodies = [
         text + (f"{preview.eos}\n" if document.ends else "")
         for text, document in zip(texts, preview.documents, strict=True)
     ]
     return "\n".join([*legend, "", "".join(bodies).removesuffix("\n"), ""])
+
+
+def _plain_text(document: PreviewDocument) -> str:
+    """The text of a document, what is trained on in brackets where not all is."""
+    if document.parts is None:
+        return harmless(document.data)
+    return "".join(
+        harmless(data).join(_BRACKETS if is_trained else ("", ""))
+        for data, is_trained in document.parts
+    )
 
 
 def _coloured(preview: BlockPreview, *, in_colour: bool) -> "Text":
@@ -64,9 +80,12 @@ def _coloured(preview: BlockPreview, *, in_colour: bool) -> "Text":
     if len(preview.documents) > 1 and in_colour:
         drawn.append("Neighbouring ").append("documents", _COLOURS[0]).append(" differ in ")
         drawn.append("colour", _COLOURS[1]).append(". ")
-    drawn.append("Dim and underlined", _UNTRAINED).append(
-        f", and never predicted: {_untrained(preview)}.\n"
-    )
+    if preview.trained is None:
+        drawn.append("Dim and underlined", _UNTRAINED).append(", and never")
+    else:
+        drawn.append("Bold", _TRAINED).append(" is trained on, ")
+        drawn.append("dim", _READ).append(" is only read. Never")
+    drawn.append(f" predicted: {_untrained(preview)}.\n")
     body = Text()
     for number, document in enumerate(preview.documents):
         _draw(document, body, _COLOURS[number % len(_COLOURS)])
@@ -78,6 +97,13 @@ def _coloured(preview: BlockPreview, *, in_colour: bool) -> "Text":
 
 def _draw(document: PreviewDocument, body: "Text", colour: str) -> None:
     """Append one document to `body`."""
+    if document.parts is not None:
+        for data, is_trained in document.parts:
+            body.append(harmless(data), f"{_TRAINED if is_trained else _READ} {colour}")
+        if document.ends:
+            style = _TRAINED if document.end_is_trained else _READ
+            body.append(f" {_EOS_MARK} ", f"reverse {colour} {style}").append("\n")
+        return
     head = harmless(document.data[: document.untrained])
     body.append(head.replace("\n", "↵\n"), f"{_UNTRAINED} {colour}")  # to underline a line break
     body.append(harmless(document.data[document.untrained :]), colour)
@@ -94,11 +120,13 @@ def _counts(preview: BlockPreview) -> str:
     """
     documents, num_tokens = preview.documents, len(preview.token_ids)
     begin, end = sum(d.begins for d in documents), sum(d.ends for d in documents)
-    shorter = ", the last and shorter" if num_tokens < preview.block_size else ""
+    padding = preview.padding_tokens
+    shorter = ", the last and shorter" if num_tokens + padding < preview.block_size else ""
+    padded = f" and {padding:,} of padding, not shown" if padding else ""
     edges = ["begins"] * (not documents[0].begins) + ["ends"] * (not documents[-1].ends)
     return (
         f"Block {preview.block:,} of {preview.of:,} of the training split{shorter}: "
-        f"{count(num_tokens, 'token')}, {preview.trained_tokens:,} of them predicted; "
+        f"{count(num_tokens, 'token')}{padded}, {preview.trained_tokens:,} of them predicted; "
         f"{begin or 'no'} {'documents begin' if begin > 1 else 'document begins'} in it, "
         f"{end or 'none'} {'end' if end > 1 else 'ends'}."
         + (f" It {' and '.join(edges)} inside a document." if edges else "")

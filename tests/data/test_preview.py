@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from gptft.data.store import BlockStore
 from gptft.errors import ConfigError
 from gptft.files import as_json
 from tests.conftest import SENTENCES
+from tests.data.hand_made import prepare_masked
 
 # No merge of the tiny tokenizer joins these letters: a letter is a token.
 LETTERS = ("QQQ", "ZZ", "JJJJ")
@@ -120,6 +122,82 @@ def test_what_is_predicted_is_what_training_predicts(
         batch = collate_masked(row, eos_token_id=eos) if isolated else collate_blocks(row)
         assert block.trained_tokens == int((batch["labels"][:, 1:] != IGNORED).sum())
         assert block.token_ids == tuple(ids)
+
+
+def test_fitted_blocks_are_cut_where_documents_begin(tiny_model_dir: Path, letters: Path):
+    # Q Q Q E Z Z E | J J J J E, by 9 with padding: Q Q Q E | Z Z E and two | J J J J E
+    settings: dict[str, Any] = {"train": str(letters), "packing": "best_fit"}
+    full = preview(tiny_model_dir, 1, block_size=7, **settings)
+    assert documents(full) == [("QQQ", 4, True, True), ("ZZ", 3, True, True)]
+    assert (full.trained_tokens, full.padding_tokens, full.isolated) == (5, 0, True)
+    assert "and of each document (data.isolate_documents).\n" in plain(full)
+    assert "shift_blocks" not in plain(full)
+    padded = preview(tiny_model_dir, 2, block_size=9, **settings)
+    assert padded.of == 2
+    write_texts(letters.parent / "more", *LETTERS, "QQQQ")
+    three = preview(
+        tiny_model_dir, 1, train=str(letters.parent / "more"), block_size=6, packing="best_fit"
+    )
+    # Lengths 4, 3, 5, 5: a block each, the emptiest, of ZZ, written short.
+    assert documents(three) == [("QQQ", 4, True, True)]
+    assert (three.padding_tokens, three.trained_tokens, three.token_ids[-1]) == (2, 3, 0)
+    assert plain(three).startswith(
+        "Block 1 of 4 of the training split: 4 tokens and 2 of padding, not shown, 3 of them "
+        "predicted; 1 document begins in it, 1 ends.\n"
+    )
+    assert as_json(three)["padding_tokens"] == 2
+    tail = preview(
+        tiny_model_dir, -1, train=str(letters.parent / "more"), block_size=6, packing="best_fit"
+    )
+    assert (documents(tail), tail.padding_tokens) == ([("ZZ", 3, True, True)], 0)
+    assert "the last and shorter: 3 tokens, 2 of them" in plain(tail)
+
+
+class TestMasked:
+    """A block of which every third token of a document, and its EOS, isn't trained on."""
+
+    @pytest.fixture
+    def block(self, tiny_model_dir: Path, letters: Path) -> BlockPreview:
+        config = Config.model_validate(
+            {"data": {"train": str(letters)}, "model": {"name": str(tiny_model_dir)}}
+        )
+        plan, prepared = prepare_masked(config)
+        return preview_block(plan, prepared, 1)
+
+    def test_off_a_terminal_what_is_trained_on_is_in_brackets(self, block: BlockPreview):
+        assert plain(block).splitlines() == [
+            "Block 1 of 1 of the training split, the last and shorter: 12 tokens, 5 of them "
+            "predicted; 3 documents begin in it, 3 end.",
+            "<|endoftext|> and a line break stand where a document ends.",
+            "Never predicted: the first token of the block and of each document "
+            "(data.isolate_documents).",
+            "Trained on: what stands in ⟦ ⟧; the rest is only read.",
+            "",
+            "Q⟦QQ⟧<|endoftext|>",
+            "Z⟦Z⟧<|endoftext|>",
+            "J⟦JJ⟧J<|endoftext|>",
+        ]
+
+    def test_on_a_terminal_it_is_bold_and_the_rest_dim(self, block: BlockPreview):
+        body = coloured(block).split("\n\n")[1]
+        assert re.findall(r"\x1b\[(\d)(?:;7)?;38;5;\d+m([^\x1b]+)\x1b", body) == [
+            ("2", "Q"), ("1", "QQ"), ("2", " ⏎ EOS "),
+            ("2", "Z"), ("1", "Z"), ("2", " ⏎ EOS "),
+            ("2", "J"), ("1", "JJ"), ("2", "J"), ("2", " ⏎ EOS "),
+        ]  # fmt: skip
+        said = " ".join(SGR.sub("", coloured(block)).split())
+        assert "Bold is trained on, dim is only read." in said
+
+    def test_json_tells_it_of_each_token(self, block: BlockPreview):
+        marks = [False, True, True, False, False, True, False, False, True, True, False, False]
+        assert as_json(block)["trained"] == marks
+
+    def test_an_eos_within_a_conversation_is_shown(self):
+        from gptft.data.preview import _parts
+
+        raws = [b"a", "д".encode()[:1], "д".encode()[1:] + b"b", b"<|e|>", b""]
+        flags = [False, False, True, True, False]
+        assert _parts(raws, flags) == (("aд".encode(), False), (b"b<|e|>", True))
 
 
 def test_isolation_marks_the_first_token_of_each_document(tiny_model_dir: Path, letters: Path):
