@@ -11,12 +11,14 @@ from gptft.config.data import DataConfig
 from gptft.console import Notify, loading_libraries, silent
 from gptft.errors import ConfigError
 from gptft.models.hub import require_model
-from gptft.report.page_file import check_page_path
+from gptft.report.page_file import check_page_path, write_page
+from gptft.text.scripts import page_language
 
 if TYPE_CHECKING:
     from gptft.analysis.evaluate.evaluate import Bar
     from gptft.analysis.evaluate.results import Evaluation, TaskFigure
     from gptft.models.precision import DtypeName
+    from gptft.text.scripts import PageLanguage
 
 # What of `data:` says how a text is read, and not what is made of it.
 READING = (
@@ -36,6 +38,7 @@ def evaluate(
     num_hardest: int = 5,
     seed: int = 0,
     html: Path | None = None,
+    lang: "PageLanguage | None" = None,
     overwrite: bool = False,
     dtype: "DtypeName" = "auto",
     use_cpu: bool = False,
@@ -54,6 +57,7 @@ def evaluate(
         num_hardest: documents whose text is kept for each model.
         seed: of the resampling.
         html: a page to write, too.
+        lang: the page's language; None for that of the hardest documents, else English.
         overwrite: whether the page may replace anything; else only another page of gptft.
         dtype: of the weights.
         use_cpu: run on the CPU even if an accelerator is available.
@@ -77,11 +81,10 @@ def evaluate(
     loading = {"dtype": dtype, "use_cpu": use_cpu}
     found = _measured(models, data, reading, asked, seed=seed, bar=bar, notify=notify, **loading)
     if html is not None:
-        from gptft.files import write_output
         from gptft.report.evaluation import evaluation_html
 
-        write_output(html, evaluation_html(found))
-        notify(f"Written: {html}")
+        hardest = "\n".join(text for one in found.models for _, text in one.hardest)
+        write_page(html, evaluation_html(found, lang or page_language(hardest)), notify=notify)
     return found
 
 

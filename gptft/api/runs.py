@@ -11,6 +11,7 @@ from gptft.inputs import why_unusable
 from gptft.runs import compare, show
 from gptft.runs.compare import RunComparison
 from gptft.runs.show import ShownRun
+from gptft.text.scripts import PageLanguage, page_language
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,7 @@ def compare_runs(
     folders: Sequence[Path],
     *,
     html: Path | None = None,
+    lang: PageLanguage | None = None,
     overwrite: bool = False,
     notify: Notify = silent,
 ) -> RunComparison:
@@ -94,6 +96,7 @@ def compare_runs(
     Args:
         folders: runs, or folders of runs, which stand for all below them.
         html: a page to write, too.
+        lang: the page's language; None for that of the samples, English where it isn't Russian.
         overwrite: whether the page may replace anything; else only another page of gptft.
         notify: told in a sentence what was written.
 
@@ -109,6 +112,7 @@ def compare_runs(
     if html is not None:
         from gptft.report.run_comparison import run_comparison_html
 
-        write_output(html, run_comparison_html(compared))
+        lang = lang or page_language("\n".join(one["prompt"] for one in compared.samples))
+        write_output(html, run_comparison_html(compared, lang))
         notify(f"Written: {html}")
     return compared

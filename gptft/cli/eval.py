@@ -9,6 +9,7 @@ from gptft.cli.options import (
     DTYPE,
     AsJson,
     DtypeName,
+    Lang,
     OverwritePage,
     UseCpu,
     print_result,
@@ -72,6 +73,7 @@ def eval(
     dtype: Annotated[DtypeName, DTYPE] = "auto",
     use_cpu: UseCpu = False,
     html: Annotated[Path | None, Option(metavar="FILE", help="Write it as a page, too.")] = None,
+    lang: Lang = None,
     overwrite: OverwritePage = False,
     as_json: AsJson = False,
 ) -> None:
@@ -101,7 +103,7 @@ def eval(
         )
     found = api.evaluate(
         models, data, overrides=overrides, window=window, stride=stride, counts_eos=eos,
-        num_hardest=hardest, seed=seed, html=html, overwrite=overwrite, dtype=dtype,
+        num_hardest=hardest, seed=seed, html=html, lang=lang, overwrite=overwrite, dtype=dtype,
         use_cpu=use_cpu, bar=progress_bar, notify=notice,
     )  # fmt: skip
     if as_json:

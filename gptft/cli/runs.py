@@ -8,7 +8,7 @@ import typer
 from typer import Argument, Option
 
 from gptft.cli.mistyped import CommandGroup
-from gptft.cli.options import AsJson, OverwritePage, print_result
+from gptft.cli.options import AsJson, Lang, OverwritePage, print_result
 from gptft.console import notice, result, result_json, stdout
 from gptft.errors import ConfigError
 from gptft.terminal.text import escaped
@@ -105,6 +105,7 @@ def compare(
         list[Path], Argument(metavar="RUN", help="Two or more runs, or a folder that holds them.")
     ],
     html: Annotated[Path | None, Option(metavar="FILE", help="Write it as a page, too.")] = None,
+    lang: Lang = None,
     overwrite: OverwritePage = False,
     as_json: AsJson = False,
 ) -> None:
@@ -115,7 +116,7 @@ def compare(
     from gptft import api
     from gptft.runs.compare_view import comparison_view
 
-    compared = api.compare_runs(runs, html=html, overwrite=overwrite, notify=notice)
+    compared = api.compare_runs(runs, html=html, lang=lang, overwrite=overwrite, notify=notice)
     print_result(compared, comparison_view, as_json=as_json)
     for sentence in compared.remarks:
         notice(sentence)

@@ -53,12 +53,18 @@ class _Scale:
         return f"{self.x(point[0]):g} {self.y(point[1]):g}"
 
 
+def _at_step(step: float) -> str:
+    return f"step {step:,}"
+
+
 def line_chart(
     lines: Sequence[Line],
     *,
     title: str,
     shown: Callable[[float], str],
     style: str = "",
+    step: str = "step",
+    local: Callable[[str], str] = str,
     num_ticks: int = 6,
     low: float = math.inf,
 ) -> Markup:
@@ -69,6 +75,8 @@ def line_chart(
         title: what the chart shows, for those who can't see it.
         shown: how a value is written.
         style: a further CSS class.
+        step: what a step is called.
+        local: a whole number as English writes it -> as the page does.
         num_ticks: on the axis of values, about.
         low: a value that the axis reaches down to, whatever the lines do.
 
@@ -79,13 +87,18 @@ def line_chart(
     if not lines:
         return Markup()
     scale, x_ticks, y_ticks = _axes(lines, shown=shown, num_ticks=num_ticks, low=low)
+
+    def at(number: float) -> str:
+        return f"{step} {local(f'{number:,}')}"
+
     html = render(
         "chart.html.j2",
         title=title,
         style=style,
+        step=step,
         size=_SIZE,
-        lines=[(line, _path(line, scale), _marks(line, scale, shown)) for line in lines],
-        x_ticks=x_ticks,
+        lines=[(line, _path(line, scale), _marks(line, scale, shown, at)) for line in lines],
+        x_ticks=[(local(text), place) for text, place in x_ticks],
         y_ticks=y_ticks,
     )
     return Markup(html)
@@ -273,10 +286,12 @@ def _path(line: Line, scale: _Scale) -> str:
     return " ".join(segments)
 
 
-def _marks(line: Line, scale: _Scale, shown: Callable[[float], str]) -> list[tuple[str, str]]:
+def _marks(
+    line: Line, scale: _Scale, shown: Callable[[float], str], at: Callable[[float], str] = _at_step
+) -> list[tuple[str, str]]:
     """Where a reader can point and what they then read; none where points are too many."""
     points = list(filter(_is_drawn, line.points))
     if len(points) > _MAX_MARKS:
         return []
-    tips = (f"step {step:,}: {line.name} {shown(value)}" for step, value in points)
+    tips = (f"{at(step)}: {line.name} {shown(value)}" for step, value in points)
     return list(zip(map(scale.spot, points), tips, strict=True))

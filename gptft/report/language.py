@@ -1,5 +1,6 @@
 """A page's language -> its words from `words/`, and numbers as it writes them."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -20,7 +21,7 @@ def page_words(lang: PageLanguage, name: str) -> Mapping[str, str]:
 
     Args:
         lang: of the words.
-        name: explain, pages or play.
+        name: explain, pages, comparisons or play.
     """
     from ruamel.yaml import YAML
 
@@ -72,6 +73,14 @@ class Words:
     def percent(self, share: float | None, *, decimals: int = 1) -> str:
         """A share in per cent."""
         return self.local(percent(share, decimals=decimals))
+
+    def duration(self, shown: str) -> str:
+        """A time span as English writes it, with its units as this language does.
+
+        >>> Words("ru", {"unit_h": "ч", "unit_min": "мин"}).duration("2 h 1 min")
+        '2 ч 1 мин'
+        """
+        return self.local(re.sub("[a-z]+", lambda unit: self.t[f"unit_{unit[0]}"], shown))
 
     def count(self, value: int, noun: str) -> str:
         """A number with its noun, whose forms are `n_<noun>`: two in English, three in Russian.

@@ -8,6 +8,7 @@ from gptft.analysis.ngram_search import SIZES
 from gptft.analysis.span_places import Place
 from gptft.report.language import Words
 from gptft.report.render import render
+from gptft.report.values import one_line
 from gptft.text.scripts import PageLanguage
 
 _MOST_CHARACTERS = 1_000_000  # of all texts on a page, which stays below 5 MB so
@@ -117,8 +118,10 @@ def _place(place: Place, words: Words) -> str:
     if place.file is None:
         return words.say("block_place", block=words.whole(place.block))
     if place.line is not None or place.document is None:
-        return str(place)
-    return words.say("document_place", file=place.file, document=words.whole(place.document))
+        return one_line(str(place))
+    return words.say(
+        "document_place", file=one_line(place.file), document=words.whole(place.document)
+    )
 
 
 def _pieces(text: TextMemorization, whole: str) -> list[_Piece]:

@@ -7,8 +7,9 @@ from typer.testing import CliRunner
 
 from gptft.cli.app import app
 from tests.cli.test_novelty import run_dir, trained
+from tests.report.conftest import MakeRun, make_run
 
-__all__ = ["run_dir", "trained"]
+__all__ = ["make_run", "run_dir", "trained"]
 
 TEXTS = {"ru": "Мороз и солнце", "en": "The frost, the sun"}
 COMMANDS = {
@@ -55,3 +56,25 @@ def test_the_page_of_strategies_is_in_english_alone(tiny_model_dir: Path, tmp_pa
     assert wrong.exit_code == 1
     assert "--lang ru: not with --compare" in str(wrong.exception)
     assert not page.exists()
+
+
+def test_a_page_of_an_evaluation_is_in_the_language_of_the_documents(
+    tiny_model_dir: Path, tmp_path: Path
+) -> None:
+    page, text = tmp_path / "page.html", tmp_path / "text.txt"
+    for lang, content in TEXTS.items():
+        text.write_text(content, encoding="utf-8")
+        words = ("eval", str(tiny_model_dir), "--data", str(text), "--cpu")
+        assert language_of_page(page, *words) == lang
+        assert language_of_page(page, *words, "--lang", "ru") == "ru"
+
+
+def test_a_page_of_runs_is_in_the_language_of_their_prompts(
+    make_run: MakeRun, tmp_path: Path
+) -> None:
+    page = tmp_path / "page.html"
+    for lang, text in TEXTS.items():
+        samples = [{"step": 0, "prompt": text, "continuation": "."}]
+        runs = [str(make_run(f"{lang}{n}", samples=samples)) for n in range(2)]
+        assert language_of_page(page, "runs", "compare", *runs) == lang
+        assert language_of_page(page, "runs", "compare", *runs, "--lang", "en") == "en"
