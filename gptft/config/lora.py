@@ -21,6 +21,7 @@ def _each_once(values: list[Any]) -> list[Any]:
     return values
 
 
+Quantize = Literal["nf4", "int8"]
 Name = Annotated[str, Field(min_length=1)]
 Whole = Annotated[int, Field(ge=0, le=2**31 - 1), BeforeValidator(as_whole)]
 Names = Annotated[list[Name], Field(min_length=1), AfterValidator(_each_once)]
@@ -60,6 +61,11 @@ class LoraConfig(Section):
     )
     modules_to_save: Annotated[list[Name], AfterValidator(_each_once)] = setting(
         [], "Modules that are trained whole and saved with the adapter, by the ends of their names."
+    )
+    quantize: Quantize | None = setting(
+        None,
+        "Hold the base's linear layers in 4 bits (nf4) or 8 (int8) while the adapter is trained, "
+        "by bitsandbytes; it is merged into the base as it was.",
     )
     merge: bool = setting(
         True,

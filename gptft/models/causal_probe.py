@@ -147,11 +147,13 @@ def rounding(model: PreTrainedModel) -> float:
 
 def with_noise(model: PreTrainedModel) -> PreTrainedModel:
     """A float32 copy whose matrices are all far from zero, so that attention does something."""
-    shaken: PreTrainedModel = copy.deepcopy(model).float()
+    shaken: PreTrainedModel = copy.deepcopy(model)
+    if not getattr(model, "is_quantized", False):  # else float layers alone are shaken
+        shaken = shaken.float()
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for weight in shaken.parameters():
-            if weight.dim() > 1:
+            if weight.dim() > 1 and weight.is_floating_point():
                 noise = torch.randn(weight.shape, generator=generator)
                 weight.add_((noise / weight.shape[-1] ** 0.5).to(weight.device))
     return shaken

@@ -5,19 +5,22 @@ Only what headers tell: training itself has the last word, before it writes anyt
 
 from collections.abc import Iterator
 
+from gptft.config.lora import LoraConfig
 from gptft.config.name_patterns import matching, pattern_problem
 from gptft.config.sections import Config
 from gptft.config.source import KeyPath
 from gptft.models.anatomy import read_anatomy
-from gptft.models.architectures import buffer_names
+from gptft.models.architectures import buffer_names, linear_layers
 from gptft.models.headers import Tensors, read_headers, weight_files
 from gptft.models.hub import find_model
-from gptft.models.parameters import learned, part_of
-from gptft.terminal.words import count
+from gptft.models.parameters import LORA_RANK, adapted_layers, learned, part_of
+from gptft.terminal.words import bytes_text, count
 
 Problem = tuple[KeyPath, str]
 
 _AT: KeyPath = ("model", "freeze")
+# Of a number in 4 bits with a scale in float32 for each 64, and in 8 bits.
+_BYTES = {"nf4": 0.5 + 4 / 64, "int8": 1.0}
 # What models have in memory before names that their files leave it out of, GPT-2's for one.
 _ROOTS = ("transformer", "model", "gpt_neox", "backbone")
 _HEAD = "lm_head.weight"  # a tied one is in no file, and some files call it otherwise
@@ -60,12 +63,38 @@ DIVIDED = (
 
 def trained_sentence(config: Config) -> str:
     """How much of the base is trained, as its files tell; nothing where all of it is."""
+    if config.lora is not None:
+        return _adapter_sentence(config, config.lora)
     tensors = _tensors(config) if config.model.freeze else {}
     if not tensors:
         return ""
     frozen, total = _frozen(config, tensors), sum(one.size for one in tensors.values())
     trained = total - sum(tensors[name].size for name in frozen)
     return f"Trained: {trained:,} of {count(total, 'parameter')}."
+
+
+def _adapter_sentence(config: Config, lora: LoraConfig) -> str:
+    """How large an adapter is, where it is on all linear layers, and what its base takes."""
+    tensors = _tensors(config)
+    if not tensors:
+        return ""
+    files = find_model(config.model.name, revision=config.model.revision, with_weights=False)
+    linear = linear_layers(str(files.config.get("model_type")))
+    total = sum(one.size for one in tensors.values())
+    adapted = adapted_layers(tensors, linear=linear)
+    size = sum(adapted.values()) * lora.r // LORA_RANK
+    special = (
+        lora.target_modules != "all-linear", lora.layers, lora.use_dora, lora.bias != "none",
+        lora.modules_to_save, lora.trainable_token_indices, config.tokenizer.add_tokens,
+        config.tokenizer.special_tokens, config.tokenizer.name,
+    )  # fmt: skip
+    of = "" if any(special) else f" of {size:,}"
+    held = ""
+    if lora.quantize is not None:
+        in_linear = sum(tensors[name].size for name in adapted)
+        num_bytes = 4 * (total - in_linear) + _BYTES[lora.quantize] * in_linear
+        held = f", which take about {bytes_text(round(num_bytes))} in {lora.quantize}"
+    return f"Trained: an adapter{of} beside {count(total, 'parameter')}{held}."
 
 
 def _tensors(config: Config) -> Tensors:

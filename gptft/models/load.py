@@ -69,6 +69,7 @@ def load_for_training(
     dtype: DtypeName = "auto",
     config_overrides: Mapping[str, Any] | None = None,
     average_with: Iterable[tuple[str, float]] = (),
+    loading: Mapping[str, Any] | None = None,
 ) -> PreTrainedModel:
     """Load a base model to be trained on, on the CPU; `Trainer` moves it.
 
@@ -78,6 +79,7 @@ def load_for_training(
         config_overrides: fields of its config to change.
         average_with: models of the same config, or globs of their folders, each with how much it
             counts beside the model, which counts as 1; the mean of all weights is what is loaded.
+        loading: what `from_pretrained` is told besides, see `quantized_loading`.
 
     Raises:
         ModelError: it can't be found or read, or isn't of one kind with one of `average_with`.
@@ -91,7 +93,12 @@ def load_for_training(
     _override(config, config_overrides or {})
     require_trainable(config.to_dict(), name=files.name, section="model.config_overrides")
     weights_dtype = training_dtype(dtype)
-    loaded = _load_merged(files, config=config, dtype=weights_dtype)
+    if loading and files.adapters:
+        raise ModelError(
+            f"{files.name} is an adapter, and can't be quantized (lora.quantize). Merge it first, "
+            "with gptft merge, and train on the model that it makes."
+        )
+    loaded = _load_merged(files, config=config, dtype=weights_dtype, loading=loading)
     others = [
         (*_config_like(stored, name=other, of=files.name), share)
         for pattern, share in average_with
@@ -312,11 +319,15 @@ def _config_like(
 
 
 def _load_merged(
-    files: ModelFiles, *, config: PreTrainedConfig, dtype: torch.dtype
+    files: ModelFiles,
+    *,
+    config: PreTrainedConfig,
+    dtype: torch.dtype,
+    loading: Mapping[str, Any] | None = None,
 ) -> PreTrainedModel:
     """The model with its adapters added to its weights, which is done in float32."""
     if not files.adapters:
-        return _load(files, config=config, dtype=dtype)
+        return _load(files, config=config, dtype=dtype, loading=loading)
     from gptft.models.adapted import merge_adapter
 
     model = _load(files, config=config, dtype=torch.float32)
@@ -326,7 +337,13 @@ def _load_merged(
     return model
 
 
-def _load(files: ModelFiles, *, config: PreTrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
+def _load(
+    files: ModelFiles,
+    *,
+    config: PreTrainedConfig,
+    dtype: torch.dtype,
+    loading: Mapping[str, Any] | None = None,
+) -> PreTrainedModel:
     name, folder = files.name, files.folder
     if config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         raise ModelError(no_language_model(name, config.model_type))
@@ -338,7 +355,7 @@ def _load(files: ModelFiles, *, config: PreTrainedConfig, dtype: torch.dtype) ->
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             str(stored), config=config, dtype=dtype, use_safetensors=True, trust_remote_code=False,
             local_files_only=True, output_loading_info=True, key_mapping=key_mapping(prefix),
-            generation_config=generation, ignore_mismatched_sizes=True,
+            generation_config=generation, ignore_mismatched_sizes=True, **(loading or {}),
         )  # fmt: skip
     model: PreTrainedModel = loaded[0]
     if mismatched := sorted(loaded[1]["mismatched_keys"]):

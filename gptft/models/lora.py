@@ -7,7 +7,6 @@ within peft's wrapper would be dropped without a word. The wrapper is kept to sa
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +15,12 @@ from safetensors.torch import load_file
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from gptft.config.lora import LoraConfig
+from gptft.config.lora import LoraConfig, Quantize
 from gptft.errors import ConfigError, RunError
 from gptft.files import read_json, write_json
 from gptft.models.adapted import few_logits, part_ends, tie_again
 from gptft.models.adapters import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from gptft.models.quantized import import_peft, keep_as_loaded, num_weights
 from gptft.models.reading import first_line
 from gptft.models.restore import is_same
 from gptft.panics import no_panic
@@ -36,6 +36,7 @@ class TrainedAdapter:
         targets: the names of the layers that have a part of it, sorted.
         num_base: how many numbers the base has.
         is_merged: whether it is to be merged into its base at the end.
+        quantize: how the base is quantized, if it is; then it is never merged into this one.
     """
 
     def __init__(
@@ -46,10 +47,11 @@ class TrainedAdapter:
         revision: str | None,
         num_base: int,
         is_merged: bool,
+        quantize: Quantize | None,
     ) -> None:
         """Keep peft's wrapper, and the name that a person calls the base by."""
         self._wrapped, self._base_name, self._revision = wrapped, base_name, revision
-        self.num_base, self.is_merged = num_base, is_merged
+        self.num_base, self.is_merged, self.quantize = num_base, is_merged, quantize
         self.model: PreTrainedModel = wrapped.get_base_model()
         self.targets: Sequence[str] = sorted(wrapped.base_model.targeted_module_names)
 
@@ -60,7 +62,7 @@ class TrainedAdapter:
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """What is saved of it, by peft's names."""
-        peft: Any = import_module("peft")
+        peft = import_peft()
         with _quiet():
             found: dict[str, torch.Tensor] = peft.get_peft_model_state_dict(
                 self._wrapped, save_embedding_layers=False
@@ -92,7 +94,7 @@ class TrainedAdapter:
             RunError: it isn't this adapter's, tensor for tensor.
         """
         stored = self._stored(folder)
-        peft: Any = import_module("peft")
+        peft = import_peft()
         with _quiet():
             peft.set_peft_model_state_dict(self._wrapped, {**stored})
         self._refuse(stored, folder)
@@ -174,11 +176,11 @@ def add_adapter(
     Raises:
         ConfigError: the settings don't fit the base.
     """
-    peft: Any = import_module("peft")
+    peft = import_peft()
     _check_saved_whole(model, settings)
     ids = sorted({*settings.trainable_token_indices, *new_ids})
     _check_ids(model, ids)
-    num_base = sum(one.numel() for one in model.parameters())
+    num_base = num_weights(model)
     state = torch.get_rng_state()
     torch.manual_seed(seed)
     try:
@@ -193,13 +195,14 @@ def add_adapter(
                 fan_in_fan_out=any(isinstance(one, Conv1D) for one in model.modules()),
             )  # fmt: skip
             wrapped = peft.get_peft_model(model, config)
+            keep_as_loaded(model)
     except Exception as error:  # peft raises a dozen types
         raise ConfigError(_why(error, model, settings)) from None
     finally:
         torch.set_rng_state(state)
     adapter = TrainedAdapter(
         wrapped, base_name=base_name, revision=revision, num_base=num_base,
-        is_merged=settings.merge,
+        is_merged=settings.merge, quantize=settings.quantize,
     )  # fmt: skip
     if not adapter.num_trained:
         raise ConfigError("lora: nothing of the model would be trained.")

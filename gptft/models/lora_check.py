@@ -31,9 +31,26 @@ def lora_problems(config: Config) -> Iterator[Problem]:
                 ("training", name),
                 "an adapter (lora) is trained with all weights in each process. Leave it out.",
             )
+    if lora.quantize and find_spec("bitsandbytes") is None:
+        yield (
+            ("lora", "quantize"),
+            f"it takes the package bitsandbytes. Install it: {install_command('bitsandbytes')}",
+        )
+    if lora.quantize and config.training.get("torch_compile"):
+        yield (
+            ("training", "torch_compile"),
+            "a quantized base (lora.quantize) can't be compiled while it is trained on. Leave it "
+            "out.",
+        )
     if config.model.from_scratch is not None:
         return
     files = find_model(config.model.name, revision=config.model.revision)
+    if lora.quantize and files.adapters:
+        yield (
+            ("lora", "quantize"),
+            f"{files.name} is an adapter, and can't be quantized. Merge it first, with gptft "
+            "merge, and train on the model that it makes.",
+        )
     tensors, _ = read_headers(weight_files(files)) if files.gguf is None else ({}, [])
     for name, message in _misfits(lora, tensors):
         yield ("lora", name), message

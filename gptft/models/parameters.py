@@ -150,7 +150,7 @@ def count_parameters(
         tied=tied,
         active=total - unused,
         multiplied=total - unused - looked_up,
-        lora=sum(_lora(name, tensor, by_part[name], linear) for name, tensor in kept.items()),
+        lora=sum(adapted_layers(kept, linear=linear).values()),
     )
 
 
@@ -173,6 +173,17 @@ def learned(
         if ties and part == "head" and len(kept[name].shape) == 2 and kept[name].shape in tables
     }
     return {name: tensor for name, tensor in kept.items() if name not in repeated}
+
+
+def adapted_layers(tensors: Tensors, *, linear: LinearLayers = _BY_NAME) -> dict[str, int]:
+    """The tensors that a LoRA on all linear layers adapts, with what it adds at rank `LORA_RANK`.
+
+    Args:
+        tensors: of a model's parameters, see `learned`.
+        linear: see `count_parameters`.
+    """
+    sizes = {name: _lora(name, one, part_of(name), linear) for name, one in tensors.items()}
+    return {name: size for name, size in sizes.items() if size}
 
 
 def part_of(name: str) -> Part:

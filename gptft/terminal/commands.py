@@ -7,7 +7,8 @@ from pathlib import Path
 
 # Packages of our extras, as pyproject.toml has them.
 _EXTRAS = {
-    "tensorboard": "track", "peft": "lora", "gguf": "gguf", "sentencepiece": "sentencepiece",
+    "tensorboard": "track", "peft": "lora", "bitsandbytes": "quantize", "gguf": "gguf",
+    "sentencepiece": "sentencepiece",
     "starlette": "playground", "uvicorn": "playground", "lxml": "documents",
 }  # fmt: skip
 _ADVICE = re.compile(rf"pip3? install (?:-U |--upgrade )?({'|'.join(_EXTRAS)})\b(?:[=<>~]+[\d.]+)?")

@@ -14,6 +14,7 @@ from gptft.models.grow import add_rows, new_tokens
 from gptft.models.hub import find_model
 from gptft.models.load import load_for_training, new_model
 from gptft.models.lora import TrainedAdapter, add_adapter
+from gptft.models.quantized import quantized_loading
 from gptft.terminal.words import count
 from gptft.tokenization.auto import load_auto_tokenizer
 from gptft.tokenization.extension import added_token
@@ -26,7 +27,7 @@ def load_base(
     store_dir: Path,
     eos_token_id: int,
     bos_token_ids: tuple[int, ...],
-    seed: int,
+    args: TrainingArguments,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, tuple[str, ...], Sequence[int]]:
     """The base model, or a new one, with its tokenizer, what to say of them, and new ids.
 
@@ -35,7 +36,7 @@ def load_base(
         store_dir: of the blocks, where a tokenizer that was trained lies.
         eos_token_id: the token that ends documents in the blocks.
         bos_token_ids: what begins them.
-        seed: of a new model's weights.
+        args: where a quantized base is to be, and the seed of a new model's weights.
 
     Raises:
         ModelError: the base can't be found or read.
@@ -49,7 +50,9 @@ def load_base(
             dtype=config.model.dtype,
             config_overrides=config.model.config_overrides,
             average_with=[(one.name, one.weight) for one in config.model.average_with],
-        )
+            loading=None if config.lora is None or config.lora.quantize is None
+            else quantized_loading(config.lora.quantize, device=args.device, name=files.name),
+        )  # fmt: skip
         base = load_auto_tokenizer(files)
         tokenizer, notes = _grow(model, base, config.tokenizer)
         new_ids = sorted({*tokenizer.get_vocab().values()} - {*base.get_vocab().values()})
@@ -62,7 +65,7 @@ def load_base(
             vocab_size=len(tokenizer),
             eos_token_id=eos_token_id,
             bos_token_id=bos_token_ids[0] if bos_token_ids else None,
-            seed=seed,
+            seed=args.seed,
         )
     tokenizer = begin_as_blocks(model, tokenizer, bos=bos_token_ids, eos_token_id=eos_token_id)
     if tokenizer.eos_token_id != eos_token_id:  # the files disagree; the blocks have the last word

@@ -147,8 +147,7 @@ class CheckpointSaver:
         saves = self._trainer.args.save_strategy != "no"
         needed = self.num_bytes() * (2 if saves else 1)
         if self._trainer.lora is not None and self._trainer.lora.is_merged:
-            model = self._trainer.accelerator.unwrap_model(self._trainer.model)
-            needed += sum(4 * int(p.numel()) for p in model.parameters())
+            needed += 4 * self._trainer.lora.num_base
         if self._trainer.is_world_process_zero():
             disk.check_room(
                 self._trainer.checkpoints_dir,

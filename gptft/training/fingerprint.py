@@ -1,6 +1,7 @@
 """A run's settings, model and machine -> the fingerprint of all that decides its weights."""
 
 import json
+from importlib.metadata import version
 from typing import Any
 
 import torch
@@ -69,6 +70,10 @@ def _lora(config: Config, setup: Setup) -> dict[str, Any]:
     if config.lora is None or setup.trainer.lora is None:
         return {}
     values = config.lora.model_dump(exclude={"target_modules", "merge"})
+    if config.lora.quantize is None:
+        del values["quantize"]
+    else:
+        values["bitsandbytes"] = version("bitsandbytes")
     return {
         **{f"lora.{name}": value for name, value in values.items()},
         "lora.target_modules": _digest(list(setup.trainer.lora.targets)),

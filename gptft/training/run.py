@@ -298,7 +298,10 @@ class TrainingRun:
         with self._signals.deferred("Writing the model first"):  # as long as a checkpoint takes
             try:
                 with stage("Saving the model"):
-                    save_model(setup, run_dir=run_dir, save_dtype=self._config.model.save_dtype)
+                    apart = save_model(
+                        setup, run_dir=run_dir, save_dtype=self._config.model.save_dtype,
+                        config_overrides=self._config.model.config_overrides, notify=self._notify,
+                    )  # fmt: skip
             except Exception as error:  # torch and safetensors raise types of their own
                 raise self._trainer.checkpoints.explain(error) from error
             if self._is_first and self.facts is not None:
@@ -309,6 +312,7 @@ class TrainingRun:
                     "state": "done",
                     "finished": run_folder.now(),
                     "result": as_json(result),
+                    **({} if apart is None else {"merged_apart": apart}),
                 }
                 self._write_facts()
                 run_folder.drop_earlier(run_dir)

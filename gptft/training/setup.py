@@ -21,6 +21,7 @@ from gptft.models.causal_probe import check_causal, leaves_labels_to_be_moved
 from gptft.models.load import (
     context_of,
 )
+from gptft.models.quantized import is_quantized
 from gptft.terminal.words import count
 from gptft.tokenization.framing import begins_each, keeps_apart
 from gptft.training.arguments import training_arguments
@@ -80,7 +81,8 @@ class Setup:
         """How much is trained, in words."""
         base = count(self.num_parameters, "parameter")
         if self.trainer.lora is not None:
-            return f"an adapter of {self.num_trained:,} beside {base}"
+            how = f" ({self.trainer.lora.quantize})" if self.trainer.lora.quantize else ""
+            return f"an adapter of {self.num_trained:,} beside {base}{how}"
         is_whole = self.num_trained == self.num_parameters
         return base if is_whole else f"{self.num_trained:,} of {base}"
 
@@ -131,7 +133,8 @@ class Setup:
         if self.trainer.optimizer is not None:  # it is in a cycle of references, and so would stay
             self.trainer.optimizer.state.clear()
         self.trainer.accelerator.free_memory()
-        self.model.to("cpu")  # type: ignore[arg-type]
+        if not is_quantized(self.model):  # which can't be moved
+            self.model.to("cpu")  # type: ignore[arg-type]
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
@@ -155,7 +158,7 @@ def set_up(config: Config, *, store_dir: Path, run_dir: Path, signals: Signals) 
     )
     eos, bos = int(ledger.get("eos_token_id", -1)), tuple(ledger.get("bos_token_ids", ()))
     model, tokenizer, grown, new_ids = load_base(
-        config, store_dir=store_dir, eos_token_id=eos, bos_token_ids=bos, seed=args.seed
+        config, store_dir=store_dir, eos_token_id=eos, bos_token_ids=bos, args=args
     )
     _check_fit(model, store, name=config.model.name)
     lora = make_adapter(config, model, args, new_ids=new_ids)
@@ -248,7 +251,7 @@ def _probe(model: PreTrainedModel, args: TrainingArguments, *, name: str) -> boo
     if is_elsewhere(model, args):
         return False
     with _enough_memory(name):
-        if args.place_model_on_device is not False and not args.fsdp:
+        if args.place_model_on_device is not False and not args.fsdp and not is_quantized(model):
             model.to(args.device)  # type: ignore[arg-type]
         check_causal(model, name=name)
         # Label smoothing replaces it anyway.

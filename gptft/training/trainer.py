@@ -65,7 +65,11 @@ class BlockTrainer(TrainerAdapter):
             model.loss_type = "ForCausalLM"
         use_fast_loss(model, unlikelihood=unlikelihood)
         self.lora = lora
+        if lora is not None:  # the Trainer refuses a quantized model in which it sees no adapter
+            model._hf_peft_config_loaded = True
         super().__init__(model=model, **kwargs)
+        if lora is not None:  # by which the model itself would save and load in another way
+            model._hf_peft_config_loaded = False
         # Rotation is ours: the stock one counts and removes any folder named like a checkpoint.
         keep, self.args.save_total_limit = self.args.save_total_limit, None
         self.checkpoints = CheckpointSaver(self, keep=keep)
