@@ -185,6 +185,8 @@ def _conversion(name: str, kind: str) -> list[str]:
     if kind == "an old Office document":
         words = ["libreoffice", "--headless", "--convert-to", "txt", name]
         return [f"convert it ({shlex.join(words)})"]
+    if path.suffix.lower() == ".fb2" and kind.startswith("a zip"):
+        return ["end its name in .fb2.zip"]
     return ["unpack it"] if "archive" in kind or kind in ("bzip2 data", "xz data") else []
 
 

@@ -11,12 +11,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from gptft.analysis.written_texts import read_texts
 from gptft.config.data import DataConfig
+from gptft.documents import whole_text
 from gptft.documents.formats.fiction_book import FORMAT
 from gptft.documents.formats.format import OpenedFile
 from gptft.documents.record_format import find_format
 from gptft.documents.records import RecordText
 from gptft.documents.sources import find_texts
+from gptft.documents.whole_text import read_whole_text
 from gptft.errors import DataError
 from gptft.text.encoding import examine_text, read_chunks
 from tests.documents.books import FB2, documents, fb2_tree, left_out, write_fb2
@@ -227,3 +230,20 @@ def test_a_book_is_no_file_of_records(tmp_path: Path):
         data = DataConfig.model_validate({"train": [*map(str, train)], "format": format})
         with pytest.raises(DataError, match=said):
             find_format(find_texts(data), data)
+
+
+def test_a_zip_under_the_name_of_a_book(tmp_path: Path):
+    with zipfile.ZipFile(tmp_path / "a.fb2", "w") as archive:
+        archive.writestr("a.fb2", "x")
+    assert "a zip archive, as .docx and .epub are. End its name in .fb2.zip" in refused(
+        tmp_path / "a.fb2"
+    )
+
+
+def test_one_text_of_a_book_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = write_fb2(tmp_path / "a.fb2", CHAPTER.format(1) + CHAPTER.format(2))
+    assert read_whole_text(path) == "Глава 1\n\nТекст 1.\n\nГлава 2\n\nТекст 2."
+    assert [one.continuation for one in read_texts(str(path))] == [read_whole_text(path)]
+    monkeypatch.setattr(whole_text, "_MAX_TEXT", 20)
+    with pytest.raises(DataError, match="more than 20 characters of text"):
+        read_whole_text(path)

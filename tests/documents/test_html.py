@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from gptft.documents.corpus import find_corpus
 from gptft.errors import DataError
-from tests.documents.books import documents, left_out, write_epub, write_fb2
+from tests.documents.books import documents, left_out, page, write_epub, write_fb2
 
 _WORDS = st.lists(st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1),
                   min_size=1)  # fmt: skip
@@ -179,3 +179,12 @@ def test_books_take_no_package(tmp_path: Path):
         capture_output=True, text=True, check=True, cwd=Path(__file__).resolve().parents[2],
     )  # fmt: skip
     assert done.stdout.split("\n")[:2] == ["['a', 'a']", "False"]
+
+
+def test_xhtml_is_read_as_xml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "lxml", None)
+    path = written(tmp_path / "a.xhtml", page("<script src='a'/><p>a&nbsp;b</p><p><b/>c</p>"))
+    assert documents(path) == ["a\u00a0b\n\nc"]
+    assert left_out(path) == {"scripts": 1}
+    with pytest.raises(DataError, match=r"a\.xhtml:1: not well-formed XML"):
+        documents(written(path, "<p>a<b></p>"))

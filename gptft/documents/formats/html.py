@@ -1,4 +1,4 @@
-"""A page of HTML -> the text that a reader sees."""
+"""A page of HTML or XHTML -> the text that a reader sees."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -7,6 +7,7 @@ from typing import Any
 from gptft.documents.formats.format import OpenedFile, book_format
 from gptft.documents.prose import Prose
 from gptft.documents.web_text import WebText
+from gptft.documents.xml_events import feed_xml
 from gptft.errors import DataError
 from gptft.terminal.commands import install_command
 
@@ -44,6 +45,23 @@ def read_html(file: OpenedFile, left_out: Counter[str]) -> Iterator[str]:
         parser.feed(chunk.encode())
     if parser is not None:
         parser.close()
+    yield from _text_of(page, main, left_out)
+
+
+def read_xhtml(file: OpenedFile, left_out: Counter[str]) -> Iterator[str]:
+    """The text of a page as `read_html` gives it, its tags taken as XML's.
+
+    Raises:
+        DataError: it isn't well-formed XML.
+    """
+    page, main = Prose(left_out), Prose(left_out)
+    for _ in feed_xml(file.chunks, WebText(page, main=main), name=file.name):
+        pass
+    yield from _text_of(page, main, left_out)
+
+
+def _text_of(page: Prose, main: Prose, left_out: Counter[str]) -> Iterator[str]:
+    """The one document of a page: of its main elements, if they have text."""
     page.finish()
     main.finish()
     outside, documents = page.take(), main.take()
@@ -65,9 +83,11 @@ def _parser(target: _Target, name: str) -> Any:
 
 
 FORMAT = book_format(
-    (".html", ".htm", ".xhtml"),
+    (".html", ".htm"),
     "the page: its `<main>`, if it has one, without scripts, navigation, forms and images",
     read_html,
     package="lxml",
     version=2,  # 1 took it for plain text
 )
+# Not as HTML, which takes <script src="..."/> for the beginning of a script.
+XHTML = book_format((".xhtml",), "the page, as in `.html`", read_xhtml, version=2)

@@ -20,7 +20,11 @@ from gptft.text.streams import content_suffix
 _MODULES = (
     plain_text, json_lines, json_values, delimited, parquet, arrow, fiction_book, epub, html, docx,
 )  # fmt: skip
-FORMATS: tuple[Format, ...] = (*(module.FORMAT for module in _MODULES), fiction_book.ZIPPED)
+FORMATS: tuple[Format, ...] = (
+    *(module.FORMAT for module in _MODULES),
+    fiction_book.ZIPPED,
+    html.XHTML,
+)
 _BY_SUFFIX = {suffix: format for format in FORMATS for suffix in format.suffixes}
 SUFFIXES = tuple(_BY_SUFFIX)
 
