@@ -109,11 +109,23 @@ class TestJsonLines:
         with pytest.raises(ConfigError, match=r'prompts.jsonl:2: a line is {"prompt": "\.\.\."}'):
             gather(path=self.write(tmp_path, '"x"', line))
 
-    def test_a_line_that_is_no_json_is_refused(self, tmp_path):
+    @pytest.mark.parametrize(
+        ("line", "why"),
+        [
+            ("{prompt: x}", r".* column 2\."),
+            ('{"prompt": "x', r".* column 12\."),
+            ("[" * 100_000, r"it is nested too deeply\."),
+            ('{"prompt":' * 100_000, r"it is nested too deeply\."),
+            ('{"id": ' + "1" * 5_000 + "}", r"Exceeds the limit .*"),
+        ],
+        ids=["no quotes", "cut off", "deep lists", "deep objects", "a long number"],
+    )
+    def test_a_line_that_is_no_json_is_refused(self, tmp_path, line, why):
         with pytest.raises(
-            ConfigError, match=r"prompts.jsonl:3: this line is no JSON: .* column 2\.$"
-        ):
-            gather(path=self.write(tmp_path, '"x"', "", "{prompt: x}"))
+            ConfigError, match=rf"prompts.jsonl:3: this line is no JSON: {why}$"
+        ) as caught:
+            gather(path=self.write(tmp_path, '"x"', "", line))
+        assert len(str(caught.value)) - len(str(tmp_path)) < 200
 
     def test_a_compressed_one_is_read_through(self, tmp_path):
         path = tmp_path / "prompts.JSONL.gz"
