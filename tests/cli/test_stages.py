@@ -65,6 +65,53 @@ def test_train_prints_the_figures_and_leaves_a_run(config_file: Path, in_tmp: Pa
     assert invoke("train", str(config_file), "--overwrite").exit_code == 0
 
 
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ((), []),
+        (
+            ("learning_rate=1",),
+            [
+                "The model got worse on the very text it was trained on: loss ",
+                "Held-out loss was lowest before training, ",
+                "What helps: lower training.learning_rate; keep the best step's model by ",
+            ],
+        ),
+        (
+            ("learning_rate=0.05", "max_steps=8", "eval_strategy=steps", "eval_steps=2"),
+            [
+                "Held-out loss was lowest at step ",
+                "No checkpoint of step ",
+            ],
+        ),
+        (
+            (
+                "learning_rate=0.05", "max_steps=8", "eval_strategy=steps", "eval_steps=2",
+                "save_strategy=steps", "save_steps=2",
+            ),
+            [
+                "Held-out loss was lowest at step ",
+                "runs/my/checkpoints/checkpoint-",
+            ],
+        ),
+    ],
+    ids=["better", "worse on its own text", "no checkpoint", "a checkpoint"],
+)  # fmt: skip
+def test_train_ends_with_what_became_worse(
+    config_file: Path, settings: tuple[str, ...], said: list[str]
+):
+    """Also where the run is complete already, and beside JSON."""
+    words = ["train", str(config_file)]
+    for setting in settings:
+        words += ["--set", f"training.{setting}"]
+    first, *again = (invoke(*words, *more) for more in ((), ("--resume",), ("--resume", "--json")))
+    lines = [*first.stderr.partition("gptft generate ")[2].splitlines()[1:]]
+    assert [line[: len(one)] for line, one in zip(lines, said, strict=True)] == said
+    for result in again:
+        assert result.exit_code == 0, result.output
+        assert result.stderr.splitlines()[-len(lines) :] == lines or not lines
+
+
 def test_train_answers_in_json(config_file: Path):
     result = invoke("train", str(config_file), "--json", "--set", "training.max_steps=1")
     answer = json.loads(result.stdout)

@@ -124,7 +124,9 @@ def test_what_is_wrong_is_said_of_the_flag(
 
 
 def test_the_default_gives_way_to_yaml_that_to_set_and_that_to_a_flag(given: list[ConfigFile]):
-    assert settings_of(given)["training"] == TEXT_RECIPE
+    recipe = settings_of(given)
+    assert recipe["training"] == TEXT_RECIPE
+    assert (recipe["data"]["isolate_documents"], recipe["samples"]["recite"]) == ("auto", True)
     Path("a.yaml").write_text("{data: {train: a.txt}, training: {seed: 1, max_steps: 5}}", "utf-8")
 
     def of(*args: str) -> tuple[int, int]:
