@@ -1,4 +1,4 @@
-"""Pages of scores, predictions, reasons and copies in a real browser: narrow, wide, light, dark."""
+"""Pages of runs, strategies, tokens, scores, predictions, reasons and copies in a real browser."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,18 +6,28 @@ from pathlib import Path
 import pytest
 
 from gptft import api
+from gptft.analysis.compare.results import StrategyResult
+from gptft.report.comparison import comparison_html
 from gptft.report.generation import generation_html
+from gptft.report.html import report
 from gptft.report.novelty import novelty_html
 from gptft.report.prediction import prediction_html
+from gptft.report.run_comparison import run_comparison_html
 from gptft.report.score import score_html
+from gptft.report.tokens import tokens_html
+from gptft.runs.compare import compare_runs
+from gptft.runs.read import read_run
 from tests.browser import CHROMIUM, Browser
+from tests.report.conftest import MakeRun
 from tests.report.pages import rows_of
+from tests.report.test_comparison import rows
 from tests.report.test_generation_page import generated
 from tests.report.test_novelty_page import measured, text_of
 from tests.report.test_prediction_page import predicted
 from tests.report.test_score_page import TEXT, changed_dir
+from tests.report.test_tokens import measured as measured_tokens
 
-__all__ = ["changed_dir"]
+__all__ = ["changed_dir", "rows"]
 
 pytestmark = [
     pytest.mark.slow,
@@ -92,6 +102,41 @@ def test_every_page_fits_reads_well_and_asks_for_nothing(
         assert contrast >= 4.5, (path.name, where, contrast)
     assert browser.complaints == []
     assert browser.requests == [path.as_uri() for path in pages.values()]
+
+
+def test_pages_of_runs_and_strategies_fit_too(
+    browser: Browser, make_run: MakeRun, rows: list[StrategyResult], tmp_path: Path
+) -> None:
+    """Their tables scroll, each in itself; the page doesn't."""
+    names = ("loss", "perplexity", "bits_per_byte")
+    wide = {f"{name}_{when}": 123_456_789.012 for name in names for when in ("before", "after")}
+    wide |= {"num_tokens": 1_234_567_890, "num_bytes": 1_234_567_890}
+    runs = [
+        make_run(
+            name,
+            samples=[{"step": step, "prompt": LONG, "continuation": LONG} for step in (0, 20, 40)],
+            config={
+                "model": {"name": LONG.replace(" ", "/")}, "training": {"learning_rate": rate},
+                "samples": {"prompts": [LONG]},
+            },
+            result={"train": wide, "validation": wide, "general": {"ru": wide, "en": wide}},
+        )
+        for name, rate in (("a", 1e-3), ("x" * 90, 5e-4))
+    ]  # fmt: skip
+    made = {
+        "report": report(read_run(runs[1])),
+        "runs": run_comparison_html(compare_runs(runs)),
+        "strategies": comparison_html(rows, model=LONG, prompt=LONG),
+        "tokens": tokens_html([measured_tokens(LONG), measured_tokens(LONG)]),
+    }
+    for name, page in made.items():
+        path = tmp_path / f"{name}.html"
+        path.write_text(page, encoding="utf-8")
+        browser.open(path.as_uri())
+        browser.wait("document.readyState === 'complete'")
+        browser.run("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+        assert browser.run("document.documentElement.scrollWidth <= window.innerWidth"), name
+    assert browser.complaints == []
 
 
 TIP = "document.getElementById('tip')"
