@@ -244,9 +244,24 @@ def test_a_wrong_override_is_one_line(tmp_path: Path, override: str, message: st
     assert problems(path, override) == [message]
 
 
-def test_a_missing_file_and_a_folder_are_one_line_each(tmp_path: Path):
-    with pytest.raises(ConfigError, match="no such config file"):
-        load_config(tmp_path / "none.yaml")
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("none.yaml", "config file"),
+        ("none.yml", "config file"),
+        ("NONE.YAML", "config file"),
+        ("poem.txt", "file or folder"),
+        ("стихи", "file or folder"),
+        ("texts/a.jsonl", "file or folder"),
+        ("yaml", "file or folder"),
+    ],
+)
+def test_what_is_missing_is_called_a_config_by_its_suffix_alone(in_tmp: Path, name: str, what: str):
+    with pytest.raises(ConfigError, match=rf"^{name}: no such {what} \(looked from {in_tmp}\)\.$"):
+        load_config(Path(name))
+
+
+def test_a_folder_is_no_config(tmp_path: Path):
     with pytest.raises(ConfigError, match="is a folder"):
         load_config(tmp_path)
 
