@@ -147,7 +147,15 @@ def stage(doing: str) -> Iterator[Notify]:
 
 
 def loading_libraries() -> AbstractContextManager[object]:
-    """The stage in which torch and transformers are imported: seconds, the first time a minute."""
+    """The stage in which torch and transformers are imported: seconds, the first time a minute.
+
+    transformers imports peft, which imports bitsandbytes, where they are installed. The latter says
+    on a CPU at once that it could be faster, and for int8 at every layer of every step what it
+    computes in (0.50).
+    """
+    import logging  # which commands that load nothing don't need
+
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     return stage("Loading torch and transformers")
 
 

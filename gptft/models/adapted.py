@@ -1,12 +1,13 @@
 """A base model and a folder with an adapter of peft -> the model with the adapter on it, or in it.
 
-peft is imported here and nowhere else. It takes no notice of weights that it has no place for, or
+peft takes no notice of weights that it has no place for, or
 that are missing, so both are looked for.
 """
 
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,6 @@ from gptft.models.adapters import (
 from gptft.models.grow import resize
 from gptft.models.model_files import ModelFiles
 from gptft.models.pickled import unpickled_files
-from gptft.models.quantized import import_peft
 from gptft.models.reading import first_line, reading
 from gptft.panics import no_panic
 from gptft.terminal.text import shown_path
@@ -202,7 +202,7 @@ def _adapted(base: PreTrainedModel, folder: Path) -> Any:
             resize(base, rows)
     with stage(f"Applying {shown_path(str(folder))}"), torch.random.fork_rng(devices=()):
         with _by_peft(folder, "applied"):
-            peft = import_peft()
+            peft: Any = import_module("peft")
             if stored["peft_type"] not in peft.PEFT_TYPE_TO_CONFIG_MAPPING:
                 raise LookupError(f"peft {version('peft')} doesn't know {stored['peft_type']}")
             config = peft.PeftConfig.from_peft_type(**stored)

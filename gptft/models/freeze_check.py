@@ -92,7 +92,8 @@ def _adapter_sentence(config: Config, lora: LoraConfig) -> str:
     held = ""
     if lora.quantize is not None:
         in_linear = sum(tensors[name].size for name in adapted)
-        num_bytes = 4 * (total - in_linear) + _BYTES[lora.quantize] * in_linear
+        other = 4 if config.model.dtype in ("auto", "float32") else 2  # bytes a number
+        num_bytes = other * (total - in_linear) + _BYTES[lora.quantize] * in_linear
         held = f", which take about {bytes_text(round(num_bytes))} in {lora.quantize}"
     return f"Trained: an adapter{of} beside {count(total, 'parameter')}{held}."
 

@@ -7,6 +7,7 @@ within peft's wrapper would be dropped without a word. The wrapper is kept to sa
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from gptft.errors import ConfigError, RunError
 from gptft.files import read_json, write_json
 from gptft.models.adapted import few_logits, part_ends, tie_again
 from gptft.models.adapters import ADAPTER_CONFIG, ADAPTER_WEIGHTS
-from gptft.models.quantized import import_peft, keep_as_loaded, num_weights
+from gptft.models.quantized import keep_as_loaded, num_weights
 from gptft.models.reading import first_line
 from gptft.models.restore import is_same
 from gptft.panics import no_panic
@@ -62,7 +63,7 @@ class TrainedAdapter:
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """What is saved of it, by peft's names."""
-        peft = import_peft()
+        peft: Any = import_module("peft")
         with _quiet():
             found: dict[str, torch.Tensor] = peft.get_peft_model_state_dict(
                 self._wrapped, save_embedding_layers=False
@@ -94,7 +95,7 @@ class TrainedAdapter:
             RunError: it isn't this adapter's, tensor for tensor.
         """
         stored = self._stored(folder)
-        peft = import_peft()
+        peft: Any = import_module("peft")
         with _quiet():
             peft.set_peft_model_state_dict(self._wrapped, {**stored})
         self._refuse(stored, folder)
@@ -176,7 +177,7 @@ def add_adapter(
     Raises:
         ConfigError: the settings don't fit the base.
     """
-    peft = import_peft()
+    peft: Any = import_module("peft")
     _check_saved_whole(model, settings)
     ids = sorted({*settings.trainable_token_indices, *new_ids})
     _check_ids(model, ids)

@@ -5,7 +5,6 @@ Source: Dettmers et al. 2023, "QLoRA" (2305.14314), section 3, for nf4; Dettmers
 """
 
 import logging
-from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
@@ -18,16 +17,6 @@ from gptft.models.precision import has_native_bfloat16
 from gptft.terminal.commands import install_command
 
 WITHOUT = f"it takes the package bitsandbytes. Install it: {install_command('bitsandbytes')}"
-
-
-def import_peft() -> Any:
-    """The package peft, which imports bitsandbytes where that is installed.
-
-    The latter says on a CPU at once that it could be faster, and for int8 at every layer of every
-    step what it computes in (0.50).
-    """
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-    return import_module("peft")
 
 
 def quantized_loading(quantize: Quantize, *, device: torch.device, name: str) -> dict[str, Any]:
@@ -43,7 +32,7 @@ def quantized_loading(quantize: Quantize, *, device: torch.device, name: str) ->
     """
     if find_spec("bitsandbytes") is None:
         raise ModelError(f"{name} can't be loaded as lora.quantize says: {WITHOUT}")
-    import_peft()
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it speaks at each layer (0.50)
     compute = torch.bfloat16 if device.type == "cuda" else torch.float32
     if device.type == "cuda" and not has_native_bfloat16(device):
         compute = torch.float16

@@ -248,6 +248,8 @@ def how_trained(run: Run) -> list[tuple[str, str]]:
     for name, key in (("weights trained in", "dtype"), ("seed", "seed")):
         if (value := run.facts.get(key)) is not None:
             said.append((name, str(value)))
+    if isinstance(held := run.section("lora").get("quantize"), str):
+        said.append(("base held in", held))
     return [(name, text) for name, text in said if text]
 
 

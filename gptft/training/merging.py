@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
 
 from gptft.console import Notify, stage
 from gptft.errors import RunError
@@ -52,6 +53,8 @@ def merge_files(
         ModelError: one of them can't be read, or they can't be merged.
         ConfigError: an override names no field of the base's config.
     """
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
     folder = files.adapters[-1]
     before = replace(files, adapters=files.adapters[:-1])
     base = load_for_training(before, dtype="float32", config_overrides=config_overrides)

@@ -1,6 +1,8 @@
 """`lora.quantize`: an adapter learns on a quantized base, is resumed, and merged into the base."""
 
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -167,6 +169,15 @@ def test_nothing_is_said_at_each_layer(
     said = "".join(capfd.readouterr())
     assert "MatMul8bitLt" not in said
     assert "kernels" not in said
+
+
+def test_a_command_says_nothing_of_a_package_that_it_doesnt_use(tmp_path: Path) -> None:
+    """transformers imports peft, and peft bitsandbytes, which speaks of a third one."""
+    done = subprocess.run(
+        [sys.executable, "-m", "gptft", "score", "pico", "Буря", "--cpu", "--summary"],
+        capture_output=True, text=True, check=True, cwd=tmp_path,
+    )  # fmt: skip
+    assert "kernels" not in done.stderr
 
 
 @pytest.mark.parametrize("changed", [{"quantize": "int8"}, {}])
