@@ -50,8 +50,10 @@ def main() -> None:
         folder = Path(name)
         shutil.copy(ROOT / "data" / "pushkin" / "ya-vas-lyubil.txt", folder / "poem.txt")
         session(folder)
-        explained(folder)
-        played(folder)
+        reported(folder)
+        for lang, ending in (("en", "png"), ("ru", "ru.png")):
+            explained(folder, lang, OUT / f"explain.{ending}")
+            played(folder, lang, OUT / f"play.{ending}")
 
 
 def session(folder: Path) -> None:
@@ -112,23 +114,31 @@ def in_terminal(words: list[str], folder: Path) -> str:
     return "\n".join(line for line in lines if not line.endswith(" …"))  # what was going on
 
 
-def explained(folder: Path) -> None:
-    """Two steps of the page of `gptft explain`."""
+def reported(folder: Path) -> None:
+    """The report of the run, from its figures to what it recites."""
+    with Browser(width=1100, height=900) as browser:
+        browser.open((folder / "runs" / "poem" / "report.html").as_uri())
+        browser.wait("document.querySelector('.samples')")
+        browser.shot(OUT / "report.png", ("body", ".samples"))
+
+
+def explained(folder: Path, lang: str, picture: Path) -> None:
+    """Two steps of the page of `gptft explain`, in a language."""
     page = folder / "page.html"
-    words = ["explain", "runs/poem", "-p", PROMPT, "--html", str(page), "--lang", "en"]
+    words = ["explain", "runs/poem", "-p", PROMPT, "--html", str(page), "--lang", lang]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
     subprocess.run([*GPTFT, *words], cwd=folder, env=environment, check=True, capture_output=True)
     with Browser(width=900, height=900) as browser:
         browser.open(page.as_uri())
         browser.wait("document.querySelectorAll('#bars tr').length > 3")
-        browser.shot(OUT / "explain.png", ("#lens", "#parts .diverging"))
+        browser.shot(picture, ("#lens", "#parts .diverging"))
 
 
-def played(folder: Path) -> None:
-    """The page of `gptft play`, a text written and a token chosen."""
+def played(folder: Path, lang: str, picture: Path) -> None:
+    """The page of `gptft play` in a language, a text written and a token chosen."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
     served = subprocess.Popen(
-        [*GPTFT, "play", "runs/poem", "--port", "0"], cwd=folder, env=environment,
+        [*GPTFT, "play", "runs/poem", "--port", "0", "--lang", lang], cwd=folder, env=environment,
         stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert served.stderr is not None
@@ -146,8 +156,10 @@ def played(folder: Path) -> None:
             " && document.querySelectorAll('#text-base .token').length > 3"
         )
         browser.click("#text-base .token:nth-of-type(6)")
-        browser.shot(OUT / "play.png")
+        browser.shot(picture)
     served.terminate()
+    served.wait()
+    served.stderr.close()
     served.wait()
 
 
