@@ -1,33 +1,34 @@
 """A config as it was read -> all that would keep `gptft train` from running it, without torch."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from gptft.api.check_machine import machine_notices, machine_problems
 from gptft.api.configs import read_config
 from gptft.config.load import ConfigFile
 from gptft.config.sections import Config
 from gptft.config.source import KeyPath, Problem
 from gptft.config.training_fields import value_problems
-from gptft.config.training_needs import FSDP_ON_CPU, SLOW_BFLOAT16, UNSCALED, unmet_needs
+from gptft.config.training_needs import UNSCALED, unmet_needs
 from gptft.config.training_notices import sample_notices, training_notices
 from gptft.data.plan import NO_DATA, PackingPlan, plan_packing
 from gptft.documents.first_look import DocumentCounts, look_at_texts, sample_text
 from gptft.documents.markup import markup_notices
+from gptft.documents.record_format import FoundFormat, find_format
 from gptft.documents.sources import FoundTexts, find_texts
 from gptft.errors import ConfigError, GptftError
 from gptft.inputs import can_be_made, expand_user, why_unusable
-from gptft.models import machine
 from gptft.models.average import check_average
 from gptft.models.check import model_problems, too_small_vocabulary
 from gptft.models.freeze_check import freeze_problems, trained_sentence
 from gptft.models.lora_check import lora_problems
 from gptft.models.present import find_weights
 from gptft.runs.run_folder import is_foreign, run_around
-from gptft.terminal.words import count, short_value
+from gptft.terminal.words import count
 from gptft.tokenization.losses import loss_notice
 from gptft.tokenization.tokenizer import TextTokenizer, load_tokenizer
 
@@ -37,12 +38,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _SETTING = re.compile(r"(?:model|tokenizer|lora|data|training|generation|strategies)(?:\.\w+)+")
-# Settings that transformers drops on the CPU (5.23), and what that means.
-_FOR_ACCELERATORS = {
-    "fp16": ": training computes in float32",
-    "torch_empty_cache_steps": "",
-    "dataloader_pin_memory": "",
-}
 _PACKED = 200_000  # bytes of text that are packed to see whether they can be
 
 
@@ -72,6 +67,11 @@ class CheckResult:
         from gptft.decoding.settings import resolve_settings
 
         return resolve_settings(self.config.generation)
+
+    @property
+    def is_chat(self) -> bool:
+        """Whether prompts are questions, put into a chat template."""
+        return self.plan.chat is not None and self.plan.chat.template is not None
 
     def found(self) -> str:
         """How much there is to train and to validate on, and what is trained, if not all."""
@@ -161,7 +161,7 @@ def _with_notices(checked: CheckResult, file: ConfigFile) -> CheckResult:
     if steps > 0:
         said = sample_notices(checked.config.samples.steps, steps)
         located += [file.source.problem(("samples", "steps"), one)[1] for one in said]
-    said = markup_notices(checked.texts.texts)
+    said = [*checked.plan.said, *markup_notices(checked.texts.texts)]
     located += [file.source.problem(("data", "train"), one)[1] for one in said]
     if checked.trained_ids is not None:
         path = ("tokenizer", "train", "vocab_size")
@@ -205,9 +205,9 @@ def _check(config: Config, findings: _Findings) -> CheckResult | None:
     """Add every problem to `findings`; the result, where all it is made of could be had."""
     wrong = {name for name, _ in value_problems(config.training)}  # which the file's own are about
     training = {name: value for name, value in config.training.items() if name not in wrong}
-    for name, message in (*unmet_needs(training), *_machine_problems(training)):
+    for name, message in (*unmet_needs(training), *machine_problems(training)):
         findings.add(("training", name), f"training.{name} {message}")
-    for name, sentence in _machine_notices(training):
+    for name, sentence in machine_notices(training):
         findings.note(("training", name), sentence)
     if problem := output_dir_problem(training):
         findings.add(("training", "output_dir"), problem)
@@ -232,7 +232,7 @@ def _check(config: Config, findings: _Findings) -> CheckResult | None:
     texts = findings.of(("data", "train"), partial(find_texts, data)) if data else None
     if data is None or not has_model:
         return None
-    plan = findings.of(("model", "name"), lambda: plan_packing(config))
+    plan = _plan(config, texts, findings)
     if plan is None:
         return None
     if config.model.from_scratch is not None:
@@ -250,6 +250,19 @@ def _check(config: Config, findings: _Findings) -> CheckResult | None:
         _check_samples(config, settings, trained, findings)
     trained_ids = None if trained is None else trained.vocab_size
     return CheckResult(config, plan, texts, documents, trained_ids)
+
+
+def _plan(config: Config, texts: FoundTexts | None, findings: _Findings) -> PackingPlan | None:
+    """How texts are packed; None, and the problems added, where that can't be."""
+    data, found = config.data, FoundFormat("text")
+    if texts is not None and data is not None:
+        records = findings.of(("data", "train"), lambda: find_format(texts, data))
+        if records is None:
+            return None
+        found = records
+    elif data is not None and (data.chat_template or data.loss_on):
+        return None  # what is missing decides what they mean
+    return findings.of(("model", "name"), lambda: plan_packing(config, found=found))
 
 
 def _only_generates(config: Config) -> bool:
@@ -331,33 +344,6 @@ def vocabulary_notices(config: Config, vocab_size: int) -> list[str]:
         f"ids: no other pair of tokens is there {count(train.min_frequency, 'time')} "
         f"(tokenizer.train.min_frequency). The model's vocabulary is {embeddings:,}{unused}."
     ]
-
-
-def _machine_problems(training: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """What the machine can't compute; fields of `training` and messages that follow their names."""
-    if not any(map(training.get, ("bf16", "fsdp", "tf32"))):
-        return
-    device = None if training.get("use_cpu") else machine.accelerator()
-    if training.get("fsdp") and device != "cuda":
-        yield "fsdp", FSDP_ON_CPU
-    capability = machine.cuda_capability() if device == "cuda" else None
-    has_ampere = capability is not None and capability >= (8, 0)
-    if training.get("bf16"):
-        if device is None and not machine.cpu_has_bfloat16():
-            yield "bf16", SLOW_BFLOAT16
-        elif device == "cuda" and not has_ampere:
-            yield "bf16", "needs a GPU of compute capability 8.0. Set training.fp16: true instead."
-    if training.get("tf32") and not has_ampere:
-        yield "tf32", "needs a GPU of compute capability 8.0, and there is none. Leave it out."
-
-
-def _machine_notices(training: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Settings that are for an accelerator, where there is none."""
-    asked = [name for name in _FOR_ACCELERATORS if training.get(name)]
-    if asked and (training.get("use_cpu") or machine.accelerator() is None):
-        for name in asked:
-            given = f"training.{name}: {short_value(training[name])}"
-            yield name, f"{given} has no effect on the CPU{_FOR_ACCELERATORS[name]}."
 
 
 def output_dir_problem(training: Mapping[str, Any]) -> str | None:

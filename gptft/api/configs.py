@@ -1,13 +1,16 @@
 """A YAML file, or none -> a `Config`, its `generation` read by the settings of every strategy."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from gptft.config import load, schema
+from gptft.config.data import DataConfig
 from gptft.config.load import ConfigFile, Override
 from gptft.config.sections import Config
 from gptft.config.settings import Setting
+from gptft.errors import GptftError
 
 
 def read_config(path: Path, *, overrides: Sequence[Override] = ()) -> ConfigFile:
@@ -20,7 +23,20 @@ def read_config(path: Path, *, overrides: Sequence[Override] = ()) -> ConfigFile
     Raises:
         ConfigError: the file can't be read or isn't YAML, or an override has no key.
     """
-    return load.read_config(path, overrides=overrides, generation=_generation)
+    return load.read_config(
+        path, overrides=overrides, generation=_generation, holds_chats=_holds_chats
+    )
+
+
+def _holds_chats(path: Path) -> bool:
+    """Whether a file or folder holds conversations; where it can't be read, that is told later."""
+    from gptft.documents.record_format import find_format  # here: most configs are YAML
+    from gptft.documents.sources import find_texts
+
+    with suppress(GptftError):
+        data = DataConfig.model_validate({"train": str(path)})
+        return find_format(find_texts(data), data).format != "text"
+    return False
 
 
 def load_config(path: Path, *, overrides: Sequence[str] = ()) -> Config:

@@ -13,6 +13,7 @@ from gptft.api.check import (
     output_dir_problem,
     vocabulary_notices,
 )
+from gptft.api.questions import with_questions
 from gptft.config.load import ConfigFile, is_yaml
 from gptft.config.sections import Config
 from gptft.console import Notify, is_first_process, loading_libraries, silent, stderr
@@ -177,13 +178,14 @@ def train(
     _tell(vocabulary_notices(checked.config, prepared.ledger.vocab_size), notify)
     _tell(_not_recited(file, prepared.ledger), notify)
     check_samples(checked, file, store_dir=prepared.path)
+    checked = with_questions(checked)
     changes = {"allow": allow_change, "extend": extend} if resume else None
     outcome = _train_model(
         checked, store_dir=prepared.path, run_dir=run_dir, overwrite=overwrite, changes=changes,
         notify=notify,
     )  # fmt: skip
     _write_reports(run_dir)
-    return replace(outcome, remarks=_remarks(run_dir))
+    return replace(outcome, remarks=_remarks(run_dir), is_chat=checked.is_chat)
 
 
 def _train_model(
@@ -215,8 +217,8 @@ def _train_model(
     return train_model(
         checked.config, store_dir=store_dir, run_dir=run_dir, overwrite=overwrite,
         resume=None if changes is None else Resume(**changes), console=stderr(),
-        sampler=make_sampler(checked.settings), reciter=recite, measurer=measure_general_texts,
-        notify=notify,
+        sampler=make_sampler(checked.settings, chat=checked.is_chat), reciter=recite,
+        measurer=measure_general_texts, notify=notify,
     )  # fmt: skip
 
 
@@ -255,8 +257,9 @@ def _which_recipe(file: ConfigFile) -> list[str]:
     if is_yaml(Path(file.source.name)):
         return []
     command = command_line("config", "show", path_word(file.source.name))
+    what = "a text" if "samples" in file.source.values else "conversations"
     return [
-        f"No config: the recipe for a text, which `{command}` "
+        f"No config: the recipe for {what}, which `{command}` "
         "prints. Change it with flags such as --epochs 3, or --set."
     ]
 

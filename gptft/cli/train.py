@@ -172,8 +172,7 @@ def _print_result(outcome: "TrainResult") -> None:
         f"{count(outcome.steps, 'step')}, {seen} in {outcome.seconds:.1f} s. "
         f"Report: {outcome.run_dir / 'report.html'}. The model of "
         f"step {outcome.model_step:,}{best} is in {outcome.model_dir}. "
-        "Let it continue a prompt:\n"
-        f"  {command_line('generate', path_word(outcome.run_dir))} -p {_prompt_word(outcome)}"
+        f"{_next(outcome)}"
     )
 
 
@@ -193,6 +192,17 @@ def _print_bits(outcome: "TrainResult") -> None:
     ]
     if rows:
         result(Table(rows, "lrr", heads=("bits a byte", "before", "after")))
+
+
+def _next(outcome: "TrainResult") -> str:
+    """What to do with the model now."""
+    folder = path_word(outcome.run_dir)
+    if outcome.is_chat:
+        asked = next((s.prompt for s in outcome.samples if len(s.prompt) <= _SHOWN_PROMPT), "")
+        word = quoted_word(asked) if asked.isprintable() and asked else '"..."'
+        return f"Ask it something:\n  {command_line('generate', folder, '--chat')} -p {word}"
+    command = command_line("generate", folder)
+    return f"Let it continue a prompt:\n  {command} -p {_prompt_word(outcome)}"
 
 
 def _prompt_word(outcome: "TrainResult") -> str:

@@ -201,8 +201,8 @@ class DataConfig(Section):
                 if getattr(self, name) not in (None, "all"):
                     raise ValueError(f"data.{name} is for conversations, and data.format is text")
         elif self.format != "auto":
-            for name in ("template", "text_field"):
-                if name in self.model_fields_set and getattr(self, name) is not None:
+            for name, default in (("template", None), ("text_field", "text")):
+                if getattr(self, name) != default:
                     raise ValueError(
                         f"data.{name} makes a text of a record, and data.format is {self.format}"
                     )

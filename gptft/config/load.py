@@ -47,6 +47,17 @@ _BESIDE_RECIPE: dict[str, dict[str, Any]] = {
     "samples": {"recite": True},
 }
 
+# How conversations are trained on where no config says otherwise: their answers alone are learned,
+# each of them an example of many, and none is to be recited.
+CHAT_RECIPE: dict[str, Any] = {
+    "num_train_epochs": 8,
+    "per_device_train_batch_size": 1,
+    "learning_rate": 1e-3,
+    "lr_scheduler_type": "cosine",
+    "warmup_steps": 0.1,
+    "save_strategy": "no",
+}
+
 # Every setting of `generation` by name, asked for only where a config has one: each strategy's file
 # is read for it.
 GenerationSettings = Callable[[], Mapping[str, Setting]]
@@ -106,12 +117,17 @@ class ConfigFile:
 
 
 def read_config(
-    path: Path, *, overrides: Sequence[Override], generation: GenerationSettings
+    path: Path,
+    *,
+    overrides: Sequence[Override],
+    generation: GenerationSettings,
+    holds_chats: Callable[[Path], bool],
 ) -> ConfigFile:
     """Read a YAML file, or make the config of a text file or folder to train on.
 
     Args:
         path: a YAML file, a text file, or a folder of texts.
+        holds_chats: whether what is no YAML file holds conversations.
         overrides: `section.key=value` each, or `--flag=value` (see `flag_settings`), the value as
             YAML reads it, or values that were read already; the last one wins.
         generation: the settings of the section of that name and of each of `strategies`.
@@ -119,8 +135,9 @@ def read_config(
     Raises:
         ConfigError: the file can't be read or isn't YAML, or an override has no key.
     """
-    read = read_file if is_yaml(path) else default_file
-    return read(path, overrides=overrides, generation=generation)
+    if is_yaml(path):
+        return read_file(path, overrides=overrides, generation=generation)
+    return default_file(path, overrides=overrides, generation=generation, is_chat=holds_chats(path))
 
 
 def is_yaml(path: Path) -> bool:
@@ -137,11 +154,20 @@ def read_file(
 
 
 def default_file(
-    text: Path | None, *, overrides: Sequence[Override], generation: GenerationSettings
+    text: Path | None,
+    *,
+    overrides: Sequence[Override],
+    generation: GenerationSettings,
+    is_chat: bool = False,
 ) -> ConfigFile:
-    """Make the config of someone who wrote none; `text` is a file or folder to train on."""
+    """Make the config of someone who wrote none; `text` is a file or folder to train on.
+
+    With `is_chat` it holds conversations.
+    """
     source = Source("--set")
-    if text is not None:
+    if text is not None and is_chat:
+        source = Source(str(text), {"data": {"train": str(text)}, "training": dict(CHAT_RECIPE)})
+    elif text is not None:
         values: dict[str, Any] = {name: dict(given) for name, given in _BESIDE_RECIPE.items()}
         values["data"]["train"], values["training"] = str(text), dict(TEXT_RECIPE)
         source = Source(str(text), values)

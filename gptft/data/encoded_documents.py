@@ -45,6 +45,8 @@ class EncodedStats:
         documents: how many each text gave, empty ones left out.
         empty: how many empty ones each text had.
         marked: whether the ids say which tokens are trained on; see `gptft.data.marked_ids`.
+        unanswered: how many conversations of each text were left out: nothing of them is learned.
+        answers: of conversations.
     """
 
     engine: str
@@ -52,6 +54,13 @@ class EncodedStats:
     documents: tuple[int, ...]
     empty: tuple[int, ...]
     marked: bool = False
+    unanswered: tuple[int, ...] = ()
+    answers: int = 0
+
+
+def write_stats(folder: Path, stats: EncodedStats) -> None:
+    """Keep what is known of the documents encoded in `folder`."""
+    write_json(folder / _STATS, stats)
 
 
 def encode_documents(
@@ -119,7 +128,7 @@ def _encode(
                 done = max(read_before[batch.file], counter.num_bytes)
                 progress("tokenizing", min(done, read_before[-1]), read_before[-1])
     stats = EncodedStats(engine.name, np.dtype(dtype).name, tuple(documents), tuple(empty))
-    write_json(folder / _STATS, stats)
+    write_stats(folder, stats)
     return stats
 
 
@@ -176,7 +185,10 @@ class EncodedDocuments:
         values = read_json(folder / _STATS)
         documents, empty = tuple(values["documents"]), tuple(values["empty"])
         marked = bool(values.get("marked", False))
-        self.stats = EncodedStats(values["engine"], values["dtype"], documents, empty, marked)
+        self.stats = EncodedStats(
+            values["engine"], values["dtype"], documents, empty, marked,
+            tuple(values.get("unanswered", ())), values.get("answers", 0),
+        )  # fmt: skip
         self._path = folder / _TOKENS
         size = (folder / _DOCUMENTS).stat().st_size // DOCUMENT.itemsize
         self.rows: DocumentRows = np.zeros(0, dtype=DOCUMENT)

@@ -11,7 +11,7 @@ NAMED = 5  # so many of a kind are named one by one, the rest are counted
 
 _LATER = {
     "packing", "padding_tokens", "validation_padding_tokens", "split_documents", "trained_tokens",
-    "validation_trained_tokens", "book_files",
+    "validation_trained_tokens", "book_files", "answers", "unanswered_documents",
 }  # fmt: skip
 
 
@@ -64,6 +64,9 @@ class Ledger(JsonFields):
         split_documents: by best_fit, documents longer than a block, which are in several.
         trained_tokens: of the training split, those trained on, where that isn't all.
         validation_trained_tokens: those of the validation split.
+        answers: of conversations, that may be learned.
+        unanswered_documents: conversations of which nothing is learned; they are left out.
+        chat: how conversations are written and learned; empty where documents are texts.
         skipped: files that were skipped, by reason.
         named: some of the texts, by name: empty, duplicate, decoded, crlf, book, longest, shortest.
     """
@@ -108,6 +111,9 @@ class Ledger(JsonFields):
     trained_tokens: int = 0
     validation_trained_tokens: int = 0
     left_out: Mapping[str, int] = field(default_factory=dict)
+    answers: int = 0
+    unanswered_documents: int = 0
+    chat: Mapping[str, Any] = field(default_factory=dict)
     skipped: Mapping[str, int] = field(default_factory=dict)
     named: Mapping[str, list[str]] = field(default_factory=dict)
 
@@ -126,7 +132,8 @@ class Ledger(JsonFields):
         names = {field.name for field in fields(cls)}
         bos = tuple(values.get("bos_token_ids", ()))
         absent = {field.name: field.default for field in fields(cls) if field.name in _LATER}
-        values = {"num_bos": 0, "left_out": {}, **absent, **values, "bos_token_ids": bos}
+        absent |= {"left_out": {}, "chat": {}}
+        values = {"num_bos": 0, **absent, **values, "bos_token_ids": bos}
         known = {name: value for name, value in values.items() if name in names}
         return cls(**known) if set(known) == names else None
 
@@ -170,6 +177,8 @@ class Ledger(JsonFields):
             f"{self.num_eos:,} EOS, one after each document{self._bos_words()}.",
             self._blocks_sentence(),
         ]
+        if self.chat:
+            said.append(self._chat_sentence())
         if self.trained_tokens:
             said.append(
                 f"Trained on: {count(self.trained_tokens, 'token')}, "
@@ -188,6 +197,13 @@ class Ledger(JsonFields):
         if self.unused_documents:
             said.append(f"{count(self.unused_documents, 'document')} left out by the weights.")
         return [*said, *self._peculiarities()]
+
+    def _chat_sentence(self) -> str:
+        how = "as they are, EOS behind each"
+        if self.chat.get("template"):
+            how = f"by the chat template {self.chat.get('name')}"
+        learned = "answers alone" if self.chat.get("loss_on") == "answers" else "every token"
+        return f"Conversations, {how}: {count(self.answers, 'answer')}; {learned} learned."
 
     def _bos_words(self) -> str:
         if not self.num_bos:
@@ -255,6 +271,13 @@ class Ledger(JsonFields):
         )
         kinds = (
             ("empty", self.empty_documents, "empty document", "left out", ""),
+            (
+                "unanswered",
+                self.unanswered_documents,
+                "conversation",
+                "without an answer to learn, left out",
+                "",
+            ),
             ("duplicate", self.duplicate_documents, "document", equal, ""),
             ("decoded", self.decoded_files, "file", "not in UTF-8, decoded", ""),
             ("book", self.book_files, "file", "of which only the text is read", ""),

@@ -168,6 +168,18 @@ def _pack(
         "tail": plan.data.tail,
         "engine": ", ".join(sorted({one.stats.engine for one in encoded})),
         **_fitted_counts(plan, sizes),
+        **_chat_counts(plan, encoded),
+    }
+
+
+def _chat_counts(plan: PackingPlan, encoded: Sequence[EncodedDocuments]) -> dict[str, Any]:
+    """What the ledger says of conversations."""
+    if plan.chat is None:
+        return {}
+    return {
+        "chat": plan.chat.as_facts,
+        "answers": sum(one.stats.answers for one in encoded),
+        "unanswered_documents": sum(number for one in encoded for number in one.stats.unanswered),
     }
 
 

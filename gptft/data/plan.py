@@ -8,12 +8,14 @@ from typing import Literal
 from gptft.config.data import DataConfig
 from gptft.config.sections import Config, TokenizerTrainConfig
 from gptft.documents.formats.registry import format_of
+from gptft.documents.record_format import FoundFormat, find_format
 from gptft.documents.scan import ScannedText
-from gptft.documents.sources import VALIDATION
+from gptft.documents.sources import VALIDATION, find_texts
 from gptft.errors import ConfigError, ModelError
 from gptft.files import default_cache_dir, json_checksum
 from gptft.models.model_files import context_length
 from gptft.text.streams import content_suffix
+from gptft.tokenization.chat_format import ChatFormat, resolve_chat
 from gptft.tokenization.framing import begins_each
 from gptft.tokenization.grown import grown_tokenizer, named_tokenizer, with_added
 from gptft.tokenization.tokenizer import TextTokenizer, load_tokenizer
@@ -35,6 +37,8 @@ class PackingPlan:
         context: the most tokens the model can see, where known.
         num_embeddings: the ids the model knows, where known.
         cache_dir: where stores live.
+        chat: how conversations are written and learned; None where documents are texts.
+        said: sentences on how the format of the texts was found.
         is_masked: whether the documents are conversations, whose ids are marked as trained on or
             not; see `gptft.data.marked_ids`.
     """
@@ -46,6 +50,8 @@ class PackingPlan:
     cache_dir: Path
     num_embeddings: int | None = None
     is_masked: bool = False
+    chat: ChatFormat | None = None
+    said: tuple[str, ...] = ()
 
     @property
     def packing(self) -> Literal["stream", "best_fit"]:
@@ -66,7 +72,9 @@ class PackingPlan:
 
     @property
     def bos(self) -> tuple[int, ...]:
-        """The ids that begin a document, as `data.add_bos` says."""
+        """The ids that begin a document, as `data.add_bos` says; a template writes its own."""
+        if self.chat is not None and self.chat.template is not None:
+            return ()
         return self.tokenizer.framing.before if self.tokenizer else ()
 
     @property
@@ -143,15 +151,23 @@ def choose_block_size(asked: int | None, *, context: int | None) -> int:
     return asked
 
 
-def plan_packing(config: Config) -> PackingPlan:
+def plan_packing(config: Config, *, found: FoundFormat | None = None) -> PackingPlan:
     """The packing plan of a whole config: its tokenizer, or the one it says to train.
 
+    Args:
+        config: with a data section.
+        found: what its records are; looked for where that isn't given.
+
     Raises:
-        ConfigError: there is no data section; and as `PackingPlan.check`.
+        ConfigError: there is no data section; its chat template can't be used; and as
+            `PackingPlan.check`.
+        DataError: the texts can't be found, or are of several kinds.
         ModelError: the tokenizer can't be opened.
     """
     if config.data is None:
         raise ConfigError(NO_DATA)
+    found = found or find_format(find_texts(config.data), config.data)
+    data = config.data.model_copy(update={"format": found.format})
     model, tokenizer, num_embeddings = config.model, None, None
     if model.from_scratch is None:
         tokenizer = load_tokenizer(
@@ -166,10 +182,32 @@ def plan_packing(config: Config) -> PackingPlan:
             tokenizer = with_added(named_tokenizer(config.tokenizer.name), config.tokenizer)
     if tokenizer is not None:
         tokenizer = tokenizer.with_bos(config.data.add_bos)
-    to_train, cache_dir = config.tokenizer.train, default_cache_dir()
-    plan = PackingPlan(config.data, tokenizer, to_train, context, cache_dir, num_embeddings)
+    chat, said = None, tuple(filter(None, [found.said]))
+    if found.format != "text":
+        chat, tokenizer = resolve_chat(config, found.format, tokenizer, is_plain=found.is_plain)
+        num_embeddings = None if chat.added_tokens else num_embeddings
+        said += chat.said
+    elif problem := _only_of_conversations(data):
+        raise ConfigError(problem)
+    plan = PackingPlan(
+        data, tokenizer, config.tokenizer.train, context, default_cache_dir(), num_embeddings,
+        is_masked=chat is not None, chat=chat, said=said,
+    )  # fmt: skip
     plan.check()
     return plan
+
+
+def _only_of_conversations(data: DataConfig) -> str | None:
+    """What to say of a setting for conversations where the texts hold none."""
+    given = {"chat_template": data.chat_template, "loss_on": data.loss_on}
+    for name, value in given.items():
+        if value not in (None, "all"):
+            return (
+                f"data.{name} is {value}, and the texts aren't conversations: their records have "
+                "no field messages, conversations, or prompt and completion. Leave it out, or name "
+                "other texts."
+            )
+    return None
 
 
 def store_path(plan: PackingPlan, texts: Sequence[ScannedText]) -> Path:
@@ -194,6 +232,8 @@ def store_path(plan: PackingPlan, texts: Sequence[ScannedText]) -> Path:
         content["packing"] = plan.packing
     if plan.is_masked:
         content["masked"] = True
+    if plan.chat is not None:
+        content["chat"] = plan.chat.key
     if plan.bos:
         content["bos"] = [*plan.bos, "each" if plan.begins_each else "first"]
     return plan.cache_dir / "blocks" / json_checksum(content)[:32]

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gptft.console import Notify, silent
-from gptft.data.encoded_documents import EncodedDocuments, encode_documents
+from gptft.data.encode import encode_texts
+from gptft.data.encoded_documents import EncodedDocuments
 from gptft.data.pack import Prepared, explained_disk, find_or_pack
 from gptft.data.plan import PackingPlan, store_path
 from gptft.documents.held_out import draw_validation
@@ -38,12 +39,14 @@ def prepare_blocks(
     plan.check()
     data, cache_dir = plan.data, plan.cache_dir
     found = find_texts(data)
-    for sentence in markup_notices(found.texts):
+    for sentence in (*plan.said, *markup_notices(found.texts)):
         notify(sentence)
     texts = recall_scan(found.texts, data, cache_dir=cache_dir)
     is_new = texts is None or not store_path(plan, texts).exists()
     said: list[str] = []  # of the engine, told only where something is encoded
-    engine = choose_engine(plan.tokenizer, said.append) if plan.tokenizer and is_new else None
+    engine = None
+    if plan.tokenizer and is_new and plan.chat is None:
+        engine = choose_engine(plan.tokenizer, said.append)
     started = time.perf_counter()
     with explained_disk(cache_dir):
         scanned = texts or scan_texts(found.texts, data, cache_dir=cache_dir, progress=progress)
@@ -52,8 +55,8 @@ def prepare_blocks(
             tokenizer = plan.tokenizer or _train_tokenizer(plan, scanned, staging)
             for sentence in said:
                 notify(sentence)
-            encode_documents(
-                scanned, data, tokenizer, folder, engine=engine, progress=progress, notify=notify
+            encode_texts(
+                plan, scanned, tokenizer, folder, engine=engine, progress=progress, notify=notify
             )
             return tokenizer, [EncodedDocuments(folder)]
 

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from gptft.console import Notify, silent
-from gptft.data.encoded_documents import EncodedDocuments, encode_documents
+from gptft.data.encode import encode_texts
+from gptft.data.encoded_documents import EncodedDocuments
 from gptft.data.pack import Prepared, explained_disk, find_ledger, find_or_pack
 from gptft.data.plan import PackingPlan, format_version, how_read, store_path
 from gptft.data.store import commit_store, find_damage, read_ledger, staging_folder
@@ -153,9 +154,7 @@ def prepare_shard(
         if not cached:
             shutil.rmtree(final, ignore_errors=True)
             with staging_folder(final.parent) as staging:
-                encode_documents(
-                    texts, plan.data, tokenizer, staging, progress=progress, notify=notify
-                )
+                encode_texts(plan, texts, tokenizer, staging, progress=progress, notify=notify)
                 counts = _counts(EncodedDocuments(staging), texts)
                 commit_store(staging, final, ledger={"counts": counts, "texts": rows})
             kept = read_ledger(final)
@@ -226,6 +225,8 @@ def _folder(plan: PackingPlan, found: FoundTexts) -> Path:
         "reading": [*how_read(plan.data), plan.data.encoding],
         "tokenizer": plan.tokenizer_key,
     }
+    if plan.chat is not None:  # else shards made before conversations could be are still found
+        content["chat"] = plan.chat.key
     return plan.cache_dir / "shards" / json_checksum(content)[:32]
 
 

@@ -19,7 +19,7 @@ from gptft.decoding.batch import generate_batch
 from gptft.decoding.encoding import continuation, encode_bare, encode_prompt
 from gptft.decoding.loaded_model import LoadedModel, open_model
 from gptft.decoding.logprobs import sequence_logprobs
-from gptft.decoding.prompts.chat import encode_chat
+from gptft.decoding.prompts.chat import encode_chats
 from gptft.decoding.prompts.healing import heal
 from gptft.decoding.settings import Settings, why_not_streamed, with_seed
 from gptft.decoding.sliding_window import generate_windows
@@ -51,6 +51,7 @@ class Generated(JsonFields):
             max_new_tokens or max_time did.
         settings: what was in force, the seed included.
         details: what decided between several texts.
+        between: what is shown between the prompt and an answer to it: a line end, or nothing.
     """
 
     prompt: str
@@ -60,11 +61,12 @@ class Generated(JsonFields):
     stopped: Literal["eos", "length", "stop_string"]
     settings: Settings
     details: Mapping[str, Any] = field(default_factory=dict)
+    between: str = ""
 
     @property
     def text(self) -> str:
-        """The prompt and its continuation."""
-        return self.prompt + self.continuation
+        """The prompt and its continuation; in a conversation a line for each."""
+        return self.prompt + self.between + self.continuation
 
     @property
     def num_new_tokens(self) -> int:
@@ -145,13 +147,16 @@ def generate(
     """
     settings = with_seed(settings)
     given, heads = _encode(loaded, prompts, settings, chat=chat)
+    loaded = loaded.in_conversation() if chat else loaded
     num_new = settings["max_new_tokens"]
     room = (context_of(loaded.model) or math.inf) - num_new + 1  # the last one needs no position
     slides = [window and len(ids) > room for ids in given]
     if not window:
         check_context(loaded.model, given, prompts=prompts, max_new_tokens=num_new)
     encoded = [heal(loaded, ids) for ids in given] if settings["token_healing"] else given
-    streamer = _streamer(loaded, prompts, settings, slides=any(slides), on_text=on_text)
+    between = "\n" if chat else ""
+    shown = [prompt + between for prompt in prompts]
+    streamer = _streamer(loaded, shown, settings, slides=any(slides), on_text=on_text)
     texts: list[list[Generated]] = [[] for _ in prompts]
     for batch in _batches([len(ids) for ids in encoded], settings, slides=slides):
         chosen = [encoded[i] for i in batch]
@@ -164,7 +169,7 @@ def generate(
         rows_a_prompt = len(rows) // len(batch)
         for number, i in enumerate(batch):
             drawn = [
-                _generated(loaded, prompts[i], encoded[i], row, settings=settings, given=given[i])
+                _generated(loaded, (prompts[i], between), encoded[i], row, settings, given[i])
                 for row in rows[number * rows_a_prompt : (number + 1) * rows_a_prompt]
             ]
             texts[i] = _pick(loaded, drawn, settings)
@@ -180,7 +185,7 @@ def _encode(
     elif settings["context"]:
         raise ConfigError("context doesn't go with a chat template. Put it into the prompt.")
     else:
-        chats = [encode_chat(loaded.tokenizer, prompt) for prompt in prompts]
+        chats = encode_chats(loaded.chat_encoder, prompts)
         given, heads = [one.ids for one in chats], [one.num_before for one in chats]
     check_ids(loaded.model, given)
     return given, heads
@@ -205,8 +210,10 @@ def _streamer(
     return TextStreamer(loaded.tokenizer, prompt=prompts[0], eos_token_ids=eos, on_text=on_text)
 
 
-def make_sampler(settings: Settings) -> Sampler:
+def make_sampler(settings: Settings, *, chat: bool = False) -> Sampler:
     """A function that continues each prompt once with whatever model it is given.
+
+    With `chat` a prompt is a question, put into the tokenizer's chat template.
 
     It sets torch's global random state to the settings' seed, or 0, before each drawn text, and
     leaves the state where drawing took it: a caller that needs its own keeps it.
@@ -225,7 +232,8 @@ def make_sampler(settings: Settings) -> Sampler:
                 settings, tokenizer, device=device, dtype="auto"
             )
         loaded = LoadedModel(model, tokenizer, special, auxiliary[device])
-        return [text.continuation for text in generate(loaded, prompts, settings=settings)]
+        texts = generate(loaded, prompts, settings=settings, chat=chat)
+        return [text.between + text.continuation for text in texts]
 
     return sample
 
@@ -296,16 +304,16 @@ def _batches(
 
 def _generated(
     loaded: LoadedModel,
-    prompt: str,
+    shown: tuple[str, str],
     prompt_ids: Sequence[int],
     ids: Sequence[int],
-    *,
     settings: Settings,
     given: Sequence[int],
 ) -> Generated:
     """Cut new ids at EOS, behind which there is padding, or before a stop string; decode them.
 
-    `given` are the prompt's ids before its last token was healed.
+    `shown` is the prompt, and what stands between it and what is generated; `given` are the
+    prompt's ids before its last token was healed.
     """
 
     def read(new_ids: Sequence[int]) -> str:
@@ -324,7 +332,9 @@ def _generated(
         starts = (new_ids[:length] for length in range(len(new_ids) + 1))
         new_ids = next(one for one in starts if any(stop in read(one) for stop in stops))
         stopped = "stop_string"
-    return Generated(prompt, cut, tuple(prompt_ids), tuple(new_ids), stopped, settings)
+    prompt, between = shown
+    found = (tuple(prompt_ids), tuple(new_ids), stopped, settings)
+    return Generated(prompt, cut, *found, between=between)
 
 
 def _pick(loaded: LoadedModel, drawn: list[Generated], settings: Settings) -> list[Generated]:

@@ -1,6 +1,6 @@
 """A model with all that it needs to continue texts, as one value."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -9,11 +9,12 @@ from transformers.utils import logging as transformers_logging
 from gptft.decoding.auxiliary_models import AuxiliaryModels
 from gptft.decoding.constraints import read_vocabulary
 from gptft.decoding.matchers import Vocabulary
-from gptft.decoding.special_tokens import SpecialTokens
+from gptft.decoding.special_tokens import SpecialTokens, num_embeddings
 from gptft.models.hub import find_model
 from gptft.models.load import load_for_inference
 from gptft.models.precision import DtypeName, pick_device
 from gptft.tokenization.auto import load_auto_tokenizer
+from gptft.tokenization.chat_encoder import ChatEncoder, chat_encoder
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,22 @@ class LoadedModel:
     tokenizer: PreTrainedTokenizerBase
     special: SpecialTokens
     auxiliary: AuxiliaryModels = field(default_factory=AuxiliaryModels)
+
+    @cached_property
+    def chat_encoder(self) -> ChatEncoder:
+        """What puts prompts into the tokenizer's chat template.
+
+        Raises:
+            ConfigError: it has none that can be used.
+        """
+        return chat_encoder(self.tokenizer)
+
+    def in_conversation(self) -> "LoadedModel":
+        """The same, whose texts also end where its chat template ends an answer."""
+        known = num_embeddings(self.model)
+        ends = [i for i in self.chat_encoder.answer_ends if i not in self.special.eos and i < known]
+        special = replace(self.special, eos=(*self.special.eos, *ends))
+        return replace(self, special=special)
 
     @cached_property
     def vocabulary(self) -> Vocabulary:

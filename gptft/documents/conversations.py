@@ -52,6 +52,11 @@ class Conversation:
     is_plain: bool = False
 
     @property
+    def num_answers(self) -> int:
+        """How many answers may be learned."""
+        return sum(message.role == "assistant" for message in self.messages[self.num_prompt :])
+
+    @property
     def text(self) -> str:
         """What is said, without roles."""
         between = "" if self.is_plain else "\n\n"

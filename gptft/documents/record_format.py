@@ -28,10 +28,12 @@ class FoundFormat:
     Attributes:
         format: of all texts.
         said: a sentence on how that was found; "" where nobody would think otherwise.
+        is_plain: whether they are prompts and completions of plain text.
     """
 
     format: RecordFormat
     said: str = ""
+    is_plain: bool = False
 
 
 class _Seen(NamedTuple):
@@ -40,6 +42,7 @@ class _Seen(NamedTuple):
     format: RecordFormat
     by: str
     also: str = ""
+    is_plain: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ def find_format(found: FoundTexts, data: DataConfig) -> FoundFormat:
     """
     if data.format == "text":
         return FoundFormat("text")
-    if data.format == "auto" and ("text_field" in data.model_fields_set or data.template):
+    if data.format == "auto" and (data.text_field != "text" or data.template):
         return FoundFormat("text")
     kinds: dict[RecordFormat, tuple[str, _Seen]] = {}  # each where it was seen first
     for text in found.texts:
@@ -89,7 +92,8 @@ def find_format(found: FoundTexts, data: DataConfig) -> FoundFormat:
                 f"{plain[0]}: data.format is {data.format}, and a text file has no records. Name "
                 "files of records (.jsonl, .json, .parquet, .csv), or leave data.format out."
             )
-        return FoundFormat(data.format)
+        is_plain = any(one.is_plain for _, one in kinds.values())
+        return FoundFormat(data.format, is_plain=is_plain)
     if len(kinds) > 1:
         each = "; ".join(f"{kind}, as {name} ({one.by})" for kind, (name, one) in kinds.items())
         raise DataError(
@@ -101,18 +105,22 @@ def find_format(found: FoundTexts, data: DataConfig) -> FoundFormat:
     ((format, (name, one)),) = kinds.items()
     if format == "text":
         return FoundFormat("text", f"{name}: {one.also}" if one.also else "")
-    return FoundFormat(format, f"{name} holds {one.by}: data.format is {format}.")
+    said = f"{name} holds {one.by}: data.format is {format}."
+    return FoundFormat(format, said, one.is_plain)
 
 
 def _look(text: TextInput, data: DataConfig) -> _Seen | None:
     """What one text holds; None for an empty file, and where it needn't be looked at."""
     if text.path is not None and not format_of(text.path).has_records:
         return _Seen("text", "a text file")
-    if data.format != "auto":
+    if data.format == "messages":
         return None
     try:
         first = _first_record(text, data)
-    except DataError:  # which reading it as text, what it is then taken for, will say
+    except DataError:
+        if data.format != "auto":
+            return None
+        # which reading it as text, what it is then taken for, will say
         return _Seen("text", "records of texts")
     return None if first is None else _of_record(*first, data)
 
@@ -120,6 +128,9 @@ def _look(text: TextInput, data: DataConfig) -> _Seen | None:
 def _of_record(record: Mapping[str, Any], where: str, data: DataConfig) -> _Seen:
     field = next((name for name in MESSAGES if isinstance(record.get(name), list)), None)
     is_pair = all(name in record for name in PAIR)
+    is_plain = is_pair and isinstance(record["prompt"], str)
+    if data.format == "prompt_completion":
+        return _Seen("prompt_completion", "as data.format says", is_plain=is_plain)
     if data.text_field in record:
         also = ""
         if field is not None or is_pair:
@@ -132,7 +143,8 @@ def _of_record(record: Mapping[str, Any], where: str, data: DataConfig) -> _Seen
     if field is not None:
         return _Seen("messages", f"conversations, in the field {field!r}")
     if is_pair:
-        return _Seen("prompt_completion", "prompts and completions, in fields of these names")
+        by = "prompts and completions, in fields of these names"
+        return _Seen("prompt_completion", by, is_plain=is_plain)
     if all(name in record for name in _PREFERENCES):
         raise DataError(
             f"{where} holds preference pairs, 'chosen' and 'rejected', which gptft doesn't train "

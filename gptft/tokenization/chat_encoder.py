@@ -10,13 +10,15 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from tokenizers import Encoding, Tokenizer
 
-from gptft.errors import DataError
+from gptft.errors import ConfigError, DataError
 from gptft.panics import no_panic
-from gptft.tokenization.chat_template import render_chat
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 Span = tuple[int, int]  # of characters: where it begins, and where it ends
 
@@ -56,12 +58,12 @@ class EncodedChat(NamedTuple):
     Attributes:
         ids: of all of it.
         is_answer: of each, whether it belongs to an answer.
-        starts: of each, the character of the text where it begins.
+        stops: of each, the character of the text where it ends.
     """
 
     ids: list[int]
     is_answer: list[bool]
-    starts: list[int]
+    stops: list[int]
 
 
 class ChatEncoder:
@@ -95,8 +97,6 @@ class ChatEncoder:
         self._control_texts = sorted({*control.values()})
         self._finds_changed = any(token.special and token.normalized for token in added.values())
         self._has_marks = bool(_HAS_MARKS.search(template))
-        self._plain = Tokenizer.from_str(self._backend.to_str())
-        self._plain.encode_special_tokens = True
 
     @property
     def has_marks(self) -> bool:
@@ -107,12 +107,19 @@ class ChatEncoder:
         """Whether a text is more than one token, control tokens being read."""
         return len(self._backend.encode(token, add_special_tokens=False).ids) > 1
 
-    def write(self, messages: Sequence[Said], *, add_generation_prompt: bool = False) -> Written:
+    def write(
+        self,
+        messages: Sequence[Said],
+        *,
+        add_generation_prompt: bool = False,
+        find_contents: bool = False,
+    ) -> Written:
         """Write a conversation.
 
         Args:
             messages: in order.
             add_generation_prompt: whether the text ends where an answer begins.
+            find_contents: whether to look where contents stand, though nothing here needs it.
 
         Raises:
             DataError: the template refuses it; or doesn't show where the contents are, and they
@@ -125,7 +132,7 @@ class ChatEncoder:
         places = None
         held = self._held(contents)
         answered = [n for n, message in enumerate(messages) if message.role == "assistant"]
-        if held or (answered and not self._has_marks):
+        if held or find_contents or (answered and not self._has_marks):
             places = self._find_contents(messages, text, add_generation_prompt)
             if places is None and held:
                 raise DataError(
@@ -133,7 +140,7 @@ class ChatEncoder:
                     "doesn't write each message once and as it is, so that it can't be told from "
                     "the template's own. Take it out"
                 )
-            if places is None and not self._has_marks:
+            if places is None and answered and not self._has_marks:
                 raise DataError(
                     "the chat template doesn't write each message once and as it is, so that the "
                     "answers can't be found in what it writes. Put {% generation %} and "
@@ -146,6 +153,8 @@ class ChatEncoder:
     def _render(
         self, messages: Sequence[Said], add_generation_prompt: bool, marks: tuple[str, str]
     ) -> str:
+        from gptft.tokenization.chat_template import render_chat  # here: few texts need Jinja
+
         try:
             return render_chat(
                 self._template,
@@ -155,7 +164,7 @@ class ChatEncoder:
                 marks=marks,
             )
         except Exception as error:  # a template is a program: it raises what it likes
-            reason = " ".join(str(error).split()) or type(error).__name__
+            reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
             raise DataError(f"the chat template can't write it: {reason}") from None
 
     def _held(self, contents: Sequence[str]) -> str:
@@ -203,7 +212,13 @@ class ChatEncoder:
             length += len(core)
             at = found + len(mark)
         rebuilt.append(rendered[at:])
-        return tuple(places) if "".join(rebuilt) == text else None
+        if "".join(rebuilt) == text:
+            return tuple(places)
+        before, after = rebuilt[0], rebuilt[-1]
+        is_framed = text.startswith(before) and text.endswith(after)
+        if len(messages) == 1 and is_framed and len(text) >= len(before) + len(after):
+            return ((len(before), len(text) - len(after)),)  # whatever became of it
+        return None
 
     def encode(self, written: Sequence[Written]) -> list[EncodedChat]:
         """The tokens of conversations, in order.
@@ -237,7 +252,14 @@ class ChatEncoder:
             if not self._has_marks:  # what ends an answer is the control token that follows it
                 last = self._end_of_answer(ids, starts, last, written.text)
             is_answer[first:last] = [True] * max(last - first, 0)
-        return EncodedChat(ids, is_answer, starts)
+        return EncodedChat(ids, is_answer, stops)
+
+    @cached_property
+    def _plain(self) -> Tokenizer:
+        """The tokenizer to which all is text."""
+        plain = Tokenizer.from_str(self._backend.to_str())
+        plain.encode_special_tokens = True
+        return plain
 
     @cached_property
     def _lead(self) -> int:
@@ -273,9 +295,47 @@ class ChatEncoder:
             return list(together[len(anchor) :])
         return list(self._plain.encode(text, add_special_tokens=False).ids)
 
+    @cached_property
+    def answer_ends(self) -> tuple[int, ...]:
+        """The control token that ends an answer; none where the template writes none."""
+        try:
+            written = self.write([_Marked("user", "a"), _Marked("assistant", "b")])
+            (chat,) = self.encode([written])
+        except DataError:
+            return ()
+        answered = [i for i, yes in zip(chat.ids, chat.is_answer, strict=True) if yes]
+        return (answered[-1],) if answered and answered[-1] in self.control else ()
+
     def encode_text(self, text: str) -> list[int]:
         """The ids of a text in which nothing is a control token."""
         return list(self._plain.encode(text, add_special_tokens=False).ids)
+
+
+def chat_encoder(tokenizer: "PreTrainedTokenizerBase") -> ChatEncoder:
+    """What writes and encodes conversations by a tokenizer's own chat template.
+
+    Raises:
+        ConfigError: it has none, or several without a default; or it isn't known what is a control
+            token to it.
+    """
+    if not tokenizer.chat_template:
+        raise ConfigError(
+            "This model's tokenizer has no chat template: it was never tuned to hold a "
+            "conversation. Leave --chat out; --template dialogue frames a prompt for any model."
+        )
+    from transformers import PreTrainedTokenizerFast
+
+    if not isinstance(tokenizer, PreTrainedTokenizerFast):
+        raise ConfigError(
+            "This model's tokenizer is a program of its own, in which control tokens can't be told "
+            "from what is typed. Leave --chat out, or save it with a tokenizer.json."
+        )
+    special = {n: t for n, t in tokenizer.special_tokens_map.items() if isinstance(t, str)}
+    try:
+        template = tokenizer.get_chat_template()
+    except ValueError as error:  # several, and none of them is the default
+        raise ConfigError(f"This model's chat template can't be had: {error}") from None
+    return ChatEncoder(tokenizer.backend_tokenizer, template, special_tokens=special)
 
 
 class _Marked(NamedTuple):

@@ -9,14 +9,16 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files as package_files
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
+from gptft.config.sections import Config, TokenizerConfig
 from gptft.errors import ConfigError, DataError
 from gptft.inputs import expand_user, is_file, read_input
 from gptft.models.gguf_header import read_gguf_header
 from gptft.models.hub import find_model
 from gptft.models.model_files import ModelFiles
 from gptft.tokenization.chat_encoder import ChatEncoder
+from gptft.tokenization.grown import with_added
 from gptft.tokenization.tokenizer import TextTokenizer
 
 PLAIN = "plain"
@@ -61,6 +63,20 @@ class ChatFormat:
     end_token_ids: tuple[int, ...] = ()
     said: tuple[str, ...] = ()
 
+    @property
+    def key(self) -> list[str | None]:
+        """What decides ids and marks, the tokenizer aside."""
+        return [self.format, self.loss_on, self.template]
+
+    @property
+    def as_facts(self) -> dict[str, Any]:
+        """As the ledger of a store has it."""
+        return {
+            "format": self.format, "loss_on": self.loss_on, "template": self.template,
+            "name": self.name, "added_tokens": [*self.added_tokens],
+            "end_token_ids": [*self.end_token_ids],
+        }  # fmt: skip
+
 
 def own_template(files: ModelFiles) -> str | None:
     """The chat template that a model brings; None where it has none.
@@ -90,6 +106,15 @@ def bundled_template(name: str) -> str:
     """The text of a bundled template, without the line end of its file."""
     folder = package_files("gptft.tokenization") / "chat_templates"
     return (folder / f"{name}.jinja").read_text(encoding="utf-8").rstrip("\n")
+
+
+def with_bos(template: str, tokenizer: TextTokenizer) -> str:
+    """A bundled template that begins with what stands before any text of this tokenizer's.
+
+    transformers puts nothing before what a chat template writes.
+    """
+    tokens = [tokenizer.backend.id_to_token(i) or "" for i in tokenizer.framing.before]
+    return "".join(f"{{{{- {token!r} -}}}}\n" for token in tokens) + template
 
 
 def choose_template(asked: str | None, model: str | None, *, revision: str | None = None) -> tuple[
@@ -210,3 +235,55 @@ def try_template(
             f"pieces. Add it to tokenizer.special_tokens."
         )
     return ends, said
+
+
+def resolve_chat(
+    config: Config,
+    format: Literal["messages", "prompt_completion"],
+    tokenizer: TextTokenizer | None,
+    *,
+    is_plain: bool = False,
+) -> tuple[ChatFormat, TextTokenizer | None]:
+    """How a config's conversations are written and learned, tried.
+
+    Args:
+        config: with a data section.
+        format: what records are.
+        tokenizer: of the run; None where one is to be trained on the texts.
+        is_plain: whether records are prompts and completions in plain text, around which a template
+            is put only where one is named.
+
+    Returns:
+        that, and the tokenizer with what the template writes.
+
+    Raises:
+        ConfigError: the template can't be had or used.
+        ModelError: the model can't be found.
+    """
+    data, model = config.data, config.model
+    loss_on = (data.loss_on if data is not None else None) or "answers"
+    asked = data.chat_template if data is not None else None
+    if is_plain and asked is None:
+        eos = () if tokenizer is None else (tokenizer.require_eos(),)
+        return ChatFormat(format, loss_on, end_token_ids=eos), tokenizer
+    named = model.name if model.from_scratch is None else config.tokenizer.name
+    revision = model.revision if model.from_scratch is None else None
+    template, name, why = choose_template(asked, named, revision=revision)
+    added: tuple[str, ...] = ()
+    if tokenizer is None:
+        if BUNDLED.get(name):
+            raise ConfigError(
+                f"data.chat_template: {name} writes {', '.join(BUNDLED[name])}, and a tokenizer "
+                "made by tokenizer.train has no control token but EOS. Use plain, or train the "
+                "tokenizer first, with gptft tokenizer train."
+            )
+        return ChatFormat(format, loss_on, template, name, said=(why,) if why else ()), None
+    if name in BUNDLED:
+        added = missing_tokens(name, tokenizer)
+        template = with_bos(template, tokenizer)
+    tokenizer = with_added(tokenizer, TokenizerConfig(special_tokens=[*added]))
+    ends, said = try_template(make_encoder(tokenizer, template), name=name, loss_on=loss_on)
+    if added:
+        said.insert(0, f"The tokenizer gets {', '.join(added)}, which the template {name} writes.")
+    every = tuple(sentence for sentence in (why, *said) if sentence)
+    return ChatFormat(format, loss_on, template, name, added, ends, every), tokenizer

@@ -75,7 +75,7 @@ class TokenizersEngine:
     cut_characters = 250_000
 
     def __init__(self, tokenizer: TextTokenizer) -> None:
-        self.name = f"tokenizers {version('tokenizers')}"
+        self.name = slow_engine_name()
         self._tokenizer = tokenizer
         self._dtype = token_dtype(tokenizer.vocab_size)
 
@@ -176,6 +176,11 @@ class FastokensEngine:
         right, right_lengths = self._reference.encode(texts)
         if not (np.array_equal(ids, right) and np.array_equal(lengths, right_lengths)):
             raise EngineDisagreesError("its ids differ from those of tokenizers on this text")
+
+
+def slow_engine_name() -> str:
+    """`tokenizers` with its version, as the ledger has it."""
+    return f"tokenizers {version('tokenizers')}"
 
 
 def _num_cores() -> int:

@@ -1,8 +1,9 @@
 """A config -> the model to be trained and its tokenizer, with what is trained of it."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
 
@@ -27,6 +28,7 @@ def load_base(
     store_dir: Path,
     eos_token_id: int,
     bos_token_ids: tuple[int, ...],
+    chat: Mapping[str, Any],
     args: TrainingArguments,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, tuple[str, ...], Sequence[int]]:
     """The base model, or a new one, with its tokenizer, what to say of them, and new ids.
@@ -36,6 +38,7 @@ def load_base(
         store_dir: of the blocks, where a tokenizer that was trained lies.
         eos_token_id: the token that ends documents in the blocks.
         bos_token_ids: what begins them.
+        chat: how conversations are written in them, as the ledger has it; empty for texts.
         args: where a quantized base is to be, and the seed of a new model's weights.
 
     Raises:
@@ -43,6 +46,7 @@ def load_base(
         ConfigError: a setting doesn't fit it.
     """
     sizes, notes, new_ids = config.model.from_scratch, tuple[str, ...](), list[int]()
+    own = _with_marks(config.tokenizer, chat)
     if sizes is None:
         files = find_model(config.model.name, revision=config.model.revision)
         model = load_for_training(
@@ -54,12 +58,12 @@ def load_base(
             else quantized_loading(config.lora.quantize, device=args.device, name=files.name),
         )  # fmt: skip
         base = load_auto_tokenizer(files)
-        tokenizer, notes = _grow(model, base, config.tokenizer)
+        tokenizer, notes = _grow(model, base, own)
         new_ids = sorted({*tokenizer.get_vocab().values()} - {*base.get_vocab().values()})
     else:
         named = config.tokenizer.name
         tokenizer = load_auto_tokenizer(named if named else str(store_dir / "tokenizer"))
-        add_to(tokenizer, config.tokenizer)
+        add_to(tokenizer, own)
         model = new_model(
             sizes,
             vocab_size=len(tokenizer),
@@ -67,10 +71,13 @@ def load_base(
             bos_token_id=bos_token_ids[0] if bos_token_ids else None,
             seed=args.seed,
         )
-    tokenizer = begin_as_blocks(model, tokenizer, bos=bos_token_ids, eos_token_id=eos_token_id)
+    if chat.get("template"):  # which writes what conversations begin with
+        tokenizer.chat_template = chat["template"]
+    else:
+        tokenizer = begin_as_blocks(model, tokenizer, bos=bos_token_ids, eos_token_id=eos_token_id)
     if tokenizer.eos_token_id != eos_token_id:  # the files disagree; the blocks have the last word
         tokenizer.eos_token = str(tokenizer.convert_ids_to_tokens(eos_token_id))
-    learn_eos(model, eos_token_id)
+    learn_eos(model, eos_token_id, ends=chat.get("end_token_ids", ()))
     return model, tokenizer, notes, new_ids
 
 
@@ -148,13 +155,21 @@ def add_to(tokenizer: PreTrainedTokenizerBase, own: TokenizerConfig) -> None:
     tokenizer.add_tokens(special, special_tokens=True)
 
 
-def learn_eos(model: PreTrainedModel, eos_token_id: int) -> None:
-    """Let generation stop at the very token that ends documents in the blocks."""
+def _with_marks(own: TokenizerConfig, chat: Mapping[str, Any]) -> TokenizerConfig:
+    """A config's section, with the control tokens that a chat template needs besides."""
+    added = [*own.special_tokens, *chat.get("added_tokens", ())]
+    return own.model_copy(update={"special_tokens": added})
+
+
+def learn_eos(model: PreTrainedModel, eos_token_id: int, *, ends: Sequence[int] = ()) -> None:
+    """Let generation stop at the very token that ends documents in the blocks, and answers."""
     for config in (model.generation_config, model.config.get_text_config(decoder=True)):
         known = getattr(config, "eos_token_id", None)  # not every architecture's config has it
         if eos_token_id not in (known if isinstance(known, list) else [known]):
             config.eos_token_id = eos_token_id
     generation = model.generation_config
+    if more := [i for i in ends if i != eos_token_id]:
+        generation.eos_token_id = [eos_token_id, *more]
     if generation.pad_token_id is None:
         generation.pad_token_id = eos_token_id
 

@@ -17,6 +17,7 @@ from gptft.models.load import load_for_training
 from gptft.models.model_files import ModelFiles
 from gptft.runs import disk
 from gptft.tokenization.auto import load_auto_tokenizer
+from gptft.tokenization.chat_encoder import chat_encoder
 from gptft.training.base import learn_eos
 from gptft.training.dry_save import check_savable
 
@@ -61,7 +62,8 @@ def merge_files(
     model, apart = merge_scaled(base, folder, scale=scale)
     tokenizer = load_auto_tokenizer(files)
     if files.own_tokenizer is not None and isinstance(tokenizer.eos_token_id, int):
-        learn_eos(model, tokenizer.eos_token_id)
+        ends = chat_encoder(tokenizer).answer_ends if tokenizer.chat_template else ()
+        learn_eos(model, tokenizer.eos_token_id, ends=ends)
     check_savable(model, tokenizer, notify=notify)
     return Merged(model, tokenizer, apart)
 

@@ -35,6 +35,7 @@ class TrainResult(JsonFields):
         documents: of some documents of the training text those whose loss fell least.
         remarks: sentences on what became worse, and what to change.
         model_folder: the name of the folder in the run's that holds the model.
+        is_chat: whether it was tuned to answer, by a chat template.
     """
 
     run_dir: Path
@@ -54,6 +55,7 @@ class TrainResult(JsonFields):
     documents: DocumentLosses | None = None
     remarks: tuple[str, ...] = ()
     model_folder: str = MODEL
+    is_chat: bool = False
 
     json_names = (
         "run_dir", "model_dir", "steps", "planned_steps", "is_memorized", "model_step", "seconds",

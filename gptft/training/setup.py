@@ -158,8 +158,9 @@ def set_up(config: Config, *, store_dir: Path, run_dir: Path, signals: Signals) 
     )
     eos, bos = int(ledger.get("eos_token_id", -1)), tuple(ledger.get("bos_token_ids", ()))
     model, tokenizer, grown, new_ids = load_base(
-        config, store_dir=store_dir, eos_token_id=eos, bos_token_ids=bos, args=args
-    )
+        config, store_dir=store_dir, eos_token_id=eos, bos_token_ids=bos,
+        chat=ledger.get("chat") or {}, args=args,
+    )  # fmt: skip
     _check_fit(model, store, name=config.model.name)
     lora = make_adapter(config, model, args, new_ids=new_ids)
     frozen = freeze_base(config, model, args, has_new=bool(new_ids))

@@ -14,11 +14,12 @@ from transformers import (
 
 from gptft.decoding.engine import generate
 from gptft.decoding.loaded_model import LoadedModel
-from gptft.decoding.prompts.chat import encode_chat
+from gptft.decoding.prompts.chat import ChatPrompt, encode_chats
 from gptft.decoding.settings import resolve_settings
 from gptft.decoding.sliding_window import generate_windows
 from gptft.decoding.special_tokens import special_tokens
 from gptft.errors import ConfigError
+from gptft.tokenization.chat_encoder import chat_encoder
 
 CONTEXT = 48
 CONTROL = ["<|im_start|>", "<|im_end|>"]
@@ -60,6 +61,11 @@ def chatty(request: pytest.FixtureRequest, tokenizer) -> PreTrainedTokenizerBase
     return made
 
 
+def encode_chat(tokenizer: PreTrainedTokenizerBase, prompt: str) -> ChatPrompt:
+    (encoded,) = encode_chats(chat_encoder(tokenizer), [prompt])
+    return encoded
+
+
 def stock(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
     chat = [{"role": "user", "content": prompt}]
     return tokenizer.apply_chat_template(chat, add_generation_prompt=True)["input_ids"]
@@ -93,7 +99,7 @@ def test_where_it_can_not_be_told_it_is_refused(chatty, between):
     twice = f"{{{{ m.content }}}}{between}{{{{ m.content }}}}"
     chatty.chat_template = f"{{% for m in messages %}}{twice}{{% endfor %}}"
     assert encode_chat(chatty, "an apple") == (stock(chatty, "an apple"), 0)
-    with pytest.raises(ConfigError, match=r"The prompt holds <\|im_end\|>, and the model's chat"):
+    with pytest.raises(ConfigError, match=r"The prompt can't be put.*it holds '<\|im_end\|>'"):
         encode_chat(chatty, "an apple<|im_end|>")
 
 

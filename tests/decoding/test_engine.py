@@ -490,7 +490,7 @@ class TestChat:
     def test_a_template_that_refuses_a_prompt_is_quoted(self, model, tokenizer, template, said):
         chatty = deepcopy(tokenizer)
         chatty.chat_template = template
-        with pytest.raises(ConfigError, match=f"chat template can't frame the prompt: .*{said}"):
+        with pytest.raises(ConfigError, match=f"chat template can't .*: .*{said}"):
             generate(loaded_of(model, chatty), ["x"], settings=settings_of(), chat=True)
 
     def test_a_context_does_not_go_with_it(self, model, tokenizer):
