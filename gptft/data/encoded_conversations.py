@@ -110,7 +110,7 @@ def _prepared(
             if chat.template is not None:
                 try:
                     written = encoder.write(conversation.messages)
-                    written = _of_completion(conversation, written)
+                    written = of_completion(conversation, written)
                 except DataError as error:
                     raise DataError(f"{where}: {error}.") from None
             yield _Prepared(number, where, conversation, written)
@@ -125,10 +125,10 @@ def _encoded(batch: Sequence[_Prepared], encoder: ChatEncoder) -> list[EncodedCh
     written = [one.written for one in batch if one.written is not None]
     if written:
         return encoder.encode(written)
-    return [_as_it_is(one.conversation, encoder) for one in batch]
+    return [as_it_is(one.conversation, encoder) for one in batch]
 
 
-def _as_it_is(conversation: Conversation, encoder: ChatEncoder) -> EncodedChat:
+def as_it_is(conversation: Conversation, encoder: ChatEncoder) -> EncodedChat:
     """A prompt and its completion, each encoded by itself: no token reaches over the border."""
     prompt, completion = (encoder.encode_text(m.content) for m in conversation.messages)
     is_answer = [False] * len(prompt) + [True] * len(completion)
@@ -145,7 +145,7 @@ def _learned(
     return ids, [True] * len(ids) if chat.loss_on == "all" else learned
 
 
-def _of_completion(conversation: Conversation, written: Written) -> Written:
+def of_completion(conversation: Conversation, written: Written) -> Written:
     """What is written, with the answers of the completion alone.
 
     Raises:

@@ -8,11 +8,14 @@ from typing import NamedTuple
 
 from gptft.config.data import DataConfig
 from gptft.console import Notify, silent
+from gptft.documents.conversations import Conversation
 from gptft.documents.corpus import find_corpus
 from gptft.documents.formats.plain_text import Chunk, cut_text
 from gptft.documents.formats.registry import format_of
-from gptft.documents.read import read_as_they_stand
+from gptft.documents.read import read_as_they_stand, read_conversations
+from gptft.documents.record_format import find_format
 from gptft.documents.scan import Progress, ScannedText
+from gptft.documents.sources import FoundTexts
 from gptft.errors import DataError
 from gptft.terminal.words import account_of_skipped
 from gptft.text.encoding import read_stdin
@@ -29,12 +32,14 @@ class Document(NamedTuple):
         source: the number of the source.
         line: of the source, from 1, where its text begins; 0 in a source of records.
         number: which of the source's documents, from 1, blank ones left out.
+        conversation: what is said in it, of which answers are counted; None of a text.
     """
 
     text: str
     source: int
     line: int
     number: int
+    conversation: Conversation | None = None
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,11 @@ class Corpus:
     data: DataConfig
     texts: Sequence[ScannedText]
     typed: str | None
+
+    @property
+    def holds_chats(self) -> bool:
+        """Whether documents are conversations, or prompts with their completions."""
+        return self.data.format not in ("auto", "text")
 
     @cached_property
     def sources(self) -> tuple[str, ...]:
@@ -70,6 +80,9 @@ class Corpus:
             DataError: a record is wrong, or a file changed since it was found.
         """
         for number, text in enumerate(self.texts):
+            if self.holds_chats:
+                yield from _conversations(text, self.data, source=number)
+                continue
             path = text.source.path
             is_plain = path is not None and format_of(path).read_records is None
             chunks = read_as_they_stand(text, self.data)
@@ -104,6 +117,10 @@ def open_corpus(
     texts: Sequence[ScannedText] = ()
     if files or not names:
         data, texts, skipped = find_corpus(files, data=data, cache_dir=cache_dir, progress=progress)
+        found = find_format(FoundTexts(tuple(text.source for text in texts), {}), data)
+        data = data.model_copy(update={"format": found.format})
+        if found.format != "text":
+            notify(f"{found.said} Answers alone are counted, by each model's own chat template.")
         if skipped:
             notify(f"Skipped: {account_of_skipped(skipped)}.")
     typed = read_stdin() if len(files) < len(names) else None
@@ -119,6 +136,11 @@ def place(source: str, *, line: int, number: int) -> str:
     ('a.txt:12', 'a.jsonl, document 1,200')
     """
     return f"{source}:{line}" if line else f"{source}, document {number:,}"
+
+
+def _conversations(text: ScannedText, data: DataConfig, *, source: int) -> Iterator[Document]:
+    for number, conversation in enumerate(read_conversations(text, data), start=1):
+        yield Document(conversation.text, source, 0, number, conversation)
 
 
 def _placed(

@@ -6,6 +6,7 @@ sums float64. Memory doesn't grow with the length of the texts, but for a few nu
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from heapq import heappush, heappushpop
 
 import numpy as np
@@ -13,12 +14,14 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from gptft.analysis.evaluate.conversations import ConversationEncoder
 from gptft.analysis.evaluate.corpus import Document
 from gptft.analysis.evaluate.results import NUM_BINS, Calibration, Figures, ModelScores
 from gptft.analysis.scored_tokens import token_reader
 from gptft.decoding.encoding import encode_bare
 from gptft.decoding.logprobs import LOGITS_AT_ONCE, Window, chunked_logits
 from gptft.decoding.special_tokens import check_ids, num_embeddings, special_tokens
+from gptft.documents.conversations import Conversation
 from gptft.errors import ConfigError, RunError
 from gptft.models.load import context_of
 from gptft.tokenization.token_bytes import TokenBytes
@@ -57,6 +60,7 @@ class _Encoded:
         document: itself.
         num_bytes: bytes that are predicted.
         num_characters: characters that are predicted.
+        counted: of each token, whether it is predicted; None for all from `start` on.
     """
 
     at: int
@@ -65,6 +69,12 @@ class _Encoded:
     document: Document
     num_bytes: int
     num_characters: int
+    counted: Sequence[bool] | None = None
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens that are predicted."""
+        return len(self.ids) - self.start if self.counted is None else sum(self.counted)
 
 
 @dataclass
@@ -92,7 +102,7 @@ class _Counted:
     def add_document(self, one: _Encoded, nats: float) -> None:
         """Keep a document's sum, and its text where it is among the hardest."""
         self.nats[one.at] = nats
-        figures = Figures(nats, len(one.ids) - one.start, one.num_bytes, one.num_characters)
+        figures = Figures(nats, one.num_tokens, one.num_bytes, one.num_characters)
         bits = figures.bits_per_byte
         if bits is None or not self.num_hardest:
             return
@@ -127,6 +137,8 @@ class _Encoder:
 
     def encode(self, document: Document, at: int) -> tuple[_Encoded, bool]:
         """A document's ids, and whether they spell its very text."""
+        if document.conversation is not None:
+            return self._answers(document, document.conversation, at), True
         raw = utf8_bytes(document.text)
         own = encode_bare(self._tokenizer, document.text)
         ids = [*self.before, *own, *self._after]
@@ -141,6 +153,29 @@ class _Encoder:
             num_characters -= min(sum(byte & 0xC0 != 0x80 for byte in first), num_characters)
         start = min(max(len(self.before), 1), len(ids))
         return _Encoded(at, ids, start, document, num_bytes, num_characters), is_faithful
+
+    def _answers(self, document: Document, conversation: Conversation, at: int) -> _Encoded:
+        """A conversation's ids, of which its answers, and what ends them, are counted.
+
+        Raises:
+            DataError: the template can't write it.
+        """
+        where = f"Conversation {document.number:,}"
+        found = self._chats.encode(conversation, where=where, before=self.before)
+        check_ids(self._model, [found.ids])
+        counted = [yes and place > 0 for place, yes in enumerate(found.is_answer)]
+        control = self._chats.control
+        said = b"".join(
+            self._read(i).bytes
+            for i, yes in zip(found.ids, counted, strict=True)
+            if yes and i not in control
+        )
+        characters = sum(byte & 0xC0 != 0x80 for byte in said)
+        return _Encoded(at, found.ids, 1, document, len(said), characters, counted)
+
+    @cached_property
+    def _chats(self) -> ConversationEncoder:
+        return ConversationEncoder(self._tokenizer)
 
 
 @torch.no_grad()
@@ -236,8 +271,8 @@ def _encoded(
     for at, document in enumerate(documents):
         one, is_faithful = encoder.encode(document, at)
         counted.nats.append(0.0)
-        is_predicted = len(one.ids) > one.start
-        counted.num_tokens.append(len(one.ids) - one.start)
+        is_predicted = one.num_tokens > 0
+        counted.num_tokens.append(one.num_tokens)
         counted.num_bytes.append(one.num_bytes if is_predicted else 0)
         counted.num_characters.append(one.num_characters if is_predicted else 0)
         counted.num_unfaithful += not is_faithful
@@ -284,6 +319,9 @@ def _score(
     begins = torch.tensor([[one.start] for one in batch], device=model.device)
     places = torch.arange(ids.shape[1], device=model.device)  # (T,)
     wanted = (places >= begins) & (places < ends)  # (B, T)
+    for row, one in enumerate(batch):
+        if one.counted is not None:
+            wanted[row, : len(one.ids)] &= torch.tensor(one.counted, device=model.device)
     num_bytes, told = sum(len(one.document.text.encode()) for one in batch), 0
     total = torch.zeros(len(batch), dtype=torch.float64)  # on the CPU: MPS has no float64
     for first, logits in chunked_logits(
