@@ -113,13 +113,13 @@ class _Blocks:
         ids = self._gathered(documents, offsets, stretched, starts)
         self._put_bos(ids, offsets, lengths, starts)
         ids = ids.reshape(num_rows, length)
-        is_padding = np.arange(length) >= filled[:, None]
-        ids[is_padding] = self._framing.eos_token_id  # without a mark
         begins: Flags = np.zeros(num_rows * length, dtype=bool)
         begins[starts] = True
         begins = begins.reshape(num_rows, length)
         short = np.flatnonzero(filled < length)
         begins[short, filled[short]] = True
+        for row in short.tolist():
+            ids[row, filled[row] :] = self._framing.eos_token_id  # without a mark
         trained = is_trained(ids) if self._is_marked else None
         ids = strip(ids) if self._is_marked else ids
         return Rows(ids, begins, trained, filled.astype(np.int32))
@@ -128,22 +128,20 @@ class _Blocks:
         self, documents: Numbers, offsets: Numbers, lengths: Numbers, starts: Numbers
     ) -> TokenIds:
         """The ids of pieces in a row; anything where BOS or padding stands."""
-        placed = self._placed
-        sources = placed.starts[documents] + offsets - len(self._framing.bos)
+        sources = self._placed.starts[documents] + offsets - len(self._framing.bos)
+        encoded = self._placed.encoded[documents]
         places = np.repeat(sources - starts, lengths)
         places += np.arange(len(places))
-        encoded = placed.encoded[documents]
-        used = np.unique(encoded).tolist()
-        ids: TokenIds = np.zeros(0, self._mapped[0].dtype)
-        if len(used) == 1:
+        numbers = np.unique(encoded).tolist()
+        if len(numbers) == 1:
             # Padding may reach beyond the last document, BOS before the first.
-            ids = self._mapped[used[0]].take(places, mode="clip")
-        elif used:
-            ids = np.zeros(len(places), self._mapped[0].dtype)
-            owners = np.repeat(encoded, lengths)
-            for number in used:
-                mine = owners == number
-                ids[mine] = self._mapped[number].take(places[mine], mode="clip")
+            taken: TokenIds = self._mapped[numbers[0]].take(places, mode="clip")
+            return taken
+        ids: TokenIds = np.zeros(len(places), self._mapped[0].dtype)
+        owners = np.repeat(encoded, lengths)
+        for number in numbers:
+            mine = owners == number
+            ids[mine] = self._mapped[number].take(places[mine], mode="clip")
         return ids
 
     def _put_bos(self, ids: TokenIds, offsets: Numbers, lengths: Numbers, starts: Numbers) -> None:

@@ -153,6 +153,11 @@ class Ledger(JsonFields):
         return self.num_blocks * self.block_size + self.tail_tokens - self.padding_tokens
 
     @property
+    def all_padding(self) -> int:
+        """Tokens that fill up the blocks of both splits."""
+        return self.padding_tokens + self.validation_padding_tokens
+
+    @property
     def fill_share(self) -> float:
         """The share of the training split's blocks that is no padding."""
         room = self.num_blocks * self.block_size + self.tail_tokens

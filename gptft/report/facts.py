@@ -200,8 +200,11 @@ def where_tokens_went(ledger: Ledger) -> list[tuple[str, int]]:
 def account(ledger: Ledger) -> str:
     """The tokens that came in and where they went, as one sum."""
     blocks = f"{count(ledger.num_blocks, 'block')} of {ledger.block_size:,}"
+    bos = f" + {ledger.num_bos:,} BOS" if ledger.num_bos else ""
+    padding = f" + {ledger.all_padding:,} of padding" if ledger.all_padding else ""
+    came = f"{count(ledger.tokens, 'token')} + {ledger.num_eos:,} EOS{bos}{padding}"
     return (
-        f"The account: {count(ledger.tokens, 'token')} + {ledger.num_eos:,} EOS = {blocks} + "
+        f"The account: {came} = {blocks} + "
         f"{ledger.tail_tokens:,} in the last block + {ledger.dropped_tokens:,} dropped + "
         f"{validation_tokens(ledger):,} held out."
     )
@@ -343,7 +346,7 @@ def has_bits(rows: Sequence[tuple[str, BeforeAfter]]) -> bool:
 
 
 def validation_tokens(ledger: Ledger) -> int:
-    """Tokens of the held-out part, EOS included."""
+    """Tokens of the held-out part, EOS and padding included."""
     blocks = ledger.validation_blocks * ledger.block_size
     return blocks + ledger.validation_tail_tokens + ledger.validation_dropped_tokens
 

@@ -156,7 +156,8 @@ class Run:
             return None
         counts: dict[str, Any] = {name: as_int(kept.get(name)) or 0 for name in Ledger.counts()}
         tail: Literal["keep", "drop"] = "drop" if kept.get("tail") == "drop" else "keep"
-        return Ledger(**counts, tail=tail)
+        packing = "best_fit" if kept.get("packing") == "best_fit" else "stream"
+        return Ledger(**counts, tail=tail, packing=packing)
 
     @property
     def samples(self) -> list[Sample]:

@@ -107,6 +107,15 @@ def test_bos_is_part_of_the_account(make_run: MakeRun):
     assert "differ by" not in page.text
 
 
+def test_padding_is_part_of_the_account(make_run: MakeRun):
+    ledger = {"packing": "best_fit", "tokens": 1_950, "padding_tokens": 20}
+    page = walk(make_run(data={"ledger": {**ledger, "validation_padding_tokens": 10}}))
+    start = page.cells.index("padding")
+    assert page.cells[start + 1 : start + 4] == ["30", "tokens in all", "1,992"]
+    assert "98.8% full, 20 tokens of padding." in page.text
+    assert "differ by" not in page.text
+
+
 def test_an_account_that_does_not_add_up_says_so(make_run: MakeRun):
     page = walk(make_run(data={"ledger": {"dropped_tokens": 7}}))
     assert "The two sums differ by -7." in page.text

@@ -193,6 +193,15 @@ def test_examples_use_a_short_prompt_of_the_run_and_quote_it(make_run: MakeRun):
     assert "(Nothing: the model ended the text at once.)" in body
 
 
+def test_bos_and_padding_are_in_the_account(make_run: MakeRun):
+    ledger = {"packing": "best_fit", "tokens": 1_938, "num_bos": 12, "padding_tokens": 30}
+    _, body = card(make_run(data={"ledger": ledger}))
+    assert (
+        "1,938 tokens + 12 EOS + 12 BOS + 30 of padding = 3 blocks of 512 + 200 in the last block "
+        "+ 0 dropped + 256 held out."
+    ) in body
+
+
 def test_a_run_without_samples_or_validation(make_run: MakeRun):
     ledger = {
         "validation_documents": 0,
