@@ -72,6 +72,7 @@ class BlockPreview(JsonFields):
         shifted: whether later epochs cut the text elsewhere (data.shift_blocks).
         padding_tokens: EOS that fill the block up; they aren't among `token_ids`.
         trained: of each token, whether it is trained on; None where all are.
+        has_pieces: whether longer documents are split, and their pieces stand for documents.
     """
 
     block: int
@@ -86,6 +87,7 @@ class BlockPreview(JsonFields):
     shifted: bool
     padding_tokens: int = 0
     trained: tuple[bool, ...] | None = None
+    has_pieces: bool = False
 
     json_names = (
         "block", "of", "num_tokens", "padding_tokens", "trained_tokens", "token_ids", "trained",
@@ -147,6 +149,7 @@ def preview_block(plan: PackingPlan, prepared: Prepared, number: int) -> BlockPr
         shifted=plan.data.shifts(plan.packing) and of > 1,
         padding_tokens=store.block_size - len(ids) if index < store.num_blocks else 0,
         trained=None if trained is None else tuple(trained.tolist()),
+        has_pieces=prepared.ledger.split_documents > 0,
     )
 
 

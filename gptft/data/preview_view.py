@@ -143,6 +143,8 @@ def _remarks(preview: BlockPreview, text: str) -> list[str]:
     said = []
     if preview.bos:
         said.append(f"Each document begins with {preview.bos} (BOS), which isn't shown.")
+    if preview.has_pieces:
+        said.append("Of a document that is longer than a block each piece counts as a document.")
     if preview.shifted:
         said.append(
             "So it is cut in the first epoch; later epochs cut the text elsewhere "

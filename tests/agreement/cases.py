@@ -87,6 +87,7 @@ LLAMA = {
 RIGHT = (
     right(stop_when_memorized=True),
     Case({"data": {"isolate_documents": "auto"}}),
+    Case({"data": {"packing": "best_fit"}}),
     Case({"samples": {"recite": 2}}),
     Case({"samples": {"recite": True}}),
     Case(),
@@ -324,6 +325,9 @@ WRONG = (
     Case({"data": {"train": "texts/1.txt", **TAIL}}, "data.tail is 'drop'"),
     Case({"data": {"isolate_documents": True}, "model": {"name": "opt"}}, "can't mask documents"),
     Case({"data": {"isolate_documents": "maybe"}}, "must be auto, true or false"),
+    Case({"data": {"shift_blocks": "maybe"}}, "must be true or false"),
+    Case({"data": {"long_documents": "refuse"}}, "has no effect by data.packing: stream"),
+    Case({"data": {"long_documents": "refuse", "packing": "stream"}}, "has no effect by"),
     Case({"samples": {"recite": 0}}, "must be true, false or a number of documents"),
     Case({"samples": {"recite": "all"}}, "must be true, false or a number of documents"),
     wrong("must be true or false", stop_when_memorized=1),

@@ -146,6 +146,11 @@ def test_fitted_blocks_are_cut_where_documents_begin(tiny_model_dir: Path, lette
         "predicted; 1 document begins in it, 1 ends.\n"
     )
     assert as_json(three)["padding_tokens"] == 2
+    assert "each piece counts" not in plain(three)
+    split = preview(tiny_model_dir, 1, block_size=3, **settings)
+    assert "Of a document that is longer than a block each piece counts as a document." in plain(
+        split
+    )
     tail = preview(
         tiny_model_dir, -1, train=str(letters.parent / "more"), block_size=6, packing="best_fit"
     )

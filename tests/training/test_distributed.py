@@ -50,9 +50,11 @@ def train(folder: Path, name: str, *launcher: str, batch: int, settings: tuple[s
     return done, [json.loads(line) for line in lines]
 
 
-@pytest.mark.parametrize("use_cpu", [True, False])
+@pytest.mark.parametrize(
+    ("use_cpu", "packing"), [(True, "stream"), (False, "stream"), (True, "best_fit")]
+)
 def test_two_processes_follow_the_losses_of_one(
-    tmp_path: Path, tiny_model_dir: Path, corpus_dir: Path, use_cpu: bool
+    tmp_path: Path, tiny_model_dir: Path, corpus_dir: Path, use_cpu: bool, packing: str
 ):
     if not use_cpu and torch.accelerator.is_available():
         pytest.skip("it is about a machine without an accelerator")
@@ -60,9 +62,10 @@ def test_two_processes_follow_the_losses_of_one(
     text = text if use_cpu else text.replace("  use_cpu: true\n", "")
     (tmp_path / "my.yaml").write_text(text, encoding="utf-8")
     launcher = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m")
-    one_done, one = train(tmp_path, "one", batch=2)
+    packed = (f"data.packing={packing}",)
+    one_done, one = train(tmp_path, "one", batch=2, settings=packed)
     two_done, two = train(
-        tmp_path, "two", *launcher, batch=1, settings=("training.ddp_backend=gloo",)
+        tmp_path, "two", *launcher, batch=1, settings=("training.ddp_backend=gloo", *packed)
     )
     for key in ("loss", "eval_loss"):
         expected = [entry[key] for entry in one if key in entry]
