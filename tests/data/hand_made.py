@@ -85,21 +85,23 @@ def write_store(
 
 
 def prepare_masked(config: Config) -> tuple[PackingPlan, Prepared]:
-    """Prepare texts as if they were conversations: every third token and each EOS isn't trained on.
+    """Prepare texts as if they were conversations, of which not every token is trained on.
 
-    Counted from the beginning of each document; so a document of n tokens has (n + 2) // 3 of them.
+    Tokens 0, 3, 6 and so on of each document aren't, and neither is its EOS.
     """
 
-    def encode(texts: Any, data: Any, tokenizer: Any, folder: Path, **settings: Any) -> None:
+    def encode(texts: Any, data: Any, tokenizer: Any, folder: Path, **settings: Any) -> Any:
         stats = encode_documents(texts, data, tokenizer, folder, **settings)
         made = EncodedDocuments(folder)
         marks = [np.append(np.arange(int(n)) % 3 != 0, False) for n in made.rows["tokens"].tolist()]
         ids = np.array(made.mapped_ids()).astype(np.uint32)
         ids |= np.where(np.concatenate(marks), np.uint32(TRAINED), np.uint32(0))
         (folder / "tokens.bin").write_bytes(ids.tobytes())
-        write_json(folder / "encoded.json", replace(stats, dtype="uint32", marked=True))
+        marked = replace(stats, dtype="uint32", marked=True)
+        write_json(folder / "encoded.json", marked)
+        return marked
 
     plan = replace(plan_packing(config), is_masked=True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("gptft.data.prepare.encode_documents", encode)
+        patch.setattr("gptft.data.encode.encode_documents", encode)
         return plan, prepare_blocks(plan)
