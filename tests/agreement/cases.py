@@ -255,7 +255,6 @@ WRONG = (
     ignored("optim_args has no effect", optim_args="beta3=0.9"),
     ignored("optim_args has no effect", optim="muon", optim_args="momentum=0.9"),
     ignored("optim_target_modules has no effect", optim_target_modules="all-linear"),
-    cross("needs the package schedulefree", optim="schedule_free_adamw"),
     cross(
         "needs the package galore_torch", optim="galore_adamw", optim_target_modules="all-linear"
     ),
