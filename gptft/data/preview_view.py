@@ -54,7 +54,7 @@ def _plain(preview: BlockPreview) -> str:
         legend.append(f"Trained on: what stands in {' '.join(_BRACKETS)}; the rest is only read.")
     legend += _remarks(preview, "".join(texts))
     bodies = [
-        text + (f"{preview.eos}\n" if document.ends else "")
+        text + (f"{_plain_end(document, preview.eos)}\n" if document.ends else "")
         for text, document in zip(texts, preview.documents, strict=True)
     ]
     return "\n".join([*legend, "", "".join(bodies).removesuffix("\n"), ""])
@@ -68,6 +68,12 @@ def _plain_text(document: PreviewDocument) -> str:
         harmless(data).join(_BRACKETS if is_trained else ("", ""))
         for data, is_trained in document.parts
     )
+
+
+def _plain_end(document: PreviewDocument, eos: str) -> str:
+    """The EOS of a document, in brackets where it is trained on and not all is."""
+    is_marked = document.parts is not None and document.end_is_trained
+    return eos.join(_BRACKETS) if is_marked else eos
 
 
 def _coloured(preview: BlockPreview, *, in_colour: bool) -> "Text":

@@ -3,6 +3,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -182,6 +183,11 @@ class TestMasked:
             "Z⟦Z⟧<|endoftext|>",
             "J⟦JJ⟧J<|endoftext|>",
         ]
+
+    def test_an_end_that_is_trained_on_is_in_brackets_too(self, block: BlockPreview):
+        documents = tuple(replace(one, end_is_trained=True) for one in block.documents)
+        said = plain(replace(block, documents=documents))
+        assert "Z⟦Z⟧⟦<|endoftext|>⟧\nJ" in said
 
     def test_on_a_terminal_it_is_bold_and_the_rest_dim(self, block: BlockPreview):
         body = coloured(block).split("\n\n")[1]
