@@ -6,6 +6,7 @@ traceback, with no message over 2,000 characters, and changes no file but those 
 
 import argparse
 import hashlib
+import json
 import os
 import resource
 import shlex
@@ -30,6 +31,11 @@ _LONGEST_MESSAGE = 2_000
 _PATIENCE = 6.0  # seconds a command may take before it is asked to end
 _GRACE = 20.0  # seconds that it may take to end then
 _MEMORY = 12 * 2**30
+_TEMPLATE = (
+    "{% for m in messages %}{{ m.role }}: {% if m.role == 'assistant' %}{% generation %}"
+    "{{ m.content }}{{ eos_token }}{% endgeneration %}{% else %}{{ m.content }}{{ eos_token }}"
+    "{% endif %}{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}"
+)
 _CONFIG = """\
 model:
   name: model
@@ -129,9 +135,20 @@ def _write_base(base: Path) -> int:
     GPT2LMHeadModel(config).save_pretrained(base / "model")
     (base / "config.yaml").write_text(_CONFIG, encoding="utf-8")
     (base / "run.yaml").write_text(_CONFIG.replace("runs/x", "run"), encoding="utf-8")
+    (base / "chats.jsonl").write_text("\n".join(map(_chat, SENTENCES)), encoding="utf-8")
+    (base / "template.jinja").write_text(_TEMPLATE, encoding="utf-8")
     prompts = '{"prompt": "Буря"}\n{"prompt": "The cat"}\n'
     (base / "prompts.jsonl").write_text(prompts, encoding="utf-8")
     return 0
+
+
+def _chat(sentence: str) -> str:
+    """A line with a conversation about a sentence."""
+    messages = [
+        {"role": "user", "content": sentence[:10]},
+        {"role": "assistant", "content": sentence},
+    ]
+    return json.dumps({"messages": messages}, ensure_ascii=False)
 
 
 def _try(

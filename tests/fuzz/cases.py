@@ -12,7 +12,7 @@ import yaml
 
 from tests.fuzz.mutations import JUNK, mutated, spoil, spoil_folder
 
-SECTIONS = ("model", "tokenizer", "data", "training", "samples", "generation")
+SECTIONS = ("model", "tokenizer", "data", "training", "samples", "generation", "lora")
 PROMPTS = ("Буря мглою", "The cat", "", " ", "\x00", "\u202eabc", "🙂" * 50, "слово " * 200, "-p")
 
 
@@ -38,7 +38,7 @@ def make_case(number: int, *, base: Path, folder: Path) -> Case:
     kinds: Sequence[Callable[[Path, Random], Case]] = (
         _train, _train, _train, _check, _check, _check, _check, _prepare, _generate, _generate,
         _generate_config, _runs, _runs, _novelty, _resume, _resume, _tokenize, _tokenize, _score,
-        _predict, _tokenizer, _words,
+        _predict, _tokenizer, _words, _chats, _chats, _chats, _merge,
     )  # fmt: skip
     return rng.choice(kinds)(folder, rng)
 
@@ -138,6 +138,43 @@ def _prepare(folder: Path, rng: Random) -> Case:
     more = rng.choice([(), ("--json",), ("--preview", _word(rng)), ("--shard", "1/2"),
                        ("--shard", _word(rng)), ("--merge",)])  # fmt: skip
     return Case(("prepare", "config.yaml", *_sets(rng), *more), is_long=True)
+
+
+def _chats(folder: Path, rng: Random) -> Case:
+    """Conversations, their template and their settings, some of them spoiled."""
+    for name in ("chats.jsonl", "template.jinja"):
+        if rng.random() < 0.6:
+            spoil(folder / name, rng)
+    data: dict[str, Any] = {"train": "chats.jsonl"}
+    values: dict[str, Sequence[Any]] = {
+        "chat_template": ("plain", "chatml", "mistral", "template.jinja", "template.jinja"),
+        "format": ("auto", "messages", "prompt_completion", "text"),
+        "loss_on": ("all", "answers"), "packing": ("stream", "best_fit"),
+        "long_documents": ("split", "refuse"), "block_size": (8, 32, 256), "validation": (0.3,),
+        "isolate_documents": (True, False, "auto"), "add_bos": (True, False),
+    }  # fmt: skip
+    for name in rng.sample(sorted(values), rng.choice([0, 1, 2, 4])):
+        data[name] = rng.choice([*values[name], *values[name], rng.choice(JUNK)])
+    path = folder / "config.yaml"
+    config = {**yaml.safe_load(path.read_text(encoding="utf-8")), "data": data}
+    try:
+        text = yaml.safe_dump(config, allow_unicode=True, sort_keys=False)
+        path.write_bytes(text.encode("utf-8", "surrogatepass"))
+    except yaml.YAMLError:  # junk that YAML can't write
+        pass
+    words: Sequence[tuple[str, ...]] = (
+        ("train", "config.yaml", "--out", "out"), ("prepare", "config.yaml"),
+        ("prepare", "config.yaml", "--preview", "1"), ("config", "check", "config.yaml"),
+        ("train", "chats.jsonl", "--model", "model", "--max-steps", "2", "--out", "out"),
+        ("eval", "model", "--data", "chats.jsonl"), ("prepare", "config.yaml", "--shard", "1/2"),
+    )  # fmt: skip
+    return Case(rng.choice(words), outputs=("out",), is_long=True)
+
+
+def _merge(folder: Path, rng: Random) -> Case:
+    spoil_folder(folder / rng.choice(["run", "model"]), rng)
+    more = rng.choice([(), ("--scale", _word(rng))])
+    return Case(("merge", rng.choice(["run", "model"]), "--out", "out", *more), outputs=("out",))
 
 
 def _generation_flags(rng: Random) -> tuple[str, ...]:

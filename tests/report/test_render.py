@@ -22,7 +22,7 @@ def test_the_pages_share_one_stylesheet():
 
 @pytest.mark.parametrize("style", ["<b>", Markup("<b>")])
 def test_only_markup_is_taken_as_it_is(style: str):
-    values = {"title": "<i>", "size": 1, "lines": [], "x_ticks": [], "y_ticks": []}
+    values = {"title": "<i>", "size": 1, "lines": [], "x_ticks": [], "y_ticks": [], "step": ""}
     html = render("chart.html.j2", style=style, **values)
     assert ("<b>" in html) is isinstance(style, Markup)
     assert "&lt;i&gt;" in html
