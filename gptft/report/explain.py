@@ -90,6 +90,11 @@ class _Page:
         return [(n, name) for n, name in enumerate(_STEPS, start=1) if not absent.get(name)]
 
     @property
+    def contents(self) -> str:
+        """How many views there are."""
+        return self.say("contents", views=self._words.count(len(self.steps), "view"))
+
+    @property
     def width(self) -> int:
         """Numbers of a head's query."""
         opened = self._explanation.opened

@@ -102,6 +102,8 @@ def test_each_step_is_there_and_what_is_missing_is_said(found: Explanation, page
     )  # fmt: skip
     short = explain_html(bare, "en")
     assert re.findall(r"<h2>(\d+)\. ", short) == ["1", "2", "3", "8"]
+    assert "4 views, from the text" in short
+    assert "9 взглядов: от текста" in page
     assert "Not shown: X gives no attention weights." in short
 
 
