@@ -130,7 +130,7 @@ def resume_seconds(folder: Path, *, steps: tuple[int, int], runs: int) -> list[f
             trainer.add_callback(clock := Clock())
             started = time.perf_counter()
             checkpoint, _ = newest_valid(target)
-            trainer.resume_from(checkpoint, retune=False)
+            trainer.resume_from(checkpoint, changed=frozenset())
             trainer.train(resume_from_checkpoint=str(checkpoint.path))
             if number:
                 taken[at].append(clock.first - started)
