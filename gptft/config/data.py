@@ -232,6 +232,11 @@ class DataConfig(Section):
         return "auto" if packing == "best_fit" else False
 
     @property
+    def holds_conversations(self) -> bool:
+        """Whether records are conversations, or prompts with their completions."""
+        return self.format in ("messages", "prompt_completion")
+
+    @property
     def train_names(self) -> str:
         """The training sources as a message names them."""
         return ", ".join(source.path for source in self.train)

@@ -75,7 +75,7 @@ def encode_conversations(
         for batch in _batches(_prepared(texts, data, chat, encoder)):
             rows = []
             for one, found in zip(batch, _encoded(batch, encoder), strict=True):
-                ids, learned = _learned(one.conversation, found, chat, eos=eos)
+                ids, learned = _learned(one, found, chat, eos=eos)
                 if not any(learned):
                     unanswered[one.number] += 1
                     continue
@@ -136,12 +136,13 @@ def as_it_is(conversation: Conversation, encoder: ChatEncoder) -> EncodedChat:
 
 
 def _learned(
-    conversation: Conversation, found: EncodedChat, chat: ChatFormat, *, eos: int
+    one: _Prepared, found: EncodedChat, chat: ChatFormat, *, eos: int
 ) -> tuple[list[int], list[bool]]:
     """The ids of a conversation, EOS at its end, and which of them are learned."""
     ids, learned = found.ids, found.is_answer
-    if not ids or ids[-1] != eos or conversation.is_plain:
-        ids, learned = [*ids, eos], [*learned, conversation.is_plain]
+    is_bare = one.written is None  # a completion that no template ends
+    if not ids or ids[-1] != eos or is_bare:
+        ids, learned = [*ids, eos], [*learned, is_bare]
     return ids, [True] * len(ids) if chat.loss_on == "all" else learned
 
 

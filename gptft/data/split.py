@@ -16,9 +16,9 @@ from gptft.config.data import DataConfig
 from gptft.data.encoded_documents import DocumentRows, EncodedDocuments
 from gptft.data.marked_ids import BEGINS, mark, strip
 from gptft.data.packing import insert_bos
+from gptft.documents.enough import nothing_held_out, nothing_to_train_on
 from gptft.documents.held_out import Mask, draw_validation
-from gptft.documents.sources import VALIDATION, no_text_in
-from gptft.errors import DataError
+from gptft.documents.sources import VALIDATION
 from gptft.tokenization.token_ids import TokenIds
 
 SplitName = Literal["train", "validation"]
@@ -123,14 +123,16 @@ class Split:
         start, stop = self._ranges.get(VALIDATION, (0, 0))
         self.num_validation, num_train = stop - start, self.num_documents - (stop - start)
         if not num_train:
-            raise no_text_in(data, num_files=sum(number != VALIDATION for number in numbers))
+            raise nothing_to_train_on(
+                data, num_files=sum(number != VALIDATION for number in numbers)
+            )
         held_out: Mask = np.zeros(self.num_documents, dtype=bool)
         held_out[start:stop] = True
         if isinstance(data.validation, float):
             held_out = draw_validation(num_train, data, fraction=data.validation)
             self.num_validation = int(held_out.sum())
         elif data.validation is not None and not self.num_validation:
-            raise DataError("data.validation: no text in any of its files.")
+            raise nothing_held_out(data)
         self._held_out = held_out
         self.num_repeated = self.num_unused = 0
         self._passes: dict[SplitName, list[_Pass]] = {

@@ -11,12 +11,13 @@ from pathlib import Path
 
 from gptft.config.data import DataConfig
 from gptft.documents.conversations import Conversation
+from gptft.documents.enough import nothing_held_out, nothing_to_train_on, share_size
 from gptft.documents.formats.format import OpenedFile
 from gptft.documents.formats.registry import format_of
-from gptft.documents.read import whole_documents
+from gptft.documents.read import read_conversations, whole_documents
 from gptft.documents.record_format import record_reader
-from gptft.documents.scan import scan_texts
-from gptft.documents.sources import VALIDATION, FoundTexts, TextInput, no_text_in, share_size
+from gptft.documents.scan import ScannedText, scan_texts
+from gptft.documents.sources import VALIDATION, FoundTexts, TextInput
 from gptft.errors import DataError
 from gptft.text.encoding import FileFacts, read_chunks
 from gptft.text.streams import NotTextError
@@ -65,16 +66,24 @@ def look_at_texts(found: FoundTexts, data: DataConfig, *, cache_dir: Path) -> Do
 def _count(found: FoundTexts, data: DataConfig, *, cache_dir: Path) -> DocumentCounts:
     counts = {True: 0, False: 0}  # by whether they are held out by name
     for text in scan_texts(found.texts, data, cache_dir=cache_dir):
-        counts[text.source.number == VALIDATION] += sum(1 for _ in whole_documents(text, data))
+        counts[text.source.number == VALIDATION] += _num_documents(text, data)
     train, validation = counts[False], counts[True]
     if not train:
-        raise no_text_in(data, num_files=found.num_train)
+        raise nothing_to_train_on(data, num_files=found.num_train)
     if isinstance(data.validation, float):
         validation = share_size(train, data, fraction=data.validation)
         train -= validation
     elif data.validation is not None and not validation:
-        raise DataError("data.validation: no text in any of its files.")
+        raise nothing_held_out(data)
     return DocumentCounts(train, validation)
+
+
+def _num_documents(text: ScannedText, data: DataConfig) -> int:
+    """How many documents, or conversations of which something is learned."""
+    if not data.holds_conversations:
+        return sum(1 for _ in whole_documents(text, data))
+    learns_all = data.loss_on == "all"
+    return sum(learns_all or chat.num_answers > 0 for chat in read_conversations(text, data))
 
 
 def _look_at_first_record(text: TextInput, data: DataConfig) -> None:

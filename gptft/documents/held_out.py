@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gptft.config.data import DataConfig
-from gptft.documents.sources import share_size
+from gptft.documents.enough import share_size
 
 Mask = npt.NDArray[np.bool_]
 

@@ -130,27 +130,6 @@ def find_texts(data: DataConfig) -> FoundTexts:
     return FoundTexts(texts, dict(skipped))
 
 
-def share_size(num_documents: int, data: DataConfig, *, fraction: float) -> int:
-    """How many documents a share holds out: at least one, never all.
-
-    Raises:
-        DataError: there is only one document.
-    """
-    if num_documents < 2:
-        raise DataError(
-            f"data.validation: {fraction:g} needs at least 2 documents, and "
-            f"{data.train_names} is 1. Set data.document_separator or data.document_heading to cut "
-            "it into documents, name a validation file, or leave data.validation out."
-        )
-    return min(max(1, round(num_documents * fraction)), num_documents - 1)
-
-
-def no_text_in(data: DataConfig, *, num_files: int) -> DataError:
-    """What to say where no file of the training split holds any text."""
-    plural = "s, and no text in any of them" if num_files > 1 else ", and no text in it"
-    return DataError(f"{data.train_names}: {num_files} file{plural}.")
-
-
 class _Finder:
     """Finds the files of sources, and keeps what else was met.
 

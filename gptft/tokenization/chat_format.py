@@ -144,7 +144,7 @@ def choose_template(asked: str | None, model: str | None, *, revision: str | Non
                 f"data.chat_template: {asked} is no file, and none of {names}. Name one of these, "
                 "or a file in Jinja."
             )
-        return _read(path), str(asked), ""
+        return _read(path).removeprefix("\ufeff"), str(asked), ""  # an editor's mark, no text
     own = None
     if model is not None:
         own = own_template(find_model(model, revision=revision, with_weights=False))

@@ -134,6 +134,31 @@ def test_pairs_of_messages_learn_the_completion_alone(tmp_path: Path) -> None:
     assert plan.tokenizer.backend.decode(learned, skip_special_tokens=False) == f"second{EOS}"
 
 
+@pytest.mark.parametrize(("template", "end"), [("plain", EOS), ("chatml", f"<|im_end|>\n{EOS}")])
+def test_plain_pairs_in_a_template_end_as_messages_do(
+    tmp_path: Path, template: str, end: str
+) -> None:
+    path = tmp_path / "pairs.jsonl"
+    path.write_text(json.dumps({"prompt": "Кто?", "completion": "Пушкин."}))
+    plan = _plan(path, chat_template=template, block_size=64)
+    chats = _plan(_write(tmp_path, CHATS[:1]), chat_template=template, block_size=64)
+    documents = _documents(prepare_blocks(plan))
+    assert documents == _documents(prepare_blocks(chats))
+    assert plan.tokenizer is not None
+    text = plan.tokenizer.backend.decode(documents[0][0], skip_special_tokens=False)
+    assert text.endswith(f"Пушкин.{end}")  # once: after EOS there is nothing to learn
+
+
+def test_a_byte_order_mark_is_no_part_of_a_template(tmp_path: Path) -> None:
+    source = "{% for m in messages %}{{ m.content }}{{ eos_token }}{% endfor %}"
+    plans = []
+    for name, mark in (("mine", ""), ("notepad", "\ufeff")):
+        (tmp_path / f"{name}.jinja").write_text(mark + source, encoding="utf-8")
+        plans.append(_plan(_write(tmp_path), chat_template=str(tmp_path / f"{name}.jinja")))
+    chats = [plan.chat for plan in plans]
+    assert [chat and chat.template for chat in chats] == [source, source]
+
+
 def test_a_named_template_gets_its_tokens(tmp_path: Path) -> None:
     for name, tokens in (("chatml", 2), ("llama3", 3), ("mistral", 2), ("plain", 0)):
         plan = _plan(_write(tmp_path), chat_template=name, block_size=64)

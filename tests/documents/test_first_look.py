@@ -8,6 +8,9 @@ from typing import Any
 import pytest
 
 from gptft.config.data import DataConfig
+from gptft.config.sections import Config
+from gptft.data.plan import plan_packing
+from gptft.data.prepare import prepare_blocks
 from gptft.documents import first_look
 from gptft.documents.first_look import DocumentCounts, look_at_texts
 from gptft.documents.formats import registry
@@ -48,6 +51,54 @@ def test_files_held_out_by_name_are_counted_and_must_hold_text(poems: Path, tmp_
         look(tmp_path, train=str(poems), validation=[str(tmp_path / "blank.txt")])
     with pytest.raises(DataError, match=r"blank\.txt: 1 file, and no text in it"):
         look(tmp_path, train=str(tmp_path / "blank.txt"))
+
+
+ASKED = {"role": "user", "content": "Кто?"}
+ANSWERED = {"role": "assistant", "content": "Пушкин."}
+
+
+def _chats(path: Path, *chats: Any) -> str:
+    path.write_text("\n".join(json.dumps({"messages": chat}) for chat in chats), encoding="utf-8")
+    return str(path)
+
+
+def test_conversations_count_by_what_is_learned_of_them(tmp_path: Path):
+    blank = {"role": "assistant", "content": " "}
+    train = _chats(tmp_path / "a.jsonl", [ASKED, ANSWERED], [ASKED], [blank], [ANSWERED])
+    section = {"train": train, "format": "messages"}
+    assert look(tmp_path, **section) == DocumentCounts(3, 0)
+    assert look(tmp_path, **section, validation=0.4) == DocumentCounts(2, 1)
+    assert look(tmp_path, **section, loss_on="all") == DocumentCounts(4, 0)
+
+
+@pytest.mark.parametrize(
+    ("train", "validation", "said"),
+    [
+        (
+            [[ASKED]],
+            None,
+            r"train\.jsonl: there is no conversation with an answer",
+        ),
+        ([[ASKED], [{"role": "system", "content": "x"}]], 0.5, r"train\.jsonl: there is no conv"),
+        (
+            [[ASKED, ANSWERED], [ASKED]],
+            0.5,
+            r"2 conversations to learn from, and .* has 1\.",
+        ),
+        ([[ASKED, ANSWERED]], [[ASKED]], r"data\.validation: there is no conversation with an a"),
+    ],
+)
+def test_conversations_without_answers_are_named_before_and_while_preparing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, train: Any, validation: Any, said: str
+):
+    monkeypatch.setenv("GPTFT_CACHE", str(tmp_path / "cache"))
+    if isinstance(validation, list):
+        validation = [_chats(tmp_path / "held-out.jsonl", *validation)]
+    data = {"train": _chats(tmp_path / "train.jsonl", *train), "validation": validation}
+    with pytest.raises(DataError, match=said):
+        look(tmp_path, **data, format="messages")
+    with pytest.raises(DataError, match=said):
+        prepare_blocks(plan_packing(Config.model_validate({"data": data})))
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
