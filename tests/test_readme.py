@@ -1,4 +1,4 @@
-"""What both READMEs, docs/training.md and docs/commands.md say must be so."""
+"""What both READMEs and the pages of docs/ with commands say must be so."""
 
 import os
 import re
@@ -20,7 +20,7 @@ from gptft.config.sweep import read_sweep
 from tests.conftest import ROOT
 
 DOORS = ("README.md", "README.ru.md")
-PAGES = (*DOORS, "docs/training.md", "docs/commands.md")
+PAGES = (*DOORS, *(f"docs/{name}.md" for name in ("training", "commands", "preferences")))
 
 
 def text_of(page: str) -> str:
