@@ -240,5 +240,9 @@ class Config(Section):
         values = self.model_dump(mode="json", exclude_none=True)
         if self.model.from_scratch is not None:
             del values["model"]["name"]
+        if self.lora is not None and not self.lora.merge:  # a default, where it can't be set
+            del values["model"]["save_dtype"]
+        if self.data is not None and self.data.template is not None:
+            del values["data"]["text_field"]
         values["training"].pop("hub_token", None)
         return values

@@ -308,6 +308,11 @@ def test_a_config_is_frozen():
     [
         "data: {train: a.txt, validation: 0.1}\ntraining: {seed: 7}\n",
         "model: {from_scratch: {model_type: gpt2}}\ntokenizer: {train: {vocab_size: 300}}\n",
+        "data: {train: a.jsonl, template: '{title}: {body}'}\n",
+        "data: {train: a.jsonl, format: messages, loss_on: all, chat_template: chatml}\n",
+        "data: {train: a.jsonl, format: prompt_completion}\n",
+        "lora: {merge: false}\n",
+        "lora: {merge: false, quantize: nf4}\n",
     ],
 )
 def test_a_resolved_config_loads_again(tmp_path: Path, text: str):
