@@ -5,7 +5,8 @@ transformers says nothing: the loss falls to 0, and what is generated is noise.
 """
 
 import copy
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -54,6 +55,24 @@ def check_causal(model: PreTrainedModel, *, name: str) -> CausalProbe:
     return found
 
 
+@contextmanager
+def _no_outliers(model: PreTrainedModel) -> Iterator[None]:
+    """Let int8 layers round each token by itself.
+
+    They keep a column in 16 bits for all tokens where one of them is large (LLM.int8(),
+    2208.07339), so that a token's rounding depends on those after it.
+    """
+    states = [m.state for m in model.modules() if hasattr(getattr(m, "state", None), "threshold")]
+    before = [state.threshold for state in states]  # type: ignore[union-attr]
+    try:
+        for state in states:
+            state.threshold = 0.0  # type: ignore[union-attr]
+        yield
+    finally:
+        for state, threshold in zip(states, before, strict=True):
+            state.threshold = threshold  # type: ignore[union-attr]
+
+
 @torch.no_grad()
 def leaves_labels_to_be_moved(model: PreTrainedModel) -> bool:
     """Whether a model hands its labels to `loss_function`, which moves them to the next token.
@@ -99,7 +118,8 @@ def _probe(model: PreTrainedModel) -> CausalProbe:
     was_training = model.training
     model.eval()
     try:
-        logits, changed_after, changed_before = (_logits(model, row) for row in rows)  # (T, V) each
+        with _no_outliers(model):
+            logits, changed_after, changed_before = (_logits(model, row) for row in rows)  # (T, V)
     finally:
         model.train(was_training)
     return CausalProbe(

@@ -253,3 +253,16 @@ def test_what_cant_be_quantized_is_one_line(
     with pytest.raises(GptftError, match=wanted):
         run("x", model={"name": str(base)}, lora=lora, training=TRAINING)
     assert not (tmp_path / "x").exists()
+
+
+def test_a_model_of_large_activations_is_causal_in_8_bits(tmp_path: Path) -> None:
+    import transformers
+
+    from gptft.models.causal_probe import check_causal
+    from tests.framed import LLAMA, write_model
+
+    path = write_model(tmp_path / "large", LLAMA)
+    how = transformers.BitsAndBytesConfig(load_in_8bit=True)
+    model = transformers.AutoModelForCausalLM.from_pretrained(path, quantization_config=how)
+    check_causal(model, name="large")
+    assert all(m.state.threshold == 6 for m in model.modules() if hasattr(m, "state"))
