@@ -43,7 +43,8 @@ def save_model(
     if lora is not None:
         _write(setup, run_dir, ADAPTER, setup.trainer.save_model)
         if not lora.is_merged:
-            lora.check_restorable(run_dir / ADAPTER)
+            if setup.trainer.is_world_process_zero():
+                lora.check_restorable(run_dir / ADAPTER)
             return None
         if lora.quantize is not None:
             if not setup.trainer.is_world_process_zero():

@@ -170,8 +170,9 @@ class TrainerAdapter(Trainer):
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         folder = Path(str(output_dir or self.args.output_dir))
         if self.lora is not None:
-            folder.mkdir(parents=True, exist_ok=True)
-            self.lora.save(folder)
+            if self.args.should_save:  # the stock Trainer calls this in every process
+                folder.mkdir(parents=True, exist_ok=True)
+                self.lora.save(folder)
             return
         super()._save(output_dir, state_dict)
         (folder / "training_args.bin").unlink(missing_ok=True)

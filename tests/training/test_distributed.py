@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 pytestmark = pytest.mark.slow
 
@@ -127,3 +128,33 @@ def test_two_processes_stop_together_and_recite_once(tmp_path: Path, tiny_model_
     assert (result["recital"]["lines_after"], result["recital"]["num_lines"]) == (1, 1)
     assert done.stderr.count("nothing is left to learn") == 1
     assert done.stdout.count("It recites 1 of 1 line that") == 1
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        "lora.r=2", "lora.r=2 lora.merge=false", "lora.r=2 lora.quantize=nf4",
+        "model.freeze=[wte,h.0]",
+    ],
+)  # fmt: skip
+def test_two_processes_train_a_part_as_one_does(
+    tmp_path: Path, tiny_model_dir: Path, corpus_dir: Path, asked: str
+):
+    text = CONFIG.format(model=tiny_model_dir, texts=corpus_dir)
+    (tmp_path / "my.yaml").write_text(text, encoding="utf-8")
+    launcher = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m")
+    settings = (*asked.split(), "training.save_strategy=steps", "training.save_steps=2")
+    _, one = train(tmp_path, "one", batch=2, settings=settings)
+    _, two = train(
+        tmp_path, "two", *launcher, batch=1, settings=(*settings, "training.ddp_backend=gloo")
+    )
+    expected = [entry["loss"] for entry in one if "loss" in entry]
+    assert [entry["loss"] for entry in two if "loss" in entry] == pytest.approx(expected, rel=1e-4)
+    names = {path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*")}
+    shared = {name for name in names if "rng_state" not in name.name}
+    assert not {name for name in shared if not (tmp_path / "two" / name).exists()}
+    folder = "adapter" if "merge=false" in asked else "model"
+    for path in (tmp_path / "one" / folder).glob("*.safetensors"):
+        ours, theirs = (load_file(tmp_path / run / folder / path.name) for run in ("one", "two"))
+        assert ours.keys() == theirs.keys()
+        assert all(torch.allclose(ours[name], theirs[name], atol=1e-4) for name in ours)
