@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from gptft.config.numbers import as_whole
 from gptft.config.section import Section, setting
@@ -76,3 +76,13 @@ class LoraConfig(Section):
         [],
         "Ids whose embeddings are trained, too; those that tokenizer.add_tokens adds always are.",
     )
+
+    @model_validator(mode="after")
+    def _dora_reads_weights(self) -> "LoraConfig":
+        if self.quantize == "int8" and self.use_dora:
+            # peft 0.21 with bitsandbytes 0.50: the second forward fails.
+            raise ValueError(
+                "lora.use_dora and lora.quantize: int8 can't both be given: DoRA reads the weights "
+                "themselves, which int8 gives away. Use nf4"
+            )
+        return self

@@ -201,6 +201,7 @@ def test_what_doesnt_fit_is_one_line_before_anything_is_written(
         {"r": 0}, {"r": 1.5}, {"alpha": -1.0}, {"alpha": float("nan")}, {"dropout": 1.0},
         {"target_modules": []}, {"layers": [-1]}, {"layers": [1, 1]}, {"rank": 8},
         {"bias": "some"}, {"use_dora": "perhaps"}, {"target_modules": ["a", "a"]},
+        {"quantize": "int8", "use_dora": True},
     ],
     ids=str,
 )  # fmt: skip
