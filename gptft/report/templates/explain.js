@@ -12,6 +12,8 @@
     if (className) made.className = className;
     return made;
   };
+  // The last token, of which the page speaks, is on the right.
+  document.querySelectorAll("[data-end]").forEach((one) => { one.scrollLeft = one.scrollWidth; });
   // A decimal comma and a space between thousands, where the page is Russian.
   const local = (text) => data.lang === "ru" ?
     text.replace(/[.,]/g, (sign) => sign === "." ? "," : "\u202f") : text;
