@@ -96,7 +96,7 @@ def test_weights_that_are_a_fifo_are_said(tmp_path: Path) -> None:
     model.mkdir()
     (model / "config.json").write_text("{}", encoding="utf-8")
     os.mkfifo(model / "model.safetensors")
-    problem = model_problem(tmp_path)
+    problem = model_problem(tmp_path, {})
     assert problem is not None
     assert "FIFO" in problem
 

@@ -49,7 +49,7 @@ def fit_blocks(lengths: Numbers, *, block_size: int) -> Fit:
 
     >>> found = fit_blocks(np.array([3, 9, 1, 2]), block_size=4)
     >>> found.documents.tolist(), found.lengths.tolist(), found.stops.tolist()
-    ([0, 2, 1, 1, 1, 3], [3, 1, 4, 4, 1, 2], [2, 3, 4, 6])
+    ([0, 1, 1, 1, 2, 3], [3, 1, 4, 4, 1, 2], [2, 3, 4, 6])
     """
     counts = -(-lengths // block_size)
     documents = np.repeat(np.arange(len(lengths)), counts)

@@ -250,7 +250,7 @@ class ChatEncoder:
             begin -= 0 if self._has_marks else self._lead
             first, last = bisect_right(stops, begin), bisect_left(starts, end)
             if not self._has_marks:  # what ends an answer is the control token that follows it
-                last = self._end_of_answer(ids, starts, last, written.text)
+                last = self._end_of_answer(ids, (starts, stops), last, written.text)
             is_answer[first:last] = [True] * max(last - first, 0)
         return EncodedChat(ids, is_answer, stops)
 
@@ -275,14 +275,15 @@ class ChatEncoder:
         return max(answered.answers[0][0] - len(asked), 0)
 
     def _end_of_answer(
-        self, ids: Sequence[int], starts: Sequence[int], last: int, text: str
+        self, ids: Sequence[int], offsets: tuple[list[int], list[int]], last: int, text: str
     ) -> int:
         """The place after the control token that follows `last` at once, or after white space."""
+        starts, stops = offsets
         for place in range(last, len(ids)):
             if ids[place] in self.control:
                 return place + 1
-            stop = starts[place + 1] if place + 1 < len(ids) else len(text)
-            if not text[starts[place] : stop].isspace():
+            covered = text[starts[place] : stops[place]]
+            if covered and not covered.isspace():  # offsets may leave white space out
                 break
         return last
 

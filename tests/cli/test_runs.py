@@ -250,7 +250,7 @@ def test_show_has_json_and_says_what_got_worse(make_run: MakeRun):
 def test_compare_prints_writes_a_page_and_has_json(make_run: MakeRun, in_tmp: Path):
     for name, rate in (("a", 1e-3), ("b", 1e-4)):
         make_run(f"runs/{name}", config={"training": {"learning_rate": rate}})
-    done = invoke("compare", "runs/a", "runs/b", "--html", "page.html")
+    done = invoke("compare", "runs/a", "runs/b", "--html", "page.html", "--lang", "en")
     assert done.exit_code == 0, done.output
     assert done.stderr == "Written: page.html\n"
     assert "training.learning_rate\t0.001\t0.0001" in done.stdout.splitlines()

@@ -186,7 +186,10 @@ def dials(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
                                       "the probability; entropy: 0.92 bits."}),
         ({"top-p": 0.5}, {"top-p": "keeps 1 of 1,000 tokens, which hold 53.3%"}),
         # Squares: 64, 16, 4, 1.
-        ({"temperature": 0.5}, {"temperature": "the likeliest, before any is cut: 53.3% → 75.3%", "top-k": NOTHING}),
+        (
+            {"temperature": 0.5},
+            {"temperature": "the likeliest, before any is cut: 53.3% → 75.3%", "top-k": NOTHING},
+        ),
         ({"temperature": 0.5, "top-k": 2}, {"top-k": "keeps 2 of 1,000 tokens, which hold 94.1%"}),
     ],
 )  # fmt: skip

@@ -105,7 +105,7 @@ def test_a_template_without_marks_has_the_same_answers(name: str) -> None:
 
 
 HOSTILE = st.lists(
-    st.sampled_from([EOS, *MARKS, "user\n", "assistant\n", "\n", " ", "😀", "Пушкин", "</s>", "x"])
+    st.sampled_from([EOS, *MARKS, "user\n", "assistant\n", "\n", " ", "\x85", "😀", "Пушкин", "x"])
     | st.text(max_size=6),
     max_size=6,
 ).map("".join)
