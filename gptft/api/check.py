@@ -306,6 +306,7 @@ def _look(
     """
     documents = look_at_texts(texts, plan.data, cache_dir=plan.cache_dir)
     is_open = plan.data.tail == "drop" or plan.tokenizer_train is not None
+    is_open |= plan.chat is not None or plan.data.long_documents == "refuse"
     if documents is None or not is_open or texts.num_bytes > _PACKED:
         return documents, None
     from gptft.data.prepare import prepare_blocks

@@ -10,6 +10,7 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 import gptft
+from gptft.api.check import check_config
 from gptft.config.sections import Config
 from gptft.data.pack import Prepared
 from gptft.data.plan import PackingPlan, plan_packing
@@ -235,3 +236,20 @@ def test_a_template_that_refuses_a_record_names_it(tmp_path: Path) -> None:
     path = _write(tmp_path, [CHATS[0], [("tool", "42"), ("assistant", "x")]])
     with pytest.raises(DataError, match=r"chats\.jsonl, record 2: .*no role tool"):
         prepare_blocks(_plan(path, chat_template="mistral"))
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ({"long_documents": "refuse", "block_size": 8}, "longer than a block of 8 tokens"),
+        ({"chat_template": "mistral"}, "record 2: .*no role tool"),
+    ],
+)
+def test_config_check_finds_what_encoding_finds(
+    tmp_path: Path, data: dict[str, Any], said: str
+) -> None:
+    path = _write(tmp_path, [CHATS[0], [("tool", "42"), ("assistant", "x")]])
+    config = tmp_path / "my.yaml"
+    config.write_text(json.dumps({"data": {"train": str(path), **data}}), encoding="utf-8")
+    with pytest.raises(ConfigError, match=said):
+        check_config(config)

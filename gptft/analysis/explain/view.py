@@ -128,7 +128,7 @@ def _heads(explanation: Explanation) -> Table:
     }
     rows = [
         [
-            "none of these mostly" if name == "mixed" else name,
+            "none of these more than others" if name == "mixed" else name,
             f"{number:,}",
             "" if name == "mixed" else f"layer {best[name].layer + 1}, head {best[name].head + 1}",
         ]
