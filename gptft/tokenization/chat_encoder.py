@@ -312,14 +312,20 @@ class ChatEncoder:
         return list(self._plain.encode(text, add_special_tokens=False).ids)
 
 
-def chat_encoder(tokenizer: "PreTrainedTokenizerBase") -> ChatEncoder:
+def chat_encoder(
+    tokenizer: "PreTrainedTokenizerBase", *, without: str | None = None
+) -> ChatEncoder:
     """What writes and encodes conversations by a tokenizer's own chat template.
+
+    Args:
+        tokenizer: with a template, or without.
+        without: the template of a tokenizer that has none.
 
     Raises:
         ConfigError: it has none, or several without a default; or it isn't known what is a control
             token to it.
     """
-    if not tokenizer.chat_template:
+    if not tokenizer.chat_template and without is None:
         raise ConfigError(
             "This model's tokenizer has no chat template: it was never tuned to hold a "
             "conversation. Leave --chat out; --template dialogue frames a prompt for any model."
@@ -333,10 +339,10 @@ def chat_encoder(tokenizer: "PreTrainedTokenizerBase") -> ChatEncoder:
         )
     special = {n: t for n, t in tokenizer.special_tokens_map.items() if isinstance(t, str)}
     try:
-        template = tokenizer.get_chat_template()
+        template = tokenizer.get_chat_template() if tokenizer.chat_template else without
     except ValueError as error:  # several, and none of them is the default
         raise ConfigError(f"This model's chat template can't be had: {error}") from None
-    return ChatEncoder(tokenizer.backend_tokenizer, template, special_tokens=special)
+    return ChatEncoder(tokenizer.backend_tokenizer, template or "", special_tokens=special)
 
 
 class _Marked(NamedTuple):

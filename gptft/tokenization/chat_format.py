@@ -214,7 +214,7 @@ def try_template(
             f"data.chat_template: {what} marks nothing of an answer to be learned. Put its "
             "{% generation %} and {% endgeneration %} around the answer and what ends it."
         )
-    ends = (answered[-1],) if answered and answered[-1] in encoder.control else ()
+    ends = encoder.answer_ends
     if loss_on == "answers" and not ends:
         raise ConfigError(
             f"data.chat_template: {what} has no control token at the end of what is learned of an "

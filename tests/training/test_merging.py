@@ -11,13 +11,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
-from typer.testing import CliRunner
 
 from gptft import api
-from gptft.cli.app import app
 from gptft.errors import ConfigError, RunError
 from tests.models.adapter_maker import make_adapter, make_base, stock_base, stock_logits
-from tests.training.test_unmerged import POEM
+from tests.training.test_unmerged import POEM, call, done
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
 
@@ -27,16 +25,6 @@ TRAIN = (
     "train poem.txt --model base --max-steps 2 --use-cpu --block-size 16 --learning-rate 0.02 "
     "--save-strategy no"
 )
-
-
-def call(command: str) -> Any:
-    return CliRunner().invoke(app, command.split())
-
-
-def done(command: str) -> str:
-    answer = call(command)
-    assert answer.exit_code == 0, answer.output + repr(answer.exception)
-    return str(answer.stdout)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from transformers import PreTrainedTokenizerBase
 from gptft.data.encoded_conversations import as_it_is, of_completion
 from gptft.documents.conversations import Conversation
 from gptft.errors import DataError
-from gptft.tokenization.chat_encoder import ChatEncoder, EncodedChat, chat_encoder
+from gptft.tokenization.chat_encoder import EncodedChat, chat_encoder
 from gptft.tokenization.chat_format import PLAIN, bundled_template
 
 
@@ -24,17 +24,9 @@ class ConversationEncoder:
         Raises:
             ConfigError: its template can't be used.
         """
-        self._encoder = self._of(tokenizer)
+        self._encoder = chat_encoder(tokenizer, without=bundled_template(PLAIN))
         self._eos = tokenizer.eos_token_id
         self.control = self._encoder.control
-
-    @staticmethod
-    def _of(tokenizer: PreTrainedTokenizerBase) -> ChatEncoder:
-        if tokenizer.chat_template:
-            return chat_encoder(tokenizer)
-        special = {n: t for n, t in tokenizer.special_tokens_map.items() if isinstance(t, str)}
-        backend = tokenizer.backend_tokenizer
-        return ChatEncoder(backend, bundled_template(PLAIN), special_tokens=special)
 
     def encode(
         self, conversation: Conversation, *, where: str, before: Sequence[int]
