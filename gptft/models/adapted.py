@@ -29,7 +29,7 @@ from gptft.models.adapters import (
 from gptft.models.grow import resize
 from gptft.models.model_files import ModelFiles
 from gptft.models.pickled import unpickled_files
-from gptft.models.reading import first_line, reading
+from gptft.models.reading import first_line, reading, take_special_ids
 from gptft.panics import no_panic
 from gptft.terminal.text import shown_path
 from gptft.terminal.words import count
@@ -200,6 +200,7 @@ def _adapted(base: PreTrainedModel, folder: Path) -> Any:
         rows = _rows_needed(base, folder, stored, tensors)
         if rows is not None:
             resize(base, rows)
+    take_special_ids(base, folder)
     with stage(f"Applying {shown_path(str(folder))}"), torch.random.fork_rng(devices=()):
         with _by_peft(folder, "applied"):
             peft: Any = import_module("peft")

@@ -71,13 +71,14 @@ class TrainedAdapter:
         return found
 
     def save(self, folder: Path) -> None:
-        """Write it as peft does, its base by the name that a person gave.
+        """Write it as peft does, its base by the name that a person gave, and what ends a text.
 
         Raises:
             OSError: it can't be written.
         """
         with _quiet():
             self._wrapped.save_pretrained(str(folder), save_embedding_layers=False)
+            self.model.generation_config.save_pretrained(str(folder))
         (folder / "README.md").unlink(missing_ok=True)  # a form that nobody has filled in
         path = folder / ADAPTER_CONFIG
         stored = read_json(path)

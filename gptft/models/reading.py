@@ -4,12 +4,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from transformers import GenerationConfig, PreTrainedConfig
+from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel
 
 from gptft.console import notice
 from gptft.errors import ModelError
+from gptft.files import read_json
+from gptft.inputs import is_file
 from gptft.panics import no_panic
 from gptft.terminal.commands import with_our_extras
+
+GENERATION_CONFIG = "generation_config.json"
 
 
 @contextmanager
@@ -47,7 +51,7 @@ def generation_config(
         config: its config, which stands in for a file that can't be read.
         is_needed: whether the library doesn't find it by itself.
     """
-    path = folder / "generation_config.json"
+    path = folder / GENERATION_CONFIG
     generation: GenerationConfig
     if not path.is_file():
         if not is_needed:
@@ -62,3 +66,36 @@ def generation_config(
         notice(f"{path} can't be used, and is left out: {first_line(error)}")
         return GenerationConfig.from_model_config(config)
     return generation if is_needed else None
+
+
+def take_special_ids(model: PreTrainedModel, folder: Path) -> list[int]:
+    """Let a base begin, end and fill up texts as an adapter's own generation config says.
+
+    Ids that the model has no embedding for are left out, and nothing else of the file is taken:
+    its other fields were the base's.
+
+    Args:
+        model: the base, with a row for each of the adapter's tokens.
+        folder: the adapter's; it may have no such file.
+
+    Returns:
+        what ends a text by that file; nothing where it doesn't say.
+    """
+    path, own = folder / GENERATION_CONFIG, model.generation_config
+    if own is None or not is_file(path):
+        return []
+    try:
+        stored = read_json(path)
+    except (OSError, ValueError) as error:
+        notice(f"{path} can't be used, and is left out: {first_line(error)}")
+        return []
+    rows = len(model.get_input_embeddings().weight)  # type: ignore[arg-type]
+    known = dict[str, list[int]]()
+    for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
+        value = stored.get(name)
+        ids = value if isinstance(value, list) else [value]
+        known[name] = [i for i in ids if type(i) is int and 0 <= i < rows]
+        if known[name]:
+            is_list = isinstance(value, list) and name == "eos_token_id"
+            setattr(own, name, known[name] if is_list else known[name][0])
+    return known["eos_token_id"]

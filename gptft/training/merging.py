@@ -15,6 +15,7 @@ from gptft.files import sync_folder, sync_tree, write_text
 from gptft.models.adapted import merge_scaled
 from gptft.models.load import load_for_training
 from gptft.models.model_files import ModelFiles
+from gptft.models.reading import take_special_ids
 from gptft.runs import disk
 from gptft.tokenization.auto import load_auto_tokenizer
 from gptft.tokenization.chat_encoder import chat_encoder
@@ -62,8 +63,9 @@ def merge_files(
     model, apart = merge_scaled(base, folder, scale=scale)
     tokenizer = load_auto_tokenizer(files)
     if files.own_tokenizer is not None and isinstance(tokenizer.eos_token_id, int):
-        ends = chat_encoder(tokenizer).answer_ends if tokenizer.chat_template else ()
-        learn_eos(model, tokenizer.eos_token_id, ends=ends)
+        answers = chat_encoder(tokenizer).answer_ends if tokenizer.chat_template else ()
+        ends = dict.fromkeys((*answers, *take_special_ids(model, folder)))
+        learn_eos(model, tokenizer.eos_token_id, ends=[*ends])
     check_savable(model, tokenizer, notify=notify)
     return Merged(model, tokenizer, apart)
 

@@ -1,5 +1,6 @@
 """`lora.merge: false`: a run holds its adapter alone, and every command takes it for a model."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -11,7 +12,7 @@ import pytest
 import torch
 from peft import PeftModel
 from pydantic import ValidationError
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from typer.testing import CliRunner
 
 from gptft.cli.app import app
@@ -221,3 +222,83 @@ def test_new_tokens_are_there_with_the_adapter_alone(here: Path) -> None:
     assert float((ours - merged).abs().max()) <= 1e-5 * float(merged.abs().max())
     card = (here / "grown" / "adapter" / "README.md").read_text(encoding="utf-8")
     assert "resize_token_embeddings(len(tokenizer))" in card
+
+
+def chat(question: str, answer: str) -> str:
+    said = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+    return json.dumps({"messages": said}, ensure_ascii=False) + "\n"
+
+
+CHATS = chat("Кто?", "Буря.") + chat("Что?", "Мгла.") + chat("Где?", "Там.") + chat("Как?", "Так.")
+
+
+@pytest.fixture(scope="module")
+def chatting(tmp_path_factory: pytest.TempPathFactory, tiny_model_dir: Path) -> Path:
+    """A folder with a base, and with an adapter whose answers end in <|im_end|>."""
+    folder = tmp_path_factory.mktemp("chatting")
+    make_base("gpt2", folder / "base", tokenizer_of=tiny_model_dir)
+    (folder / "chats.jsonl").write_text(CHATS, encoding="utf-8")
+    with contextlib.chdir(folder):
+        done(
+            "train chats.jsonl --model base --max-steps 2 --use-cpu --block-size 48 --out run "
+            "--set lora.r=2 --set lora.merge=false --set data.chat_template=chatml "
+            "--set generation.max_new_tokens=8 "
+            "--save-strategy steps --save-steps 1"
+        )
+    return folder
+
+
+def ends_of(name: str) -> list[int]:
+    model = load_for_inference(name, device=torch.device("cpu"))
+    found = model.generation_config.eos_token_id
+    return found if isinstance(found, list) else [found]
+
+
+@pytest.mark.parametrize("name", ["run", "run/adapter", "run/checkpoints/checkpoint-1"])
+def test_what_ends_an_answer_is_known_with_the_adapter_alone(
+    chatting: Path, monkeypatch: pytest.MonkeyPatch, name: str, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(chatting)
+    tokenizer = AutoTokenizer.from_pretrained("run/adapter")
+    ends = [tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids("<|im_end|>")]
+    assert ends[1] >= 256
+    assert ends_of(name) == ends
+    assert ends_of("base") == ends[:1]
+    folder = "run/adapter" if name == "run" else name
+    stored = GenerationConfig.from_pretrained(folder)
+    assert (stored.eos_token_id, stored.pad_token_id) == (ends, ends[0])
+    base = AutoModelForCausalLM.from_pretrained("base", dtype=torch.float32)
+    base.resize_token_embeddings(len(tokenizer))
+    adapted = logits(PeftModel.from_pretrained(base, folder).eval())
+    assert torch.allclose(
+        adapted, logits(load_for_inference(name, device=torch.device("cpu"))), atol=1e-5
+    )
+    done(f"merge {name} --out {tmp_path / 'merged'}")
+    assert ends_of(str(tmp_path / "merged")) == ends
+    assert GenerationConfig.from_pretrained(tmp_path / "merged").eos_token_id == ends
+
+
+@pytest.mark.parametrize(
+    ("stored", "found"),
+    [
+        ('{"eos_token_id": [1, 9]}', [1, 9]),
+        ('{"eos_token_id": 9}', [9]),
+        ('{"eos_token_id": [1, 999999, -3, "x", true, 2.5]}', [1]),
+        ('{"eos_token_id": {"a": 1}, "do_sample": false, "temperature": 0.1}', None),
+        ('{"eos_token_id": []}', None),
+        ('{"eos', None),
+        ("[1]", None),
+        ("\udcff", None),
+        ("{}", None),
+    ],
+)
+def test_of_another_generation_config_of_an_adapter_only_ids_are_taken(
+    here: Path, stored: str, found: list[int] | None
+) -> None:
+    expected = ends_of("base") if found is None else found
+    path = here / "run" / "adapter" / "generation_config.json"
+    path.write_bytes(stored.encode("utf-8", "surrogateescape"))
+    assert ends_of("run") == expected
+    model = load_for_inference("run", device=torch.device("cpu"))
+    assert model.generation_config.temperature in (None, 1.0)
+    done("generate run -p Буря --max-new-tokens 2 --strategy greedy --cpu")
