@@ -116,6 +116,39 @@ def test_what_is_not_run_parses(page: Path) -> None:
         found.make_context(found.name, rest, parent=context)
 
 
+@pytest.mark.parametrize("name", ["README.md", "README.ru.md", *map(str, PAGES)])
+def test_nothing_to_paste_has_a_placeholder(name: str) -> None:
+    """A shell reads `<this repository>` as a file to read from."""
+    shown = re.findall(r"^```\w*\n(.*?)^```", read(ROOT / name), flags=re.DOTALL | re.MULTILINE)
+    lines = [line for block in shown for line in block.splitlines()]
+    commands = [line for line in lines if re.match(r"(\$ )?(cp|git|gptft|make|pip|python3) ", line)]
+    assert len(commands) > 5
+    assert not [line for line in commands if re.search(r"<[a-z][^<>]*>", line)]
+
+
+def test_the_russian_page_says_which_links_are_english() -> None:
+    links = re.findall(r"\]\(((?!https?:)[^)]+\.md)\)(.{0,16})", _prose(PAGES[0]))
+    pages = [(name, after) for name, after in links if name != PAGES[1].name]
+    assert len(pages) > 3
+    for name, after in pages:
+        text = read(FOLDER / name)
+        is_english = len(re.findall("[a-z]", text)) > len(re.findall("[а-яё]", text))
+        assert is_english == ("на английском" in after), name
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_what_a_model_is_made_of_is_explained(page: Path) -> None:
+    """Each word in the boxes of `gptft info` and below a text of `--compare`."""
+    text = read(page)
+    boxes = re.findall(r"^│ │? ?([^│]+)│", text, flags=re.MULTILINE)
+    found = re.findall(r"\b(MHA|rotary|silu|gated|RMSNorm|tied|logits)\b", " ".join(boxes))
+    prose = _prose(page)
+    assert len({*found}) == 7
+    assert not [word for word in found if f"**{word}**" not in prose]
+    figures = re.findall(r"(tokens a second|mean logprob|distinct|repetition|stopped by)", text)
+    assert not [word for word in {*figures} if f"- {word}" not in prose]
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_pictures_are_small(page: Path) -> None:
     shown = [picture.name for picture in pictures(read(page))]
