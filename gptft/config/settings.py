@@ -115,6 +115,12 @@ def exact(*bounds: BaseMetadata) -> Any:
     return Annotated[float, *limits, Kind("float", "a number", "number", before=_exact)]
 
 
+def or_null(of: Any) -> Any:
+    """A type, or null, which stands for its being left out."""
+    kind: Kind = get_args(of)[-1]
+    return Annotated[of | None, Kind(kind.name, f"{kind.words} or null", kind.short)]
+
+
 def exact_whole(*bounds: BaseMetadata) -> Any:
     """The type of a whole number within `bounds`; no text that looks like one."""
     limits = bounded(*bounds, largest=LARGEST_WHOLE)

@@ -150,6 +150,8 @@ _APART = {
     ("fp16", "unlikelihood_weight"): ": its loss is scaled, and bf16's is not",
     ("label_smoothing_factor", "unlikelihood_weight"): ": it puts a loss of its own in place",
     ("use_liger_kernel", "unlikelihood_weight"): ": it puts a loss of its own in place",
+    ("fsdp", "ema_decay"): ": it divides the weights, and their average takes whole ones",
+    ("deepspeed", "ema_decay"): ": it divides the weights, and their average takes whole ones",
 }
 
 

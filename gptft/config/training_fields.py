@@ -19,7 +19,7 @@ from typing import Any
 from annotated_types import BaseMetadata, Ge, Gt, Le, Lt
 
 from gptft.config.numbers import LARGEST, LARGEST_WHOLE, MAX_SEED, as_whole, bounded
-from gptft.config.settings import BOUNDS, Flag, Setting, exact, exact_whole
+from gptft.config.settings import BOUNDS, Flag, Setting, exact, exact_whole, or_null
 from gptft.config.suggest import did_you_mean
 from gptft.terminal.words import short_value, wrong_value
 
@@ -112,6 +112,20 @@ OWN_FIELDS = {
             exact_whole(Ge(1), Le(10_000)),
             DEFAULT_NGRAM_SIZE,
             "How many tokens make a repetition.",
+        ),
+        Setting(
+            "ema_decay",
+            or_null(exact(Gt(0), Lt(1))),
+            None,
+            "How much of the moving average of the weights stays at each step, such as 0.999; what "
+            "is measured and saved is the average then.",
+        ),
+        Setting(
+            "ema_save",
+            Flag,
+            True,
+            "With ema_decay: measure and save the average; false for the raw weights, the average "
+            "beside them in the log and in checkpoints.",
         ),
     )
 }

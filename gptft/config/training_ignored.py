@@ -41,6 +41,7 @@ _ASKS_NOTHING: dict[str, tuple[Any, ...]] = {
     "hub_strategy": (None, "every_save"),
     "torch_compile": (None, True),
     "gradient_checkpointing": (None,),
+    "ema_save": (None, True),
 }
 
 
@@ -220,6 +221,7 @@ _RULES = (
     Rule("fsdp_config", "fsdp", _lacks("fsdp")),
     Rule("liger_kernel_config", "use_liger_kernel", _lacks("use_liger_kernel")),
     Rule("unlikelihood_ngram_size", "unlikelihood_weight", _lacks("unlikelihood_weight")),
+    Rule("ema_save", "ema_decay", _lacks("ema_decay")),
     Rule(
         "hub_always_push hub_model_id hub_revision hub_strategy",
         "push_to_hub",

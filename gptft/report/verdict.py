@@ -19,8 +19,17 @@ def kept_model(run: Run) -> str:
     if not run.is_finished or (step := run.model_step) is None:
         return ""
     if step == run.steps:
-        return f"that of step {step:,}, the last"
-    return f"that of step {step:,}, the best on held-out text, and not of step {run.steps:,}"
+        return f"that of step {step:,}, the last{_averaged(run)}"
+    last = f"and not of step {run.steps:,}{_averaged(run)}"
+    return f"that of step {step:,}, the best on held-out text, {last}"
+
+
+def _averaged(run: Run) -> str:
+    """That the model kept is a mean of weights, in words; nothing where it isn't."""
+    averaged = as_mapping(run.result.get("averaged"))
+    if (decay := as_float(averaged.get("ema_decay"))) is not None:
+        return f": the moving average of its weights (training.ema_decay: {decay:g})"
+    return ""
 
 
 def overfitting(run: Run) -> str:

@@ -55,6 +55,8 @@ class CheckpointSaver:
             trainer.stage_checkpoint()
             trainer.accelerator.wait_for_everyone()
             staged = folder / STAGING / f"checkpoint-{step}"
+            if is_first:
+                trainer.add_to_checkpoint(staged)
             self._name_best(staged)
             if is_first and not self._is_proved:
                 trainer.check_restorable(staged)
@@ -131,12 +133,13 @@ class CheckpointSaver:
         return f"Last good checkpoint: {self.last.path}."
 
     def num_bytes(self) -> int:
-        """About what a checkpoint takes: weights, and two moments of each that is trained."""
+        """About what a checkpoint takes: weights, two moments of each that is trained, and more."""
         model = self._trainer.accelerator.unwrap_model(self._trainer.model)
         saved = [p for p in model.parameters() if self._trainer.lora is None or p.requires_grad]
         weights = sum(int(p.numel() * p.element_size()) for p in saved)
         moments = sum(2 * 4 * int(p.numel()) for p in model.parameters() if p.requires_grad)
-        return weights + (0 if self._trainer.args.save_only_model else moments) + 1_000_000
+        beside = self._trainer.num_bytes_beside
+        return weights + beside + (0 if self._trainer.args.save_only_model else moments) + 1_000_000
 
     def check_disk(self) -> None:
         """Refuse to begin where no checkpoint and no model would fit.

@@ -28,6 +28,9 @@ def fingerprint(config: Config, setup: Setup) -> dict[str, Any]:
     if unlikelihood := setup.trainer.unlikelihood:
         training["training.unlikelihood_weight"] = unlikelihood.weight
         training["training.unlikelihood_ngram_size"] = unlikelihood.ngram_size
+    if average := setup.trainer.average:
+        training["training.ema_decay"] = average.decay
+        training["training.ema_save"] = average.is_kept  # what is measured may steer a schedule
     if config.model.from_scratch is None and (commit := _commit(config)):
         training["model.commit"] = commit  # whatever the revision is called
     elif config.model.revision is not None:

@@ -110,14 +110,15 @@ class StopWhenMemorized(TrainerCallback):
         was_training = model.training
         model.eval()
         try:
-            for start in range(0, len(numbers), batch_size):
-                if self._should_stop():
-                    return False
-                batch = numbers[start : start + batch_size]
-                known = _known(trainer, model, [self._windows[number] for number in batch])
-                if False in known:
-                    self._first = batch[known.index(False)]
-                    return False
+            with trainer.kept_weights():
+                for start in range(0, len(numbers), batch_size):
+                    if self._should_stop():
+                        return False
+                    batch = numbers[start : start + batch_size]
+                    known = _known(trainer, model, [self._windows[number] for number in batch])
+                    if False in known:
+                        self._first = batch[known.index(False)]
+                        return False
         finally:
             model.train(was_training)
         return True

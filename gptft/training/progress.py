@@ -127,6 +127,9 @@ def _line(entry: Mapping[str, Any], *, short: bool = False) -> str:
     if "eval_loss" in entry:
         loss, perplexity = entry["eval_loss"], entry["eval_perplexity"]
         shown.append(f"validation loss {loss:.3f}  perplexity {perplexity:,.2f}")
+    for key, words in (("eval_raw_loss", "raw weights"), ("eval_ema_loss", "averaged weights")):
+        if key in entry:
+            shown.append(f"{words} {entry[key]:.3f}")
     if "learning_rate" in entry:
         shown.append(f"lr {float(entry['learning_rate']):.1e}")
     if "tokens_per_second" in entry:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from gptft.files import JsonFields
 from gptft.runs.documents import DocumentLosses
@@ -36,6 +36,7 @@ class TrainResult(JsonFields):
         remarks: sentences on what became worse, and what to change.
         model_folder: the name of the folder in the run's that holds the model.
         is_chat: whether it was tuned to answer, by a chat template.
+        averaged: how the model kept is a mean of weights: `ema_decay`; None where it isn't.
     """
 
     run_dir: Path
@@ -56,11 +57,12 @@ class TrainResult(JsonFields):
     remarks: tuple[str, ...] = ()
     model_folder: str = MODEL
     is_chat: bool = False
+    averaged: Mapping[str, Any] | None = None
 
     json_names = (
-        "run_dir", "model_dir", "steps", "planned_steps", "is_memorized", "model_step", "seconds",
-        "num_tokens", "text_share", "tokens_per_second", "train", "validation", "best", "samples",
-        "recital", "general", "documents",
+        "run_dir", "model_dir", "steps", "planned_steps", "is_memorized", "averaged", "model_step",
+        "seconds", "num_tokens", "text_share", "tokens_per_second", "train", "validation", "best",
+        "samples", "recital", "general", "documents",
     )  # fmt: skip
     json_digits: ClassVar = {"seconds": 2, "text_share": 6, "tokens_per_second": 1}
 

@@ -36,6 +36,7 @@ from gptft.training.resume import agreed_changes, require_training_state
 from gptft.training.samples import SampleEvery, Sampler, SampleWriter
 from gptft.training.setup import set_up
 from gptft.training.signals import Signals
+from gptft.training.smaller_batch import smaller_batch
 from gptft.training.text_measures import TextMeasures
 
 
@@ -231,8 +232,9 @@ class TrainingRun:
             num_tokens_seen=lambda: int(trainer.num_tokens_seen),
         )
         trainer.add_callback(log)
-        if self._config.samples.steps is not None:
-            trainer.add_callback(SampleEvery(self._samples, steps=self._config.samples.steps))
+        if (every := self._config.samples.steps) is not None:
+            weights = trainer.kept_weights
+            trainer.add_callback(SampleEvery(self._samples, steps=every, weights=weights))
         started = time.perf_counter()
         is_over = checkpoint is not None and self._is_last(checkpoint)
         with self._signals.deferred("Stopping after this step"):
@@ -251,6 +253,7 @@ class TrainingRun:
                 log.close()
         if self._signals.stop is not None:
             raise self._signals.interrupted("")
+        trainer.keep_weights()
         if trainer.is_memorized:
             self._notify(
                 f"Stopped at step {trainer.state.global_step:,} of {self._setup.num_steps():,}: "
@@ -280,6 +283,7 @@ class TrainingRun:
             steps=steps,
             planned_steps=setup.num_steps(),
             is_memorized=self._trainer.is_memorized,
+            averaged=self._trainer.averaged,
             model_step=model_step,
             seconds=seconds,
             num_tokens=self._trainer.total_tokens_seen(),
@@ -373,16 +377,12 @@ class TrainingRun:
         if trainer.state.global_step and not trainer.in_optimizer_step:
             trainer.undo_step()
             trainer.save_now()
-        by = next(n for n in range(2, batch + 1) if batch % n == 0)  # so that steps stay the same
-        accumulation = trainer.args.gradient_accumulation_steps * by
+        changed = smaller_batch(trainer.args)
+        smaller, accumulation = changed.values()
         self._notify(
-            f"Out of memory with {batch} blocks a batch: continuing with {batch // by} and "
+            f"Out of memory with {batch} blocks a batch: continuing with {smaller} and "
             f"gradient_accumulation_steps {accumulation}, which trains the same."
         )
-        changed = {
-            "per_device_train_batch_size": batch // by,
-            "gradient_accumulation_steps": accumulation,
-        }
         config = self._config.model_copy(update={"training": {**training, **changed}})
         self._setup.release()
         return config

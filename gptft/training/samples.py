@@ -1,6 +1,7 @@
 """The same prompts, continued before, during and after training -> lines of samples.jsonl."""
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -59,10 +60,17 @@ class SampleWriter:
 class SampleEvery(TrainerCallback):
     """Writes samples every so many steps."""
 
-    def __init__(self, writer: SampleWriter, *, steps: int) -> None:
-        """Call `writer` every `steps` steps."""
+    def __init__(
+        self,
+        writer: SampleWriter,
+        *,
+        steps: int,
+        weights: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
+        """Call `writer` every `steps` steps, within `weights`: with those that the run keeps."""
         self._writer = writer
         self._steps = steps
+        self._weights = weights
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -70,4 +78,6 @@ class SampleEvery(TrainerCallback):
         """Write samples when the step is due; the last step's are written after training."""
         due = state.global_step % self._steps == 0 and state.global_step < state.max_steps
         if due and state.is_world_process_zero:
-            self._writer.write(self._writer.sample(kwargs["model"]), step=state.global_step)
+            with self._weights():
+                texts = self._writer.sample(kwargs["model"])
+            self._writer.write(texts, step=state.global_step)

@@ -38,6 +38,7 @@ from gptft.training.evaluation import Measured
 from gptft.training.figures import predicted_bytes
 from gptft.training.loss import loss_of_output
 from gptft.training.memorized import stop_when_memorized
+from gptft.training.moving_average import MovingAverage
 from gptft.training.signals import Signals
 from gptft.training.trainer import BlockTrainer
 from gptft.training.unlikelihood import Unlikelihood
@@ -132,6 +133,8 @@ class Setup:
         """Give back what the accelerator holds."""
         if self.trainer.optimizer is not None:  # it is in a cycle of references, and so would stay
             self.trainer.optimizer.state.clear()
+        if self.trainer.average is not None:
+            self.trainer.average.release()
         self.trainer.accelerator.free_memory()
         if not is_quantized(self.model):  # which can't be moved
             self.model.to("cpu")  # type: ignore[arg-type]
@@ -184,6 +187,7 @@ def set_up(config: Config, *, store_dir: Path, run_dir: Path, signals: Signals) 
         signals=signals,
         unlikelihood=unlikelihood,
         lora=lora,
+        average=_average(config.training, model),
         compute_loss_func=loss if loss_is_replaced else None,
         args=args,
         data_collator=cast(Any, collator_of(store, apart=masks, eos_token_id=eos, bos=bos)),
@@ -245,6 +249,13 @@ def _unlikelihood(training: Mapping[str, Any], *, eos_token_id: int) -> Unlikeli
         return None
     ngram_size = training.get("unlikelihood_ngram_size", DEFAULT_NGRAM_SIZE)
     return Unlikelihood(weight, ngram_size, eos_token_id)
+
+
+def _average(training: Mapping[str, Any], model: PreTrainedModel) -> MovingAverage | None:
+    """The moving average of what is trained, where one is asked for."""
+    if (decay := training.get("ema_decay")) is None:
+        return None
+    return MovingAverage(model, decay=decay, is_kept=bool(training.get("ema_save", True)))
 
 
 def _probe(model: PreTrainedModel, args: TrainingArguments, *, name: str) -> bool:

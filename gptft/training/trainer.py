@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from gptft.training.checkpoint_saving import CheckpointSaver
 from gptft.training.dataset import NUM_TOKENS, count_tokens
 from gptft.training.evaluation import EvaluationStoppedError, Measured, measure_loss
 from gptft.training.loss import use_fast_loss
+from gptft.training.moving_average import MovingAverage, UpdateAverage
 from gptft.training.optimizers import make_optimizer
 from gptft.training.signals import Signals
 from gptft.training.trainer_adapter import TrainerAdapter
@@ -43,6 +45,7 @@ class BlockTrainer(TrainerAdapter):
         seconds_before: trained until the checkpoint this process resumes from.
         unlikelihood: what a repetition costs in training, or None. It is in the loss of a step,
             never in what `measure` gives.
+        average: the moving average of the weights, or None.
     """
 
     def __init__(
@@ -52,11 +55,13 @@ class BlockTrainer(TrainerAdapter):
         signals: Signals | None = None,
         unlikelihood: Unlikelihood | None = None,
         lora: TrainedAdapter | None = None,
+        average: MovingAverage | None = None,
         **kwargs: Any,
     ) -> None:
         """Take what `Trainer` takes, who listens to signals, and what a repetition costs.
 
-        `lora` is the adapter in `model` that is trained, where not all of it is.
+        `lora` is the adapter in `model` that is trained, where not all of it is, and `average` is
+        of what is trained.
 
         Raises:
             ModelError: an unlikelihood, and the model computes a loss of its own.
@@ -67,7 +72,10 @@ class BlockTrainer(TrainerAdapter):
         self.lora = lora
         if lora is not None:  # the Trainer refuses a quantized model in which it sees no adapter
             model._hf_peft_config_loaded = True
+        self.average = average
         super().__init__(model=model, **kwargs)
+        if average is not None:
+            self.add_callback(UpdateAverage(average))
         if lora is not None:  # by which the model itself would save and load in another way
             model._hf_peft_config_loaded = False
         # Rotation is ours: the stock one counts and removes any folder named like a checkpoint.
@@ -167,19 +175,45 @@ class BlockTrainer(TrainerAdapter):
             self, dataset, should_stop=lambda: is_alone and self._signals.stop is not None
         )
 
+    def kept_weights(self) -> AbstractContextManager[None]:
+        """Within it the model holds the weights that the run keeps: averaged ones, if asked for."""
+        is_averaged = self.average is not None and self.average.is_kept
+        return self.average.applied() if self.average and is_averaged else nullcontext()
+
+    def keep_weights(self) -> None:
+        """Once training has ended: let the model be what the run keeps."""
+        if self.average is not None and self.average.is_kept:
+            self.average.apply()
+
+    @property
+    def averaged(self) -> dict[str, Any] | None:
+        """How the weights that the run keeps are a mean; None where they aren't."""
+        if self.average is None or not self.average.is_kept:
+            return None
+        return {"ema_decay": self.average.decay}
+
     def evaluate(
         self,
         eval_dataset: Any = None,
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
     ) -> dict[str, float]:
-        """Measure the validation part, log it and tell the callbacks."""
+        """Measure the validation part, log it and tell the callbacks.
+
+        Beside a moving average the weights that aren't kept are measured, too.
+        """
         chosen: Any = self.eval_dataset if eval_dataset is None else eval_dataset
-        measured = self.measure(chosen)
+        with self.kept_weights():
+            measured = self.measure(chosen)
         metrics = {
             f"{metric_key_prefix}_loss": measured.loss,
             f"{metric_key_prefix}_perplexity": measured.perplexity,
         }
+        if self.average is not None and self.average.is_kept:
+            metrics[f"{metric_key_prefix}_raw_loss"] = self.measure(chosen).loss
+        elif self.average is not None:
+            with self.average.applied():
+                metrics[f"{metric_key_prefix}_ema_loss"] = self.measure(chosen).loss
         self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(
             self.args, self.state, self.control, metrics
@@ -225,16 +259,31 @@ class BlockTrainer(TrainerAdapter):
     def write_checkpoint(self) -> None:
         """Write a checkpoint, with all that the stock state leaves out."""
         elapsed = 0.0 if self._started is None else time.perf_counter() - self._started
-        self.checkpoints.write(
-            {
-                "num_tokens_seen": self.total_tokens_seen(),
-                "loss_sum": float(self.accelerator.gather(self.loss_sum.reshape(1)).mean()),
-                "last_logged": self.last_logged_step,
-                "evaluation_due": self._evaluation_due,
-                "memorized": self.is_memorized,
-                "seconds": self.seconds_before + elapsed,
-            }
-        )
+        notes = {
+            "num_tokens_seen": self.total_tokens_seen(),
+            "loss_sum": float(self.accelerator.gather(self.loss_sum.reshape(1)).mean()),
+            "last_logged": self.last_logged_step,
+            "evaluation_due": self._evaluation_due,
+            "memorized": self.is_memorized,
+            "seconds": self.seconds_before + elapsed,
+        }
+        with nullcontext() if self.average is None else self.average.set_aside():
+            self.checkpoints.write(notes)
+
+    @property
+    def num_bytes_beside(self) -> int:
+        """The moving average's."""
+        return 0 if self.average is None else self.average.num_bytes
+
+    def add_to_checkpoint(self, folder: Path) -> None:
+        """Write the moving average beside the weights."""
+        if self.average is not None:
+            self.average.save(folder)
+
+    def after_restore(self, folder: Path) -> None:
+        """Take up the moving average that belongs to the weights."""
+        if self.average is not None:
+            self.average.load(folder)
 
     def wait_for_commit(self) -> None:
         """Wait until the checkpoint that was written last can be loaded by all processes."""

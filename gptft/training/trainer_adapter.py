@@ -53,6 +53,11 @@ class TrainerAdapter(Trainer):
     is_staging = False
     lora: TrainedAdapter | None = None
 
+    @property
+    def num_bytes_beside(self) -> int:
+        """What `add_to_checkpoint` writes, about."""
+        return 0
+
     def before_update(self, model: torch.nn.Module, norm: Any) -> None:
         """Called with all gradients there, before the optimizer takes its step.
 
@@ -71,6 +76,12 @@ class TrainerAdapter(Trainer):
     def write_checkpoint(self) -> None:
         """Write a checkpoint of the state as it is."""
         self.stage_checkpoint()
+
+    def add_to_checkpoint(self, folder: Path) -> None:
+        """Called by the first process, to write more into the folder of a checkpoint."""
+
+    def after_restore(self, folder: Path) -> None:
+        """Called when the weights of the checkpoint in `folder` are the model's."""
 
     def wait_for_commit(self) -> None:
         """Wait until the checkpoint that was written last can be loaded."""
@@ -185,6 +196,7 @@ class TrainerAdapter(Trainer):
         else:
             to_fill: Any = self.model if model is None else model
             restore_weights(to_fill, Path(resume_from_checkpoint))
+        self.after_restore(Path(resume_from_checkpoint))
 
     def _load_best_model(self) -> None:
         self.wait_for_commit()

@@ -115,6 +115,7 @@ RIGHT = (
     right(accelerator_config={"split_batches": True, "dispatch_batches": None}),
     right(neftune_noise_alpha=5.0, label_smoothing_factor=0.1),
     right(unlikelihood_weight=0.5, unlikelihood_ngram_size=2),
+    right(**EVERY_STEP, ema_decay=0.9),
     right(max_steps=-1, num_train_epochs=0.5, warmup_steps=0.5),
     right(report_to=["none"], debug="underflow_overflow", full_determinism=True),
     Case({"data": {"validation": None}, "samples": {"prompts": ["Буря"]}}),
@@ -313,6 +314,7 @@ WRONG = (
         "can't go together with training.unlikelihood_weight", unlikelihood_weight=1, fp16=True
     ),
     ignored("has no effect without training.unlikelihood_weight", unlikelihood_ngram_size=2),
+    ignored("has no effect without training.ema_decay", ema_save=False),
     Case(text="", wrong="There is no data section"),
     Case(text="training:\n  max_steps: 1\n", wrong="There is no data section"),
     Case({"data": {"train": "tekst"}}, "tekst: no such file or folder"),

@@ -148,7 +148,8 @@ def test_a_whole_number_is_taken_where_a_float_is_meant(
 @pytest.mark.parametrize("how", ["--set", "flag"])
 def test_it_is_taken_by_flags_and_overrides_too(path: Path_, number: dict[str, Any], how: str):
     name = path[-1]
-    value = next(n for n in (0, 1) if number.get("minimum", 0) <= n and n not in exclusive(number))
+    some = (n for n in (0, 1) if number.get("minimum", 0) <= n and n not in exclusive(number))
+    value = next(some, 0.5)
     override = f"training.{name}={value}" if how == "--set" else f"{flag(name)}={value}"
     try:
         found = default_config(overrides=[override]).training
