@@ -37,6 +37,7 @@ def conflicts(values: Mapping[str, Any], *, has_validation: bool) -> list[FieldP
     found += [one.problem(values) for one in ignored(values)]
     for check in (
         _best_model,
+        _averaging,
         _step_counts,
         schedule_problems,
         accelerator_problems,
@@ -104,6 +105,22 @@ def _best_model(training: Mapping[str, Any]) -> Iterator[FieldProblem]:
             )
 
 
+def _averaging(training: Mapping[str, Any]) -> Iterator[FieldProblem]:
+    """A mean of the last checkpoints takes checkpoints that come at intervals, and are kept."""
+    name = "average_checkpoints"
+    if not (number := training.get(name)):
+        return
+    saves, limit = training["save_strategy"], training.get("save_total_limit")
+    if saves not in ("steps", "epoch"):
+        yield name, f"needs training.save_strategy: steps or epoch, and that is {saves}. Set it."
+    elif limit is not None and limit < number:
+        yield (
+            name,
+            f"needs {number:,} checkpoints, and training.save_total_limit keeps {limit:,}. Set "
+            f"that to {number:,} or more.",
+        )
+
+
 def _eval_steps(training: Mapping[str, Any]) -> float:
     steps: float = training.get("eval_steps") or training["logging_steps"]
     return steps
@@ -150,8 +167,13 @@ _APART = {
     ("fp16", "unlikelihood_weight"): ": its loss is scaled, and bf16's is not",
     ("label_smoothing_factor", "unlikelihood_weight"): ": it puts a loss of its own in place",
     ("use_liger_kernel", "unlikelihood_weight"): ": it puts a loss of its own in place",
-    ("fsdp", "ema_decay"): ": it divides the weights, and their average takes whole ones",
-    ("deepspeed", "ema_decay"): ": it divides the weights, and their average takes whole ones",
+    **{
+        (divides, averages): ": it divides the weights, and their average takes whole ones"
+        for divides in ("fsdp", "deepspeed")
+        for averages in ("ema_decay", "average_checkpoints")
+    },
+    ("average_checkpoints", "ema_decay"): ": the model can be but one of these averages",
+    ("average_checkpoints", "load_best_model_at_end"): ": the model is a mean or the best one",
 }
 
 

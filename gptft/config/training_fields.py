@@ -127,6 +127,12 @@ OWN_FIELDS = {
             "With ema_decay: measure and save the average; false for the raw weights, the average "
             "beside them in the log and in checkpoints.",
         ),
+        Setting(
+            "average_checkpoints",
+            or_null(exact_whole(Ge(2), Le(10_000))),
+            None,
+            "Of how many of the last checkpoints the model is the mean at the end.",
+        ),
     )
 }
 

@@ -34,6 +34,7 @@ def training_notices(
     if num_steps is not None:
         yield from _warmup(training, num_steps)
         yield from _intervals(given, training, num_steps)
+        yield from _averaging(training, num_steps, num_epochs)
     yield from _learning_rate(training)
     yield from _model_alone(training)
     yield from _trackers(given)
@@ -117,6 +118,23 @@ def _intervals(
                 f"training.{kind}_steps is {every:,}, and the run has {count(num_steps, 'step')}: "
                 f"{comes_of_it}",
             )
+
+
+def _averaging(
+    training: Mapping[str, Any], num_steps: int, num_epochs: float | None
+) -> Iterator[FieldProblem]:
+    """Fewer checkpoints than a mean is to be of."""
+    number, every = training.get("average_checkpoints"), training["save_steps"]
+    saved: float = math.ceil(num_steps / (every if every >= 1 else math.ceil(num_steps * every)))
+    if training["save_strategy"] == "epoch":
+        saved = math.inf if num_epochs is None else math.ceil(num_epochs)
+    if number and saved < number:
+        yield (
+            "average_checkpoints",
+            f"training.average_checkpoints is {number:,}, and the run saves "
+            f"{count(int(saved), 'checkpoint')}: the model is "
+            + ("the mean of those." if saved > 1 else "that of the last step."),
+        )
 
 
 def _delay(

@@ -96,10 +96,25 @@ class TrainedAdapter:
             RunError: it isn't this adapter's, tensor for tensor.
         """
         stored = self._stored(folder)
+        self.fill(stored)
+        self._refuse(stored, folder)
+
+    def stored(self, folder: Path) -> dict[str, torch.Tensor]:
+        """What `save` wrote, by peft's names.
+
+        Raises:
+            RunError: it can't be read, or is of another adapter.
+        """
+        found, ours = self._stored(folder), self.tensors()
+        if {n: t.shape for n, t in found.items()} != {n: t.shape for n, t in ours.items()}:
+            raise RunError(f"{folder} holds another adapter than this one.")
+        return found
+
+    def fill(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Give it tensors by peft's names."""
         peft: Any = import_module("peft")
         with _quiet():
-            peft.set_peft_model_state_dict(self._wrapped, {**stored})
-        self._refuse(stored, folder)
+            peft.set_peft_model_state_dict(self._wrapped, {**tensors})
 
     def check_restorable(self, folder: Path) -> None:
         """Prove that what was written is what there is.

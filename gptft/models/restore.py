@@ -57,6 +57,15 @@ def check_restorable(model: PreTrainedModel, folder: Path) -> None:
     _refuse(model, folder, (name for name in ours if not is_same(ours[name], restored[name])))
 
 
+def stored_weights(model: PreTrainedModel, folder: Path) -> dict[str, torch.Tensor]:
+    """What `restore_weights` would fill `model` with, on the CPU, by the names in memory.
+
+    Raises:
+        RunError: `folder` doesn't hold just that.
+    """
+    return _load_like(model, folder)
+
+
 def _load_like(model: PreTrainedModel, folder: Path) -> dict[str, torch.Tensor]:
     """The tensors of a model in `folder`, on the CPU, by their names in memory."""
     try:

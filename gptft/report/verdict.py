@@ -29,6 +29,8 @@ def _averaged(run: Run) -> str:
     averaged = as_mapping(run.result.get("averaged"))
     if (decay := as_float(averaged.get("ema_decay"))) is not None:
         return f": the moving average of its weights (training.ema_decay: {decay:g})"
+    if isinstance(steps := averaged.get("checkpoints"), list):
+        return f": the mean of the checkpoints of steps {', '.join(f'{one:,}' for one in steps)}"
     return ""
 
 
@@ -68,7 +70,9 @@ def advice(run: Run) -> str:
     said = []
     if best:
         checkpoint = as_mapping(run.result.get("best")).get("checkpoint")
-        holds = f"{run.path}/{checkpoint} holds the model of step {best:,}."
+        is_mean = "ema_decay" in as_mapping(run.result.get("averaged"))
+        beside = ", its weights before averaging, and their average in moving_average/" * is_mean
+        holds = f"{run.path}/{checkpoint} holds the model of step {best:,}{beside}."
         said.append(holds if checkpoint else f"No checkpoint of step {best:,} was kept.")
     ways = [_train_less(run, best) if best else "lower training.learning_rate"]
     if not training.get("load_best_model_at_end"):

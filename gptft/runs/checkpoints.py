@@ -6,7 +6,7 @@ It appears by one rename when every byte is on the disk, and goes by one when it
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -180,7 +180,29 @@ def newest_valid(folder: Path) -> tuple[Checkpoint | None, list[Skipped]]:
     return None, skipped
 
 
-def rotate_checkpoints(folder: Path, *, step: int, keep: int, best: Path | None = None) -> None:
+def due_checkpoints(folder: Path, *, step: int) -> list[Checkpoint]:
+    """The checkpoints up to a step that were saved as the settings say, the newest first.
+
+    What a signal saved in between isn't among them: where it comes is chance.
+    """
+    found = []
+    for checkpoint in list_checkpoints(folder):
+        manifest, problem = _open_manifest(checkpoint.path)
+        notes = manifest.get("notes")
+        is_due = isinstance(notes, dict) and notes.get("due", True)
+        if problem is None and is_due and checkpoint.step <= step:
+            found.append(checkpoint)
+    return found
+
+
+def rotate_checkpoints(
+    folder: Path,
+    *,
+    step: int,
+    keep: int,
+    best: Path | None = None,
+    needed: Collection[Path] = (),
+) -> None:
     """Remove the oldest of our checkpoints until `keep` are left; never the best one.
 
     What isn't counted stays: a folder without a manifest, which is not ours, and what was damaged
@@ -191,13 +213,15 @@ def rotate_checkpoints(folder: Path, *, step: int, keep: int, best: Path | None 
         step: of the one that was written last.
         keep: at least 1.
         best: the folder of the best one, if that is known.
+        needed: folders that stay besides.
     """
     made = (c for c in list_checkpoints(folder) if c.step <= step)
     ours = [c for c in made if (c.path / MANIFEST).is_file()]
     spare = [c for c in ours if best is None or c.path.resolve() != best.resolve()]
     room = keep - (len(ours) - len(spare))
     for checkpoint in spare[max(room, 1) :]:
-        _discard(checkpoint.path)
+        if checkpoint.path not in needed:
+            _discard(checkpoint.path)
 
 
 def clear_leftovers(folder: Path) -> None:

@@ -39,7 +39,7 @@ def held_out_curve(
         if measured.loss_before is not None:
             points.setdefault(0, measured.loss_before)
         if model_step is not None and measured.loss_after is not None:
-            points.setdefault(model_step, measured.loss_after)
+            points[model_step] = measured.loss_after  # a mean of checkpoints is in no log
     return sorted(points.items())
 
 

@@ -10,6 +10,7 @@ from gptft.runs.checkpoints import (
     Checkpoint,
     clear_leftovers,
     commit_checkpoint,
+    due_checkpoints,
     rotate_checkpoints,
 )
 from gptft.training.trainer_adapter import TrainerAdapter
@@ -27,10 +28,13 @@ class CheckpointSaver:
         saved_step: the step whose state is saved, or None.
     """
 
-    def __init__(self, trainer: TrainerAdapter, *, keep: int | None) -> None:
-        """Save for `trainer`, and keep the `keep` newest checkpoints and the best; None for all."""
+    def __init__(self, trainer: TrainerAdapter, *, keep: int | None, num_averaged: int = 0) -> None:
+        """Save for `trainer`, and keep the `keep` newest checkpoints and the best; None for all.
+
+        The newest `num_averaged` that were due stay as well, whatever a signal saved after them.
+        """
         self._trainer = trainer
-        self._keep = keep
+        self._keep, self._num_averaged = keep, num_averaged
         self._is_proved = False  # that what is written can be restored
         self.last: Checkpoint | None = None
         self.saved_step: int | None = None
@@ -85,7 +89,9 @@ class CheckpointSaver:
         staged = folder / STAGING / f"checkpoint-{step}"
         checkpoint = commit_checkpoint(staged, folder, step=step, notes=notes)
         if self._keep:
-            rotate_checkpoints(folder, step=step, keep=self._keep, best=best)
+            due = due_checkpoints(folder, step=step)[: self._num_averaged]
+            needed = [one.path for one in due]
+            rotate_checkpoints(folder, step=step, keep=self._keep, best=best, needed=needed)
         clear_leftovers(folder)
         return checkpoint
 

@@ -36,7 +36,8 @@ class TrainResult(JsonFields):
         remarks: sentences on what became worse, and what to change.
         model_folder: the name of the folder in the run's that holds the model.
         is_chat: whether it was tuned to answer, by a chat template.
-        averaged: how the model kept is a mean of weights: `ema_decay`; None where it isn't.
+        averaged: how the model kept is a mean of weights, by `ema_decay` or of `checkpoints`, their
+            steps; None where it isn't one.
     """
 
     run_dir: Path

@@ -188,6 +188,7 @@ def set_up(config: Config, *, store_dir: Path, run_dir: Path, signals: Signals) 
         unlikelihood=unlikelihood,
         lora=lora,
         average=_average(config.training, model),
+        num_averaged=config.training.get("average_checkpoints") or 0,
         compute_loss_func=loss if loss_is_replaced else None,
         args=args,
         data_collator=cast(Any, collator_of(store, apart=masks, eos_token_id=eos, bos=bos)),

@@ -14,6 +14,7 @@ from gptft.errors import RunError
 from gptft.models.lora import TrainedAdapter
 from gptft.runs.checkpoints import Checkpoint
 from gptft.training.changed_settings import load_with_changes
+from gptft.training.checkpoint_mean import take_mean
 from gptft.training.checkpoint_saving import CheckpointSaver
 from gptft.training.dataset import NUM_TOKENS, count_tokens
 from gptft.training.evaluation import EvaluationStoppedError, Measured, measure_loss
@@ -46,6 +47,7 @@ class BlockTrainer(TrainerAdapter):
         unlikelihood: what a repetition costs in training, or None. It is in the loss of a step,
             never in what `measure` gives.
         average: the moving average of the weights, or None.
+        num_averaged: of how many of the last checkpoints the model is to be the mean; 0 for none.
     """
 
     def __init__(
@@ -56,12 +58,13 @@ class BlockTrainer(TrainerAdapter):
         unlikelihood: Unlikelihood | None = None,
         lora: TrainedAdapter | None = None,
         average: MovingAverage | None = None,
+        num_averaged: int = 0,
         **kwargs: Any,
     ) -> None:
         """Take what `Trainer` takes, who listens to signals, and what a repetition costs.
 
-        `lora` is the adapter in `model` that is trained, where not all of it is, and `average` is
-        of what is trained.
+        `lora` is the adapter in `model` that is trained, where not all of it is, `average` is of
+        what is trained, and `num_averaged` says of how many checkpoints the model is the mean.
 
         Raises:
             ModelError: an unlikelihood, and the model computes a loss of its own.
@@ -80,7 +83,8 @@ class BlockTrainer(TrainerAdapter):
             model._hf_peft_config_loaded = False
         # Rotation is ours: the stock one counts and removes any folder named like a checkpoint.
         keep, self.args.save_total_limit = self.args.save_total_limit, None
-        self.checkpoints = CheckpointSaver(self, keep=keep)
+        self.checkpoints = CheckpointSaver(self, keep=keep, num_averaged=num_averaged)
+        self.num_averaged, self._averaged_steps = num_averaged, list[int]()
         self.unlikelihood = unlikelihood
         self.num_tokens_seen = torch.zeros((), dtype=torch.int64, device=self.args.device)
         self.in_optimizer_step = self.is_memorized = False
@@ -184,10 +188,14 @@ class BlockTrainer(TrainerAdapter):
         """Once training has ended: let the model be what the run keeps."""
         if self.average is not None and self.average.is_kept:
             self.average.apply()
+        if self.num_averaged:
+            self._averaged_steps = take_mean(self, self.num_averaged)
 
     @property
     def averaged(self) -> dict[str, Any] | None:
         """How the weights that the run keeps are a mean; None where they aren't."""
+        if self._averaged_steps:
+            return {"checkpoints": self._averaged_steps}
         if self.average is None or not self.average.is_kept:
             return None
         return {"ema_decay": self.average.decay}
@@ -226,14 +234,15 @@ class BlockTrainer(TrainerAdapter):
         if self._is_ending and not float(self.state.epoch or 0).is_integer():
             return  # the stock loop takes the end of the run for the end of an epoch
         self.checkpoints.wait_if_done()
+        is_due = False
         try:
             log_save_evaluate()
         except EvaluationStoppedError:  # the process that resumes from here evaluates first
-            self.control.should_evaluate = False
+            self.control.should_evaluate, is_due = False, self.control.should_save
             self._evaluation_due, self.checkpoints.saved_step = True, None
         stop, save = self._agree_on_signals()
         if stop or save:
-            self.save_now()
+            self.save_now(is_due=is_due)
             self._signals.save = False
         if stop:
             self.control.should_training_stop = self._is_ending = True
@@ -250,13 +259,17 @@ class BlockTrainer(TrainerAdapter):
             self._signals.stop = self._signals.told_by_others()
         return bool(flags[0]), bool(flags[1])
 
-    def save_now(self) -> None:
-        """Save, unless this very step is saved already, and wait until it is on the disk."""
+    def save_now(self, *, is_due: bool = False) -> None:
+        """Save, unless this very step is saved already, and wait until it is on the disk.
+
+        Args:
+            is_due: whether the settings ask for a checkpoint of this step, too.
+        """
         if self.checkpoints.saved_step != self.state.global_step:
-            self.write_checkpoint()
+            self.write_checkpoint(is_due=is_due)
         self.checkpoints.wait()
 
-    def write_checkpoint(self) -> None:
+    def write_checkpoint(self, *, is_due: bool = True) -> None:
         """Write a checkpoint, with all that the stock state leaves out."""
         elapsed = 0.0 if self._started is None else time.perf_counter() - self._started
         notes = {
@@ -265,6 +278,7 @@ class BlockTrainer(TrainerAdapter):
             "last_logged": self.last_logged_step,
             "evaluation_due": self._evaluation_due,
             "memorized": self.is_memorized,
+            "due": is_due,
             "seconds": self.seconds_before + elapsed,
         }
         with nullcontext() if self.average is None else self.average.set_aside():

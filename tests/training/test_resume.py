@@ -571,7 +571,7 @@ def test_a_save_that_fails_after_a_signal_is_written_down(
             os.kill(os.getpid(), signal.SIGTERM)
         return original(self, *args, **kwargs)
 
-    def save(self: BlockTrainer) -> None:
+    def save(self: BlockTrainer, **kwargs: bool) -> None:
         raise failure
 
     original = BlockTrainer.training_step
