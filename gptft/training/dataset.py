@@ -23,8 +23,9 @@ from gptft.tokenization.token_ids import TokenIds
 from gptft.training.document_masking import restarting_positions
 
 IGNORED = -100  # the label that torch's cross-entropy leaves out
-# In a batch whose labels don't tell: how many real tokens each row has. No model takes it.
-NUM_TOKENS = "num_tokens"
+# In a batch whose labels don't tell: which document of its row each token is of, counted from 1,
+# and 0 for padding. No model takes it.
+DOCUMENTS = "documents"
 Collate = Callable[[Sequence[torch.Tensor]], dict[str, torch.Tensor]]
 
 
@@ -188,11 +189,12 @@ def collate_marked(blocks: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
 
     Returns:
         `input_ids` and `labels` as `collate_blocks` makes them, but for the tokens that aren't
-        trained on, whose label is -100; and the real tokens of each row, of shape (B,).
+        trained on, whose label is -100; and `documents`, of the same shape: see `DOCUMENTS`.
 
-    >>> batch = collate_marked([torch.tensor([5, 6]) + torch.tensor([0, 1]) * int(TRAINED)])
-    >>> batch["input_ids"].tolist(), batch["labels"].tolist(), batch[NUM_TOKENS].tolist()
-    ([[5, 6]], [[-100, 6]], [2])
+    >>> marks = torch.tensor([TRAINED, BEGINS, TRAINED]).long()
+    >>> batch = collate_marked([torch.tensor([5, 6, 7]) + marks])
+    >>> batch["input_ids"].tolist(), batch["labels"].tolist(), batch[DOCUMENTS].tolist()
+    ([[5, 6, 7]], [[5, -100, 7]], [[1, 2, 2]])
     """
     return _collated(blocks)[0]
 
@@ -210,8 +212,7 @@ def collate_marked_apart(blocks: Sequence[torch.Tensor]) -> dict[str, torch.Tens
     batch, begins = _collated(blocks)
     place = torch.arange(begins.shape[1]).expand_as(begins)
     positions = place - torch.where(begins, place, 0).cummax(dim=1).values
-    is_real = place < batch[NUM_TOKENS][:, None]
-    positions = torch.where(is_real, positions, place)
+    positions = torch.where(batch[DOCUMENTS] > 0, positions, place)
     labels = batch["labels"].masked_fill(positions == 0, IGNORED)
     return {**batch, "labels": labels, "position_ids": positions}
 
@@ -221,8 +222,12 @@ def _collated(blocks: Sequence[torch.Tensor]) -> tuple[dict[str, torch.Tensor], 
     marked = collate_blocks(blocks)["input_ids"]
     ids = marked & (int(BEGINS) - 1)
     labels = ids.masked_fill((marked & int(TRAINED)) == 0, IGNORED)  # padding has no mark
+    begins = (marked & int(BEGINS)) != 0
     lengths = torch.tensor([len(block) for block in blocks])
-    return {"input_ids": ids, "labels": labels, NUM_TOKENS: lengths}, (marked & int(BEGINS)) != 0
+    is_real = torch.arange(ids.shape[1]) < lengths[:, None]
+    # A row of a stream may begin in the middle of a document.
+    documents = (begins.cumsum(dim=1) + ~begins[:, :1]) * is_real
+    return {"input_ids": ids, "labels": labels, DOCUMENTS: documents}, begins
 
 
 def collator_of(
@@ -250,8 +255,8 @@ def count_tokens(batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
     >>> int(count_tokens(collate_masked([torch.tensor([5, 9, 6])], eos_token_id=9)))
     3
     """
-    if NUM_TOKENS in batch:
-        return batch[NUM_TOKENS].sum()
+    if DOCUMENTS in batch:
+        return (batch[DOCUMENTS] > 0).sum()
     real = batch["labels"] != IGNORED
     if "position_ids" in batch:
         real = real | (batch["position_ids"] == 0)

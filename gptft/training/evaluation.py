@@ -9,7 +9,7 @@ from torch.utils.data import Dataset
 from transformers import PreTrainedModel
 
 from gptft.errors import RunError
-from gptft.training.dataset import IGNORED, NUM_TOKENS
+from gptft.training.dataset import DOCUMENTS, IGNORED
 from gptft.training.trainer_adapter import TrainerAdapter
 
 
@@ -93,7 +93,7 @@ def row_losses(
     """Summed loss, float32, and predicted tokens of each block of a batch, both of shape (B,)."""
     batch = trainer.to_device(batch)
     with torch.no_grad(), trainer.accelerator.autocast():
-        inputs = {name: batch[name] for name in batch if name not in ("labels", NUM_TOKENS)}
+        inputs = {name: batch[name] for name in batch if name not in ("labels", DOCUMENTS)}
         logits = model(**inputs, use_cache=False).logits  # (B, T, V)
     targets = batch["labels"][:, 1:]  # (B, T - 1)
     # Block by block: all logits at once would be held a second time, in float32.

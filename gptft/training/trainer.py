@@ -16,7 +16,7 @@ from gptft.runs.checkpoints import Checkpoint
 from gptft.training.changed_settings import load_with_changes
 from gptft.training.checkpoint_mean import take_mean
 from gptft.training.checkpoint_saving import CheckpointSaver
-from gptft.training.dataset import NUM_TOKENS, count_tokens
+from gptft.training.dataset import DOCUMENTS, count_tokens
 from gptft.training.evaluation import EvaluationStoppedError, Measured, measure_loss
 from gptft.training.loss import use_fast_loss
 from gptft.training.moving_average import MovingAverage, UpdateAverage
@@ -116,8 +116,11 @@ class BlockTrainer(TrainerAdapter):
     ) -> torch.Tensor:
         """Count the batch's tokens on the device, without waiting for it, and train on it."""
         self.num_tokens_seen += count_tokens(inputs).to(self.args.device)
-        inputs = {name: value for name, value in inputs.items() if name != NUM_TOKENS}
-        loss = super().training_step(model, inputs, num_items_in_batch)
+        documents = inputs.get(DOCUMENTS)
+        inputs = {name: value for name, value in inputs.items() if name != DOCUMENTS}
+        borders = self.unlikelihood.within(documents) if self.unlikelihood else nullcontext()
+        with borders:
+            loss = super().training_step(model, inputs, num_items_in_batch)
         self._finite &= torch.isfinite(loss).all()
         return loss
 

@@ -5,32 +5,59 @@ After Welleck et al., "Neural Text Generation with Unlikelihood Training"
 Longer ones leave single words alone and cost the likelihood of other text less.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 import torch
+from torch.nn.functional import pad
 
 _LEAST = 1e-5  # of 1 - p, below which rounding would be all of its logarithm
 
 
-@dataclass(frozen=True)
+@dataclass
 class Unlikelihood:
     """How much a repetition costs, and what is one.
 
     Attributes:
         weight: of the unlikelihood beside cross-entropy; the paper's alpha.
         ngram_size: how many tokens make a repetition, the candidate being the last.
-        eos_token_id: ends a document; another document's n-grams are no repetition.
+        eos_token_id: ends a document, where nothing else tells its borders; another document's
+            n-grams are no repetition.
     """
 
     weight: float
     ngram_size: int
     eos_token_id: int
+    _documents: torch.Tensor | None = field(default=None, repr=False, compare=False)
+
+    @contextmanager
+    def within(self, documents: torch.Tensor | None) -> Iterator[None]:
+        """Compute the loss of a batch in this, whose documents labels don't tell.
+
+        The models of the library give their losses labels alone.
+
+        Args:
+            documents: of each token of the batch the number of its document, shape (B, T); None
+                where EOS is a label and ends each.
+        """
+        self._documents = documents
+        try:
+            yield
+        finally:
+            self._documents = None
 
     def unwanted(self, tokens: torch.Tensor, *, ignored: int) -> "UnwantedTokens":
-        """The repetitions among `tokens` of shape (B, T); `ignored` is no token."""
+        """The repetitions among a batch's labels, moved by one; `ignored` is no token."""
+        documents = self._documents
+        if documents is not None and documents.shape != tokens.shape:
+            documents = None  # of a part of the batch, by torch's DataParallel
+        if documents is not None:
+            documents = pad(documents, (0, 1))[:, 1:].to(tokens.device)
         places, candidates = repetitions(
-            tokens, ngram_size=self.ngram_size, eos_token_id=self.eos_token_id, ignored=ignored
-        )
+            tokens, ngram_size=self.ngram_size, eos_token_id=self.eos_token_id, ignored=ignored,
+            documents=documents,
+        )  # fmt: skip
         return UnwantedTokens(places, candidates, weight=self.weight)
 
 
@@ -62,15 +89,21 @@ class UnwantedTokens:
 
 
 def repetitions(
-    tokens: torch.Tensor, *, ngram_size: int, eos_token_id: int, ignored: int
+    tokens: torch.Tensor,
+    *,
+    ngram_size: int,
+    eos_token_id: int,
+    ignored: int,
+    documents: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Every token that would end an n-gram its document had before, and isn't what comes.
 
     Args:
         tokens: int64 of shape (B, T).
         ngram_size: at least 1.
-        eos_token_id: the last token of a document.
+        eos_token_id: the last token of a document, where `documents` doesn't tell.
         ignored: the value that is no token.
+        documents: the number of each token's document in its row, from 0 to T.
 
     Returns:
         Places in the flattened tokens, rising, and the candidates there; int64, both of shape (C,).
@@ -87,9 +120,10 @@ def repetitions(
     if length < ngram_size:
         return none, none
     places = torch.arange(tokens.numel(), device=tokens.device).view_as(tokens)
-    ends = tokens == eos_token_id
-    # Numbered through the batch; EOS belongs to what it ends.
-    documents = places[:, :1] + ends.cumsum(dim=1) - ends.long()
+    if documents is None:
+        ends = tokens == eos_token_id
+        documents = ends.cumsum(dim=1) - ends.long()  # EOS belongs to what it ends
+    documents = 2 * places[:, :1] + documents  # numbered through the batch
     ngrams = tokens.unfold(1, ngram_size, 1)  # (B, T - n + 1, n)
     first, last = documents[:, : length - ngram_size + 1], documents[:, ngram_size - 1 :]
     is_complete = (ngrams != ignored).all(dim=2) & (first == last)

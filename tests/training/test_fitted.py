@@ -20,8 +20,8 @@ from gptft.data.stored_documents import stored_documents
 from gptft.errors import ConfigError
 from gptft.tokenization.auto import load_auto_tokenizer
 from gptft.training.dataset import (
+    DOCUMENTS,
     IGNORED,
-    NUM_TOKENS,
     BlockDataset,
     ShiftedBlockDataset,
     collate_marked,
@@ -104,7 +104,7 @@ def test_loss_and_gradient_are_those_of_each_document_alone(tmp_path: Path, mark
     blocks = BlockDataset(store)
     batch = collate([blocks[n] for n in range(len(blocks))])
     assert int(count_tokens(batch)) == store.num_tokens
-    del batch[NUM_TOKENS]
+    del batch[DOCUMENTS]
     model = small_model()
     labels = batch.pop("labels")
     output = model(**batch, use_cache=False)
@@ -139,7 +139,7 @@ class TestBatch:
         ignored = [IGNORED] * 6
         assert batch["labels"].tolist() == [[5, 0, IGNORED, 0, 8, 9, IGNORED], [7, *ignored]]
         assert int(count_tokens(batch)) == 9
-        assert {*batch} == {"input_ids", "labels", NUM_TOKENS}
+        assert {*batch} == {"input_ids", "labels", DOCUMENTS}
 
     def test_restarts_where_documents_begin_and_not_after_eos(self, store: BlockStore):
         blocks = [*map(BlockDataset(store).__getitem__, range(len(store)))]
@@ -163,7 +163,7 @@ class TestBatch:
         dataset.set_epoch(epoch)
         batch = collate_marked_apart([dataset[n] for n in range(len(dataset))])
         ids, labels, places = batch["input_ids"], batch["labels"], batch["position_ids"]
-        real = torch.arange(ids.shape[1]) < batch[NUM_TOKENS][:, None]
+        real = batch[DOCUMENTS] > 0
         assert int(real.sum()) == store.num_tokens
         after_eos = torch.zeros_like(real)
         after_eos[:, 0] = True

@@ -1,19 +1,30 @@
 """Unlikelihood of repetitions: candidates by plain loops, loss and gradient by torch's autograd."""
 
+import copy
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GPT2Config,
+    GPT2LMHeadModel,
+    TrainingArguments,
+)
 
 from gptft.config.training_conflicts import training_problems
+from gptft.data.marked_ids import BEGINS, TRAINED
 from gptft.errors import ConfigError, ModelError
 from gptft.training import loss as loss_module
+from gptft.training.dataset import DOCUMENTS, collate_marked, collate_marked_apart
 from gptft.training.loss import causal_loss, use_fast_loss
 from gptft.training.result import TrainResult
 from gptft.training.run import Resume
+from gptft.training.trainer import BlockTrainer
 from gptft.training.unlikelihood import Unlikelihood, repetitions
 from tests.training.conftest import Run
 
@@ -196,3 +207,76 @@ def test_a_run_learns_not_to_repeat_and_remembers_that_it_did(
     assert marks[1]["training.unlikelihood_ngram_size"] == 1
     with pytest.raises(ConfigError, match=r"training\.unlikelihood_weight was 5 and is"):
         run("tuned", training={**base, "max_steps": 44}, resume=Resume(extend=True))
+
+
+def by_conversations(
+    batch: dict[str, torch.Tensor], blocks: list[torch.Tensor], *, n: int
+) -> list[tuple[int, int]]:
+    """(place, candidate) pairs, each conversation read alone; what isn't learned is no n-gram."""
+    found, width = set(), batch["input_ids"].shape[1]
+    for row, block in enumerate(blocks):
+        begins = [at for at, id in enumerate(block.tolist()) if at == 0 or id & int(BEGINS)]
+        for start, stop in zip(begins, [*begins[1:], len(block)], strict=True):
+            start = max(start, 1)  # the first token of a row is never predicted
+            labels = batch["labels"][row, start:stop].tolist()
+            ngrams = [tuple(labels[at : at + n]) for at in range(len(labels) - n + 1)]
+            for at, ngram in enumerate(ngrams):
+                found |= {
+                    (row * width + start - 1 + at + n - 1, earlier[-1])
+                    for earlier in ngrams[:at]
+                    if IGNORED not in (*ngram, *earlier)
+                    and earlier[:-1] == ngram[:-1]
+                    and earlier[-1] != ngram[-1]
+                }
+    return sorted(found)
+
+
+@pytest.mark.parametrize("collate", [collate_marked, collate_marked_apart])
+@pytest.mark.parametrize("n", [1, 2, 3])
+@pytest.mark.parametrize("ends_are_learned", [True, False])
+def test_a_conversation_ends_where_the_next_begins(
+    n: int, collate: Callable[..., dict[str, torch.Tensor]], ends_are_learned: bool
+):
+    """Its end may have no label, and EOS may stand within it."""
+    generator = torch.Generator().manual_seed(n)
+    blocks = []
+    for length in (60, 60, 41):
+        ids = torch.randint(1, 4, (length,), generator=generator)
+        begins = torch.rand(length, generator=generator) < 0.1
+        ends = torch.cat([begins[1:], torch.tensor([True])])
+        ids[ends | (torch.rand(length, generator=generator) < 0.1)] = EOS
+        learned = torch.rand(length, generator=generator) < 0.9
+        learned[ends] = ends_are_learned
+        blocks.append(ids + begins * int(BEGINS) + learned * int(TRAINED))
+    batch = collate(blocks)
+    cost = Unlikelihood(1.0, n, EOS)
+    targets = torch.nn.functional.pad(batch["labels"], (0, 1), value=IGNORED)[:, 1:]
+    with cost.within(batch[DOCUMENTS]):
+        unwanted = cost.unwanted(targets, ignored=IGNORED)
+    expected = by_conversations(batch, blocks, n=n)
+    assert len(expected) > 5
+    found = zip(unwanted._places.tolist(), unwanted._tokens.tolist(), strict=True)
+    assert sorted(found) == expected
+    assert cost == Unlikelihood(1.0, n, EOS)  # it forgets the batch
+
+
+def test_a_step_costs_no_repetition_of_another_conversation(tmp_path: Path):
+    """Three conversations whose ends have no label, none of which repeats anything by itself."""
+    torch.manual_seed(0)
+    said = [5, 6, 7, 8, 9, 5, 6, 9, 8, 7, 5, 6, 8, 7, 9]
+    marks = torch.tensor([int(BEGINS), *[int(TRAINED)] * 4]).repeat(3)
+    block = torch.tensor(said) + marks
+    model = GPT2LMHeadModel(
+        GPT2Config(n_layer=1, n_head=1, n_embd=8, vocab_size=12, resid_pdrop=0, embd_pdrop=0,
+                   attn_pdrop=0, eos_token_id=EOS, bos_token_id=EOS)
+    )  # fmt: skip
+    losses = []
+    for cost in (None, Unlikelihood(5.0, 2, EOS)):
+        trainer = BlockTrainer(
+            model=copy.deepcopy(model), unlikelihood=cost,
+            args=TrainingArguments(str(tmp_path), use_cpu=True, report_to="none"),
+            data_collator=collate_marked, train_dataset=[block],
+        )  # fmt: skip
+        trainer.current_gradient_accumulation_steps = 1
+        losses.append(float(trainer.training_step(trainer.model, collate_marked([block]))))
+    assert losses[0] == losses[1] > 0
