@@ -22,6 +22,9 @@ from gptft.tokenization.grown import with_added
 from gptft.tokenization.tokenizer import TextTokenizer
 
 PLAIN = "plain"
+# Of how conversations become ids and marks: raised with every change of these, so that blocks of an
+# older gptft are never taken for new ones.
+ENCODING = 2
 # The bundled templates, each with the control tokens that it writes beside EOS and BOS.
 BUNDLED: Mapping[str, tuple[str, ...]] = {
     PLAIN: (),
@@ -64,9 +67,9 @@ class ChatFormat:
     said: tuple[str, ...] = ()
 
     @property
-    def key(self) -> list[str | None]:
+    def key(self) -> list[int | str | None]:
         """What decides ids and marks, the tokenizer aside."""
-        return [self.format, self.loss_on, self.template]
+        return [ENCODING, self.format, self.loss_on, self.template]
 
     @property
     def as_facts(self) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Conversations -> a block store: what stands in it, what is learned of it, and what is refused."""
 
+import hashlib
 import json
 from itertools import pairwise
 from pathlib import Path
@@ -18,6 +19,7 @@ from gptft.data.prepare import prepare_blocks
 from gptft.data.shards import Shard, merge_shards, prepare_shard
 from gptft.data.store import BlockStore, read_ledger
 from gptft.errors import ConfigError, DataError, GptftError
+from gptft.tokenization.chat_format import ENCODING
 
 EOS = "<|endoftext|>"
 PICO = Path(gptft.__file__).parent / "models" / "pico"
@@ -182,6 +184,40 @@ def test_settings_and_texts_decide_the_store(tmp_path: Path) -> None:
     folders = [prepare_blocks(plan).path for plan in plans]
     assert len({*folders}) == len(plans)
     assert prepare_blocks(plans[0]).cached
+
+
+def _said(*contents: str) -> list[dict[str, str]]:
+    """Messages of a user and the assistant in turn."""
+    roles = [("user", "assistant")[number % 2] for number in range(len(contents))]
+    return [{"role": r, "content": c} for r, c in zip(roles, contents, strict=True)]
+
+
+RECORDS: dict[str, list[dict[str, Any]]] = {
+    "messages": [{"messages": _said(" Кто? ", "A")}, {"messages": _said(f"a{EOS}b", "x", "y", "")}],
+    "pairs of messages": [
+        {"prompt": _said("a", "b", "c"), "completion": [{"role": "assistant", "content": "d"}]}
+    ],
+    "pairs": [{"prompt": "Мороз и ", "completion": "солнце"}, {"prompt": EOS, "completion": ""}],
+}  # fmt: skip
+
+
+def test_what_is_encoded_otherwise_has_another_number(tmp_path: Path) -> None:
+    """Else the blocks of an older gptft would be taken from the cache."""
+    found = []
+    for name, records in RECORDS.items():
+        path = tmp_path / f"{name}.jsonl"
+        path.write_text("\n".join(map(json.dumps, records)), encoding="utf-8")
+        for template in (None, "plain", "chatml", "llama3", "mistral"):
+            for loss_on in ("answers", "all"):
+                plan = _plan(path, chat_template=template, loss_on=loss_on, block_size=64)
+                found.append(_documents(prepare_blocks(plan)))
+                assert plan.chat is not None
+                assert plan.chat.key[0] == ENCODING
+    digest = hashlib.sha256(json.dumps(found).encode()).hexdigest()[:16]
+    assert {ENCODING: digest} == {2: "0bbea2d1789d25c3"}, (
+        "Conversations are encoded otherwise: raise ENCODING of gptft/tokenization/chat_format.py, "
+        "and write the new pair here."
+    )
 
 
 def test_shards_become_the_same_store(tmp_path: Path) -> None:
