@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
 from gptft.api.beside import named_beside
+from gptft.api.chats import check_chat
 from gptft.api.configs import default_config
 from gptft.config.sections import Config
 from gptft.console import Notify, loading_libraries, silent, stage
@@ -188,6 +189,8 @@ def generate(
             raise ConfigError("A page of the texts shows why they were chosen: ask for why, too.")
         check_page_path(html, inputs=inputs, overwrite=overwrite)
     request = _Request.of(model, prompts, options)
+    if chat:
+        check_chat(request.name, notify=notify)
     settings = request.settings()
     streamed = stream != "never" and _can_stream(settings, request, extras, must=stream == "always")
     notify(f"{request.name}, {settings.sentence()}")
