@@ -1,28 +1,31 @@
 """An explanation -> one self-contained page: ten steps, drawn, with sliders, in two languages."""
 
-import base64
-import json
 import math
+from functools import cached_property
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
+from gptft.analysis.explain.explanation import NAMED_FROM
+from gptft.analysis.explain.values import NamedToken
+from gptft.report.explain_data import script_data, tokens_of
 from gptft.report.language import Words
 from gptft.report.render import render
 from gptft.report.scripts import page_script
+from gptft.report.token_boxes import box, codes_of, is_mark, signs_of, spelled
 from gptft.report.values import one_line, visible
 from gptft.terminal.cells import cut
 from gptft.text.scripts import PageLanguage
 
 if TYPE_CHECKING:
-    from gptft.analysis.explain.explanation import Explanation, LensCell, Part
+    from gptft.analysis.explain.explanation import Explanation, LensCell, Part, Passage
 
 _STEPS = (
     "tokens", "vectors", "positions", "opened", "heads", "lens", "parts", "distribution", "base",
     "training",
 )  # fmt: skip
-_MOST_WEIGHTS = 4_000_000  # of attention, a byte each: a page stays below 5 MB with fewer
 _TURNING_PAIRS = 5
 _TITLE_PROMPT = 60  # characters
 
@@ -37,7 +40,8 @@ def explain_html(explanation: "Explanation", lang: PageLanguage) -> str:
     page = _Page(explanation, lang)
     return render(
         "explain.html.j2", e=explanation, page=page, t=page.words, lang=lang,
-        script=page_script("explain"), data=Markup(page.data()),
+        script=page_script("explain"),
+        data=Markup(script_data(explanation, lang=lang, words=page.words, codes=page.codes)),
     )  # fmt: skip
 
 
@@ -47,7 +51,7 @@ class _Page:
     def __init__(self, explanation: "Explanation", lang: PageLanguage) -> None:
         self._explanation = explanation
         self._words = Words.of(lang, "explain")
-        self.words, self._lang = self._words.t, lang
+        self.words = self._words.t
 
     @property
     def title_has_prompt(self) -> bool:
@@ -71,9 +75,27 @@ class _Page:
         """A probability in at most 6 cells."""
         return self._words.probability(value)
 
-    def say(self, key: str, **values: Any) -> str:
-        """A sentence, its values filled in."""
-        return self._words.say(key, **values)
+    def say(self, key: str, **values: Any) -> Markup:
+        """A sentence, its values filled in; a token stands in a box."""
+        shown = {name: self._shown(value) for name, value in values.items()}
+        return Markup(escape(self.words[key])).format(**shown)  # which escapes what isn't Markup
+
+    def _shown(self, value: Any) -> Any:
+        if isinstance(value, NamedToken):
+            return self.box(value)
+        return visible(value) if type(value) is str else value
+
+    def box(self, token: NamedToken) -> Markup:
+        """A token in its box, with what tells it apart from one that looks like it."""
+        return box(token, self.codes)
+
+    def spelled(self, token: NamedToken) -> Markup:
+        """A token where it has a frame already."""
+        return spelled(token, self.codes)
+
+    def is_mark(self, token: NamedToken) -> bool:
+        """Whether it is punctuation alone."""
+        return is_mark(token.text)
 
     @property
     def steps(self) -> list[tuple[int, str]]:
@@ -93,6 +115,92 @@ class _Page:
     def contents(self) -> str:
         """How many views there are."""
         return self.say("contents", views=self._words.count(len(self.steps), "view"))
+
+    @property
+    def size(self) -> Markup:
+        """How large the model is: its parameters, layers, heads and tokens."""
+        e, words = self._explanation, self._words
+        total, heads = e.num_parameters, e.heads_by_layer
+        unit = next((u for n, u in ((10**9, "billion"), (10**6, "million")) if total >= n), None)
+        parts = [words.count(total, "parameter")]
+        if unit is not None:
+            scale = 10**9 if unit == "billion" else 10**6
+            parts = [self.say(unit, number=self.number(total / scale, ".1f"))]
+        if e.num_layers:
+            parts.append(words.count(e.num_layers, "layer"))
+        if any(heads) and len({*heads}) == 1:
+            parts[-1] = self.say(
+                "of_heads", layers=parts[-1], heads=words.count(heads[0], "by_head")
+            )
+        elif any(heads):
+            parts.append(words.count(sum(heads), "head"))
+        vocabulary = words.count(len(e.distribution.logits), "token")
+        return self.say("size", parts=", ".join(parts), vocabulary=vocabulary)
+
+    @cached_property
+    def codes(self) -> dict[int, str]:
+        """By id, what tells a token of the page apart from one that looks like it."""
+        return codes_of(one for name in _STEPS for one in tokens_of(self._explanation, name))
+
+    def signs(self, step: str) -> list[Markup]:
+        """What the odd signs of a step mean, and what is beside tokens that look alike."""
+        tokens = [*tokens_of(self._explanation, step)]
+        piece = Markup('<bdi class="piece">{}</bdi>')
+        told = [self.say(k, sign=piece.format(sign)) for k, sign in signs_of(tokens).items()]
+        alike = next((one for one in tokens if one.id in self.codes), None)
+        return told if alike is None else [*told, self.say("alike", token=alike)]
+
+    @property
+    def is_less_alike(self) -> bool:
+        """Whether a nearest token that is shown is less alike than two at random."""
+        e = self._explanation
+        shown = (near.likeness for one in e.tokens for near in one.neighbours)
+        return any(one < e.random_likeness.mean for one in shown)
+
+    @property
+    def scaling(self) -> Markup:
+        """What products of queries and keys are multiplied by, and why where that is known."""
+        opened = self._explanation.opened
+        if opened is None:
+            return Markup()
+        number = self.number(opened.scaling, ".3g")
+        is_root = math.isclose(opened.scaling, self.width**-0.5, rel_tol=1e-3)
+        return self.say("scaling_root" if is_root else "scaling", number=number, width=self.width)
+
+    @property
+    def why_opened(self) -> Markup:
+        """Why this layer, this head and these two tokens are the ones that are opened."""
+        e = self._explanation
+        if e.opened is None:
+            return Markup()
+        heads = None if e.attribution is None else e.attribution.heads
+        layer, head = e.opened.layer + 1, e.opened.head + 1
+        added = math.nan if heads is None else float(heads[layer - 1, head - 1])
+        if heads is None or math.isnan(added):
+            said = self.say("why_middle", layer=layer)
+        else:
+            said = self.say(
+                "why_head" if added >= float(np.nanmax(heads)) else "why_head_of_open",
+                layer=layer, head=head, token=e.next_tokens[0].token, added=self.signed(added),
+            )  # fmt: skip
+        return said + " " + self.say("why_looks") if e.opened.at > 1 else said
+
+    @property
+    def threshold(self) -> str:
+        """The share of its attention from which a head has a name."""
+        return self.number(NAMED_FROM)
+
+    def place(self, passage: "Passage") -> str:
+        """Where a passage of the training text stands: a file alone, without its folders."""
+        place = passage.place
+        if place.file is None:
+            return self.say("place_block", block=self._words.whole(place.block))
+        file = one_line(PurePath(place.file).name)
+        if place.line is None:
+            return self.say(
+                "place_document", file=file, document=self._words.whole(place.document or 1)
+            )
+        return self.say("place_line", file=file, line=self._words.whole(place.line))
 
     @property
     def width(self) -> int:
@@ -216,15 +324,21 @@ class _Page:
         column = [cells[-1] for cells in e.lens.cells]
         said = self.say(
             "lens_decided" if row else "lens_decided_first",
-            token=token.text, row=row, last=len(column) - 1,
+            token=token, row=row, last=len(column) - 1,
             then=self.probability(column[row].probability),
             at_last=self.probability(column[-1].probability),
         )  # fmt: skip
         early = [n for n, cell in enumerate(column[:row]) if cell.token.id == token.id]
         if early:
-            rows = ", ".join(str(n) if n else self.words["embeddings"] for n in early)
-            said += " " + self.say("lens_before", rows=self.say("after_rows", rows=rows))
-        return said
+            after = ", ".join(str(n) for n in early if n)
+            rows = [self.words["before_layers"]] * (not early[0])
+            rows += [self.say("after_rows", rows=after)] * bool(after)
+            said += " " + self.say("lens_before", rows=", ".join(rows))
+        half = e.lens.half_from(len(e.tokens) - 1)
+        return said + " " + self.say(
+            "lens_half" if half else "lens_half_first",
+            row=half, there=self.probability(column[half].final_probability),
+        )  # fmt: skip
 
     @property
     def base_sentence(self) -> str:
@@ -235,7 +349,7 @@ class _Page:
         base_token, token = e.base.lens.cells[-1][-1].token, e.next_tokens[0].token
         key = "decided_base" if base_token.id == token.id else "decided_other"
         return self.say(
-            key, token=token.text, base_token=base_token.text, base=e.base.base,
+            key, token=token, base_token=base_token, base=e.base.base,
             base_row=self.decided(e.base.lens.decided[-1]), row=self.decided(e.lens.decided[-1]),
         )  # fmt: skip
 
@@ -269,71 +383,3 @@ class _Page:
     def isnan(self, value: float) -> bool:
         """Whether a number is none."""
         return math.isnan(value)
-
-    def data(self) -> str:
-        """What the script draws, as JSON that can stand in HTML."""
-        e, opened = self._explanation, self._explanation.opened
-        shown = {
-            "lang": self._lang,
-            "tokens": [visible(one.token.text) for one in e.tokens],
-            "words": {key: self.words[key] for key in _SCRIPT_WORDS},
-            "heads": [
-                {"layer": h.layer, "head": h.head, "name": self.words[h.name]} for h in e.heads
-            ],
-            "attentions": _attentions(e.attentions),
-            "likeness": _bytes_of(e.positions.likeness, low=-1.0),
-            "opened": None
-            if opened is None
-            else {
-                "layer": opened.layer,
-                "head": opened.head,
-                "at": opened.at,
-                "looksAt": opened.looks_at,
-                "scaling": opened.scaling,
-                "shape": opened.query.shape,
-                "query": _floats(opened.query),
-                "key": _floats(opened.key),
-                "weights": _floats(opened.weights),
-                "fetched": [
-                    [[visible(token.text), round(by, 3)] for token, by in one.raises]
-                    for one in opened.fetched
-                ],
-            },
-            "logits": _floats(e.distribution.logits),
-            "next": [visible(token.text) for token in e.distribution.tokens],
-        }
-        return json.dumps(shown, ensure_ascii=False).replace("<", "\\u003c")
-
-
-_SCRIPT_WORDS = (
-    "query", "key", "product", "score", "share", "sum", "kept", "layer", "head", "fetched", "asks",
-    "looks", "looks_most", "cannot_look", "temperature_off", "temperature_told", "cut_off", "cuts",
-    "cuts_nothing", "cuts_hardly", "cut_by", "rest",
-)  # fmt: skip
-
-
-def _attentions(weights: np.ndarray | None) -> dict[str, Any] | None:
-    """Attention as a byte each, rows cut at the diagonal; None where it would be too much."""
-    if weights is None or weights.size > 2 * _MOST_WEIGHTS:
-        return None
-    layers, heads, length, _ = weights.shape
-    rows, columns = np.tril_indices(length)
-    packed = np.rint(weights[:, :, rows, columns] * 255).clip(0, 255).astype(np.uint8)
-    return {"shape": [layers, heads, length], "bytes": _encoded(packed)}
-
-
-def _bytes_of(values: np.ndarray | None, *, low: float) -> dict[str, Any] | None:
-    """A square of numbers from `low` to 1 as a byte each."""
-    if values is None:
-        return None
-    scaled = (values - low) / (1.0 - low) * 255
-    packed = np.rint(scaled).clip(0, 255).astype(np.uint8)
-    return {"size": len(values), "bytes": _encoded(packed)}
-
-
-def _floats(values: np.ndarray) -> str:
-    return _encoded(values.astype("<f4"))
-
-
-def _encoded(values: np.ndarray) -> str:
-    return base64.b64encode(np.ascontiguousarray(values).tobytes()).decode()

@@ -1,7 +1,7 @@
 """What is said of a model's parts, beside stock transformers, NumPy and formulas by hand."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +12,17 @@ from transformers import AutoModelForCausalLM
 from gptft.analysis.explain.attribution import direction_of, split_layer
 from gptft.analysis.explain.capture import forward_pass
 from gptft.analysis.explain.explain import explain
-from gptft.analysis.explain.explanation import Explanation
+from gptft.analysis.explain.explanation import Explanation, Lens, LensCell
 from gptft.analysis.explain.heads import head_scores
+from gptft.analysis.explain.training_match import match_training_text
+from gptft.analysis.explain.values import NamedToken
 from gptft.analysis.explain.vectors import shuffled_texts
+from gptft.analysis.training_text import TrainingText
 from gptft.errors import ConfigError
+from tests.analysis.test_memorization import PLANTED, MadeRun, made, verse
 from tests.architectures.models import save_tiny_model
+
+__all__ = ["made"]
 
 PROMPT = "Мороз и солнце; день"
 KINDS = (
@@ -55,14 +61,16 @@ def explained(kind: str, folders: Callable[[str], Path]) -> Explanation:
 
 
 @pytest.fixture(scope="module")
-def stock(kind: str, folders: Callable[[str], Path], explained: Explanation) -> Iterator[object]:
+def stock(kind: str, folders: Callable[[str], Path], explained: Explanation) -> object:
     """What stock transformers gives for the same ids, its attention computed eagerly."""
     model = AutoModelForCausalLM.from_pretrained(
         folders(kind), dtype=torch.float32, attn_implementation="eager"
     ).eval()
     ids = torch.tensor([[one.token.id for one in explained.tokens]])
     with torch.no_grad():
-        yield model(ids, output_attentions=True, output_hidden_states=True, use_cache=False)
+        given = model(ids, output_attentions=True, output_hidden_states=True, use_cache=False)
+    given["num_parameters"] = sum(one.numel() for one in {*model.parameters()})
+    return given
 
 
 def test_the_logits_are_the_models(explained: Explanation, stock) -> None:
@@ -137,6 +145,30 @@ def test_a_layer_of_the_lens_is_its_norm_and_head(
     np.testing.assert_allclose(
         [cell.probability for cell in found.lens.cells[1]], best.values, atol=1e-5
     )
+
+
+@pytest.mark.parametrize(
+    ("column", "row"),
+    [
+        ((0.0, 0.1, 0.39, 0.4, 0.8), 3),
+        ((0.0, 0.5, 0.1, 0.6, 0.8), 3),  # half of it was there before, and was lost again
+        ((0.9, 0.8, 0.7), 0),
+        ((0.1, 0.2, 0.6), 2),
+        ((0.3,), 0),
+    ],
+)
+def test_where_half_of_the_probability_is_reached(column: tuple[float, ...], row: int) -> None:
+    token = NamedToken(1, "а", "а".encode())
+    other = LensCell(token, 0.9, 0.9)
+    lens = Lens(tuple((other, LensCell(token, 0.9, value)) for value in column), (0, 0))
+    assert lens.half_from(1) == row
+    assert lens.half_from(0) == 0
+
+
+def test_the_size_is_the_stock_models(kind: str, explained: Explanation, stock) -> None:
+    assert explained.num_parameters == stock.num_parameters
+    layers = [one[0].shape[0] for one in stock.get("attentions") or ()]
+    assert explained.heads_by_layer == tuple(layers or [0] * explained.num_layers)
 
 
 def test_queries_and_keys_give_the_shares(kind: str, explained: Explanation) -> None:
@@ -349,3 +381,41 @@ def test_what_cant_be_explained_is_one_line(
     with pytest.raises(ConfigError, match=said) as caught:
         explain(str(folders("gpt2")), prompt, base_name=base, use_cpu=True)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "line", "document"),
+    [
+        ("a.txt", verse(1, 9) + PLANTED + "\n" + verse(2, 3), 10, None),
+        ("a.txt", PLANTED, 1, None),
+        ("b.jsonl", f'{{"text": "Ёж"}}\n{{"text": "Да, {PLANTED}"}}\n', None, 2),
+    ],
+)
+def test_a_passage_names_its_file_and_line(
+    made: MadeRun,
+    name: str,
+    content: str,
+    line: int | None,
+    document: int | None,
+) -> None:
+    made.write("0.txt", verse(3, 4))
+    made.write(name, content)
+    found = match_training_text(TrainingText.open_run(made.make()), PLANTED, "")
+    first = found.passages[0]
+    assert PLANTED[1:] in first.shared
+    assert first.place.file is not None
+    assert Path(first.place.file).name == name
+    assert (first.place.line, first.place.document) == (line, document)
+    assert found.why_no_files is None
+    assert all(one.place.file is not None for one in found.passages)
+
+
+def test_a_passage_of_changed_files_names_its_block(made: MadeRun) -> None:
+    path = made.write("a.txt", verse(1, 9) + PLANTED + "\n")
+    run = made.make()
+    path.write_text("Совсем другое", encoding="utf-8")
+    found = match_training_text(TrainingText.open_run(run), PLANTED, "")
+    assert found.passages[0].place.file is None
+    assert found.passages[0].place.block > 1
+    assert found.why_no_files is not None
+    assert "have changed since the run" in found.why_no_files

@@ -9,10 +9,19 @@ import pytest
 import torch
 
 from gptft.analysis.explain.explain import explain
-from gptft.analysis.explain.explanation import Explanation
+from gptft.analysis.explain.explanation import (
+    ChangedToken,
+    Explanation,
+    Passage,
+    TrainingMatch,
+)
+from gptft.analysis.explain.values import NamedToken
+from gptft.analysis.span_places import Place
 from gptft.report.explain import explain_html
+from gptft.text.scripts import PageLanguage
 from tests.architectures.models import save_tiny_model
 from tests.browser import CHROMIUM, Browser
+from tests.report.contrast import check_contrast
 
 pytestmark = [
     pytest.mark.slow,
@@ -48,13 +57,50 @@ def browser(request: pytest.FixtureRequest, page: Path) -> Iterator[Browser]:
         assert browser.requests == [page.as_uri()]
 
 
+# What scrolls sideways and can't take the focus, so that no key scrolls it.
+STUCK = """
+[...document.querySelectorAll("body *")].filter((one) =>
+  ["auto", "scroll"].includes(getComputedStyle(one).overflowX) &&
+  one.scrollWidth > one.clientWidth && one.tabIndex < 0 &&
+  !one.querySelector("button, a, [tabindex]")
+).map((one) => `${one.tagName}.${one.className}: ${one.scrollWidth - one.clientWidth}`)
+"""
+# Of labels that stay while their table scrolls: what is seen at the middle of each.
+ABOVE = """
+((selector, frame) => {
+  const box = document.querySelector(frame), from = box.scrollLeft;
+  const found = [];
+  for (const share of [0, 0.5, 1]) {
+    box.scrollLeft = share * (box.scrollWidth - box.clientWidth);
+    for (const one of document.querySelectorAll(selector)) {
+      one.scrollIntoView({ block: "center", inline: "nearest" });
+      box.scrollLeft = share * (box.scrollWidth - box.clientWidth);
+      const b = one.getBoundingClientRect();
+      const seen = document.elementFromPoint(b.left + b.width / 2, b.top + b.height / 2);
+      if (!one.contains(seen)) found.push([share, one.textContent, seen?.outerHTML]);
+    }
+  }
+  box.scrollLeft = from;
+  return found;
+})
+"""
+
+
+def check_scrolling(browser: Browser) -> None:
+    """The page fits, and each part that scrolls does so by keys, too."""
+    assert browser.run("document.documentElement.scrollWidth <= window.innerWidth")
+    assert browser.run(STUCK) == []
+
+
 def check_labels(browser: Browser) -> None:
     """Each row and column of the large picture has its token beside it, large enough to read."""
     labels = browser.run(
         "(() => { const box = (one) => { const b = one.getBoundingClientRect();"
         " return [b.left, b.right, b.top, b.bottom]; };"
         " const named = (id) => [...document.getElementById(id).children].map((one) =>"
-        " [one.textContent, one.title, parseFloat(getComputedStyle(one).fontSize), ...box(one)]);"
+        " [one.textContent, one.title === `${1 + [...one.parentNode.children].indexOf(one)}: ` +"
+        " one.firstChild.data + (one.children.length ? ` (${one.lastChild.textContent})` : ''),"
+        " parseFloat(getComputedStyle(one).fontSize), ...box(one)]);"
         " return { rows: named('large-rows'), columns: named('large-columns'),"
         " picture: box(document.getElementById('large-picture')) }; })()"
     )
@@ -67,14 +113,15 @@ def check_labels(browser: Browser) -> None:
     for side, axis, start in (("rows", 5, top), ("columns", 3, left)):
         assert [one[0] for one in labels[side]] == chips
         for number, label in enumerate(labels[side]):
-            assert label[1] == f"{number + 1}: {label[0]}"
+            assert label[1], label  # its title is its number and its text
             assert label[2] >= 11.5
             assert label[axis] == pytest.approx(start + number * size, abs=1)
             assert label[axis + 1] - label[axis] == pytest.approx(size, abs=0.5)
 
 
 def test_it_fits_and_its_parts_move(browser: Browser) -> None:
-    assert browser.run("document.documentElement.scrollWidth <= window.innerWidth")
+    check_scrolling(browser)
+    check_contrast(browser)
     before = browser.run("document.getElementById('kept').textContent")
     browser.run(
         "(() => { const p = document.getElementById('top-p'); p.value = '0.3';"
@@ -98,9 +145,73 @@ def test_it_fits_and_its_parts_move(browser: Browser) -> None:
     assert float(total.replace(",", ".")) == pytest.approx(1.0, abs=0.002)
 
 
-def opened(path: Path, found: Explanation, **window: int) -> Browser:
-    """A browser with the page of an explanation, in English."""
-    path.write_text(explain_html(found, "en"), encoding="utf-8")
+@pytest.fixture(scope="module")
+def whole() -> Explanation:
+    """All ten steps, of tokens that are long, odd and hard to tell apart."""
+    found = explain("pico", f"... да… а\x0c{PROMPT}", base_name="pico", use_cpu=True)
+    long = NamedToken(8190, "·" + "длинноеслово" * 4, b"")
+    dots = [found.tokens[0].token, found.tokens[2].token]
+    assert [one.text for one in dots] == ["...", "…"]
+    named = (long, *dots, *found.distribution.tokens[3:])
+    passage = Passage("до", "Мороз и солнце", "после", 4, Place(1, "x" * 60 + ".txt", 12_345))
+    changed = tuple(ChangedToken(token, 0.00001, 0.99999) for token in (*dots, long))
+    assert found.base is not None
+    return replace(
+        found, distribution=replace(found.distribution, tokens=named),
+        training=TrainingMatch((passage,) * 3, "да", (("да", True),), 5, 9_999, None),
+        base=replace(found.base, gained=changed, lost=changed),
+    )  # fmt: skip
+
+
+AXES: dict[PageLanguage, dict[str, list[str]]] = {
+    "ru": {"#head-grid": ["слой ↓", "голова →"],
+           "#large": ["кто спрашивает ↓", "на кого смотрит →"],
+           "#lens": ["слой ↓", "токен →"], "#parts": ["часть ↓"], "#base": ["слой ↓", "голова →"]},
+    "en": {"#head-grid": ["layer ↓", "head →"], "#large": ["token that asks ↓", "it looks at →"],
+           "#lens": ["layer ↓", "token →"], "#parts": ["part ↓"], "#base": ["layer ↓", "head →"]},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("lang", ["ru", "en"])
+@pytest.mark.parametrize(
+    ("width", "dark"), [(1280, False), (1280, True), (400, False), (400, True)]
+)
+def test_it_can_be_read(
+    whole: Explanation, tmp_path: Path, lang: PageLanguage, width: int, *, dark: bool
+) -> None:
+    with opened(tmp_path / "page.html", whole, lang, width=width, dark=dark) as browser:
+        assert browser.run("document.querySelectorAll('main > section').length") == 10
+        lens = "document.querySelector('#lens .wide')"
+        if width == 400:  # the answer is at the end
+            assert browser.run(f"{lens}.scrollWidth > {lens}.clientWidth + 100")
+        assert browser.run(f"{lens}.scrollLeft + {lens}.clientWidth >= {lens}.scrollWidth - 1")
+        check_scrolling(browser)
+        check_contrast(browser)
+        for where, words in AXES[lang].items():
+            text = browser.run(f"document.querySelector('{where}').innerText")
+            assert all(word in text for word in words), where
+        for labels, frame in (
+            ("#lens tbody th, #lens .axes", "#lens .wide"),
+            ("#large-rows bdi, #large .axes", "#large"),
+            ("#base tbody th, #base .axes", "#base .wide"),
+            (".head-layer", "#head-grid"),
+        ):
+            assert browser.run(f"document.querySelectorAll('{labels}').length") > 6
+            assert browser.run(f"{ABOVE}('{labels}', '{frame}')") == []
+        label = browser.run(
+            "document.querySelector('#lens tbody th').getBoundingClientRect().width"
+        )
+        assert label <= 100
+        rows = browser.run(
+            "[...document.querySelectorAll('#bars th')].slice(1, 3).map((one) => one.innerText)"
+        )
+        assert rows == ["...3×U+002E", "…U+2026"]
+        assert browser.complaints == []
+
+
+def opened(path: Path, found: Explanation, lang: PageLanguage = "en", **window: int) -> Browser:
+    """A browser with the page of an explanation."""
+    path.write_text(explain_html(found, lang), encoding="utf-8")
     browser = Browser(**window)
     browser.open(path.as_uri())
     browser.wait("document.querySelectorAll('#bars tr').length > 3")
@@ -123,31 +234,34 @@ POINT = """(([row, column]) => {
 def test_a_cell_of_a_head_says_who_looks_at_whom(tmp_path: Path) -> None:
     found = explain("pico", "Мороз и солнце; день чудесный! " * 5, use_cpu=True)
     assert found.attentions is not None
-    names, last = [one.token.text for one in found.tokens], len(found.tokens) - 1
+    last = len(found.tokens) - 1
     assert last > 45
     with opened(tmp_path / "page.html", found, width=400) as browser:
         browser.click("#head-grid .head-row:nth-of-type(4) button:nth-of-type(2)")  # 3.2
         check_labels(browser)
+        labels = "[...document.querySelectorAll('#large-rows bdi')]"
+        names = browser.run(f"{labels}.map((one) => one.textContent)")
+        titles = browser.run(f"{labels}.map((one) => one.title)")
         weights = found.attentions[2, 1]
         best = int(weights[last].argmax())
         assert told(browser).startswith(
-            f"«{names[last]}» ({last + 1}) looks most at «{names[best]}» ({best + 1}): "
+            f"{names[last]} ({last + 1}) looks most at {names[best]} ({best + 1}): "
         )
         for row, column in ((7, 3), (20, 20), (last, 0)):
             browser.run(f"{POINT}([{row}, {column}])")
             said, _, share = told(browser).partition("): ")
-            assert said == f"«{names[row]}» ({row + 1}) looks at «{names[column]}» ({column + 1}"
+            assert said == f"{names[row]} ({row + 1}) looks at {names[column]} ({column + 1}"
             assert float(share.split()[0]) == pytest.approx(weights[row, column], abs=0.008)
             shown = browser.run(
                 "[...document.querySelectorAll('.labelled .now')].map((one) => one.title)"
             )
-            assert shown == [f"{column + 1}: {names[column]}", f"{row + 1}: {names[row]}"]
+            assert shown == [titles[column], titles[row]]
         browser.run(f"{POINT}([3, 9])")
         assert told(browser).endswith("it comes later.")
         browser.run("document.getElementById('large').focus()")
         for key in ("ArrowDown", "ArrowLeft"):
             browser.press(key)
-        assert told(browser).startswith(f"«{names[4]}» (5) can't look at «{names[8]}» (9)")
+        assert told(browser).startswith(f"{names[4]} (5) can't look at {names[8]} (9)")
         assert browser.run("document.scrollingElement.scrollWidth <= innerWidth")
         assert browser.complaints == []
 

@@ -41,7 +41,7 @@ TEXT = "Буря мглою небо кроет, вихри снежные кр�
 LATIN = {
     "id", "bos", "eos", "tab", "json", "javascript", "data", "validation", "contrastive", "search",
     "softmax", "feed", "forward", "top", "min", "rotary", "alibi", "config", "cut", "p", "k", "e",
-    "temperature", "poem", "txt", "endoftext",
+    "temperature", "poem", "txt", "endoftext", "q", "v",
 }  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from gptft.runs.compare import compare_runs
 from gptft.runs.read import read_run
 from tests.browser import CHROMIUM, Browser
 from tests.report.conftest import MakeRun
+from tests.report.contrast import check_contrast
 from tests.report.pages import rows_of
 from tests.report.test_comparison import rows
 from tests.report.test_generation_page import generated
@@ -35,31 +36,6 @@ pytestmark = [
 ]
 
 LONG = "Буря мглою " * 5 + "х" * 90
-# What text stands on, from its element up, and how far the two are apart (WCAG 2).
-CONTRAST = """
-(() => {
-  const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
-  const rgb = (colour) => {
-    canvas.clearRect(0, 0, 1, 1);
-    canvas.fillStyle = colour;
-    canvas.fillRect(0, 0, 1, 1);
-    return [...canvas.getImageData(0, 0, 1, 1).data];
-  };
-  const light = (colour) => rgb(colour).slice(0, 3).map((c) => c / 255).map(
-    (c) => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4
-  ).reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
-  const under = (one) => {
-    const colour = getComputedStyle(one).backgroundColor;
-    return rgb(colour)[3] || !one.parentElement ? colour : under(one.parentElement);
-  };
-  const ratios = [...document.querySelectorAll("p, h1, h2, th, td, span, mark, bdi, a, summary")]
-    .filter((one) => one.textContent.trim() && one.checkVisibility()).map((one) => {
-      const [a, b] = [light(getComputedStyle(one).color), light(under(one))].sort((x, y) => y - x);
-      return [(a + 0.05) / (b + 0.05), `${one.tagName}.${one.className}`];
-    });
-  return ratios.sort((x, y) => x[0] - y[0])[0];
-})()
-"""
 
 
 @pytest.fixture(scope="module")
@@ -98,8 +74,7 @@ def test_every_page_fits_reads_well_and_asks_for_nothing(
         browser.wait("document.readyState === 'complete'")
         browser.run("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
         assert browser.run("document.documentElement.scrollWidth <= window.innerWidth"), path
-        contrast, where = browser.run(CONTRAST)
-        assert contrast >= 4.5, (path.name, where, contrast)
+        check_contrast(browser)
     assert browser.complaints == []
     assert browser.requests == [path.as_uri() for path in pages.values()]
 

@@ -118,7 +118,9 @@ def explain_opened(
         prompt=prompt,
         tokens=found.tokens(),
         random_likeness=found.random_likeness(),
+        num_parameters=model.num_parameters(),
         num_layers=len(found.passed.layers),
+        heads_by_layer=found.heads_by_layer(),
         width=int(found.passed.token_embeddings.shape[-1]),
         positions=positions_of(model, found.passed, found.shuffled()),
         attentions=attentions_of(found.passed),
@@ -156,7 +158,8 @@ class _Explainer:
 
     def name(self, token_id: int) -> NamedToken:
         """A token as a person is shown it."""
-        return NamedToken(token_id, self._read(token_id).shown)
+        read = self._read(token_id)
+        return NamedToken(token_id, read.shown, read.bytes)
 
     def tokens(self) -> tuple[ExplainedToken, ...]:
         """The tokens of the prompt."""
@@ -201,6 +204,11 @@ class _Explainer:
             next_tokens=candidates(last, at_most=3, name=self.name),
             num_texts=len(bits),
         )
+
+    def heads_by_layer(self) -> tuple[int, ...]:
+        """How many heads of attention each layer has that gives its weights."""
+        given = (layer.attention for layer in self.passed.layers)
+        return tuple(0 if one is None else len(one.weights) for one in given)
 
     def heads(self) -> tuple[Head, ...]:
         """What each head does."""

@@ -17,10 +17,13 @@ from gptft.analysis.explain.values import (
     Neighbour,
     RandomLikeness,
 )
+from gptft.analysis.span_places import Place
 from gptft.files import JsonFields
 from gptft.runs.titles import ModelTitle
 
 HeadName = Literal["previous token", "first token", "itself", "induction", "same token", "mixed"]
+# The share of its weight from which a head is called by what it does.
+NAMED_FROM = 0.35
 PartKind = Literal[
     "token", "position", "embedding", "attention", "feed-forward", "layer", "norm", "head"
 ]
@@ -174,6 +177,16 @@ class Lens(JsonFields):
     cells: tuple[tuple[LensCell, ...], ...]
     decided: tuple[int, ...]
 
+    def half_from(self, at: int) -> int:
+        """The first row from which on the final token never has less than half of its probability.
+
+        Args:
+            at: the number of the token that asks.
+        """
+        column = [row[at].final_probability for row in self.cells]
+        short = [row for row, value in enumerate(column) if value < column[-1] / 2]
+        return short[-1] + 1 if short else 0
+
 
 @dataclass(frozen=True)
 class Part(JsonFields):
@@ -277,12 +290,14 @@ class Passage(JsonFields):
         shared: the piece of the prompt that stands there, word for word.
         after: how the training text goes on.
         num_tokens: of what is shared.
+        place: where the shared piece stands.
     """
 
     before: str
     shared: str
     after: str
     num_tokens: int
+    place: Place
 
 
 @dataclass(frozen=True)
@@ -295,6 +310,7 @@ class TrainingMatch(JsonFields):
         spans: its stretches that stand in the training text, each with whether it does.
         longest: tokens of the longest of them.
         num_training_tokens: of the text.
+        why_no_files: why a place has no file, in a sentence; None where each has one.
     """
 
     passages: tuple[Passage, ...]
@@ -302,6 +318,7 @@ class TrainingMatch(JsonFields):
     spans: tuple[tuple[str, bool], ...]
     longest: int
     num_training_tokens: int
+    why_no_files: str | None
 
 
 @dataclass(frozen=True)
@@ -315,7 +332,9 @@ class Explanation(ArrayFields):
         prompt: as it was given.
         tokens: with what stands before the prompt, BOS.
         random_likeness: what the likeness of a neighbour is to be compared with.
+        num_parameters: weights of the model.
         num_layers: of the model; 0 where they can't be told apart.
+        heads_by_layer: heads of attention; 0 for a layer that gives no weights of attention.
         width: numbers of a token's vector.
         positions: how it knows the order.
         attentions: shape (L, H, T, T); None where the model gives none.
@@ -336,7 +355,9 @@ class Explanation(ArrayFields):
     prompt: str
     tokens: tuple[ExplainedToken, ...]
     random_likeness: RandomLikeness
+    num_parameters: int
     num_layers: int
+    heads_by_layer: tuple[int, ...]
     width: int
     positions: Positions
     attentions: np.ndarray | None

@@ -12,12 +12,11 @@ import numpy as np
 from transformers import PreTrainedModel
 
 from gptft.analysis.explain.capture import ForwardPass, forward_pass
-from gptft.analysis.explain.explanation import Head, HeadName
+from gptft.analysis.explain.explanation import NAMED_FROM, Head, HeadName
 from gptft.models.load import context_of
 
 _LENGTH = 25  # tokens that come twice
 _SEQUENCES = 4  # that scores are averaged over
-_NAMED_FROM = 0.35  # share of its weight from which a head is called by what it does
 
 
 def attentions_of(passed: ForwardPass) -> np.ndarray | None:
@@ -97,4 +96,4 @@ def head_scores(weights: np.ndarray, *, length: int, start: int) -> dict[HeadNam
 
 def _head(layer: int, head: int, scores: dict[HeadName, float]) -> Head:
     best = max(scores, key=lambda name: scores[name])
-    return Head(layer, head, best if scores[best] >= _NAMED_FROM else "mixed", scores)
+    return Head(layer, head, best if scores[best] >= NAMED_FROM else "mixed", scores)

@@ -29,10 +29,14 @@ class NamedToken(JsonFields):
     Attributes:
         id: the token.
         text: as `gptft tokenize` shows it.
+        bytes: what it stands for; `text` may show different bytes alike.
     """
+
+    json_names = ("id", "text")
 
     id: int
     text: str
+    bytes: bytes
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,29 @@
   const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
   const floats = (text) => new Float32Array(bytes(text).buffer);
   const fill = (text, values) => text.replace(/\{(\w+)\}/g, (_, name) => values[name]);
+  const parts = (text, values) => text.split(/\{(\w+)\}/).map((one, i) => i % 2 ? values[one] : one);
   const element = (tag, text, className) => {
     const made = document.createElement(tag);
     if (text !== undefined) made.textContent = text;
     if (className) made.className = className;
+    return made;
+  };
+  // A token: its text, its id, what tells it apart from one that looks like it, whether it is a mark.
+  const spelled = (made, [text, , code]) => {
+    made.append(text);
+    if (code) made.append(element("sub", code));
+    return made;
+  };
+  const box = (token) => {
+    const made = spelled(element("bdi", undefined, "piece boxed" + (token[3] ? " punct" : "")), token);
+    made.title = `id ${token[1]}` + (token[2] ? `: ${token[2]}` : "");
+    return made;
+  };
+  const plain = ([text, , code]) => code ? `${text} (${code})` : text;
+  const headed = (token) => {  // the head of a row
+    const made = element("th");
+    made.scope = "row";
+    made.append(box(token));
     return made;
   };
   // The last token, of which the page speaks, is on the right.
@@ -77,8 +96,8 @@
     };
     const [headOf, asks, looksAt] = ["opened-head", "opened-asks", "opened-looks"].map(byId);
     option(headOf, heads, (i) => i + 1, chosen.head);
-    option(asks, length, (i) => `${i + 1}: ${tokens[i]}`, chosen.at);
-    option(looksAt, length, (i) => `${i + 1}: ${tokens[i]}`, chosen.to);
+    option(asks, length, (i) => `${i + 1}: ${plain(tokens[i])}`, chosen.at);
+    option(looksAt, length, (i) => `${i + 1}: ${plain(tokens[i])}`, chosen.to);
     const strip = (name, values, most) => {
       const row = element("div", undefined, "strip");
       row.append(element("span", name, "strip-name"));
@@ -116,8 +135,7 @@
         const share = weights[(head * length + at) * length + i];
         total += share;
         const row = element("tr", undefined, i === to ? "chosen" : "");
-        const named = element("th", tokens[i]);
-        named.scope = "row";
+        const named = headed(tokens[i]);
         const bar = element("td", undefined, "bar");
         bar.style.setProperty("--size", `${100 * share}%`);
         row.append(named, element("td", shown(score(head, at, i) * opened.scaling), "number"),
@@ -134,8 +152,8 @@
       if (fetched && opened.fetched[head]) {
         fetched.replaceChildren(
           `${fill(words.fetched, { head: head + 1 })}: `,
-          ...opened.fetched[head].flatMap(([text, by], i) =>
-            [i ? ", " : "", element("bdi", text, "piece"), ` +${shown(by)}`]));
+          ...opened.fetched[head].flatMap(([token, by], i) =>
+            [i ? ", " : "", box(token), ` +${shown(by)}`]));
       }
     };
     const lookMost = () => {  // at what the token takes most of
@@ -158,9 +176,9 @@
       values[(layer * heads + head) * each + row * (row + 1) / 2 + column] / 255;
     let large = null, at = length - 1, to = null;  // the row and the column that are told of
     const picture = byId("large-picture"), frame = byId("large");
-    const labels = (id) => tokens.map((text, i) => {
-      const label = element("bdi", text);
-      label.title = `${i + 1}: ${text}`;
+    const labels = (id) => tokens.map((token, i) => {
+      const label = spelled(element("bdi", undefined, token[3] ? "punct" : ""), token);
+      label.title = `${i + 1}: ${plain(token)}`;
       byId(id).append(label);
       return label;
     });
@@ -172,10 +190,9 @@
       const column = to === null ? looked.indexOf(Math.max(...looked)) : to;
       rows.forEach((label, i) => label.classList.toggle("now", i === at));
       columns.forEach((label, i) => label.classList.toggle("now", i === column));
-      byId("large-told").textContent = column > at ?
-        fill(words.cannot_look, { asks: tokens[at], number: at + 1, looks: tokens[column], other: column + 1 }) :
-        fill(to === null ? words.looks_most : words.looks, { asks: tokens[at], number: at + 1,
-          looks: tokens[column], other: column + 1, share: shown(looked[column]) });
+      const said = column > at ? words.cannot_look : to === null ? words.looks_most : words.looks;
+      byId("large-told").replaceChildren(...parts(said, { asks: box(tokens[at]), number: at + 1,
+        looks: box(tokens[column]), other: column + 1, share: shown(looked[column]) }));
     };
     const reveal = (column) => {  // in its frame, beside the labels that stay
       const [box, label, beside] = [frame, columns[column], byId("large-rows")].map((one) =>
@@ -189,12 +206,12 @@
       const { layer, head, name } = large;
       byId("large-name").textContent =
         `${words.layer} ${layer + 1}, ${words.head} ${head + 1}: ${name}`;
-      const chips = tokens.map((text, i) => {
+      const chips = tokens.map((token, i) => {
         const chip = element("button", undefined, "chip" + (i === at ? " asking" : ""));
         const share = weight(layer, head, at, i);
         chip.type = "button";
         chip.style.setProperty("--size", `${100 * share}%`);
-        chip.append(element("bdi", text),
+        chip.append(spelled(element("bdi", undefined, token[3] ? "punct" : ""), token),
           element("small", i > at ? "" : shown(share)));
         chip.setAttribute("aria-pressed", i === at);
         chip.addEventListener("click", () => {
@@ -252,7 +269,9 @@
       return button;
     });
     const numbers = element("div", undefined, "head-row");
-    numbers.append(element("span", "\u2193 \u2192", "head-layer"));
+    const corner = element("span", words.layer_axis, "head-layer axes");
+    corner.append(element("br"), `${words.head} \u2192`);
+    numbers.append(corner);
     for (let head = 0; head < heads; head++) numbers.append(element("span", head + 1, "head-number"));
     grid.append(numbers);
     for (let layer = 0; layer < layers; layer++) {
@@ -315,12 +334,10 @@
     byId("kept").textContent = fill(words.kept, { kept: thousands(kept),
       all: thousands(logits.length), mass: percent(mass), bits: shown(bits) });
     byId("mass-kept").style.setProperty("--size", `${100 * mass}%`);
-    const most = Math.max(own(0), weights[0] / total), names = data.next.slice(0, 20);
-    const rows = names.map((text, i) => {
+    const most = Math.max(own(0), weights[0] / total), names = data.next;
+    const rows = names.map((token, i) => {
       const row = element("tr", undefined, i < kept ? "" : "cut");
-      const named = element("th", text);
-      named.scope = "row";
-      const chance = i < kept ? weights[i] / total : 0;
+      const named = headed(token), chance = i < kept ? weights[i] / total : 0;
       const bar = element("td", undefined, "bar");
       bar.style.setProperty("--size", `${100 * chance / most}%`);
       bar.style.setProperty("--own", `${100 * own(i) / most}%`);

@@ -1,0 +1,123 @@
+"""An explanation -> which tokens its page shows, and what the page's script draws, as JSON."""
+
+import base64
+import json
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gptft.report.token_boxes import is_mark
+from gptft.report.values import visible
+from gptft.text.scripts import PageLanguage
+
+if TYPE_CHECKING:
+    from gptft.analysis.explain.explanation import Explanation
+    from gptft.analysis.explain.values import NamedToken
+
+_MOST_WEIGHTS = 4_000_000  # of attention, a byte each: a page stays below 5 MB with fewer
+_CHOICES = 20  # tokens of the distribution that step 8 lists
+_SCRIPT_WORDS = (
+    "query", "key", "product", "score", "share", "sum", "kept", "layer", "head", "fetched", "asks",
+    "looks", "looks_most", "cannot_look", "temperature_off", "temperature_told", "cut_off", "cuts",
+    "cuts_nothing", "cuts_hardly", "cut_by", "rest", "layer_axis",
+)  # fmt: skip
+
+
+def script_data(
+    e: "Explanation", *, lang: PageLanguage, words: Mapping[str, str], codes: Mapping[int, str]
+) -> str:
+    """What the script draws.
+
+    Args:
+        e: the explanation.
+        lang: the language of the words.
+        words: of the page, by key.
+        codes: what tells tokens apart that look alike, by id.
+    """
+    opened = e.opened
+
+    def shown(token: "NamedToken") -> list[str | int]:
+        code = codes.get(token.id, "")
+        return [visible(token.text), token.id, code, int(is_mark(token.text))]
+
+    values = {
+        "lang": lang,
+        "tokens": [shown(one.token) for one in e.tokens],
+        "words": {key: words[key] for key in _SCRIPT_WORDS},
+        "heads": [{"layer": h.layer, "head": h.head, "name": words[h.name]} for h in e.heads],
+        "attentions": _attentions(e.attentions),
+        "likeness": _bytes_of(e.positions.likeness, low=-1.0),
+        "opened": None
+        if opened is None
+        else {
+            "layer": opened.layer,
+            "head": opened.head,
+            "at": opened.at,
+            "looksAt": opened.looks_at,
+            "scaling": opened.scaling,
+            "shape": opened.query.shape,
+            "query": _floats(opened.query),
+            "key": _floats(opened.key),
+            "weights": _floats(opened.weights),
+            "fetched": [
+                [[shown(token), round(by, 3)] for token, by in one.raises] for one in opened.fetched
+            ],
+        },
+        "logits": _floats(e.distribution.logits),
+        "next": [shown(token) for token in e.distribution.tokens[:_CHOICES]],
+    }
+    return json.dumps(values, ensure_ascii=False).replace("<", "\\u003c")
+
+
+def tokens_of(e: "Explanation", step: str) -> Iterator["NamedToken"]:
+    """The tokens that a step of the page shows.
+
+    Args:
+        e: the explanation.
+        step: its name.
+    """
+    if step in ("tokens", "vectors", "opened", "heads", "lens", "base"):
+        yield from (one.token for one in e.tokens)
+    match step:
+        case "vectors":
+            yield from (near.token for one in e.tokens for near in one.neighbours)
+        case "positions" if e.positions.shuffled is not None:
+            yield from (one.token for one in e.positions.shuffled.next_tokens)
+        case "opened" if e.opened is not None:
+            yield from (token for one in e.opened.fetched for token, _ in one.raises)
+        case "lens" if e.lens is not None:
+            yield from (cell.token for row in e.lens.cells for cell in row)
+        case "parts":
+            yield e.next_tokens[0].token
+        case "distribution":
+            yield from e.distribution.tokens[:_CHOICES]
+        case "base" if e.base is not None:
+            yield from (one.token for one in (*e.base.gained, *e.base.lost))
+
+
+def _attentions(weights: np.ndarray | None) -> dict[str, Any] | None:
+    """Attention as a byte each, rows cut at the diagonal; None where it would be too much."""
+    if weights is None or weights.size > 2 * _MOST_WEIGHTS:
+        return None
+    layers, heads, length, _ = weights.shape
+    rows, columns = np.tril_indices(length)
+    packed = np.rint(weights[:, :, rows, columns] * 255).clip(0, 255).astype(np.uint8)
+    return {"shape": [layers, heads, length], "bytes": _encoded(packed)}
+
+
+def _bytes_of(values: np.ndarray | None, *, low: float) -> dict[str, Any] | None:
+    """A square of numbers from `low` to 1 as a byte each."""
+    if values is None:
+        return None
+    scaled = (values - low) / (1.0 - low) * 255
+    packed = np.rint(scaled).clip(0, 255).astype(np.uint8)
+    return {"size": len(values), "bytes": _encoded(packed)}
+
+
+def _floats(values: np.ndarray) -> str:
+    return _encoded(values.astype("<f4"))
+
+
+def _encoded(values: np.ndarray) -> str:
+    return base64.b64encode(np.ascontiguousarray(values).tobytes()).decode()
