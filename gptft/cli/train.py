@@ -122,10 +122,15 @@ def _print_sweep(swept: "SweepResult", *, as_json: bool) -> None:
 
 def _already_complete(outcome: "CompleteRun") -> str:
     """What to say of a run that was to be resumed and has no step left."""
+    from gptft.runs.endings import why_early
+
     steps, ways = count(outcome.result["steps"], "step"), "--extend"
     if outcome.result.get("is_memorized"):
         steps += f" of {outcome.result['planned_steps']:,}, every token of its text is known"
         ways += " --set training.stop_when_memorized=false"
+    elif why := why_early(outcome.result):
+        steps += f" of {outcome.result['planned_steps']:,}, {why}"
+        ways += " --set training.early_stopping_patience=null"
     return f"{outcome.run_dir} is complete: {steps}. Train further with {ways}."
 
 

@@ -73,8 +73,9 @@ def training_problems(
 
 
 def _without_validation(training: Mapping[str, Any]) -> Iterator[FieldProblem]:
-    for name in ("eval_strategy", "load_best_model_at_end", "eval_on_start"):
-        if training.get(name, False) not in (False, "no"):
+    by_evaluations = ("load_best_model_at_end", "eval_on_start", "early_stopping_patience")
+    for name in ("eval_strategy", *by_evaluations):
+        if training.get(name) not in (None, False, "no"):
             yield name, _NEEDS_VALIDATION
 
 

@@ -133,6 +133,18 @@ OWN_FIELDS = {
             None,
             "Of how many of the last checkpoints the model is the mean at the end.",
         ),
+        Setting(
+            "early_stopping_patience",
+            or_null(exact_whole(Ge(1))),
+            None,
+            "After how many evaluations without improvement of held-out loss training ends.",
+        ),
+        Setting(
+            "early_stopping_threshold",
+            exact(Ge(0)),
+            0.0,
+            "What held-out loss must fall by more than, in nats a token, to be an improvement.",
+        ),
     )
 }
 

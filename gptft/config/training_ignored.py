@@ -222,6 +222,13 @@ _RULES = (
     Rule("liger_kernel_config", "use_liger_kernel", _lacks("use_liger_kernel")),
     Rule("unlikelihood_ngram_size", "unlikelihood_weight", _lacks("unlikelihood_weight")),
     Rule("ema_save", "ema_decay", _lacks("ema_decay")),
+    Rule("early_stopping_threshold", "early_stopping_patience", _lacks("early_stopping_patience")),
+    Rule(
+        "early_stopping_patience",
+        "eval_strategy",
+        _is("eval_strategy", "no"),
+        "Set training.eval_strategy: epoch or steps, or leave it out.",
+    ),
     Rule(
         "hub_always_push hub_model_id hub_revision hub_strategy",
         "push_to_hub",

@@ -35,6 +35,7 @@ def training_notices(
         yield from _warmup(training, num_steps)
         yield from _intervals(given, training, num_steps)
         yield from _averaging(training, num_steps, num_epochs)
+        yield from _patience(training, num_steps, num_epochs)
     yield from _learning_rate(training)
     yield from _model_alone(training)
     yield from _trackers(given)
@@ -137,6 +138,27 @@ def _averaging(
         )
 
 
+def _patience(
+    training: Mapping[str, Any], num_steps: int, num_epochs: float | None
+) -> Iterator[FieldProblem]:
+    """Too few evaluations to lose patience."""
+    every, patience = _eval_steps(training), training.get("early_stopping_patience")
+    measured: float = num_steps // (every if every >= 1 else math.ceil(num_steps * every))
+    if training["eval_strategy"] == "epoch":
+        measured = math.inf if num_epochs is None else math.ceil(num_epochs)
+    if patience and measured <= patience:
+        yield (
+            "early_stopping_patience",
+            f"training.early_stopping_patience is {patience:,}, and the run has "
+            f"{count(int(measured), 'evaluation')}: it can't end early.",
+        )
+
+
+def _eval_steps(training: Mapping[str, Any]) -> float:
+    steps: float = training.get("eval_steps") or training["logging_steps"]
+    return steps
+
+
 def _delay(
     training: Mapping[str, Any], num_steps: int | None, num_epochs: float | None
 ) -> Iterator[FieldProblem]:
@@ -155,7 +177,7 @@ def _delay(
 
 def _best_model(given: Mapping[str, Any], training: Mapping[str, Any]) -> Iterator[FieldProblem]:
     """The best of all evaluations is kept only where there is a checkpoint of each."""
-    saves, every = given.get("save_steps"), training.get("eval_steps") or training["logging_steps"]
+    saves, every = given.get("save_steps"), _eval_steps(training)
     by_steps = training["eval_strategy"] == training["save_strategy"] == "steps"
     if training.get("load_best_model_at_end") and by_steps and saves and saves != every:
         yield (

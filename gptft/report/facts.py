@@ -11,6 +11,7 @@ from gptft.models.source import BUNDLED_MODELS, hub_parts, is_hub_id, short_name
 from gptft.report import verdict
 from gptft.report.values import NOTHING, number, rounded
 from gptft.runs.documents import DocumentLosses, document_losses_of
+from gptft.runs.endings import why_early
 from gptft.runs.general import general_name
 from gptft.runs.read import BeforeAfter, Point, Run, as_float, as_int, as_mapping
 from gptft.runs.recital import Recital, recital_of, recites
@@ -259,9 +260,8 @@ def how_trained(run: Run) -> list[tuple[str, str]]:
 def _why_no_more(run: Run) -> str:
     """Why a run made fewer steps than were planned; nothing where it made them all."""
     planned = as_int(run.result.get("planned_steps"))
-    if run.result.get("is_memorized") is not True or planned is None:
-        return ""
-    return f" of {planned:,}: every token of the text had p >= 0.9, nothing was left to learn"
+    why = why_early(run.result)
+    return f" of {planned:,}: {why}" if why and planned is not None else ""
 
 
 def recital(run: Run) -> Recital | None:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from gptft.files import JsonFields, last_json_lines, read_json_lines, read_tail
 from gptft.runs.checkpoints import Checkpoint, find_size_damage, list_checkpoints
+from gptft.runs.endings import why_early
 from gptft.runs.find import cannot_read, find_runs
 from gptft.runs.held_out import held_out_curve, lowest
 from gptft.runs.origins import base_of, data_of, seed_of
@@ -31,7 +32,7 @@ class RunStatus(JsonFields):
     Attributes:
         path: its folder.
         state: `running` only while a process is at work; `stopped` and `failed` can be resumed.
-        reason: why it isn't done, where that is known.
+        reason: why it isn't done, where that is known, or was before its last step.
         step: optimizer updates so far.
         num_steps: those of the whole run, where they are known.
         loss: the last training loss logged, in nats a token.
@@ -154,8 +155,16 @@ def _state(facts: Mapping[str, Any], *, held: bool) -> tuple[State, str | None]:
             error = facts.get("error")
             return "failed", " ".join(error.split()) if isinstance(error, str) else None
         case "done":
-            return "done", None
+            return "done", _why_early(as_mapping(facts.get("result")))
     return "stopped", None
+
+
+def _why_early(result: Mapping[str, Any]) -> str | None:
+    """Why a run that is done made fewer steps than were planned."""
+    steps, planned = (as_int(result.get(name)) for name in ("steps", "planned_steps"))
+    if not (why := why_early(result)) or steps is None or planned is None:
+        return None
+    return f"after step {steps:,} of {planned:,}: {why}"
 
 
 def _step(

@@ -24,7 +24,7 @@ COLOURS = {  # of each state
 
 
 def listing_view(listing: Listing, folder: Path) -> Drawn:
-    """Columns that fold long names, and below them why runs aren't done; off a terminal tabs.
+    """Columns that fold long names, below them why runs ended early or not; off a terminal tabs.
 
     A column without a value in any run is left out, and on a narrow terminal the least important
     ones. Off a terminal the complete path comes first and the reason last.

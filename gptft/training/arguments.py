@@ -39,6 +39,7 @@ def training_arguments(
     """
     if problems := conflicts(training, has_validation=has_validation) + unmet_needs(training):
         raise ConfigError(*(f"training.{name} {message}" for name, message in problems))
+    stops_early = training.get("early_stopping_patience") is not None
     training = {name: value for name, value in training.items() if name not in OWN_FIELDS}
     _check_names(training)
     device = pick_device(use_cpu=bool(training.get("use_cpu", False)))
@@ -54,6 +55,8 @@ def training_arguments(
         # that should rise.
         "greater_is_better": False,
     }
+    if stops_early and training.get("save_strategy") != "no":
+        ours["metric_for_best_model"] = "loss"  # so that the best checkpoint isn't rotated away
     if device.type == "cuda" and dtype == "auto" and not training.get("fp16"):
         ours["bf16"] = has_native_bfloat16(device)
     fixed = {

@@ -16,10 +16,10 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from gptft.data.decided_tokens import Window, windows_of
 from gptft.data.store import BlockStore
 from gptft.training.dataset import IGNORED
+from gptft.training.ending import KNOWN
 from gptft.training.signals import Signals
 from gptft.training.trainer import BlockTrainer
 
-KNOWN = 0.9  # probability of a token that is memorized
 LONGEST_TEXT = 1_000_000  # tokens; a longer one is not memorized to its last token
 
 
@@ -95,10 +95,10 @@ class StopWhenMemorized(TrainerCallback):
         self._look(args, state, control)
 
     def _look(self, args: TrainingArguments, state: TrainerState, control: TrainerControl) -> None:
-        if self._trainer.is_memorized or not 0 < state.global_step < state.max_steps:
+        if self._trainer.ending.is_memorized or not 0 < state.global_step < state.max_steps:
             return
         if self._is_memorized(max(args.per_device_eval_batch_size, 1)):
-            self._trainer.is_memorized = control.should_training_stop = True
+            self._trainer.ending.is_memorized = control.should_training_stop = True
             if args.save_strategy in ("steps", "epoch"):
                 control.should_save = True
 

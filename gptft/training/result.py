@@ -38,6 +38,8 @@ class TrainResult(JsonFields):
         is_chat: whether it was tuned to answer, by a chat template.
         averaged: how the model kept is a mean of weights, by `ema_decay` or of `checkpoints`, their
             steps; None where it isn't one.
+        ended: why training ended: `steps`, all were made; `memorized`; `early_stopping`.
+        without_improvement: evaluations before an early end that had not lowered held-out loss.
     """
 
     run_dir: Path
@@ -59,10 +61,13 @@ class TrainResult(JsonFields):
     model_folder: str = MODEL
     is_chat: bool = False
     averaged: Mapping[str, Any] | None = None
+    ended: str = "steps"
+    without_improvement: int | None = None
 
     json_names = (
-        "run_dir", "model_dir", "steps", "planned_steps", "is_memorized", "averaged", "model_step",
-        "seconds", "num_tokens", "text_share", "tokens_per_second", "train", "validation", "best",
+        "run_dir", "model_dir", "steps", "planned_steps", "is_memorized", "ended",
+        "without_improvement", "averaged", "model_step", "seconds",
+        "num_tokens", "text_share", "tokens_per_second", "train", "validation", "best",
         "samples", "recital", "general", "documents",
     )  # fmt: skip
     json_digits: ClassVar = {"seconds": 2, "text_share": 6, "tokens_per_second": 1}

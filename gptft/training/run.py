@@ -27,7 +27,6 @@ from gptft.training.evaluation import EvaluationStoppedError
 from gptft.training.figures import as_facts, before_and_after, from_facts
 from gptft.training.fingerprint import adapter_facts, fingerprint
 from gptft.training.general import Measurer
-from gptft.training.memorized import KNOWN
 from gptft.training.model_saving import save_model
 from gptft.training.progress import RunLog
 from gptft.training.recital import Reciter
@@ -254,18 +253,16 @@ class TrainingRun:
         if self._signals.stop is not None:
             raise self._signals.interrupted("")
         trainer.keep_weights()
-        if trainer.is_memorized:
-            self._notify(
-                f"Stopped at step {trainer.state.global_step:,} of {self._setup.num_steps():,}: "
-                f"every token of the text has p >= {KNOWN:g}, nothing is left to learn."
-            )
+        if why := trainer.ending.why:
+            step, planned = trainer.state.global_step, self._setup.num_steps()
+            self._notify(f"Stopped at step {step:,} of {planned:,}: {why}")
         return trainer.seconds_before + (0.0 if is_over else time.perf_counter() - started)
 
     def _is_last(self, checkpoint: Checkpoint) -> bool:
-        """Whether no step is left after a checkpoint: all were made, or the text is memorized."""
-        stops = self._config.training.get("stop_when_memorized") and not self._is_extended
-        is_memorized = stops and checkpoint.notes.get("memorized")
-        return bool(is_memorized) or checkpoint.step >= self._setup.num_steps()
+        """Whether no step is left after a checkpoint: all were made, or it was an early end."""
+        if checkpoint.step >= self._setup.num_steps() or self._is_extended:
+            return checkpoint.step >= self._setup.num_steps()
+        return self._trainer.ending.came_with(checkpoint, self._config.training)
 
     def finish(self, seconds: float) -> TrainResult:
         """Measure again, write the model and what was found."""
@@ -282,7 +279,8 @@ class TrainingRun:
             model_folder=model_folder({"config": self._config.resolved()}),
             steps=steps,
             planned_steps=setup.num_steps(),
-            is_memorized=self._trainer.is_memorized,
+            is_memorized=self._trainer.ending.is_memorized,
+            **self._trainer.ending.as_result(),
             averaged=self._trainer.averaged,
             model_step=model_step,
             seconds=seconds,

@@ -34,6 +34,7 @@ from gptft.training.dataset import (
     spread_indices,
 )
 from gptft.training.document_masking import check_document_masking
+from gptft.training.early_stopping import EarlyStopping
 from gptft.training.evaluation import Measured
 from gptft.training.figures import predicted_bytes
 from gptft.training.loss import loss_of_output
@@ -188,6 +189,7 @@ def set_up(config: Config, *, store_dir: Path, run_dir: Path, signals: Signals) 
         unlikelihood=unlikelihood,
         lora=lora,
         average=_average(config.training, model),
+        early_stopping=_early_stopping(config.training),
         num_averaged=config.training.get("average_checkpoints") or 0,
         compute_loss_func=loss if loss_is_replaced else None,
         args=args,
@@ -257,6 +259,12 @@ def _average(training: Mapping[str, Any], model: PreTrainedModel) -> MovingAvera
     if (decay := training.get("ema_decay")) is None:
         return None
     return MovingAverage(model, decay=decay, is_kept=bool(training.get("ema_save", True)))
+
+
+def _early_stopping(training: Mapping[str, Any]) -> EarlyStopping | None:
+    if (patience := training.get("early_stopping_patience")) is None:
+        return None
+    return EarlyStopping(int(patience), training.get("early_stopping_threshold", 0.0))
 
 
 def _probe(model: PreTrainedModel, args: TrainingArguments, *, name: str) -> bool:

@@ -17,6 +17,8 @@ from gptft.training.changed_settings import load_with_changes
 from gptft.training.checkpoint_mean import take_mean
 from gptft.training.checkpoint_saving import CheckpointSaver
 from gptft.training.dataset import DOCUMENTS, count_tokens
+from gptft.training.early_stopping import EarlyStopping, StopEarly
+from gptft.training.ending import Ending
 from gptft.training.evaluation import EvaluationStoppedError, Measured, measure_loss
 from gptft.training.loss import use_fast_loss
 from gptft.training.moving_average import MovingAverage, UpdateAverage
@@ -42,12 +44,12 @@ class BlockTrainer(TrainerAdapter):
         checkpoints: what saves them.
         num_tokens_seen: real tokens trained on so far by this process, as a 0-d tensor.
         in_optimizer_step: whether the weights may be half updated.
-        is_memorized: whether training ended since every token of the text was memorized.
         seconds_before: trained until the checkpoint this process resumes from.
         unlikelihood: what a repetition costs in training, or None. It is in the loss of a step,
             never in what `measure` gives.
         average: the moving average of the weights, or None.
         num_averaged: of how many of the last checkpoints the model is to be the mean; 0 for none.
+        ending: whether training has ended early, and why.
     """
 
     def __init__(
@@ -59,12 +61,14 @@ class BlockTrainer(TrainerAdapter):
         lora: TrainedAdapter | None = None,
         average: MovingAverage | None = None,
         num_averaged: int = 0,
+        early_stopping: EarlyStopping | None = None,
         **kwargs: Any,
     ) -> None:
         """Take what `Trainer` takes, who listens to signals, and what a repetition costs.
 
         `lora` is the adapter in `model` that is trained, where not all of it is, `average` is of
-        what is trained, and `num_averaged` says of how many checkpoints the model is the mean.
+        what is trained, `num_averaged` says of how many checkpoints the model is the mean, and
+        `early_stopping` when to end early.
 
         Raises:
             ModelError: an unlikelihood, and the model computes a loss of its own.
@@ -79,6 +83,9 @@ class BlockTrainer(TrainerAdapter):
         super().__init__(model=model, **kwargs)
         if average is not None:
             self.add_callback(UpdateAverage(average))
+        self.ending = Ending(early_stopping, losses=self.held_out_losses)
+        if early_stopping is not None:
+            self.add_callback(StopEarly(self.ending.look))
         if lora is not None:  # by which the model itself would save and load in another way
             model._hf_peft_config_loaded = False
         # Rotation is ours: the stock one counts and removes any folder named like a checkpoint.
@@ -87,7 +94,7 @@ class BlockTrainer(TrainerAdapter):
         self.num_averaged, self._averaged_steps = num_averaged, list[int]()
         self.unlikelihood = unlikelihood
         self.num_tokens_seen = torch.zeros((), dtype=torch.int64, device=self.args.device)
-        self.in_optimizer_step = self.is_memorized = False
+        self.in_optimizer_step = False
         self.seconds_before = 0.0
         self._signals = signals or Signals()
         self._finite = torch.ones((), dtype=torch.bool, device=self.args.device)
@@ -280,7 +287,7 @@ class BlockTrainer(TrainerAdapter):
             "loss_sum": float(self.accelerator.gather(self.loss_sum.reshape(1)).mean()),
             "last_logged": self.last_logged_step,
             "evaluation_due": self._evaluation_due,
-            "memorized": self.is_memorized,
+            **self.ending.as_notes(),
             "due": is_due,
             "seconds": self.seconds_before + elapsed,
         }
@@ -339,9 +346,11 @@ class BlockTrainer(TrainerAdapter):
 
     def load_finished(self, checkpoint: Checkpoint) -> None:
         """Load weights and state of a checkpoint after which no step is left."""
-        self.is_memorized = bool(checkpoint.notes.get("memorized"))
+        self.ending.is_memorized = bool(checkpoint.notes.get("memorized"))
         self.load_checkpoint(checkpoint.path)
         self._evaluate_if_due()
+        if checkpoint.step < self.state.max_steps:
+            self.ending.look()
         if self.args.load_best_model_at_end:
             self.load_best()
 
@@ -369,6 +378,8 @@ class BlockTrainer(TrainerAdapter):
             self.loss_sum += self._left_open["loss_sum"]
             self.last_logged_step = self._left_open["last_logged"]
         self._evaluate_if_due()
+        if self.control.should_training_stop and self.control.should_save:
+            self.write_checkpoint()  # as the process would have that was interrupted there
 
     def _evaluate_if_due(self) -> None:
         left_open, self._left_open = self._left_open, {}

@@ -235,6 +235,8 @@ class TrainerAdapter(Trainer):
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
         self.before_epoch()
+        if self.control.should_training_stop:
+            return  # an evaluation that was due ended training, and the stock loop makes a step
         super()._run_epoch(*args, **kwargs)  # type: ignore[no-untyped-call]
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:

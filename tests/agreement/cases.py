@@ -116,6 +116,7 @@ RIGHT = (
     right(neftune_noise_alpha=5.0, label_smoothing_factor=0.1),
     right(unlikelihood_weight=0.5, unlikelihood_ngram_size=2),
     right(**EVERY_STEP, ema_decay=0.9),
+    right(**EVERY_STEP, early_stopping_patience=1, early_stopping_threshold=0.5),
     right(average_checkpoints=2, save_strategy="steps", save_steps=1),
     right(max_steps=-1, num_train_epochs=0.5, warmup_steps=0.5),
     right(report_to=["none"], debug="underflow_overflow", full_determinism=True),
@@ -316,6 +317,7 @@ WRONG = (
     ),
     ignored("has no effect without training.unlikelihood_weight", unlikelihood_ngram_size=2),
     ignored("has no effect without training.ema_decay", ema_save=False),
+    ignored("early_stopping_patience has no effect with eval_strat", early_stopping_patience=1),
     ignored("needs training.save_strategy: steps or epoch", average_checkpoints=2),
     ignored(
         "can't go together with training.ema_decay",

@@ -223,6 +223,11 @@ def test_training_ends_with_the_poem(config_file: Path, monkeypatch: pytest.Monk
             "runs/my is complete: 12 steps of 4,000, every token of its text is known. Train "
             "further with --extend --set training.stop_when_memorized=false.",
         ),
+        (
+            {"ended": "early_stopping", "without_improvement": 2, "planned_steps": 40},
+            "runs/my is complete: 12 steps of 40, held-out loss had not fallen enough for 2 "
+            "evaluations. Train further with --extend --set training.early_stopping_patience=null.",
+        ),
     ],
 )
 def test_a_complete_run_says_why_and_how_to_go_on(
