@@ -81,6 +81,8 @@ class Options(TypedDict, total=False):
         given: settings over the config's, `strategy` among them.
         template: a template that prompts are put into, by name.
         window: slide a window over what doesn't fit the context.
+        batch_size: prompts that `generate` continues at once, 16 if not given; 1 for texts that are
+            the same beside any others.
         dtype: of the weights; the config's model.dtype if not given.
         use_cpu: run on the CPU even if an accelerator is available.
     """
@@ -89,6 +91,7 @@ class Options(TypedDict, total=False):
     given: Mapping[str, Any]
     template: str | None
     window: bool
+    batch_size: int | None
     dtype: "DtypeName | None"
     use_cpu: bool
 
@@ -104,6 +107,7 @@ class _Request:
         config: see `Options`.
         given: see `Options`.
         window: see `Options`.
+        batch_size: see `Options`.
         loading: how the model is loaded.
     """
 
@@ -113,6 +117,7 @@ class _Request:
     config: Config
     given: Mapping[str, Any]
     window: bool
+    batch_size: int | None
     loading: dict[str, Any]
 
     @classmethod
@@ -134,7 +139,8 @@ class _Request:
             "use_cpu": options.get("use_cpu", False),
         }
         given, window = options.get("given", {}), options.get("window", False)
-        return cls(name, texts, stop_strings, config, given, window, loading)
+        at_once = options.get("batch_size")
+        return cls(name, texts, stop_strings, config, given, window, at_once, loading)
 
     def settings(self) -> Settings:
         """Those in force, a seed and the template's stop strings included."""
@@ -224,6 +230,7 @@ def _generate(
     run = partial(
         engine.generate, loaded, request.prompts,
         settings=settings, window=request.window, chat=chat,
+        batch_size=request.batch_size,
     )  # fmt: skip
     if on_text is not None:
         return Generation(_run_streamed(run, on_text), streamed=True)

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Option
 
@@ -10,6 +10,9 @@ from gptft.cli import options
 from gptft.cli.settings_options import given_settings, with_settings
 from gptft.console import notice, result, result_json, stderr
 from gptft.errors import ConfigError
+
+if TYPE_CHECKING:
+    from gptft.api.generation import Generation
 
 Prompts = Annotated[list[str], Option("--prompt", "-p", help="A text to continue; repeatable.")]
 PromptFile = Annotated[
@@ -46,6 +49,10 @@ def generate(
     window: Annotated[
         bool, Option("--window", help="Let the model forget the beginning of a text too long.")
     ] = False,
+    batch_size: Annotated[
+        int | None,
+        Option(metavar="N", min=1, help="Prompts at once, 16 by default; 1 to rule out rounding."),
+    ] = None,
     compare: Compared = None,
     html: Annotated[
         Path | None, Option(help="With --compare or --why: write a page of it, too.")
@@ -73,7 +80,7 @@ def generate(
     from gptft.decoding.prompts.gather import gather_prompts
 
     shown = {"--why": why, "--speed": speed, "--stream": bool(stream), "--chat": chat}
-    shown["--lang ru"] = lang == "ru"
+    shown |= {"--lang ru": lang == "ru", "--batch-size": batch_size is not None}
     if compare is None and html is not None and not why:
         raise ConfigError(_NO_PAGE)
     if compare is not None and any(shown.values()):
@@ -88,7 +95,8 @@ def generate(
     asked: Options = {
         "config": api.generation_config(config_file, overrides=overrides),
         "given": given_settings({"strategy": strategy, **settings}),
-        "template": template, "window": window, "dtype": dtype, "use_cpu": use_cpu,
+        "template": template, "window": window, "batch_size": batch_size, "dtype": dtype,
+        "use_cpu": use_cpu,
     }  # fmt: skip
     texts = gather_prompts(prompts, prompt_file)
     read = [path for path in (prompt_file, config_file) if path is not None]
@@ -113,7 +121,12 @@ def generate(
     )  # fmt: skip
     if as_json:
         result_json(generated.rows())
-        return
+    else:
+        _print(generated, why=why)
+
+
+def _print(generated: "Generation", *, why: bool) -> None:
+    """Print texts, unless they were shown as they came, or why their tokens were chosen."""
     if why:
         from gptft.analysis.text_view import why_view
 

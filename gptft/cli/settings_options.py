@@ -44,7 +44,10 @@ _EVERYDAY = {
     "max_new_tokens", "stop_strings", "num_return_sequences", "temperature", "top_k", "top_p",
     "min_p", "seed", "num_beams", "repetition_penalty", "no_repeat_ngram_size",
 }  # fmt: skip
-_RARE = {"template", "chat", "window", "html", "lang", "overwrite", "speed", "dtype", "stream"}
+_RARE = {
+    "template", "chat", "window", "batch_size", "html", "lang", "overwrite", "speed", "dtype",
+    "stream",
+}  # fmt: skip
 
 
 def _show_all(context: typer.Context, wanted: bool | None) -> None:

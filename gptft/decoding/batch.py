@@ -22,6 +22,7 @@ from transformers.generation.streamers import BaseStreamer
 
 from gptft.decoding.cached_model import new_cache
 from gptft.decoding.define import BatchContext, Process
+from gptft.decoding.draws import race
 from gptft.decoding.loaded_model import LoadedModel
 from gptft.decoding.logprobs import check_logits, check_some_left
 from gptft.decoding.processors import named_processors
@@ -75,8 +76,8 @@ def generate_batch(
     """
     model, special = loaded.model, loaded.special
     config = generation_config(_within_context(model, encoded, settings), special)
-    config.use_cache = new_cache(model) is not None
     batch = batch_context(loaded, encoded, rows=settings.num_drawn)
+    config.use_cache = _remembers(model, num_rows=len(encoded) * batch.rows)
     made = [processor for _, processor in named_processors(settings, batch)]
     make_loop = settings.row.loop
     loop = make_loop(settings, batch, streamer) if make_loop else None
@@ -87,16 +88,20 @@ def generate_batch(
     # Beams that end nowhere are dropped, and loops of ours look themselves.
     looks_itself = settings.row.beams or loop is not None
     check_left = None if looks_itself else partial(_check_left, batch, criteria)
+    ids, mask, choose = batch.input_ids, batch.attention_mask, None
+    if settings.draws_together:  # `generate` is to take the likeliest, and repeats no prompt then
+        ids, mask = (one.repeat_interleave(batch.rows, dim=0) for one in (ids, mask))
+        choose = race(len(encoded))
     with (
         _explained_errors(loaded),
         _only(config, model),
         _drafting(loaded, settings, config, batch) as drafts,
     ):
         output = model.generate(  # type: ignore[operator]
-            batch.input_ids,
-            attention_mask=batch.attention_mask,
+            ids,
+            attention_mask=mask,
             generation_config=config,
-            logits_processor=LogitsProcessorList([_InOneCall(made, check_left)]),
+            logits_processor=LogitsProcessorList([_InOneCall(made, check_left, choose)]),
             stopping_criteria=criteria,
             streamer=streamer if loop is None else None,
             custom_generate=loop,
@@ -125,6 +130,15 @@ def _explained_errors(loaded: LoadedModel) -> Iterator[None]:
         ) from None
 
 
+def _remembers(model: PreTrainedModel, *, num_rows: int) -> bool:
+    """Whether the model continues so many rows right from what it keeps of them.
+
+    RWKV mixes the states of several rows up (transformers 5.23, `extract_key_value`).
+    """
+    mixes_rows = num_rows > 1 and model.config.model_type == "rwkv"
+    return new_cache(model) is not None and not mixes_rows
+
+
 def _within_context(
     model: PreTrainedModel, encoded: Sequence[Sequence[int]], settings: Settings
 ) -> Settings:
@@ -145,8 +159,8 @@ def generation_config(settings: Settings, special: SpecialTokens) -> GenerationC
     """
     values: dict[str, Any] = {
         **settings.named("max_new_tokens", "num_beams", "max_time"),
-        "num_return_sequences": settings.num_drawn,
-        "do_sample": settings.do_sample,
+        "num_return_sequences": 1 if settings.draws_together else settings.num_drawn,
+        "do_sample": settings.do_sample and not settings.draws_together,
         "eos_token_id": list(special.eos) or None,
         "pad_token_id": special.pad,
         "bos_token_id": special.start,
@@ -216,9 +230,17 @@ class _InOneCall(LogitsProcessor):
         self,
         processors: Sequence[Process],
         check_left: Callable[[torch.Tensor, torch.Tensor], None] | None,
+        choose: Process | None,
     ) -> None:
-        """Take them in order; `check_left` is told ids (B, T), and which rows have no token."""
+        """Take them in order.
+
+        Args:
+            processors: what changes the logits.
+            check_left: told ids (B, T), and which rows (B,) have no token left.
+            choose: makes of what is left logits whose likeliest token is the one to take.
+        """
         self._processors, self._check_left = tuple(processors), check_left
+        self._choose = choose
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
         """Change logits (B, V) of what follows `input_ids`, unless they are not numbers.
@@ -234,9 +256,10 @@ class _InOneCall(LogitsProcessor):
             if bool(empty.any()):  # what comes next may not bear it: softmax makes NaN of it
                 stuck = stuck | empty
                 changed = changed.masked_fill(empty[:, None], 0.0)
-        if not bool(stuck.any()):
-            return changed  # type: ignore[return-value]
-        if self._check_left is None:
-            return changed.masked_fill(stuck[:, None], -torch.inf)  # type: ignore[return-value]
-        self._check_left(input_ids, stuck)
+        if bool(stuck.any()):
+            if self._check_left is None:
+                return changed.masked_fill(stuck[:, None], -torch.inf)  # type: ignore[return-value]
+            self._check_left(input_ids, stuck)
+        if self._choose is not None:
+            changed = self._choose(input_ids, changed)
         return changed  # type: ignore[return-value]

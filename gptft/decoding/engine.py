@@ -21,7 +21,7 @@ from gptft.decoding.loaded_model import LoadedModel, open_model
 from gptft.decoding.logprobs import sequence_logprobs
 from gptft.decoding.prompts.chat import encode_chats
 from gptft.decoding.prompts.healing import heal
-from gptft.decoding.settings import Settings, why_not_streamed, with_seed
+from gptft.decoding.settings import BATCH_SIZE, Settings, why_not_streamed, with_seed
 from gptft.decoding.sliding_window import generate_windows
 from gptft.decoding.special_tokens import check_context, check_ids, special_tokens
 from gptft.decoding.stopping import cut_at
@@ -34,8 +34,6 @@ from gptft.models.precision import DtypeName
 from gptft.terminal.words import short_value
 
 Sampler = Callable[[PreTrainedModel, PreTrainedTokenizerBase, Sequence[str]], list[str]]
-
-_BATCH_PROMPTS = 16  # at once where nothing is drawn; the memory for keys and values grows with it
 
 
 @dataclass(frozen=True)
@@ -121,12 +119,13 @@ def generate(
     settings: Settings,
     window: bool = False,
     chat: bool = False,
+    batch_size: int | None = None,
     on_text: Callable[[str], None] | None = None,
 ) -> list[Generated]:
     """Continue `prompts`.
 
-    Where tokens are drawn each prompt runs alone from the seed, so that its text doesn't depend on
-    the others; elsewhere prompts of similar length run together.
+    Prompts of similar length run together, each from the seed as if it were alone. Its text doesn't
+    depend on the others but where two tokens are alike likely to the last digits of a logit.
 
     Args:
         loaded: see `load_model`.
@@ -134,6 +133,7 @@ def generate(
         settings: see `resolve_settings`; a missing seed is drawn.
         window: slide a window over what doesn't fit the context, instead of refusing it.
         chat: put each prompt into the model's own chat template, as what a user says.
+        batch_size: prompts at once, or drawn texts, 16 if not given; 1 rules out such digits.
         on_text: given the prompt and then each new stretch of text as it is generated; for one
             prompt and one text without beams.
 
@@ -148,8 +148,8 @@ def generate(
     settings = with_seed(settings)
     given, heads = _encode(loaded, prompts, settings, chat=chat)
     loaded = loaded.in_conversation() if chat else loaded
-    num_new = settings["max_new_tokens"]
-    room = (context_of(loaded.model) or math.inf) - num_new + 1  # the last one needs no position
+    num_new = settings["max_new_tokens"]  # the last one needs no position
+    room = (context_of(loaded.model) or math.inf) - num_new + 1
     slides = [window and len(ids) > room for ids in given]
     if not window:
         check_context(loaded.model, given, prompts=prompts, max_new_tokens=num_new)
@@ -158,22 +158,24 @@ def generate(
     shown = [prompt + between for prompt in prompts]
     streamer = _streamer(loaded, shown, settings, slides=any(slides), on_text=on_text)
     texts: list[list[Generated]] = [[] for _ in prompts]
-    for batch in _batches([len(ids) for ids in encoded], settings, slides=slides):
-        chosen = [encoded[i] for i in batch]
+    for batch in _batches(loaded, encoded, settings, slides=slides, batch_size=batch_size):
         if settings.do_sample:
             torch.manual_seed(settings.seed or 0)
+        chosen = [encoded[i] for i in batch]
         if slides[batch[0]]:
             rows = generate_windows(loaded, chosen[0], settings=settings, head=heads[batch[0]])
         else:
             rows = generate_batch(loaded, chosen, settings=settings, streamer=streamer)
-        rows_a_prompt = len(rows) // len(batch)
-        for number, i in enumerate(batch):
-            drawn = [
-                _generated(loaded, (prompts[i], between), encoded[i], row, settings, given[i])
-                for row in rows[number * rows_a_prompt : (number + 1) * rows_a_prompt]
-            ]
-            texts[i] = _pick(loaded, drawn, settings)
+        for i, own in zip(batch, _split(rows, len(batch)), strict=True):
+            how = (prompts[i], between), encoded[i], settings, given[i]
+            texts[i] = _pick(loaded, [_generated(loaded, row, *how) for row in own], settings)
     return [text for texts_of_prompt in texts for text in texts_of_prompt]
+
+
+def _split(rows: Sequence[list[int]], number: int) -> Iterator[Sequence[list[int]]]:
+    """As many rows of one prompt as of each other."""
+    size = len(rows) // number
+    return (rows[at * size : (at + 1) * size] for at in range(number))
 
 
 def _encode(
@@ -286,27 +288,35 @@ def encode_all(loaded: LoadedModel, prompts: Sequence[str], settings: Settings) 
 
 
 def _batches(
-    lengths: Sequence[int], settings: Settings, *, slides: Sequence[bool]
+    loaded: LoadedModel,
+    encoded: Sequence[Sequence[int]],
+    settings: Settings,
+    *,
+    slides: Sequence[bool],
+    batch_size: int | None,
 ) -> Iterator[list[int]]:
     """Which prompts run together, by their index, from short to long.
 
-    Texts drawn together would share one stream of random numbers. Penalties look at the padding,
-    too: under them only prompts of one length share a batch.
+    Draws of a loop would share one stream of random numbers. Penalties look at the padding, too,
+    and so do some models: under them only prompts of one length share a batch.
     """
+    lengths, most = [len(ids) for ids in encoded], batch_size or BATCH_SIZE
     order = sorted(range(len(lengths)), key=lambda i: (slides[i], lengths[i]))
     same_length = any(one.sees_padding for one in active_processors(settings))
-    alone = settings.do_sample or settings.row.single
+    same_length |= not loaded.takes_padding
+    alone = settings.row.single or (settings.do_sample and not settings.draws_together)
+    rows = settings.num_drawn if settings.draws_together else 1
     for key, group in groupby(order, key=lambda i: (slides[i], lengths[i] if same_length else 0)):
-        size = 1 if alone or key[0] else _BATCH_PROMPTS
+        size = 1 if alone or key[0] else max(min(most // rows, len(lengths)), 1)
         while batch := list(islice(group, size)):
             yield batch
 
 
 def _generated(
     loaded: LoadedModel,
+    ids: Sequence[int],
     shown: tuple[str, str],
     prompt_ids: Sequence[int],
-    ids: Sequence[int],
     settings: Settings,
     given: Sequence[int],
 ) -> Generated:

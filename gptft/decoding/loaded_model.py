@@ -16,6 +16,17 @@ from gptft.models.precision import DtypeName, pick_device
 from gptft.tokenization.auto import load_auto_tokenizer
 from gptft.tokenization.chat_encoder import ChatEncoder, chat_encoder
 
+# Architectures of transformers 5.23 whose text depends on padding before it, masked or not: they
+# have no use for the mask, count positions without it, or lose it in `generate`; measured of each.
+READ_PADDING = frozenset(
+    {
+        "bart", "bigbird_pegasus", "blenderbot", "blenderbot-small", "blt", "deepseek_v32",
+        "dots3_note_text", "git", "glm_moe_dsa", "hy_v4", "marian", "mbart", "mvp", "pegasus",
+        "plbart", "prophetnet", "recurrent_gemma", "reformer", "rwkv", "trocr", "whisper", "xlm",
+        "xlnet", "xlstm",
+    }
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class LoadedModel:
@@ -41,6 +52,13 @@ class LoadedModel:
             ConfigError: it has none that can be used.
         """
         return chat_encoder(self.tokenizer)
+
+    @property
+    def takes_padding(self) -> bool:
+        """Whether masked padding before a text changes nothing, for every model there is."""
+        configs = [model.config for model in (self.model, *self.auxiliary.models.values())]
+        texts = [config.get_text_config(decoder=True) for config in configs]
+        return READ_PADDING.isdisjoint(config.model_type for config in (*configs, *texts))
 
     def in_conversation(self) -> "LoadedModel":
         """The same, whose texts also end where its chat template ends an answer."""

@@ -31,7 +31,10 @@ def recite(
     """
     loaded = LoadedModel(model, tokenizer, special_tokens(model, tokenizer))
     texts = [""] * len(prompts)
-    for batch in _batches(list(map(len, prompts)), lengths, context=context_of(model) or math.inf):
+    context = context_of(model) or math.inf
+    for batch in _batches(
+        list(map(len, prompts)), lengths, context=context, padded=loaded.takes_padding
+    ):
         longest = max(lengths[number] for number in batch)
         settings = resolve_settings({"strategy": "greedy", "max_new_tokens": longest})
         rows = generate_batch(loaded, [prompts[number] for number in batch], settings=settings)
@@ -43,7 +46,7 @@ def recite(
 
 
 def _batches(
-    prompts: Sequence[int], lengths: Sequence[int], *, context: float
+    prompts: Sequence[int], lengths: Sequence[int], *, context: float, padded: bool
 ) -> Iterator[list[int]]:
     """Which texts are written together: each is as long as the longest, and must fit the context.
 
@@ -51,14 +54,21 @@ def _batches(
         prompts: tokens of each beginning.
         lengths: tokens that each may get.
         context: the most the model can see.
+        padded: whether beginnings of different lengths can be in one batch.
 
-    >>> [*_batches([2, 4, 9], [7, 8, 3], context=12)], [*_batches([2, 3], [4, 5], context=9)]
-    ([[2], [0, 1]], [[0, 1]])
+    >>> [*_batches([2, 4, 9], [7, 8, 3], context=12, padded=True)]
+    [[2], [0, 1]]
+    >>> [*_batches([2, 3, 2], [4, 5, 6], context=9, padded=False)]
+    [[0, 2], [1]]
     """
     batch: list[int] = []
-    for number in sorted(range(len(prompts)), key=lambda number: lengths[number]):
-        widest = max(prompts[one] for one in (*batch, number))
-        if batch and (len(batch) == _TOGETHER or widest + lengths[number] - 1 > context):
+    order = sorted(
+        range(len(prompts)), key=lambda number: (0 if padded else prompts[number], lengths[number])
+    )
+    for number in order:
+        sizes = {prompts[one] for one in (*batch, number)}
+        fits = max(sizes) + lengths[number] - 1 <= context and (padded or len(sizes) == 1)
+        if batch and (len(batch) == _TOGETHER or not fits):
             yield batch
             batch = []
         batch.append(number)

@@ -26,6 +26,7 @@ from gptft.errors import ConfigError
 from gptft.terminal.words import first_of, short_value
 
 _DRAWN_SEEDS = 2**31
+BATCH_SIZE = 16  # texts at once, unless told; the memory for keys and values grows with it
 _ALWAYS_SHOWN = ("max_new_tokens",)
 
 # Settings that name a model.
@@ -59,6 +60,15 @@ class Settings:
     def do_sample(self) -> bool:
         """Whether tokens are drawn."""
         return self.row.draws == "always" or bool(self["do_sample"])
+
+    @property
+    def draws_together(self) -> bool:
+        """Whether tokens are drawn, and prompts of a batch draw what each would alone.
+
+        Not where a loop draws by itself, or a draft is tried: what they draw goes by all rows.
+        """
+        row = self.row
+        return self.do_sample and row.loop is None and not (row.beams or row.single)
 
     @property
     def num_drawn(self) -> int:

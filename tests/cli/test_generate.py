@@ -56,6 +56,11 @@ class TestOutput:
         assert seed
         assert run("-p", "Буря", "--temperature", "1.5", "--seed", seed[1]).stdout == first.stdout
 
+    @pytest.mark.parametrize("at_once", ["1", "2", "9" * 30])
+    def test_a_batch_of_any_size_gives_the_same_texts(self, run, at_once):
+        args = ("-p", "Буря", "-p", "fox", "-p", "The", "-n", "2", "--top-k", "5", "--seed", "3")
+        assert run(*args, "--batch-size", at_once).stdout == run(*args).stdout
+
     def test_several_texts_have_an_empty_line_between(self, run):
         result = run(
             "-p", "Буря", "-p", "fox", "-n", "2", "--top-k", "5", "--no-repeat-ngram-size", "1"
@@ -68,7 +73,8 @@ class TestOutput:
             ).stdout
         )  # fmt: skip
         assert [text["prompt"] for text in texts] == ["Буря", "Буря", "fox", "fox"]
-        assert result.stdout == "\n\n".join(text["text"] for text in texts) + "\n"
+        written = "\n\n".join(text["text"] for text in texts) + "\n"
+        assert result.stdout == written.replace("\r\n", "\n")  # as the runner reads it
 
     def test_json_is_a_list_of_all_there_is_to_know(self, run):
         (text,) = json.loads(run("-p", "fox", "--json", "--seed", "3", "--top-k", "4").stdout)
@@ -308,6 +314,7 @@ class TestSettings:
             (["--template", "sumary"], "Did you mean summary?"),
             (["--html", "x.html"], "--html writes a page of strategies, with --compare all"),
             (["--compare", "all", "--why", "--chat"], "--why, --chat: not with --compare"),
+            (["--compare", "all", "--batch-size", "4"], "--batch-size: not with --compare"),
             (["--compare", "greedy", "-p", "y"], "--compare takes one prompt, and there are 2"),
             (["--early-stopping", "maybe", "--num-beams", "2"], "must be true, false or never"),
             (["--dola-layers", "1,x"], "dola_layers must be low, high or a list of layers"),
@@ -327,6 +334,7 @@ class TestSettings:
         }
         assert expected <= flags
         assert {"--template", "--chat", "--window", "--html", "--speed", "--dtype"} <= flags
+        assert "--batch-size" in flags
         assert not {"--logit-bias", "--exponential-decay-length-penalty"} & flags
         plain = " ".join(text.replace("│", " ").split())
         assert "A strategy by name (gptft strategies lists them)" in plain

@@ -50,6 +50,19 @@ def argmax_loop(model, tokenizer, prompt, *, num_tokens):
     return tokenizer.decode(ids[0]).rstrip("\ufffd")
 
 
+def rows_of_calls(model):
+    """A list that grows by the rows of each call of `model.generate`."""
+    sizes = []
+    generate = model.generate
+
+    def spy(input_ids, **kwargs):
+        sizes.append(len(input_ids))
+        return generate(input_ids, **kwargs)
+
+    model.generate = spy
+    return sizes
+
+
 class TestAgainstOutsideReferences:
     def test_greedy_is_an_argmax_loop_over_the_logits(self, model, tokenizer):
         for prompt in PROMPTS:
@@ -139,17 +152,60 @@ class TestBatches:
         assert texts(model, tokenizer, prompts, **given) == alone
 
     def test_prompts_run_together_only_where_it_changes_nothing(self, model, tokenizer):
-        sizes = []
-        generate = model.generate
-
-        def spy(input_ids, **kwargs):
-            sizes.append(len(input_ids))
-            return generate(input_ids, **kwargs)
-
-        model.generate = spy
-        for given in ({}, {"top_k": 3}, {"repetition_penalty": 2.0}):
+        sizes = rows_of_calls(model)
+        loop = {"strategy": "dola", "do_sample": True}
+        for given in ({}, {"top_k": 3}, {"repetition_penalty": 2.0}, {"num_beams": 2}, loop):
             texts(model, tokenizer, ["x", "y", "Мороз"], max_new_tokens=1, **given)
-        assert sizes == [3, 1, 1, 1, 2, 1]
+        assert sizes == [3, 3, 2, 1, 3, 1, 1, 1]
+
+    @pytest.mark.parametrize(
+        ("given", "batch_size", "expected"),
+        [
+            ({}, 16, [16, 4]),
+            ({"top_k": 3}, 16, [16, 4]),
+            ({"top_k": 3}, 1, [1] * 20),
+            ({}, 7, [7, 7, 6]),
+            ({}, 10**40, [20]),
+            ({"top_k": 3, "num_return_sequences": 4}, 60, [60, 20]),
+            ({"top_k": 3, "num_return_sequences": 5}, 16, [15] * 6 + [10]),
+            ({"strategy": "best_of_n", "num_candidates": 40}, 16, [40] * 20),
+        ],
+        ids=str,
+    )
+    def test_so_many_texts_are_drawn_at_once(self, model, tokenizer, given, batch_size, expected):
+        sizes = rows_of_calls(model)
+        settings = settings_of(seed=1, **{"max_new_tokens": 1, **given})
+        loaded = loaded_of(model, tokenizer)
+        generate(loaded, PROMPTS * 4, settings=settings, batch_size=batch_size)
+        assert sizes == expected
+
+    @pytest.mark.parametrize(
+        "given",
+        [
+            {"num_return_sequences": 3},
+            {"temperature": 2.0, "stop_strings": ["а", "о"]},
+            {"top_p": 0.9, "min_new_tokens": 3},
+            {"strategy": "xtc", "xtc_probability": 0.5, "num_return_sequences": 2},
+            {"strategy": "mirostat", "mirostat_tau": 2.0},
+            {"strategy": "adaptive_p", "num_return_sequences": 2},
+            {"strategy": "best_of_n", "num_candidates": 3},
+            {"strategy": "self_consistency", "num_candidates": 4, "answer_pattern": "[а-я]"},
+            {"strategy": "regex", "regex": "[а-я ]{3,9}", "do_sample": True},
+            {"strategy": "contrastive_decoding", "amateur_layers": 1, "do_sample": True},
+            {"strategy": "guidance", "negative_prompt": "Буря", "do_sample": True},
+            {"strategy": "synthid"},
+            {"top_k": 9, "token_healing": True},
+        ],
+        ids=str,
+    )
+    def test_drawn_prompts_together_give_what_each_gives_alone(self, model, tokenizer, given):
+        given = {"temperature": 1.5, "max_new_tokens": 10, **given}
+        prompts = [f"{prompt}{end}" for prompt in PROMPTS for end in ("", ".", ", и")]
+        alone = [t for p in prompts for t in texts(model, tokenizer, [p], **given)]
+        sizes = rows_of_calls(model)
+        assert texts(model, tokenizer, prompts, **given) == alone
+        assert len({t.continuation for t in alone}) > len(prompts) / 2
+        assert len(sizes) < len(prompts) / 2  # of which each would be a call
 
     def test_the_same_seed_gives_the_same_text_whatever_else_is_asked(self, model, tokenizer):
         given = {"top_p": 0.9, "temperature": 2.0}

@@ -38,19 +38,21 @@ def exclude_top_choices(
     xtc_threshold: float,
     keep_ids: Collection[int] = (),
     min_tokens_to_keep: int = 1,
+    num_prompts: int = 1,
 ) -> define.Process:
     """A processor that removes tokens by `xtc_removes`, in a row with the probability given.
 
-    Each call draws one number a row from torch's global generator, needed or not. A row that would
+    Each call draws one number a row of a prompt from torch's global generator, needed or not; all
+    prompts take the same, as each would alone. A row that would
     lose one of `keep_ids` stays as it is (text-generation-webui's rule, there for line end and EOS:
     without it texts and lines hardly end), and so does one that would keep fewer tokens than
     `min_tokens_to_keep`.
     """
-    import torch
+    from gptft.decoding.draws import uniform
 
     def process(input_ids: "Tensor", scores: "Tensor") -> "Tensor":
         logits = scores.float()
-        drawn = torch.rand(len(logits), 1, device=logits.device) < xtc_probability
+        drawn = uniform(logits, num_prompts=num_prompts) < xtc_probability
         removes = xtc_removes(logits, xtc_threshold=xtc_threshold)
         kept = [i for i in sorted(keep_ids) if i < logits.shape[-1]]
         left = ((logits > float("-inf")) & ~removes).sum(-1, keepdim=True)
@@ -65,6 +67,7 @@ def _build(settings: define.Values, batch: define.BatchContext) -> define.Proces
         **settings.named("xtc_probability", "xtc_threshold"),
         keep_ids={*batch.eos, *batch.encode("\n")},
         min_tokens_to_keep=batch.min_kept(settings),
+        num_prompts=len(batch.input_ids),
     )
 
 
