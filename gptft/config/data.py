@@ -180,6 +180,11 @@ class DataConfig(Section):
         "block; the first epoch's blocks are those of the store. Left out, it is true by "
         "data.packing: stream; best_fit has nothing to cut.",
     )
+    shuffle_documents: bool = setting(
+        False,
+        "Put the documents into another order in each epoch and cut the blocks from that; it takes "
+        "the place of shift_blocks. By data.packing: best_fit blocks hold whole documents anyhow.",
+    )
     seed: Annotated[int, Field(ge=0, le=MAX_SEED), BeforeValidator(as_whole)] = setting(
         42, "Draws the documents of a validation share and of weights."
     )
@@ -217,9 +222,27 @@ class DataConfig(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _one_way_to_cut_anew(self) -> "DataConfig":
+        if self.shuffle_documents and self.packing == "best_fit":
+            raise ValueError(
+                "data.shuffle_documents has no effect by data.packing: best_fit, whose blocks hold "
+                "whole documents and are drawn in another order in each epoch anyhow; leave it out"
+            )
+        if self.shuffle_documents and self.shift_blocks:
+            raise ValueError(
+                "data.shift_blocks has no effect with data.shuffle_documents, which cuts each "
+                "epoch's blocks elsewhere, too; leave it out"
+            )
+        return self
+
     def shifts(self, packing: str) -> bool:
         """Whether each epoch cuts the text elsewhere, by `stream` or `best_fit`."""
-        return packing == "stream" and self.shift_blocks is not False
+        return packing == "stream" and self.shift_blocks is not False and not self.shuffle_documents
+
+    def shuffles(self, packing: str) -> bool:
+        """Whether each epoch has the documents in another order, by `stream` or `best_fit`."""
+        return packing == "stream" and self.shuffle_documents
 
     def isolation(self, packing: str) -> bool | Literal["auto"]:
         """Whether documents are to be kept from seeing each other, where they are packed so.

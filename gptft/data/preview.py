@@ -70,6 +70,7 @@ class BlockPreview(JsonFields):
         bos: the text of what stands before each document, unless it is EOS; "" for nothing.
         isolated: whether documents don't see each other (data.isolate_documents).
         shifted: whether later epochs cut the text elsewhere (data.shift_blocks).
+        shuffled: whether each epoch has the documents in another order (data.shuffle_documents).
         padding_tokens: EOS that fill the block up; they aren't among `token_ids`.
         trained: of each token, whether it is trained on; None where all are.
         has_pieces: whether longer documents are split, and their pieces stand for documents.
@@ -88,6 +89,7 @@ class BlockPreview(JsonFields):
     padding_tokens: int = 0
     trained: tuple[bool, ...] | None = None
     has_pieces: bool = False
+    shuffled: bool = False
 
     json_names = (
         "block", "of", "num_tokens", "padding_tokens", "trained_tokens", "token_ids", "trained",
@@ -147,6 +149,7 @@ def preview_block(plan: PackingPlan, prepared: Prepared, number: int) -> BlockPr
         bos=harmless("".join(shown).encode()),
         isolated=isolated,
         shifted=plan.data.shifts(plan.packing) and of > 1,
+        shuffled=plan.data.shuffles(plan.packing),
         padding_tokens=store.block_size - len(ids) if index < store.num_blocks else 0,
         trained=None if trained is None else tuple(trained.tolist()),
         has_pieces=prepared.ledger.split_documents > 0,

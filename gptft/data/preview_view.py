@@ -156,6 +156,11 @@ def _remarks(preview: BlockPreview, text: str) -> list[str]:
             "So it is cut in the first epoch; later epochs cut the text elsewhere "
             "(data.shift_blocks)."
         )
+    if preview.shuffled:
+        said.append(
+            "So it is in the store; each epoch cuts its blocks from the documents in another order "
+            "(data.shuffle_documents)."
+        )
     if _MISPLACED.search(text):
         said.append(
             "⟨d0⟩ stands for a byte of a character that is cut, ⟨U+001B⟩ for a control character."

@@ -10,7 +10,7 @@ and a mask would push attention off its fast path.
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -42,10 +42,10 @@ class BlockDataset(Dataset[torch.Tensor]):
     def __getitem__(self, index: int) -> torch.Tensor:
         place = self._indices[index]
         store = self._store
-        return _marked(store[place], begins=store.begins(place), trained=store.trained(place))
+        return marked_block(store[place], begins=store.begins(place), trained=store.trained(place))
 
 
-def _marked(ids: TokenIds, *, begins: Flags | None, trained: Flags | None) -> torch.Tensor:
+def marked_block(ids: TokenIds, *, begins: Flags | None, trained: Flags | None) -> torch.Tensor:
     """Ids as int64, with the marks that there are; where documents are marked, tokens are, too."""
     block = torch.from_numpy(ids.astype("int64"))
     if begins is not None:
@@ -94,7 +94,7 @@ class ShiftedBlockDataset(Dataset[torch.Tensor]):
             after_seam = length - before_seam
             start = start if before_seam >= after_seam else 0
             length = max(before_seam, after_seam)
-        block = _marked(
+        block = marked_block(
             self._store.span(start, length),
             begins=self._store.flag_span("begins", start, length),
             trained=self._store.flag_span("trained", start, length),
@@ -111,10 +111,17 @@ class ShiftedBlockDataset(Dataset[torch.Tensor]):
             self._offset = int(draw.integers(self._store.num_tokens))
 
 
+class EpochDataset(Protocol):
+    """Blocks that are others in each epoch."""
+
+    def set_epoch(self, epoch: int) -> None:
+        """Be as epoch `epoch`, from 0, has them."""
+
+
 class CutEachEpoch(TrainerCallback):
     """Tells the dataset which epoch begins."""
 
-    def __init__(self, dataset: ShiftedBlockDataset) -> None:
+    def __init__(self, dataset: EpochDataset) -> None:
         """Tell `dataset`."""
         self._dataset = dataset
 

@@ -45,6 +45,8 @@ def fingerprint(config: Config, setup: Setup) -> dict[str, Any]:
     if config.model.freeze:
         training["model.freeze"] = sorted(config.model.freeze)
     data, packing = config.data, setup.ledger.get("packing", "stream")
+    if data and data.shuffles(packing):
+        training["data.shuffle_documents"] = True
     model_config = setup.model.config.to_dict()
     sizes = {name: value for name, value in model_config.items() if name not in VOLATILE_FIELDS}
     sizes["attn_implementation"] = setup.model.config._attn_implementation

@@ -23,18 +23,18 @@ from gptft.models.load import (
 )
 from gptft.models.quantized import is_quantized
 from gptft.terminal.words import count
-from gptft.tokenization.framing import begins_each, keeps_apart
+from gptft.tokenization.framing import keeps_apart
 from gptft.training.arguments import training_arguments
 from gptft.training.base import freeze_base, is_elsewhere, load_base, make_adapter
 from gptft.training.dataset import (
     BlockDataset,
     CutEachEpoch,
-    ShiftedBlockDataset,
     collator_of,
     spread_indices,
 )
 from gptft.training.document_masking import check_document_masking
 from gptft.training.early_stopping import EarlyStopping
+from gptft.training.epoch_blocks import epoch_blocks
 from gptft.training.evaluation import Measured
 from gptft.training.figures import predicted_bytes
 from gptft.training.loss import loss_of_output
@@ -173,16 +173,15 @@ def set_up(config: Config, *, store_dir: Path, run_dir: Path, signals: Signals) 
     loss_is_replaced = _probe(model, args, name=name)
     masks, notes = _masks(config, model, args, ledger=ledger, name=name)
     packing = ledger.get("packing", "stream")
-    notes = (*grown, *frozen, *notes)
-    if config.data is not None and config.data.shift_blocks and packing == "best_fit":
-        notes += ("data.shift_blocks has no effect by data.packing: best_fit.",)
+    epochs = epoch_blocks(
+        config.data, store, packing=packing, seed=args.seed, eos_token_id=eos, bos=bos,
+        isolated=masks,
+    )  # fmt: skip
+    notes = (*grown, *frozen, *notes, *epochs.notes)
     unlikelihood = _unlikelihood(config.training, eos_token_id=eos)
     loss = partial(loss_of_output, unlikelihood=unlikelihood)
     set_seed(args.seed)
     validation = BlockDataset(BlockStore(store_dir, split="validation")) if has_validation else None
-    shifts = config.data is not None and config.data.shifts(packing)
-    each = begins_each(bos, eos_token_id=eos, isolated=masks)
-    shifted = ShiftedBlockDataset(store, seed=args.seed, eos_token_id=eos, begins_each=each)
     trainer = BlockTrainer(
         model=model,
         signals=signals,
@@ -194,15 +193,16 @@ def set_up(config: Config, *, store_dir: Path, run_dir: Path, signals: Signals) 
         compute_loss_func=loss if loss_is_replaced else None,
         args=args,
         data_collator=cast(Any, collator_of(store, apart=masks, eos_token_id=eos, bos=bos)),
-        train_dataset=shifted if shifts else BlockDataset(store),
+        train_dataset=epochs.blocks,
         eval_dataset=validation,
-        callbacks=[CutEachEpoch(shifted)],
+        callbacks=[CutEachEpoch(epochs.by_epoch)] if epochs.by_epoch is not None else [],
     )
     trainer.remove_callback(PrinterCallback)
     if config.training.get("stop_when_memorized"):
         notes += stop_when_memorized(
-            trainer, store, signals, ledger=ledger, isolated=masks, shifted=shifts
-        )
+            trainer, store, signals, ledger=ledger, shifted=epochs.is_shifted,
+            isolated=masks or epochs.is_shuffled,  # else what stands before a document is chance
+        )  # fmt: skip
     fit = BlockDataset(store, indices=spread_indices(len(store), at_most=_FIT_BLOCKS))
     return Setup(trainer, model, tokenizer, store, store_dir, ledger, fit, validation, notes)
 

@@ -88,6 +88,7 @@ RIGHT = (
     right(stop_when_memorized=True),
     Case({"data": {"isolate_documents": "auto"}}),
     Case({"data": {"packing": "best_fit"}}),
+    Case({"data": {"shuffle_documents": True}}),
     Case({"samples": {"recite": 2}}),
     Case({"samples": {"recite": True}}),
     Case(),
@@ -337,6 +338,10 @@ WRONG = (
     Case({"data": {"isolate_documents": True}, "model": {"name": "opt"}}, "can't mask documents"),
     Case({"data": {"isolate_documents": "maybe"}}, "must be auto, true or false"),
     Case({"data": {"shift_blocks": "maybe"}}, "must be true or false"),
+    Case(
+        {"data": {"shuffle_documents": True, "packing": "best_fit"}},
+        "data.shuffle_documents has no effect by data.packing: best_fit",
+    ),
     Case({"data": {"long_documents": "refuse"}}, "has no effect by data.packing: stream"),
     Case({"data": {"long_documents": "refuse", "packing": "stream"}}, "has no effect by"),
     Case({"samples": {"recite": 0}}, "must be true, false or a number of documents"),
