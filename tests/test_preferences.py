@@ -25,6 +25,9 @@ from gptft.models.source import resolve_model
 from tests.conftest import ROOT
 from tests.test_readme import blocks
 
+# Of peft, which calls what transformers has another name for.
+pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
+
 PAGE = "docs/preferences.md"
 NO_TRL = "pip install trl: it is the reader's to install, and no dependency of gptft's"
 # What comes out, and what it went on from.
@@ -139,7 +142,7 @@ def test_the_loss_falls_and_the_margins_rise(page: tuple[Path, dict[str, str]], 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("out", "before"), [("preferred", "runs/chat/model")])
+@pytest.mark.parametrize(("out", "before"), RESULTS.items())
 def test_stock_transformers_prefers_the_better_answers(place: Path, out: str, before: str):
     (new, tokenizer), (old, _) = stock(out), stock(before)
     chosen, rejected = (
@@ -149,11 +152,13 @@ def test_stock_transformers_prefers_the_better_answers(place: Path, out: str, be
     )  # fmt: skip
     better = [c > r for c, r in zip(chosen, rejected, strict=True)]
     assert mean(better) > 0.9
-    assert mean(chosen) > 0  # what "sft" is for
+    # What "sft" is for. The runs know these answers well: there is little to be won, in nats.
+    assert mean(chosen) > -0.5
+    assert mean(rejected) < -1
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("out", "before"), [("preferred", "runs/chat/model")])
+@pytest.mark.parametrize(("out", "before"), RESULTS.items())
 def test_gptft_opens_what_comes_out_as_stock_transformers_does(place: Path, out: str, before: str):
     text = "Мороз и солнце; день чудесный!"
     model, tokenizer = stock(out)
@@ -171,8 +176,11 @@ def held_out_questions() -> list[str]:
     return [json.loads(line)["messages"][0]["content"] for line in lines]
 
 
+ENDING = ["runs/chat", "runs/chat-lora", *RESULTS, "preferred-merged"]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("out", ["preferred"])
+@pytest.mark.parametrize("out", ENDING)
 def test_its_answers_still_end(place: Path, out: str):
     texts = gptft.generate(out, held_out_questions(), chat=True).texts
     assert [text.stopped for text in texts] == ["eos"] * 20
@@ -201,3 +209,20 @@ def test_training_goes_on_from_what_comes_out_and_resumes(place: Path):
     facts = json.loads((place / "runs/kept/run.json").read_text(encoding="utf-8"))
     assert facts["state"] == "done"
     assert facts["result"]["steps"] == 2 * 6
+
+
+@pytest.mark.slow
+def test_an_adapter_with_new_tokens_goes_on_from_its_model(place: Path):
+    """TRL 1.16 can't train on such an adapter itself, as the page says."""
+    train = "gptft train configs/chat.yaml --out runs/chatml --set data.chat_template=chatml"
+    ran(f"{train} --set lora.r=8 --set lora.merge=false --lr 0.003 --epochs 16", place=place)
+    ran("gptft merge runs/chatml --out chatml", place=place)
+    ran("python dpo.py chatml pairs.jsonl preferred-chatml", place=place)
+    tokenizer = AutoTokenizer.from_pretrained("preferred-chatml")
+    end = tokenizer.convert_tokens_to_ids("<|im_end|>")
+    assert (
+        end
+        in AutoModelForCausalLM.from_pretrained("preferred-chatml").generation_config.eos_token_id
+    )
+    texts = gptft.generate("preferred-chatml", held_out_questions(), chat=True).texts
+    assert [text.stopped for text in texts] == ["eos"] * 20
