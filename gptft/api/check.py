@@ -1,13 +1,14 @@
 """A config as it was read -> all that would keep `gptft train` from running it, without torch."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from gptft.api.check_machine import machine_notices, machine_problems
+from gptft.api.check_machine import machine_notices, machine_problems, output_dir_problem
+from gptft.api.check_texts import Looked, look, look_through
 from gptft.api.configs import read_config
 from gptft.config.load import ConfigFile
 from gptft.config.sections import Config
@@ -16,18 +17,16 @@ from gptft.config.training_fields import value_problems
 from gptft.config.training_needs import UNSCALED, unmet_needs
 from gptft.config.training_notices import sample_notices, training_notices
 from gptft.data.plan import NO_DATA, PackingPlan, plan_packing
-from gptft.documents.first_look import DocumentCounts, look_at_texts, sample_text
+from gptft.documents.first_look import DocumentCounts, sample_text
 from gptft.documents.markup import markup_notices
 from gptft.documents.record_format import FoundFormat, find_format
 from gptft.documents.sources import FoundTexts, find_texts
 from gptft.errors import ConfigError, GptftError
-from gptft.inputs import can_be_made, expand_user, why_unusable
 from gptft.models.average import check_average
 from gptft.models.check import model_problems, too_small_vocabulary
 from gptft.models.freeze_check import freeze_problems, trained_sentence
 from gptft.models.lora_check import lora_problems
 from gptft.models.present import find_weights
-from gptft.runs.run_folder import is_foreign, run_around
 from gptft.terminal.words import count
 from gptft.tokenization.losses import loss_notice
 from gptft.tokenization.tokenizer import TextTokenizer, load_tokenizer
@@ -38,7 +37,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _SETTING = re.compile(r"(?:model|tokenizer|lora|data|training|generation|strategies)(?:\.\w+)+")
-_PACKED = 200_000  # bytes of text that are packed to see whether they can be
 
 
 @dataclass(frozen=True)
@@ -71,7 +69,7 @@ class CheckResult:
     @property
     def is_chat(self) -> bool:
         """Whether prompts are questions, put into a chat template."""
-        return self.plan.chat is not None and self.plan.chat.template is not None
+        return self.plan.template is not None
 
     def found(self) -> str:
         """How much there is to train and to validate on, and what is trained, if not all."""
@@ -112,13 +110,34 @@ def check_config(path: Path, *, overrides: Sequence[str] = ()) -> CheckResult | 
         ConfigError: every problem found, each with its place in the file.
     """
     file = read_config(path, overrides=overrides)
-    if file.config is None or not _only_generates(file.config):
-        return _with_notices(check_file(file), file)
     findings = _Findings(file)
+    if file.config is None or not _only_generates(file.config):
+        checked = check_file(file)
+        looked = findings.of(
+            ("data", "train"), lambda: look_through(checked.config, checked.plan, checked.texts)
+        )
+        file.checked(findings.problems)
+        return _with_notices(_looked(checked, looked, file), file)
     _check_generation(file.config, findings)
     for at, message in model_problems(file.config.model, masks_documents=False):
         findings.add(at, message)
     return GenerationCheck(file.checked(findings.problems))
+
+
+def _looked(checked: CheckResult, looked: Looked | None, file: ConfigFile) -> CheckResult:
+    """What was checked, with what looking through the texts has shown.
+
+    Raises:
+        ConfigError: samples that the tokenizer trained on them can't take.
+    """
+    if looked is None:
+        return checked
+    said = [file.source.problem(("data", "train"), one)[1] for one in looked.said]
+    trained_ids = checked.trained_ids
+    if looked.store_dir is not None and checked.plan.tokenizer is None:
+        check_samples(checked, file, store_dir=looked.store_dir)
+        trained_ids = load_tokenizer(str(looked.store_dir / "tokenizer")).vocab_size
+    return replace(checked, notices=(*checked.notices, *said), trained_ids=trained_ids)
 
 
 def check_file(file: ConfigFile) -> CheckResult:
@@ -241,13 +260,13 @@ def _check(config: Config, findings: _Findings) -> CheckResult | None:
     if plan.tokenizer is not None:
         if said := plan.tokenizer.stray_eos_notice:
             findings.note(("model", "name"), said)
-        _check_samples(config, settings, plan.tokenizer, findings)
+        _check_samples(config, settings, plan.tokenizer, findings, template=plan.template)
     if texts is None or (has_samples and settings is None):
         return None
-    looked = findings.of(("data", "train"), lambda: _look(texts, plan))
+    looked = findings.of(("data", "train"), lambda: look(texts, plan))
     documents, trained = looked or (None, None)
     if trained is not None:
-        _check_samples(config, settings, trained, findings)
+        _check_samples(config, settings, trained, findings, template=plan.template)
     trained_ids = None if trained is None else trained.vocab_size
     return CheckResult(config, plan, texts, documents, trained_ids)
 
@@ -275,44 +294,41 @@ def _only_generates(config: Config) -> bool:
 def _check_generation(config: Config, findings: _Findings) -> "Settings | None":
     """The settings of `generation`; None where they can't be had."""
     # Imported where a config has any: every strategy's file is read for it.
-    from gptft.decoding.settings import MODEL_SETTINGS, check_strategies, resolve_settings
+    from gptft.decoding.settings import check_strategies, resolve_settings
 
     settings = findings.of(("generation", "strategy"), lambda: resolve_settings(config.generation))
     findings.of(("strategies",), lambda: check_strategies(config.strategies))
     if settings is not None and (config.samples.prompts or _only_generates(config)):
-        for name in filter(settings.values.get, MODEL_SETTINGS):
-            findings.of(("generation", name), partial(find_weights, settings.values[name]))
+        _find_models(settings, findings)
     return settings
 
 
+def _find_models(settings: "Settings", findings: _Findings) -> None:
+    """See that the models are there that settings name."""
+    from gptft.decoding.settings import MODEL_SETTINGS
+
+    for name in filter(settings.values.get, MODEL_SETTINGS):
+        findings.of(("generation", name), partial(find_weights, settings.values[name]))
+
+
 def _check_samples(
-    config: Config, settings: "Settings | None", tokenizer: TextTokenizer, findings: _Findings
+    config: Config,
+    settings: "Settings | None",
+    tokenizer: TextTokenizer,
+    findings: _Findings,
+    *,
+    template: str | None,
 ) -> None:
-    if settings is None or not config.samples.prompts:
+    """Check samples by the tokenizer in force; of conversations there are some in any case."""
+    if settings is None or not (config.samples.prompts or template):
         return
     from gptft.api.samples import sample_problems  # it knows of every strategy's limits
 
-    for path, message in sample_problems(config, settings, tokenizer=tokenizer):
+    if not config.samples.prompts:
+        _find_models(settings, findings)
+    found = sample_problems(config, settings, tokenizer=tokenizer, template=template)
+    for path, message in found:
         findings.add(path, message)
-
-
-def _look(
-    texts: FoundTexts, plan: PackingPlan
-) -> tuple[DocumentCounts | None, TextTokenizer | None]:
-    """Look at the texts, and pack few of them where that alone shows whether it can be done.
-
-    Returns:
-        how many documents there are, and the tokenizer where one was trained on them.
-    """
-    documents = look_at_texts(texts, plan.data, cache_dir=plan.cache_dir)
-    is_open = plan.data.tail == "drop" or plan.tokenizer_train is not None
-    is_open |= plan.chat is not None or plan.data.long_documents == "refuse"
-    if documents is None or not is_open or texts.num_bytes > _PACKED:
-        return documents, None
-    from gptft.data.prepare import prepare_blocks
-
-    prepared = prepare_blocks(plan)
-    return documents, None if plan.tokenizer else load_tokenizer(str(prepared.path / "tokenizer"))
 
 
 def check_samples(checked: CheckResult, file: ConfigFile, *, store_dir: Path) -> None:
@@ -324,7 +340,9 @@ def check_samples(checked: CheckResult, file: ConfigFile, *, store_dir: Path) ->
     if checked.plan.tokenizer is None:
         findings = _Findings(file)
         trained = load_tokenizer(str(store_dir / "tokenizer"))
-        _check_samples(checked.config, checked.settings, trained, findings)
+        _check_samples(
+            checked.config, checked.settings, trained, findings, template=checked.plan.template
+        )
         file.checked(findings.problems)
 
 
@@ -345,31 +363,6 @@ def vocabulary_notices(config: Config, vocab_size: int) -> list[str]:
         f"ids: no other pair of tokens is there {count(train.min_frequency, 'time')} "
         f"(tokenizer.train.min_frequency). The model's vocabulary is {embeddings:,}{unused}."
     ]
-
-
-def output_dir_problem(training: Mapping[str, Any]) -> str | None:
-    """Why no run can be in the folder that training.output_dir names, whatever the flags."""
-    if training.get("output_dir") is None:
-        return None
-    if not training["output_dir"]:
-        return "training.output_dir is empty. Name a folder, or leave it out for one in runs/."
-    try:
-        folder = expand_user(training["output_dir"])
-    except OSError as error:
-        given = training["output_dir"]
-        return f"training.output_dir: {given}: {error.strerror}. Name another folder."
-    try:
-        if unusable := why_unusable(folder):
-            why = unusable
-        elif is_foreign(folder):
-            why = "isn't empty and isn't a run of gptft; nothing in it was touched"
-        elif around := run_around(folder):
-            why = f"is within the run {around}, and would be lost with it"
-        else:
-            why = "" if can_be_made(folder) else "can't be made"
-    except OSError as error:  # a name too long, say
-        why = f"can't be made: {error.strerror}"
-    return f"training.output_dir: {folder} {why}. Name another folder." if why else None
 
 
 def _check_vocabulary(config: Config, plan: PackingPlan) -> None:

@@ -1,10 +1,12 @@
-"""The section `training` of a config -> what this machine can't compute, or leaves out."""
+"""The section `training` of a config -> what this machine can't compute or write, or leaves out."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from gptft.config.training_needs import FSDP_ON_CPU, SLOW_BFLOAT16
+from gptft.inputs import can_be_made, expand_user, why_unusable
 from gptft.models import machine
+from gptft.runs.run_folder import is_foreign, run_around
 from gptft.terminal.words import short_value
 
 # Settings that transformers drops on the CPU (5.23), and what that means.
@@ -40,3 +42,28 @@ def machine_notices(training: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         for name in asked:
             given = f"training.{name}: {short_value(training[name])}"
             yield name, f"{given} has no effect on the CPU{_FOR_ACCELERATORS[name]}."
+
+
+def output_dir_problem(training: Mapping[str, Any]) -> str | None:
+    """Why no run can be in the folder that training.output_dir names, whatever the flags."""
+    if training.get("output_dir") is None:
+        return None
+    if not training["output_dir"]:
+        return "training.output_dir is empty. Name a folder, or leave it out for one in runs/."
+    try:
+        folder = expand_user(training["output_dir"])
+    except OSError as error:
+        given = training["output_dir"]
+        return f"training.output_dir: {given}: {error.strerror}. Name another folder."
+    try:
+        if unusable := why_unusable(folder):
+            why = unusable
+        elif is_foreign(folder):
+            why = "isn't empty and isn't a run of gptft; nothing in it was touched"
+        elif around := run_around(folder):
+            why = f"is within the run {around}, and would be lost with it"
+        else:
+            why = "" if can_be_made(folder) else "can't be made"
+    except OSError as error:  # a name too long, say
+        why = f"can't be made: {error.strerror}"
+    return f"training.output_dir: {folder} {why}. Name another folder." if why else None

@@ -10,9 +10,9 @@ from gptft.api.check import (
     CheckResult,
     check_file,
     check_samples,
-    output_dir_problem,
     vocabulary_notices,
 )
+from gptft.api.check_machine import output_dir_problem
 from gptft.api.questions import with_questions
 from gptft.config.load import ConfigFile, is_yaml
 from gptft.config.sections import Config
@@ -178,7 +178,7 @@ def train(
     _tell(vocabulary_notices(checked.config, prepared.ledger.vocab_size), notify)
     _tell(_not_recited(file, prepared.ledger), notify)
     check_samples(checked, file, store_dir=prepared.path)
-    checked = with_questions(checked)
+    checked = with_questions(checked, store_dir=prepared.path, notify=notify)
     changes = {"allow": allow_change, "extend": extend} if resume else None
     outcome = _train_model(
         checked, store_dir=prepared.path, run_dir=run_dir, overwrite=overwrite, changes=changes,

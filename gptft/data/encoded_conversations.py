@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, islice
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import xxhash
@@ -46,6 +47,31 @@ class _Prepared:
     conversation: Conversation
     written: Written | None
 
+    @property
+    def text(self) -> str:
+        """All of it, the template's own words among it."""
+        return self.conversation.text if self.written is None else self.written.text
+
+
+class EncodedConversation(NamedTuple):
+    """A conversation as ids, EOS at its end.
+
+    Attributes:
+        number: of its text.
+        where: its place, for messages.
+        text: what is encoded.
+        ids: its ids.
+        learned: of each, whether it is learned.
+        num_answers: how many answers of it may be learned.
+    """
+
+    number: int
+    where: str
+    text: str
+    ids: list[int]
+    learned: list[bool]
+    num_answers: int
+
 
 def encode_conversations(
     texts: Sequence[ScannedText],
@@ -66,28 +92,25 @@ def encode_conversations(
             since it was scanned.
         ModelError: the tokenizer has no EOS.
     """
-    encoder = make_encoder(tokenizer, chat.template or _PLAIN)
-    eos = tokenizer.require_eos()
     documents, unanswered = [0] * len(texts), [0] * len(texts)
     read_before = [0, *accumulate(text.facts.num_bytes for text in texts)]
     num_bytes = num_answers = 0
     with (folder / "tokens.bin").open("wb") as tokens, (folder / "documents.bin").open("wb") as out:
-        for batch in _batches(_prepared(texts, data, chat, encoder)):
+        for batch in encoded_batches(texts, data, chat, tokenizer):
             rows = []
-            for one, found in zip(batch, _encoded(batch, encoder), strict=True):
-                ids, learned = _learned(one, found, chat, eos=eos)
-                if not any(learned):
+            for one in batch:
+                if not any(one.learned):
                     unanswered[one.number] += 1
                     continue
-                text = one.written.text if one.written is not None else one.conversation.text
-                size = len(text.encode())
+                size = len(one.text.encode())
                 num_bytes += size
-                num_answers += one.conversation.num_answers
-                marked: TokenIds = mark(np.array(ids, np.uint32), np.array(learned), TRAINED)
+                num_answers += one.num_answers
+                ids, learned = np.array(one.ids, np.uint32), np.array(one.learned)
+                marked: TokenIds = mark(ids, learned, TRAINED)
                 raw = marked.tobytes()
                 tokens.write(raw)
                 documents[one.number] += 1
-                rows.append((len(ids) - 1, size, len(text), xxhash.xxh3_64(raw).intdigest()))
+                rows.append((len(ids) - 1, size, len(one.text), xxhash.xxh3_64(raw).intdigest()))
             out.write(np.array(rows, dtype=DOCUMENT).tobytes())
             if progress:
                 done = max(read_before[batch[-1].number], num_bytes)
@@ -98,6 +121,28 @@ def encode_conversations(
     )  # fmt: skip
     write_stats(folder, stats)
     return stats
+
+
+def encoded_batches(
+    texts: Sequence[ScannedText], data: DataConfig, chat: ChatFormat, tokenizer: TextTokenizer
+) -> Iterator[list[EncodedConversation]]:
+    """Every conversation of some texts, in order, some hundreds at a time.
+
+    Raises:
+        DataError: see `encode_conversations`.
+        ModelError: the tokenizer has no EOS.
+    """
+    encoder = make_encoder(tokenizer, chat.template or _PLAIN)
+    eos = tokenizer.require_eos()
+    for batch in _batches(_prepared(texts, data, chat, encoder)):
+        found = []
+        for one, encoded in zip(batch, _encoded(batch, encoder), strict=True):
+            ids, learned = _learned(one, encoded, chat, eos=eos)
+            answers = one.conversation.num_answers
+            found.append(
+                EncodedConversation(one.number, one.where, one.text, ids, learned, answers)
+            )
+        yield found
 
 
 def _prepared(

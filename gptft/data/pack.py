@@ -199,11 +199,23 @@ def _refuse_long(
         at = int(tokens.argmax())
         text, document, of = split.place(int(documents[at]))
         name = texts[text].source.name + (f", document {document:,}" if of > 1 else "")
-        raise DataError(
-            f"{count(number, 'document')} longer than a block of {size:,} tokens, and "
-            f"data.long_documents is 'refuse'; the longest is {name}, of {int(tokens[at]):,} with "
-            "BOS and EOS. Use data.long_documents: split, or raise data.block_size."
-        )
+        raise too_long(number, longest=name, num_tokens=int(tokens[at]), block_size=size)
+
+
+def too_long(number: int, *, longest: str, num_tokens: int, block_size: int) -> DataError:
+    """What to say of documents that no block holds and that aren't to be split.
+
+    Args:
+        number: how many there are.
+        longest: the name of the longest.
+        num_tokens: its tokens.
+        block_size: tokens a block.
+    """
+    return DataError(
+        f"{count(number, 'document')} longer than a block of {block_size:,} tokens, and "
+        f"data.long_documents is 'refuse'; the longest is {longest}, of {num_tokens:,} with BOS "
+        "and EOS. Use data.long_documents: split, or raise data.block_size."
+    )
 
 
 def _write(

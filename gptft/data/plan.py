@@ -54,6 +54,11 @@ class PackingPlan:
     said: tuple[str, ...] = ()
 
     @property
+    def template(self) -> str | None:
+        """The chat template that conversations are written by; None where there is none."""
+        return None if self.chat is None else self.chat.template
+
+    @property
     def packing(self) -> Literal["stream", "best_fit"]:
         """How documents become blocks, as `data.packing` says."""
         if self.data.packing != "auto":
@@ -73,7 +78,7 @@ class PackingPlan:
     @property
     def bos(self) -> tuple[int, ...]:
         """The ids that begin a document, as `data.add_bos` says; a template writes its own."""
-        if self.chat is not None and self.chat.template is not None:
+        if self.template is not None:
             return ()
         return self.tokenizer.framing.before if self.tokenizer else ()
 
