@@ -11,7 +11,7 @@ from gptft.inputs import why_unusable
 from gptft.runs import compare, show
 from gptft.runs.compare import RunComparison
 from gptft.runs.show import ShownRun
-from gptft.text.scripts import PageLanguage, page_language
+from gptft.text.scripts import PageLanguage
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,7 @@ def show_run(
     *,
     html: Path | None = None,
     svg: Path | None = None,
+    lang: PageLanguage | None = None,
     overwrite: bool = False,
     notify: Notify = silent,
 ) -> RunWithRemarks:
@@ -41,6 +42,7 @@ def show_run(
         run_dir: its folder.
         html: where to write its report as a page, too.
         svg: a folder for its curves, each a file.
+        lang: the page's language; None for that of the run's texts, English where it isn't Russian.
         overwrite: whether the page may replace anything; else only another page of gptft.
         notify: told in a sentence what was written.
 
@@ -56,7 +58,7 @@ def show_run(
     if html is not None:
         from gptft.report.html import report
 
-        write_output(html, report(shown.run))
+        write_output(html, report(shown.run, lang))
         notify(f"Written: {html}")
     if svg is not None:
         _write_curves(shown, svg, notify=notify)
@@ -110,9 +112,8 @@ def compare_runs(
         check_page_path(html, overwrite=overwrite)
     compared = compare.compare_runs(folders)
     if html is not None:
-        from gptft.report.run_comparison import run_comparison_html
+        from gptft.report.run_comparison import comparison_language, run_comparison_html
 
-        lang = lang or page_language("\n".join(one["prompt"] for one in compared.samples))
-        write_output(html, run_comparison_html(compared, lang))
+        write_output(html, run_comparison_html(compared, lang or comparison_language(compared)))
         notify(f"Written: {html}")
     return compared

@@ -24,6 +24,7 @@ from gptft.runs.read import as_mapping, read_facts
 from gptft.runs.run_folder import hold, run_around
 from gptft.runs.settings import PLACES, default_settings, settings_of
 from gptft.terminal.words import count, short_value
+from gptft.text.scripts import PageLanguage
 
 RECORD, PAGE = "sweep.json", "comparison.html"
 _OUTPUT_DIR = ("training", "output_dir")
@@ -85,6 +86,7 @@ def train_sweep(
     sweep_dir: Path,
     overrides: Sequence[Override] = (),
     overwrite: bool = False,
+    lang: PageLanguage | None = None,
     progress: Callable[[], AbstractContextManager[Progress | None]] = nullcontext,
     notify: Notify = silent,
 ) -> SweepResult:
@@ -99,6 +101,8 @@ def train_sweep(
         sweep_dir: where the runs' folders go, unless training.output_dir says.
         overrides: as `read_config` takes them; of settings that the sweep doesn't name.
         overwrite: replace earlier runs of the same names.
+        lang: of the reports and of the page that compares them; None for that of the texts,
+            English where it isn't Russian.
         progress: makes what is told (stage, bytes done, bytes in all) while texts are prepared.
         notify: told in a sentence what happens next.
 
@@ -122,8 +126,9 @@ def train_sweep(
         _check_earlier(planned)
     with hold(sweep_dir):
         return _train_all(
-            planned, sweep_dir=sweep_dir, overwrite=overwrite, progress=progress, notify=notify
-        )
+            planned, sweep_dir=sweep_dir, overwrite=overwrite, lang=lang, progress=progress,
+            notify=notify,
+        )  # fmt: skip
 
 
 def _check_folder(sweep_dir: Path) -> None:
@@ -228,6 +233,7 @@ def _train_all(
     *,
     sweep_dir: Path,
     overwrite: bool,
+    lang: PageLanguage | None,
     progress: Callable[[], AbstractContextManager[Progress | None]],
     notify: Notify,
 ) -> SweepResult:
@@ -239,7 +245,8 @@ def _train_all(
         try:
             train(
                 one.file, run_dir=one.run_dir, overwrite=overwrite,
-                resume=not overwrite and _is_run(one.run_dir), progress=progress, notify=notify,
+                resume=not overwrite and _is_run(one.run_dir), lang=lang, progress=progress,
+                notify=notify,
             )  # fmt: skip
         except Interrupted:
             swept[place] = replace(swept[place], state="stopped")
@@ -255,9 +262,10 @@ def _train_all(
     begun = [one.run_dir for one in planned if _is_run(one.run_dir)]
     comparison = compare_runs(begun) if len(begun) > 1 else None
     if comparison is not None:
-        from gptft.report.run_comparison import run_comparison_html
+        from gptft.report.run_comparison import comparison_language, run_comparison_html
 
-        write_output(sweep_dir / PAGE, run_comparison_html(comparison))
+        lang = lang or comparison_language(comparison)
+        write_output(sweep_dir / PAGE, run_comparison_html(comparison, lang))
     num_failed = sum(run.state != "done" for run in swept)
     notify(
         f"{count(len(swept), 'run')}, {num_failed:,} failed. They are in {sweep_dir}"

@@ -34,6 +34,7 @@ from gptft.runs.model_folder import model_folder
 from gptft.runs.read import read_facts, read_run
 from gptft.runs.run_folder import check_free
 from gptft.terminal.commands import command_line, path_word, quoted_word
+from gptft.text.scripts import PageLanguage
 
 if TYPE_CHECKING:
     from gptft.training.result import TrainResult
@@ -139,6 +140,7 @@ def train(
     resume: bool = False,
     allow_change: tuple[str, ...] = (),
     extend: bool = False,
+    lang: PageLanguage | None = None,
     progress: Callable[[], AbstractContextManager[Progress | None]] = nullcontext,
     notify: Notify = silent,
 ) -> "TrainResult | CompleteRun":
@@ -151,6 +153,8 @@ def train(
         resume: continue from the newest intact checkpoint there, if any.
         allow_change: with `resume`: settings that may have changed.
         extend: with `resume`: train further than was planned.
+        lang: the report's language; None for that of the run's texts, English where it isn't
+            Russian.
         progress: makes what is told (stage, bytes done, bytes in all) while texts are prepared.
         notify: told in a sentence what happens next.
 
@@ -167,7 +171,7 @@ def train(
     if earlier is None:
         check_free(run_dir, overwrite=overwrite)
     elif earlier.get("state") == "done" and not extend:
-        return _complete(run_dir, earlier)
+        return _complete(run_dir, earlier, lang)
     beginning = _nothing_to_resume(file, run_dir) if resume and earlier is None else []
     _tell([*_which_recipe(file), *beginning], notify)
     checked = check_file(file)
@@ -184,7 +188,7 @@ def train(
         checked, store_dir=prepared.path, run_dir=run_dir, overwrite=overwrite, changes=changes,
         notify=notify,
     )  # fmt: skip
-    _write_reports(run_dir)
+    _write_reports(run_dir, lang)
     return replace(outcome, remarks=_remarks(run_dir), is_chat=checked.is_chat)
 
 
@@ -276,11 +280,11 @@ def _check_flags(*, overwrite: bool, resume: bool, changes: bool) -> None:
         raise ConfigError("--resume continues a run, --overwrite replaces it. Give one of them.")
 
 
-def _complete(run_dir: Path, facts: Mapping[str, Any]) -> CompleteRun:
+def _complete(run_dir: Path, facts: Mapping[str, Any], lang: PageLanguage | None) -> CompleteRun:
     """A run that is done, its reports made if a kill in its very last moment left them out."""
     card = f"{model_folder(facts)}/README.md"
     if not all((run_dir / name).is_file() for name in (card, "report.html")):
-        _write_reports(run_dir)
+        _write_reports(run_dir, lang)
     return CompleteRun(run_dir, facts["result"], _remarks(run_dir))
 
 
@@ -293,7 +297,7 @@ def _remarks(run_dir: Path) -> tuple[str, ...]:
     return tuple(last_words(read_run(run_dir)))
 
 
-def _write_reports(run_dir: Path) -> None:
+def _write_reports(run_dir: Path, lang: PageLanguage | None) -> None:
     """Write the model's card and the run's report, by one process for all."""
     if not is_first_process():
         return
@@ -301,4 +305,4 @@ def _write_reports(run_dir: Path) -> None:
     from gptft.report.model_card import write_model_card
 
     write_model_card(run_dir)
-    write_report(run_dir)
+    write_report(run_dir, lang)

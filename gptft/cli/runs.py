@@ -74,6 +74,7 @@ def show(
         Path | None,
         Option(metavar="FOLDER", help="Write loss.svg and learning_rate.svg there, too."),
     ] = None,
+    lang: Lang = None,
     follow: Annotated[
         bool, Option("--follow", help="Watch it from here until it ends; Ctrl-C leaves it alone.")
     ] = False,
@@ -93,7 +94,7 @@ def show(
         from gptft.runs.follow_view import show_updates
 
         show_updates(api.follow_run(run), stdout())
-    shown = api.show_run(run, html=html, svg=svg, overwrite=overwrite, notify=notice)
+    shown = api.show_run(run, html=html, svg=svg, lang=lang, overwrite=overwrite, notify=notice)
     print_result(shown, run_view, as_json=as_json)
     for sentence in shown.remarks:
         notice(sentence)

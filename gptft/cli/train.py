@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from typer import Option
@@ -58,6 +58,10 @@ def train(
             help="Train a run for each combination of settings in FILE; again, it continues.",
         ),
     ] = None,
+    lang: Annotated[
+        Literal["en", "ru"] | None,
+        Option(help="The report's language; the texts', unless you choose."),
+    ] = None,
     as_json: AsJson = False,
     **flags: Any,
 ) -> None:
@@ -81,7 +85,7 @@ def train(
         with _naming_the_command():
             swept = api.train_sweep(
                 config_file, sweep, sweep_dir=run_dir, overrides=given, overwrite=overwrite,
-                progress=progress_bar, notify=notice,
+                lang=lang, progress=progress_bar, notify=notice,
             )  # fmt: skip
         _print_sweep(swept, as_json=as_json)
         return
@@ -89,7 +93,7 @@ def train(
     with _naming_the_command():
         outcome = api.train(
             file, run_dir=run_dir, overwrite=overwrite, resume=resume,
-            allow_change=tuple(allow_change), extend=extend,
+            allow_change=tuple(allow_change), extend=extend, lang=lang,
             progress=progress_bar, notify=notice,
         )  # fmt: skip
     if as_json:

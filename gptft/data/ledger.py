@@ -296,7 +296,8 @@ class Ledger(JsonFields):
         if self.book_files > 1 and self.left_out:
             said.append(f"Left out of them: {left_out_words(self.left_out)}.")
         if self.skipped_files:
-            said.append(f"Skipped: {account_of_skipped(self.skipped)}.")
+            known = account_of_skipped(self.skipped) if self.skipped else ""
+            said.append(f"Skipped: {known or count(self.skipped_files, 'file')}.")
         return said
 
     def _names(self, kind: str, total: int = 0) -> str:

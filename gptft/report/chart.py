@@ -7,6 +7,7 @@ from itertools import groupby
 
 from markupsafe import Markup
 
+from gptft.report.language import Words
 from gptft.report.render import render
 from gptft.runs.read import Point
 
@@ -63,8 +64,7 @@ def line_chart(
     title: str,
     shown: Callable[[float], str],
     style: str = "",
-    step: str = "step",
-    local: Callable[[str], str] = str,
+    words: Words,
     num_ticks: int = 6,
     low: float = math.inf,
 ) -> Markup:
@@ -73,10 +73,9 @@ def line_chart(
     Args:
         lines: those without a finite point are left out.
         title: what the chart shows, for those who can't see it.
-        shown: how a value is written.
+        shown: how a value is written in English.
         style: a further CSS class.
-        step: what a step is called.
-        local: a whole number as English writes it -> as the page does.
+        words: the page's, which say what a step is called and how a number is written.
         num_ticks: on the axis of values, about.
         low: a value that the axis reaches down to, whatever the lines do.
 
@@ -87,9 +86,13 @@ def line_chart(
     if not lines:
         return Markup()
     scale, x_ticks, y_ticks = _axes(lines, shown=shown, num_ticks=num_ticks, low=low)
+    step, local = words.t["step"], words.local
 
     def at(number: float) -> str:
         return f"{step} {local(f'{number:,}')}"
+
+    def figure(value: float) -> str:
+        return local(shown(value))
 
     html = render(
         "chart.html.j2",
@@ -97,9 +100,9 @@ def line_chart(
         style=style,
         step=step,
         size=_SIZE,
-        lines=[(line, _path(line, scale), _marks(line, scale, shown, at)) for line in lines],
+        lines=[(line, _path(line, scale), _marks(line, scale, figure, at)) for line in lines],
         x_ticks=[(local(text), place) for text, place in x_ticks],
-        y_ticks=y_ticks,
+        y_ticks=[(local(text), place) for text, place in y_ticks],
     )
     return Markup(html)
 

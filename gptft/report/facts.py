@@ -1,4 +1,7 @@
-"""A run -> the sentences and numbers of its report and its model card, in plain text."""
+"""A run -> the sentences and numbers of its report and its model card, in plain text.
+
+What is said is in the words of `words/report`, in the language of the page.
+"""
 
 import math
 from collections.abc import Sequence
@@ -9,23 +12,14 @@ from typing import Any, Literal
 from gptft.data.ledger import Ledger
 from gptft.models.source import BUNDLED_MODELS, hub_parts, is_hub_id, short_name
 from gptft.report import verdict
-from gptft.report.values import NOTHING, number, rounded
+from gptft.report.language import Words
+from gptft.report.values import NOTHING
 from gptft.runs.documents import DocumentLosses, document_losses_of
-from gptft.runs.endings import why_early
-from gptft.runs.general import general_name
+from gptft.runs.endings import EARLY, why_early
 from gptft.runs.read import BeforeAfter, Point, Run, as_float, as_int, as_mapping
-from gptft.runs.recital import Recital, recital_of, recites
-from gptft.runs.settings import SECRETS, settings_of
-from gptft.terminal.words import count, duration, percent, share_of_text, short_value
-
-GENERAL = (
-    "General text is a page that comes with gptft and that the model wasn't tuned on: where its "
-    "bits a byte rise, that is what tuning cost the model elsewhere."
-)
-PERPLEXITY = (
-    "Perplexity is e to the power of the loss: as if each next token were a choice between so many "
-    "equally likely ones; 1 is certainty."
-)
+from gptft.runs.recital import Recital, recital_of
+from gptft.runs.settings import HIDDEN, SECRETS, settings_of
+from gptft.terminal.words import count, duration, short_value
 
 # Settings that say where things lay on one machine, and nothing of how the model came to be.
 _LOCAL = ("output_dir", "logging_dir", "resume_from_checkpoint", "deepspeed")
@@ -100,44 +94,46 @@ def _adapter(run: Run) -> Adapter | None:
     return Adapter(kind, short_name(base), base if is_hub_id(base) else None)
 
 
-def summary(run: Run) -> str:
+def summary(run: Run, w: Words) -> str:
     """The run in a sentence or two: from what, on what, how long, and what came of it."""
     ledger, steps, seconds = run.ledger, run.steps, as_float(run.result.get("seconds"))
-    said = _what_happened(run)
+    said = _what_happened(run, w)
     if run.is_finished and steps is not None:
-        said += f" in {count(steps, 'step')}"
+        said += w.say("in_steps", steps=w.count(steps, "step"))
     if ledger:
-        said += f" {_on_what(run, ledger)}"
+        said += _on_what(run, ledger, w)
     if not run.is_finished:
-        reached = f": the last step logged is {steps:,}" if steps else ""
-        return f"{said}. The run is not finished{reached}."
+        reached = w.say("not_finished_at", step=w.whole(steps)) if steps else w.t["not_finished"]
+        return f"{said}. {reached}"
     if seconds is not None:
-        said += f", which took {duration(seconds)}"
-    return f"{said}. {_outcome(run)}".rstrip()
+        said += w.say("which_took", time=w.duration(duration(seconds)))
+    return f"{said}. {_outcome(run, w)}".rstrip()
 
 
-def _what_happened(run: Run) -> str:
+def _what_happened(run: Run, w: Words) -> str:
     came = origin(run)
     parameters = as_int(run.facts.get("num_parameters"))
-    size = f" of {rounded(parameters)} parameters" if parameters else ""
+    size = w.say("size", number=w.rounded(parameters)) if parameters else ""
     if came is None:
-        return f"A model{size} was trained"
+        return w.say("did_unknown", size=size)
     if came.kind == "new":
-        return f"A new {came.name} model{size} was trained from scratch"
+        return w.say("did_new", name=came.name, size=size)
     trained = as_int(run.facts.get("num_trained"))
-    how = f" by an adapter of {rounded(trained)} (LoRA)" if trained else ""
-    if trained and not run.section("lora"):
-        how = f", {rounded(trained)} of them trained and the others frozen"
-    return f"{came.name}{f', a model{size},' if size else ''} was fine-tuned{how}"
+    key = "how_adapter" if run.section("lora") else "how_frozen"
+    how = w.say(key, number=w.rounded(trained)) if trained else ""
+    return w.say("did_tuned_size" if size else "did_tuned", name=came.name, size=size, how=how)
 
 
-def _on_what(run: Run, ledger: Ledger) -> str:
-    documents = count(ledger.documents - ledger.validation_documents, "document")
-    text = f"a text of {documents} ({rounded(ledger.train_tokens)} tokens)"
+def _on_what(run: Run, ledger: Ledger, w: Words) -> str:
+    documents = w.count(ledger.documents - ledger.validation_documents, "of_document")
+    text = w.say("text_of", documents=documents, tokens=w.rounded(ledger.train_tokens))
     if (share := _text_share(run)) is None:
-        return f"on {text}"
+        return w.say("on_text", text=text)
     seen = as_int(run.result.get("num_tokens"))
-    return f"on {f'{rounded(seen)} tokens, ' if seen else ''}{percent(share)} of {text}"
+    return w.say(
+        "on_seen" if seen else "on_share", seen=w.rounded(seen or 0), share=w.percent(share),
+        text=text,
+    )  # fmt: skip
 
 
 def _text_share(run: Run) -> float | None:
@@ -148,33 +144,32 @@ def _text_share(run: Run) -> float | None:
     return as_float(run.metrics[-1].get("epoch")) if run.metrics else None
 
 
-def _outcome(run: Run) -> str:
-    text, figures = ("held-out text", run.validation)
+def _outcome(run: Run, w: Words) -> str:
+    on, figures = w.t["on_held_out"], run.validation
     if figures is None:
-        text, figures = ("its training text", run.train)
+        on, figures = w.t["on_training"], run.train
     if figures is None:
         return ""
     before, after = figures.perplexity_before, figures.perplexity_after
     if before is None or after is None:
         return ""
     if not (math.isfinite(before) and math.isfinite(after)):
-        return f"On {text} its perplexity is not a finite number: something went wrong."
-    if number(before) == number(after):
-        return f"On {text} its perplexity stayed at {number(after)}."
+        return w.say("perplexity_infinite", on=on)
     went = "fell" if after < before else "rose"
-    return f"On {text} its perplexity {went} from {number(before)} to {number(after)}."
+    if w.number(before) == w.number(after):
+        went = "stayed"
+    return w.say(f"perplexity_{went}", on=on, before=w.number(before), after=w.number(after))
 
 
-def not_finite(points: Sequence[Point]) -> str:
+def not_finite(points: Sequence[Point], w: Words) -> str:
     """A sentence where a logged loss is NaN or infinite, else nothing."""
     bad = [step for step, value in points if not math.isfinite(value)]
     if not bad:
         return ""
-    return (
-        f"At {len(bad):,} of {count(len(points), 'log step')} the loss was not a finite "
-        f"number, first at step {bad[0]:,}. A lower learning_rate, or bfloat16 in place of "
-        "float16, usually helps."
-    )
+    return w.say(
+        "not_finite", bad=w.whole(len(bad)), points=w.count(len(points), "log_step"),
+        step=w.whole(bad[0]),
+    )  # fmt: skip
 
 
 def spread(texts: Sequence[tuple[int, str]], *, at_most: int) -> list[tuple[int, str]]:
@@ -184,17 +179,19 @@ def spread(texts: Sequence[tuple[int, str]], *, at_most: int) -> list[tuple[int,
     return [texts[round(i * (len(texts) - 1) / (at_most - 1))] for i in range(at_most)]
 
 
-def where_tokens_went(ledger: Ledger) -> list[tuple[str, int]]:
+def where_tokens_went(ledger: Ledger, w: Words) -> list[tuple[str, int]]:
     """The tokens in each part of the block store, by the part's name."""
-    blocks = f"{count(ledger.num_blocks, 'block')} × {ledger.block_size:,}"
-    rows = [(blocks, ledger.num_blocks * ledger.block_size)]
+    blocks, size = w.count(ledger.num_blocks, "block"), w.whole(ledger.block_size)
+    rows = [
+        (w.say("blocks_of_size", blocks=blocks, size=size), ledger.num_blocks * ledger.block_size)
+    ]
     if ledger.tail_tokens:
-        rows.append(("a last, shorter block", ledger.tail_tokens))
+        rows.append((w.t["last_block"], ledger.tail_tokens))
     if ledger.dropped_tokens:
-        rows.append(("dropped", ledger.dropped_tokens))
+        rows.append((w.t["dropped"], ledger.dropped_tokens))
     if ledger.validation_documents:
-        held_out = f"held out: {count(ledger.validation_documents, 'document')}"
-        rows.append((held_out, validation_tokens(ledger)))
+        documents = w.count(ledger.validation_documents, "document")
+        rows.append((w.say("held_out_rows", documents=documents), validation_tokens(ledger)))
     return rows
 
 
@@ -211,57 +208,67 @@ def account(ledger: Ledger) -> str:
     )
 
 
-def run_facts(run: Run) -> list[tuple[str, str]]:
+def run_facts(run: Run, w: Words) -> list[tuple[str, str]]:
     """The run itself, by name: its state, times, size and data."""
     parameters, trained = (
         as_int(run.facts.get(name)) for name in ("num_parameters", "num_trained")
     )
+    state = str(run.facts.get("state", NOTHING))
+    trained_name = w.t["trained_adapter" if run.section("lora") else "trained_part"]
     return [
-        *((name, str(run.facts.get(name, NOTHING))) for name in ("state", "created", "finished")),
-        ("parameters", f"{parameters:,}" if parameters else NOTHING),
-        *([(_trained_name(run), f"{trained:,}")] if trained else []),
-        *how_trained(run),
-        ("block store", run.store or NOTHING),
+        (w.t["state"], w.t.get(f"state_{state}", state)),
+        *((w.t[name], str(run.facts.get(name, NOTHING))) for name in ("created", "finished")),
+        (w.t["parameters"], w.whole(parameters) if parameters else NOTHING),
+        *([(trained_name, w.whole(trained))] if trained else []),
+        *how_trained(run, w),
+        (w.t["block_store"], run.store or NOTHING),
     ]
 
 
-def _trained_name(run: Run) -> str:
-    return "trained of an adapter" if run.section("lora") else "trained of them"
-
-
-def passes(run: Run) -> str:
+def passes(run: Run, w: Words) -> str:
     """How much of its text training saw; nothing where that isn't known."""
     share = _text_share(run)
-    return "" if share is None else share_of_text(share)
+    if share is None:
+        return ""
+    key = "share_and_epochs" if share >= 1.05 else "share_of_text"
+    return w.say(key, share=w.percent(share), epochs=w.local(f"{share:,.1f}"))
 
 
-def how_trained(run: Run) -> list[tuple[str, str]]:
+def how_trained(run: Run, w: Words) -> list[tuple[str, str]]:
     """What a run took, by name: steps, tokens, time, machine, seed."""
     result, said = run.result, []
     if run.steps:
-        said.append(("steps", f"{run.steps:,}{_why_no_more(run)}"))
+        said.append(("steps", _steps(run, run.steps, w)))
     if tokens := as_int(result.get("num_tokens")):
-        over = passes(run)
-        said.append(("tokens seen", f"{tokens:,}" + (f": {over}" if over else "")))
+        seen, over = w.whole(tokens), passes(run, w)
+        said.append(
+            ("tokens_seen", w.say("seen_of_text", tokens=seen, share=over) if over else seen)
+        )
     if (seconds := as_float(result.get("seconds"))) is not None:
-        rate = as_float(result.get("tokens_per_second"))
-        pace = f", {rate:,.0f} tokens a second" if rate else ""
-        said.append(("time", duration(seconds) + pace))
-    said.append(("model kept", verdict.kept_model(run)))
-    said.append(("machine", _machine(run)))
-    for name, key in (("weights trained in", "dtype"), ("seed", "seed")):
+        time, rate = w.duration(duration(seconds)), as_float(result.get("tokens_per_second"))
+        paced = w.say("time_and_rate", time=time, rate=w.local(f"{rate:,.0f}")) if rate else time
+        said.append(("time", paced))
+    said.append(("model_kept", verdict.kept_model(run, w)))
+    said.append(("machine", _machine(run, w)))
+    for name, key in (("trained_in", "dtype"), ("seed", "seed")):
         if (value := run.facts.get(key)) is not None:
             said.append((name, str(value)))
     if isinstance(held := run.section("lora").get("quantize"), str):
-        said.append(("base held in", held))
-    return [(name, text) for name, text in said if text]
+        said.append(("base_held_in", held))
+    return [(w.t[name], text) for name, text in said if text]
 
 
-def _why_no_more(run: Run) -> str:
-    """Why a run made fewer steps than were planned; nothing where it made them all."""
+def _steps(run: Run, steps: int, w: Words) -> str:
+    """The steps of a run, and why it made fewer than were planned."""
     planned = as_int(run.result.get("planned_steps"))
-    why = why_early(run.result)
-    return f" of {planned:,}: {why}" if why and planned is not None else ""
+    if planned is None or not why_early(run.result):
+        return w.whole(steps)
+    made = {"steps": w.whole(steps), "planned": w.whole(planned)}
+    if run.result.get("ended") != EARLY:
+        return w.say("steps_memorized", p=w.local("0.9"), **made)
+    if (number := as_int(run.result.get("without_improvement"))) is None:
+        return w.say("steps_early", **made)
+    return w.say("steps_early_after", evaluations=w.count(number, "evaluation"), **made)
 
 
 def recital(run: Run) -> Recital | None:
@@ -274,24 +281,23 @@ def document_losses(run: Run) -> DocumentLosses | None:
     return document_losses_of(run.facts)
 
 
-def recited(found: Recital) -> str:
+def recited(found: Recital, w: Words) -> str:
     """How much of its training text a model recites, in a sentence."""
-    of, lines = count(len(found.texts), "text"), found.num_lines
-    given = "its first line" if len(found.texts) == 1 else f"the first lines of {of}"
-    return (
-        f"Given {given}, the model {recites(found.lines_after, lines)} that follow, word for word; "
-        f"before training it recited {found.lines_before:,}."
-    )
+    return w.say(
+        "recited_one" if len(found.texts) == 1 else "recited_many",
+        texts=w.count(len(found.texts), "of_text"), after=w.whole(found.lines_after),
+        lines=w.count(found.num_lines, "of_line"), before=w.whole(found.lines_before),
+    )  # fmt: skip
 
 
-def _machine(run: Run) -> str:
+def _machine(run: Run, w: Words) -> str:
     parts = []
     if isinstance(device := run.facts.get("device"), str) and device != "cpu":
         parts.append(device)
     if threads := as_int(run.facts.get("threads")):
-        parts.append(count(threads, "CPU thread"))
+        parts.append(w.count(threads, "thread"))
     if (processes := as_int(run.facts.get("world_size")) or 1) > 1:
-        parts.append(f"{processes:,} processes")
+        parts.append(w.count(processes, "process"))
     return ", ".join(parts)
 
 
@@ -321,9 +327,12 @@ def training_settings(run: Run) -> list[tuple[str, str]]:
     ]
 
 
-def all_settings(run: Run) -> list[tuple[str, str]]:
+def all_settings(run: Run, w: Words) -> list[tuple[str, str]]:
     """Every setting of the config as `section.key`; a secret's value isn't given."""
-    return [(name, short_value(value)) for name, value in settings_of(run.facts).items()]
+    return [
+        (name, w.t["hidden"] if value == HIDDEN else short_value(value))
+        for name, value in settings_of(run.facts).items()
+    ]
 
 
 def versions(run: Run) -> list[tuple[str, str]]:
@@ -333,11 +342,24 @@ def versions(run: Run) -> list[tuple[str, str]]:
     return [(name, str(version)) for name, version in rows if version is not None]
 
 
-def results(run: Run) -> list[tuple[str, BeforeAfter]]:
+def results(run: Run, w: Words) -> list[tuple[str, BeforeAfter]]:
     """The texts that were measured, by name."""
-    rows = (("training text", run.train), ("held-out text", run.validation))
-    general = [(general_name(language), figures) for language, figures in run.general.items()]
+    rows = ((w.t["training_text"], run.train), (w.t["held_out_text"], run.validation))
+    general = [
+        (w.t.get(f"general_{language}", w.say("general_other", language=language)), figures)
+        for language, figures in run.general.items()
+    ]
     return [*((name, figures) for name, figures in rows if figures), *general]
+
+
+def measured_on(rows: Sequence[tuple[str, BeforeAfter]], w: Words) -> str:
+    """On how much of each text its figures are measured, in a sentence."""
+    texts = [
+        w.say("measured_one", name=name, tokens=w.count(figures.num_tokens, "on_token"))
+        for name, figures in rows
+        if figures.num_tokens is not None
+    ]
+    return w.say("measured_on", texts="".join(texts))
 
 
 def has_bits(rows: Sequence[tuple[str, BeforeAfter]]) -> bool:

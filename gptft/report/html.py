@@ -4,8 +4,13 @@ from pathlib import Path
 
 from gptft.files import write_output
 from gptft.report import chart, verdict
+from gptft.report.language import Words
+from gptft.report.ledger_words import ledger_sentences
 from gptft.report.render import render
+from gptft.runs.documents import document_losses_of
 from gptft.runs.read import Run, read_run
+from gptft.runs.recital import recital_of
+from gptft.text.scripts import PageLanguage, page_language
 
 # A section is a template in templates/sections/, given `run`, `facts` and `chart`, and its name
 # here, in the order of the page. One that has nothing to show is empty.
@@ -14,11 +19,15 @@ SECTIONS = (
 )  # fmt: skip
 
 
-def write_report(run_dir: Path) -> Path:
+def write_report(run_dir: Path, lang: PageLanguage | None = "en") -> Path:
     """Write `report.html` of a run, finished or not; an earlier one is replaced.
 
     It gives the config as it is in run.json, paths included; a secret's value isn't given. The
     same run gives the same bytes.
+
+    Args:
+        run_dir: the run's folder.
+        lang: the page's language; None for that of the run's texts.
 
     Returns:
         the report's path.
@@ -27,13 +36,26 @@ def write_report(run_dir: Path) -> Path:
         RunError: this isn't a run, or the report can't be written.
     """
     path = run_dir / "report.html"
-    write_output(path, report(read_run(run_dir)))
+    write_output(path, report(read_run(run_dir), lang))
     return path
 
 
-def report(run: Run) -> str:
-    """The report's HTML."""
-    return render("report.html.j2", run=run, sections=SECTIONS, chart=chart)
+def report(run: Run, lang: PageLanguage | None = "en") -> str:
+    """The report's HTML, its words in a language; None for that of the run's texts."""
+    w = Words.of(lang or report_language(run), "report")
+    return render(
+        "report.html.j2", run=run, sections=SECTIONS, chart=chart, w=w,
+        ledger_sentences=ledger_sentences,
+    )  # fmt: skip
+
+
+def report_language(run: Run) -> PageLanguage:
+    """The language of a run's texts, as far as it shows any; English where it isn't Russian."""
+    recital, documents = recital_of(run.facts), document_losses_of(run.facts)
+    texts = [text.prompt for text in recital.texts] if recital else []
+    texts += [sample.prompt for sample in run.samples]
+    texts += [one.start for one in documents.least] if documents else []
+    return page_language("\n".join(texts))
 
 
 def curve_files(run: Run) -> dict[str, str]:

@@ -7,12 +7,13 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from gptft.report.values import number
+from gptft.report.values import number, rounded
 from gptft.terminal.words import percent, probability
 from gptft.text.scripts import PageLanguage
 
 # A decimal comma, and a narrow space between thousands.
 _RUSSIAN = str.maketrans({".": ",", ",": "\N{NARROW NO-BREAK SPACE}"})
+_NO_FIGURES = {"not a number": "не число", "infinite": "бесконечность"}
 
 
 @cache
@@ -21,7 +22,7 @@ def page_words(lang: PageLanguage, name: str) -> Mapping[str, str]:
 
     Args:
         lang: of the words.
-        name: explain, pages, comparisons or play.
+        name: explain, pages, comparisons, report or play.
     """
     from ruamel.yaml import YAML
 
@@ -58,9 +59,23 @@ class Words:
         """
         return figure if self.lang == "en" else figure.translate(_RUSSIAN)
 
+    def rounded(self, value: int) -> str:
+        """A count in words where it is large.
+
+        >>> Words("ru", {"million": "{number} млн"}).rounded(4_439_040)
+        '4,4 млн'
+        """
+        figure, _, size = rounded(value).partition(" ")
+        return self.say(size, number=self.local(figure)) if size else self.local(figure)
+
     def number(self, value: float | None, *, decimals: int = 2) -> str:
-        """A figure for a table, a dash where there is none."""
-        return self.local(number(value, decimals=decimals))
+        """A figure for a table, a dash where there is none.
+
+        >>> Words("ru", {}).number(float("inf")), Words("ru", {}).number(2.5)
+        ('бесконечность', '2,50')
+        """
+        figure = number(value, decimals=decimals)
+        return _NO_FIGURES.get(figure, self.local(figure)) if self.lang == "ru" else figure
 
     def whole(self, value: int) -> str:
         """A whole number."""

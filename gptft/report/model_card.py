@@ -13,6 +13,7 @@ from gptft.files import write_output
 from gptft.models.model_files import ModelFiles, context_length
 from gptft.models.source import is_hub_id, short_name
 from gptft.report.facts import origin
+from gptft.report.language import Words
 from gptft.report.render import render
 from gptft.runs.model_folder import ADAPTER, MODEL, model_folder
 from gptft.runs.read import Run, as_int, read_run
@@ -60,6 +61,7 @@ def model_card(run: Run, *, model_dir: Path | None = None, scale: float = 1.0) -
     return render(
         "model_card.md.j2",
         run=run,
+        w=Words.of("en", "report"),
         num_parameters=as_int(run.facts.get("num_parameters")),
         weights=_weights(run.facts.get("dtype"), config.get("dtype")),
         architecture=config.get("model_type"),

@@ -10,7 +10,7 @@ from gptft.report.render import render
 from gptft.runs import compare_view as view
 from gptft.runs.compare import DIFFERENT_TEXTS, DIFFERENT_TOKENIZERS, ESTIMATED, RunComparison
 from gptft.runs.read import Point
-from gptft.text.scripts import PageLanguage
+from gptft.text.scripts import PageLanguage, page_language
 
 _NUM_STYLES = 8  # of lines, in templates/style.css
 _MAX_PROMPTS = 20
@@ -36,6 +36,11 @@ def run_comparison_html(compared: RunComparison, lang: PageLanguage = "en") -> s
     )  # fmt: skip
 
 
+def comparison_language(compared: RunComparison) -> PageLanguage:
+    """The language of the runs' prompts; English where it isn't Russian."""
+    return page_language("\n".join(one["prompt"] for one in compared.samples))
+
+
 def _chart(
     compared: RunComparison, curves: Sequence[Sequence[Point]], words: Words, *, title: str
 ) -> Markup:
@@ -44,6 +49,5 @@ def _chart(
         for place, (one, points) in enumerate(zip(compared.runs, curves, strict=True))
     ]
     return chart.line_chart(
-        lines, title=words.say("by_step", what=title), step=words.t["step"], local=words.local,
-        shown=lambda value: words.local(chart.short_number(value)),
+        lines, title=words.say("by_step", what=title), shown=chart.short_number, words=words,
     )  # fmt: skip

@@ -78,3 +78,36 @@ def test_a_page_of_runs_is_in_the_language_of_their_prompts(
         runs = [str(make_run(f"{lang}{n}", samples=samples)) for n in range(2)]
         assert language_of_page(page, "runs", "compare", *runs) == lang
         assert language_of_page(page, "runs", "compare", *runs, "--lang", "en") == "en"
+
+
+def test_a_report_shown_again_is_in_the_language_of_the_runs_texts(
+    make_run: MakeRun, tmp_path: Path
+) -> None:
+    page, run = tmp_path / "page.html", str(make_run())
+    assert language_of_page(page, "runs", "show", run) == "ru"
+    for lang in TEXTS:
+        assert language_of_page(page, "runs", "show", run, "--lang", lang) == lang
+
+
+@pytest.mark.parametrize(("given", "lang"), [([], "ru"), (["--lang", "en"], "en")])
+def test_training_writes_its_report_in_a_language(
+    tiny_model_dir: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    given: list[str],
+    lang: str,
+) -> None:
+    monkeypatch.setenv("GPTFT_CACHE", str(tmp_path / "cache"))
+    text, run = tmp_path / "стихи.txt", tmp_path / "run"
+    text.write_text("Буря мглою небо кроет,\nВихри снежные крутя.\n", encoding="utf-8")
+    words = ["train", str(text), "--model", str(tiny_model_dir), "--max-steps", "1", "--use-cpu"]
+    words += ["--out", str(run), *given]
+
+    def language_after(*more: str) -> str:
+        result = CliRunner().invoke(app, [*words, *more])
+        assert result.exit_code == 0, (result.output, result.exception)
+        return (run / "report.html").read_text("utf-8").partition('<html lang="')[2][:2]
+
+    assert language_after() == lang
+    (run / "report.html").unlink()  # as a kill in the last moment leaves it
+    assert language_after("--resume") == lang

@@ -195,7 +195,7 @@ def test_listing_and_verifying_load_nothing_heavy(runs: Path):
 def test_show_writes_the_report_and_the_curves_elsewhere(make_run: MakeRun, in_tmp: Path):
     run = make_run()
     before = sorted(path.name for path in run.iterdir())
-    done = invoke("show", str(run), "--html", "page.html", "--svg", "curves")
+    done = invoke("show", str(run), "--html", "page.html", "--svg", "curves", "--lang", "en")
     assert done.exit_code == 0, done.output
     assert done.stderr.splitlines()[:3] == [
         "Written: page.html",

@@ -13,10 +13,15 @@ from gptft.report.chart import (
     svg_file,
     thin,
 )
+from gptft.report.language import Words
+
+WORDS = Words.of("en", "report")
 
 
 def chart(*points: tuple[int, float]) -> str:
-    return line_chart([Line("loss", "train", points)], title="Loss", shown=short_number)
+    return line_chart(
+        [Line("loss", "train", points)], title="Loss", shown=short_number, words=WORDS
+    )
 
 
 def labels(html: str, axis: str) -> list[str]:
@@ -70,7 +75,7 @@ def test_points_land_where_the_numbers_say():
 
 def test_the_axis_can_be_made_to_reach_down_to_zero():
     line = Line("rate", "rate", [(0, 8e-4), (1, 1e-3)])
-    html = line_chart([line], title="Rate", shown=scientific, low=0.0)
+    html = line_chart([line], title="Rate", shown=scientific, words=WORDS, low=0.0)
     assert labels(html, "y") == ["0", "2e-4", "4e-4", "6e-4", "8e-4", "1e-3"]
 
 
@@ -97,7 +102,7 @@ def test_values_that_are_not_finite_break_the_line():
 
 def test_a_line_without_points_is_not_in_the_key():
     lines = [Line("a", "train", [(1, 1.0)]), Line("b", "validation", [])]
-    html = line_chart(lines, title="Loss", shown=short_number)
+    html = line_chart(lines, title="Loss", shown=short_number, words=WORDS)
     assert re.findall(r'class="key [^>]*>([^<]*)<', html) == ["a"]
 
 

@@ -227,6 +227,10 @@ def comparisons(evaluated: tuple[Evaluation, Evaluation], make_run: MakeRun) -> 
     }
 
 
+def test_prompts_left_out_are_counted_in_russian(comparisons: dict[str, Draw]) -> None:
+    assert "Ещё 5 начал — в samples.jsonl каждого обучения." in comparisons["runs"]("ru")
+
+
 @pytest.mark.parametrize("kind", ["eval of two", "eval", "runs", "alike"])
 def test_a_page_that_compares_has_no_english_word(comparisons: dict[str, Draw], kind: str) -> None:
     check_russian(comparisons[kind]("ru"), LATIN | {"ece", "loss", "document", "separator", "set",

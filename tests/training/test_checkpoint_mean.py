@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from gptft.config.training_conflicts import training_problems
 from gptft.config.training_notices import training_notices
 from gptft.errors import RunError
+from gptft.report.language import Words
 from gptft.report.verdict import kept_model
 from gptft.runs.read import read_run
 from gptft.training.checkpoint_mean import mean_of
@@ -71,7 +72,9 @@ def test_the_model_is_the_mean_of_the_last_checkpoints(run: Run, tmp_path: Path)
     assert result.validation is not None
     assert without.validation is not None
     assert result.validation.loss_after != without.validation.loss_after
-    assert "the mean of the checkpoints of steps 4, 6, 7" in kept_model(read_run(result.run_dir))
+    assert "the mean of the checkpoints of steps 4, 6, 7" in kept_model(
+        read_run(result.run_dir), Words.of("en", "report")
+    )
     # What is measured is the mean: the same folder, trained on for no step.
     again = run("again", model={"name": str(result.run_dir)}, training={"max_steps": 1}, **HELD_OUT)
     assert again.validation is not None

@@ -13,6 +13,7 @@ from gptft.config.training_conflicts import training_problems
 from gptft.config.training_notices import training_notices
 from gptft.errors import Interrupted
 from gptft.report.facts import how_trained
+from gptft.report.language import Words
 from gptft.runs.read import read_run
 from gptft.runs.status import status_of
 from gptft.training.early_stopping import without_improvement
@@ -96,7 +97,7 @@ def test_a_run_ends_where_held_out_loss_falls_no_more(run: Run, tmp_path: Path):
     status = status_of(result.run_dir)
     why = f"after step {result.steps} of 30: held-out loss had not fallen enough for 3 evaluations"
     assert (status.state, status.reason) == ("done", why)
-    steps = dict(how_trained(read_run(result.run_dir)))["steps"]
+    steps = dict(how_trained(read_run(result.run_dir), Words.of("en", "report")))["steps"]
     assert steps == why.removeprefix("after step ")
 
 

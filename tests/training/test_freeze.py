@@ -15,6 +15,7 @@ from gptft import api
 from gptft.config.sections import Config
 from gptft.errors import ConfigError
 from gptft.report.facts import run_facts
+from gptft.report.language import Words
 from gptft.report.model_card import model_card
 from gptft.runs.read import read_run
 from gptft.training.run import Resume
@@ -117,7 +118,7 @@ def test_the_report_and_the_card_say_how_much_is_trained(run: Run, bases: Bases)
     )
     trained = facts(found.run_dir)["num_trained"]
     read = read_run(found.run_dir)
-    assert ("trained of them", f"{trained:,}") in run_facts(read)
+    assert ("trained of them", f"{trained:,}") in run_facts(read, Words.of("en", "report"))
     assert "of them trained and the others frozen" in model_card(read)
 
 

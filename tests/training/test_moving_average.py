@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM
 from gptft.config.training_conflicts import training_problems
 from gptft.data.store import BlockStore
 from gptft.errors import ConfigError
+from gptft.report.language import Words
 from gptft.report.verdict import kept_model
 from gptft.runs.checkpoints import MANIFEST
 from gptft.runs.read import read_run
@@ -109,7 +110,9 @@ def test_the_average_is_that_of_a_loop_by_hand(run: Run, tiny_model_dir: Path, t
     assert result.validation is not None
     assert result.validation.loss_after == pytest.approx(row["eval_loss"], abs=1e-7)
     assert result.averaged == {"ema_decay": 0.2}
-    assert "the moving average of its weights" in kept_model(read_run(result.run_dir))
+    assert "the moving average of its weights" in kept_model(
+        read_run(result.run_dir), Words.of("en", "report")
+    )
 
 
 def stores() -> list[Path]:
