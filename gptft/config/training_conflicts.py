@@ -38,6 +38,7 @@ def conflicts(values: Mapping[str, Any], *, has_validation: bool) -> list[FieldP
     for check in (
         _best_model,
         _averaging,
+        _weight_decay,
         _step_counts,
         schedule_problems,
         accelerator_problems,
@@ -120,6 +121,18 @@ def _averaging(training: Mapping[str, Any]) -> Iterator[FieldProblem]:
             f"needs {number:,} checkpoints, and training.save_total_limit keeps {limit:,}. Set "
             f"that to {number:,} or more.",
         )
+
+
+def _weight_decay(training: Mapping[str, Any]) -> Iterator[FieldProblem]:
+    name = "weight_decay_end"
+    if (end := training.get(name)) is None:
+        return
+    if end == (training.get("weight_decay") or 0):
+        yield name, f"has no effect: training.weight_decay is {end:g}, too. Leave it out."
+    for divides in ("fsdp", "deepspeed"):
+        if training.get(divides):
+            why = "which divides the weights that decay. Leave one of them out."
+            yield name, f"can't go together with training.{divides}, {why}"
 
 
 def _eval_steps(training: Mapping[str, Any]) -> float:

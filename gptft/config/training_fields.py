@@ -19,7 +19,7 @@ from typing import Any
 from annotated_types import BaseMetadata, Ge, Gt, Le, Lt
 
 from gptft.config.numbers import LARGEST, LARGEST_WHOLE, MAX_SEED, as_whole, bounded
-from gptft.config.settings import BOUNDS, Flag, Setting, exact, exact_whole, or_null
+from gptft.config.settings import BOUNDS, Flag, Setting, exact, exact_whole, one_of, or_null
 from gptft.config.suggest import did_you_mean
 from gptft.terminal.words import short_value, wrong_value
 
@@ -144,6 +144,18 @@ OWN_FIELDS = {
             exact(Ge(0)),
             0.0,
             "What held-out loss must fall by more than, in nats a token, to be an improvement.",
+        ),
+        Setting(
+            "weight_decay_end",
+            or_null(exact(Ge(0))),
+            None,
+            "The weight decay of the last step, which weight_decay moves to from the first on.",
+        ),
+        Setting(
+            "weight_decay_schedule",
+            one_of("linear", "cosine"),
+            "linear",
+            "With weight_decay_end: how weight_decay moves there.",
         ),
     )
 }

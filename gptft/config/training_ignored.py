@@ -42,6 +42,7 @@ _ASKS_NOTHING: dict[str, tuple[Any, ...]] = {
     "torch_compile": (None, True),
     "gradient_checkpointing": (None,),
     "ema_save": (None, True),
+    "weight_decay_end": (None,),
 }
 
 
@@ -209,7 +210,7 @@ _RULES = (
     ),
     Rule("adam_beta1 adam_beta2 adam_epsilon", "optim", _begins("optim", *_WITHOUT_BETAS)),
     Rule("adam_epsilon", "optim", _begins("optim", "lion", "paged_lion")),
-    Rule("weight_decay", "optim", _begins("optim", *_LOW_RANK, "lomo", "adalomo")),
+    Rule("weight_decay weight_decay_end", "optim", _begins("optim", *_LOW_RANK, "lomo", "adalomo")),
     Rule("optim_args", "optim", _is("optim", *NO_OPTIM_ARGS)),
     Rule("optim_target_modules", "optim", lambda training: not is_low_rank(training["optim"])),
     Rule("data_seed", "train_sampling_strategy", _is("train_sampling_strategy", "sequential")),
@@ -222,6 +223,7 @@ _RULES = (
     Rule("liger_kernel_config", "use_liger_kernel", _lacks("use_liger_kernel")),
     Rule("unlikelihood_ngram_size", "unlikelihood_weight", _lacks("unlikelihood_weight")),
     Rule("ema_save", "ema_decay", _lacks("ema_decay")),
+    Rule("weight_decay_schedule", "weight_decay_end", _is("weight_decay_end", None)),
     Rule("early_stopping_threshold", "early_stopping_patience", _lacks("early_stopping_patience")),
     Rule(
         "early_stopping_patience",

@@ -14,6 +14,7 @@ from gptft.models.source import VOLATILE_FIELDS
 from gptft.runs import run_folder
 from gptft.training.resume import decides
 from gptft.training.setup import Setup
+from gptft.training.weight_decay import decay_schedule
 from gptft.version import __version__
 
 _DECISIVE = ("torch", "transformers")  # another version may change a weight's last bits
@@ -31,6 +32,9 @@ def fingerprint(config: Config, setup: Setup) -> dict[str, Any]:
     if average := setup.trainer.average:
         training["training.ema_decay"] = average.decay
         training["training.ema_save"] = average.is_kept  # what is measured may steer a schedule
+    if schedule := decay_schedule(config.training):
+        training["training.weight_decay_end"] = schedule.end
+        training["training.weight_decay_schedule"] = schedule.shape
     if config.model.from_scratch is None and (commit := _commit(config)):
         training["model.commit"] = commit  # whatever the revision is called
     elif config.model.revision is not None:

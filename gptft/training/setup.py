@@ -43,6 +43,7 @@ from gptft.training.moving_average import MovingAverage
 from gptft.training.signals import Signals
 from gptft.training.trainer import BlockTrainer
 from gptft.training.unlikelihood import Unlikelihood
+from gptft.training.weight_decay import MoveWeightDecay, decay_schedule
 
 _FIT_BLOCKS = 64  # training blocks measured before and after: enough to see fit, quick at any size
 
@@ -198,6 +199,9 @@ def set_up(config: Config, *, store_dir: Path, run_dir: Path, signals: Signals) 
         callbacks=[CutEachEpoch(epochs.by_epoch)] if epochs.by_epoch is not None else [],
     )
     trainer.remove_callback(PrinterCallback)
+    if schedule := decay_schedule(config.training):
+        names = trainer.get_decay_parameter_names(model)
+        trainer.add_callback(MoveWeightDecay(schedule, model=model, decay_names=names))
     if config.training.get("stop_when_memorized"):
         notes += stop_when_memorized(
             trainer, store, signals, ledger=ledger, shifted=epochs.is_shifted,

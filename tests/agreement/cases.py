@@ -117,6 +117,8 @@ RIGHT = (
     right(neftune_noise_alpha=5.0, label_smoothing_factor=0.1),
     right(unlikelihood_weight=0.5, unlikelihood_ngram_size=2),
     right(**EVERY_STEP, ema_decay=0.9),
+    right(weight_decay=0.1, weight_decay_end=0, weight_decay_schedule="cosine"),
+    right(weight_decay_end=0.1, optim="muon"),
     right(**EVERY_STEP, early_stopping_patience=1, early_stopping_threshold=0.5),
     right(average_checkpoints=2, save_strategy="steps", save_steps=1),
     right(max_steps=-1, num_train_epochs=0.5, warmup_steps=0.5),
@@ -318,6 +320,7 @@ WRONG = (
     ),
     ignored("has no effect without training.unlikelihood_weight", unlikelihood_ngram_size=2),
     ignored("has no effect without training.ema_decay", ema_save=False),
+    ignored("weight_decay_end has no effect: training.weight_decay", weight_decay_end=0),
     ignored("early_stopping_patience has no effect with eval_strat", early_stopping_patience=1),
     ignored("needs training.save_strategy: steps or epoch", average_checkpoints=2),
     ignored(

@@ -12,7 +12,6 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from gptft.config.training_conflicts import training_problems
-from gptft.data.store import BlockStore
 from gptft.errors import ConfigError
 from gptft.report.language import Words
 from gptft.report.verdict import kept_model
@@ -21,8 +20,9 @@ from gptft.runs.read import read_run
 from gptft.training.moving_average import FILE, MovingAverage
 from gptft.training.run import Resume
 from gptft.training.trainer import BlockTrainer
+from tests.training.by_hand import PLAINLY, blocks_of, steps_by_hand
 from tests.training.conftest import Run
-from tests.training.folders import Cut, assert_same, contents, facts, rows, weights
+from tests.training.folders import Cut, assert_same, contents, rows, weights
 
 Tensors = dict[str, torch.Tensor]
 STEPWISE = {
@@ -62,36 +62,24 @@ def by_hand(
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32).train()
     optimizer = torch.optim.SGD(model.parameters(), lr=rate, momentum=0.9)
     means = {name: one.detach().double().clone() for name, one in model.named_parameters()}
-    batches = [blocks[i : i + 2] for i in range(0, len(blocks), 2)]
-    for step in range(1, steps + 1):
-        batch = batches[(step - 1) % len(batches)]
-        losses = [
-            torch.nn.functional.cross_entropy(model(one[None]).logits[0, :-1], one[1:])
-            * (len(one) - 1)
-            for one in batch
-        ]
-        optimizer.zero_grad()
-        (sum(losses) / sum(len(one) - 1 for one in batch)).backward()  # type: ignore[union-attr]
-        optimizer.step()
-        d = min(decay, (1 + step) / (10 + step))
+
+    def average(step: int) -> None:
+        d = min(decay, (2 + step) / (11 + step))
         for name, one in model.named_parameters():
             means[name] = d * means[name] + (1 - d) * one.detach().double()
+
+    steps_by_hand(model, optimizer, blocks, steps=steps, after=average)
     return model.eval(), means
 
 
 def test_the_average_is_that_of_a_loop_by_hand(run: Run, tiny_model_dir: Path, tmp_path: Path):
     training = {
-        **STEPWISE, "max_steps": 3, "save_steps": 3, "eval_steps": 3, "max_grad_norm": 0,
-        "lr_scheduler_type": "constant", "train_sampling_strategy": "sequential",
+        **STEPWISE, **PLAINLY, "max_steps": 3, "save_steps": 3, "eval_steps": 3,
         "optim": "sgd", "optim_args": "momentum=0.9", "learning_rate": 0.2,
         "ema_decay": 0.2,  # reached in the second step; the first has 2 / 11
     }  # fmt: skip
     result = run(training=training, data={**HELD_OUT["data"], "shift_blocks": False})
-    store_dir = next(one for one in stores() if one.name == facts(result.run_dir)["data"]["store"])
-    train, held = (
-        [torch.from_numpy(store[i].astype("int64")) for i in range(len(store))]
-        for store in (BlockStore(store_dir, split=split) for split in ("train", "validation"))
-    )
+    train, held = (blocks_of(result.run_dir, split) for split in ("train", "validation"))
     model, means = by_hand(tiny_model_dir, train, steps=3, rate=0.2, decay=0.2)
     kept, raw = stored(result.run_dir / "model"), stored(checkpoint(result.run_dir, 3))
     ours = average_in(result.run_dir, 3)
@@ -113,13 +101,6 @@ def test_the_average_is_that_of_a_loop_by_hand(run: Run, tiny_model_dir: Path, t
     assert "the moving average of its weights" in kept_model(
         read_run(result.run_dir), Words.of("en", "report")
     )
-
-
-def stores() -> list[Path]:
-    """The block stores that there are."""
-    from gptft.files import default_cache_dir
-
-    return [*(default_cache_dir() / "blocks").iterdir()]
 
 
 def checkpoint(run_dir: Path, step: int) -> Path:
