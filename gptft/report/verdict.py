@@ -3,10 +3,9 @@
 import math
 
 from gptft.report.language import Words
-from gptft.runs.held_out import held_out_curve
+from gptft.runs.held_out import RISEN, held_out_curve
 from gptft.runs.read import Point, Run, as_float, as_int, as_mapping
 
-_TURNED = 1.02  # times the lowest loss: below it a rise may be the noise of a small held-out part
 _VISIBLE = 0.001  # nats a token: three decimals are shown
 
 
@@ -49,7 +48,7 @@ def overfitting(run: Run, w: Words) -> str:
 def diverged(run: Run, w: Words) -> str:
     """A sentence where a run ended worse on the text it was trained on, else nothing."""
     before, after = (run.train.loss_before, run.train.loss_after) if run.train else (None, None)
-    if before is None or after is None or after <= before * _TURNED:
+    if before is None or after is None or after <= before * RISEN:
         return ""
     rate = as_float(run.section("training").get("learning_rate"))
     lower = "training.learning_rate" if rate is None else f"training.learning_rate, {rate:g}"
@@ -94,7 +93,7 @@ def _turn(run: Run) -> tuple[Point, Point] | None:
     if len(points) < 2:
         return None
     best, last = min(points, key=lambda point: point[1]), points[-1]
-    least = best[1] * _TURNED if best[0] else best[1] + _VISIBLE
+    least = best[1] * RISEN if best[0] else best[1] + _VISIBLE
     return (best, last) if last[1] > least else None
 
 

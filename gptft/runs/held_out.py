@@ -7,6 +7,9 @@ from pathlib import Path
 
 from gptft.runs.read import BeforeAfter, Point
 
+# Times the lowest loss: below it a rise may be the noise of a small held-out part.
+RISEN = 1.02
+
 
 @dataclass(frozen=True)
 class BestStep:

@@ -231,6 +231,9 @@ class TrainingRun:
             num_tokens_seen=lambda: int(trainer.num_tokens_seen),
         )
         trainer.add_callback(log)
+        if trainer.eval_dataset is not None:
+            was_said = checkpoint is not None and bool(checkpoint.notes.get("turn_said"))
+            trainer.add_callback(trainer.say_turn(self._notify, was_said=was_said))
         if (every := self._config.samples.steps) is not None:
             weights = trainer.kept_weights
             trainer.add_callback(SampleEvery(self._samples, steps=every, weights=weights))

@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import Dataset
 from transformers import PreTrainedModel
 
+from gptft.console import Notify
 from gptft.errors import RunError
 from gptft.models.lora import TrainedAdapter
 from gptft.runs.checkpoints import Checkpoint
@@ -23,6 +24,7 @@ from gptft.training.evaluation import EvaluationStoppedError, Measured, measure_
 from gptft.training.loss import use_fast_loss
 from gptft.training.moving_average import MovingAverage, UpdateAverage
 from gptft.training.optimizers import make_optimizer
+from gptft.training.overfitting import SayTurn
 from gptft.training.signals import Signals
 from gptft.training.trainer_adapter import TrainerAdapter
 from gptft.training.unlikelihood import Unlikelihood
@@ -102,7 +104,7 @@ class BlockTrainer(TrainerAdapter):
         self._started: float | None = None
         self._left_open: dict[str, Any] = {}  # by the checkpoint to resume from
         self._evaluation_due = False
-        self._is_ending = False
+        self._is_ending = self._turn_said = False
         self._at_step_end: tuple[torch.Tensor, torch.Tensor] | None = None
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
@@ -279,6 +281,14 @@ class BlockTrainer(TrainerAdapter):
             self.write_checkpoint(is_due=is_due)
         self.checkpoints.wait()
 
+    def say_turn(self, notify: Notify, *, was_said: bool) -> SayTurn:
+        """What tells `notify` once a run that it gets worse on held-out text."""
+        self._turn_said = was_said
+        return SayTurn(notify, checkpoints=self.checkpoints_dir, was_said=was_said, said=self._said)
+
+    def _said(self) -> None:
+        self._turn_said = True
+
     def write_checkpoint(self, *, is_due: bool = True) -> None:
         """Write a checkpoint, with all that the stock state leaves out."""
         elapsed = 0.0 if self._started is None else time.perf_counter() - self._started
@@ -288,6 +298,7 @@ class BlockTrainer(TrainerAdapter):
             "last_logged": self.last_logged_step,
             "evaluation_due": self._evaluation_due,
             **self.ending.as_notes(),
+            "turn_said": self._turn_said,
             "due": is_due,
             "seconds": self.seconds_before + elapsed,
         }
