@@ -41,17 +41,21 @@ def explain_html(explanation: "Explanation", lang: PageLanguage) -> str:
     return render(
         "explain.html.j2", e=explanation, page=page, t=page.words, lang=lang,
         script=page_script("explain"),
-        data=Markup(script_data(explanation, lang=lang, words=page.words, codes=page.codes)),
+        data=Markup(script_data(explanation, lang=lang, words=page.words)),
     )  # fmt: skip
 
 
 class _Page:
-    """What the template asks of an explanation."""
+    """What the template asks of an explanation, for the head of the page or one of its steps."""
 
-    def __init__(self, explanation: "Explanation", lang: PageLanguage) -> None:
-        self._explanation = explanation
+    def __init__(self, explanation: "Explanation", lang: PageLanguage, step: str = "") -> None:
+        self._explanation, self._step = explanation, step
         self._words = Words.of(lang, "explain")
         self.words = self._words.t
+
+    def at(self, step: str) -> "_Page":
+        """The same for a step, whose tokens are told apart from one another."""
+        return _Page(self._explanation, self._words.lang, step)
 
     @property
     def title_has_prompt(self) -> bool:
@@ -139,12 +143,13 @@ class _Page:
 
     @cached_property
     def codes(self) -> dict[int, str]:
-        """By id, what tells a token of the page apart from one that looks like it."""
-        return codes_of(one for name in _STEPS for one in tokens_of(self._explanation, name))
+        """By id, what tells a token of the step apart from one that looks like it."""
+        return codes_of(tokens_of(self._explanation, self._step))
 
-    def signs(self, step: str) -> list[Markup]:
-        """What the odd signs of a step mean, and what is beside tokens that look alike."""
-        tokens = [*tokens_of(self._explanation, step)]
+    @property
+    def signs(self) -> list[Markup]:
+        """What the odd signs of the step mean, and what is beside tokens that look alike."""
+        tokens = [*tokens_of(self._explanation, self._step)]
         piece = Markup('<bdi class="piece">{}</bdi>')
         told = [self.say(k, sign=piece.format(sign)) for k, sign in signs_of(tokens).items()]
         alike = next((one for one in tokens if one.id in self.codes), None)

@@ -2,12 +2,12 @@
 
 import base64
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gptft.report.token_boxes import is_mark
+from gptft.report.token_boxes import codes_of, is_mark
 from gptft.report.values import visible
 from gptft.text.scripts import PageLanguage
 
@@ -24,26 +24,31 @@ _SCRIPT_WORDS = (
 )  # fmt: skip
 
 
-def script_data(
-    e: "Explanation", *, lang: PageLanguage, words: Mapping[str, str], codes: Mapping[int, str]
-) -> str:
+def script_data(e: "Explanation", *, lang: PageLanguage, words: Mapping[str, str]) -> str:
     """What the script draws.
 
     Args:
         e: the explanation.
         lang: the language of the words.
         words: of the page, by key.
-        codes: what tells tokens apart that look alike, by id.
     """
     opened = e.opened
 
-    def shown(token: "NamedToken") -> list[str | int]:
-        code = codes.get(token.id, "")
-        return [visible(token.text), token.id, code, int(is_mark(token.text))]
+    # What tells tokens of a step apart that look alike.
+    steps = ("opened", "heads", "distribution")
+    codes = {step: codes_of(tokens_of(e, step)) for step in steps}
+
+    def shown(step: str, tokens: Iterable["NamedToken"]) -> list[list[str | int]]:
+        return [
+            [visible(one.text), one.id, codes[step].get(one.id, ""), int(is_mark(one.text))]
+            for one in tokens
+        ]
+
+    prompt = [one.token for one in e.tokens]
 
     values = {
         "lang": lang,
-        "tokens": [shown(one.token) for one in e.tokens],
+        "tokens": shown("heads", prompt),
         "words": {key: words[key] for key in _SCRIPT_WORDS},
         "heads": [{"layer": h.layer, "head": h.head, "name": words[h.name]} for h in e.heads],
         "attentions": _attentions(e.attentions),
@@ -51,6 +56,7 @@ def script_data(
         "opened": None
         if opened is None
         else {
+            "tokens": shown("opened", prompt),
             "layer": opened.layer,
             "head": opened.head,
             "at": opened.at,
@@ -61,11 +67,18 @@ def script_data(
             "key": _floats(opened.key),
             "weights": _floats(opened.weights),
             "fetched": [
-                [[shown(token), round(by, 3)] for token, by in one.raises] for one in opened.fetched
+                [
+                    *zip(
+                        shown("opened", [token for token, _ in one.raises]),
+                        [round(by, 3) for _, by in one.raises],
+                        strict=True,
+                    )
+                ]
+                for one in opened.fetched
             ],
         },
         "logits": _floats(e.distribution.logits),
-        "next": [shown(token) for token in e.distribution.tokens[:_CHOICES]],
+        "next": shown("distribution", e.distribution.tokens[:_CHOICES]),
     }
     return json.dumps(values, ensure_ascii=False).replace("<", "\\u003c")
 
@@ -85,6 +98,7 @@ def tokens_of(e: "Explanation", step: str) -> Iterator["NamedToken"]:
         case "positions" if e.positions.shuffled is not None:
             yield from (one.token for one in e.positions.shuffled.next_tokens)
         case "opened" if e.opened is not None:
+            yield e.next_tokens[0].token
             yield from (token for one in e.opened.fetched for token, _ in one.raises)
         case "lens" if e.lens is not None:
             yield from (cell.token for row in e.lens.cells for cell in row)
@@ -93,7 +107,10 @@ def tokens_of(e: "Explanation", step: str) -> Iterator["NamedToken"]:
         case "distribution":
             yield from e.distribution.tokens[:_CHOICES]
         case "base" if e.base is not None:
+            yield e.next_tokens[0].token
             yield from (one.token for one in (*e.base.gained, *e.base.lost))
+            if e.base.lens is not None:
+                yield e.base.lens.cells[-1][-1].token
 
 
 def _attentions(weights: np.ndarray | None) -> dict[str, Any] | None:

@@ -202,11 +202,40 @@ def test_it_can_be_read(
             "document.querySelector('#lens tbody th').getBoundingClientRect().width"
         )
         assert label <= 100
+        cut = "(one) => one.getBoundingClientRect().height > 26"  # over two lines
+        assert not browser.run(f"[...document.querySelectorAll('.wide .boxed')].some({cut})")
         rows = browser.run(
             "[...document.querySelectorAll('#bars th')].slice(1, 3).map((one) => one.innerText)"
         )
         assert rows == ["...3×U+002E", "…U+2026"]
         assert browser.complaints == []
+
+
+@pytest.mark.parametrize("width", [400, 1280])
+def test_the_grid_of_many_heads_has_its_numbers_where_they_belong(
+    whole: Explanation, tmp_path: Path, width: int
+) -> None:
+    """Of 16 heads a layer, each number above its column, and layers beside their rows."""
+    assert whole.attentions is not None
+    attentions = np.tile(whole.attentions, (1, 8, 1, 1))
+    heads = [replace(whole.heads[0], layer=n // 16, head=n % 16) for n in range(7 * 16)]
+    found = replace(whole, attentions=attentions, heads=tuple(heads))
+    with opened(tmp_path / "page.html", found, width=width) as browser:
+        assert browser.run(f"{ABOVE}('.head-layer', '#head-grid')") == []
+        middles = browser.run(
+            "['.head-number', '.head-row:nth-of-type(5) .head'].map((one) =>"
+            " [...document.querySelectorAll(one)].map((label) => {"
+            " const b = label.getBoundingClientRect(); return b.left + b.width / 2; }))"
+        )
+        assert len(middles[0]) == 16
+        assert middles[0] == pytest.approx(middles[1], abs=0.6)
+        rows = browser.run(
+            "[...document.querySelectorAll('.head-row')].map((row) => {"
+            " const [a, b] = [row.firstChild, row.children[3]].map("
+            " (one) => one.getBoundingClientRect());"
+            " return a.top + a.height / 2 - b.top - b.height / 2; })"
+        )
+        assert rows == pytest.approx([0.0] * 8, abs=1.0)
 
 
 def opened(path: Path, found: Explanation, lang: PageLanguage = "en", **window: int) -> Browser:

@@ -322,6 +322,8 @@ def test_step_6_says_where_the_token_was_ahead_before(
 def test_step_5_says_from_which_share_a_head_has_a_name(found: Explanation) -> None:
     said: Said = {"ru": "не меньше 0,35 её внимания", "en": "at least 0.35 of its attention"}
     check_said(found, "heads", said)
+    check_said(found, "heads", {"ru": "увеличена голова из шага 4.", "en": "The head of step 4"})
+    assert "The head of step 4" not in explain_html(replace(found, opened=None), "en")
 
 
 @pytest.mark.parametrize(("mean", "is_said"), [(-1.0, False), (0.99, True)])
@@ -436,23 +438,47 @@ def with_token(found: Explanation, section: str, token: NamedToken) -> Explanati
     return replace(found, distribution=made)
 
 
-def test_tokens_that_look_alike_are_told_apart_all_over_the_page(quiet: Explanation) -> None:
-    dots = NamedToken(1001, "...", b"...")
-    made = with_token(quiet, "vectors", dots)
-    assert "<sub>" not in explain_html(made, "en")
-    made = with_token(made, "distribution", NamedToken(1002, "…", "…".encode()))
-    page = explain_html(made, "en")
-    box = '<bdi class="piece boxed punct" title="id 1001: 3×U+002E">...<sub>3×U+002E</sub></bdi>'
-    assert box in page[: page.index('<section id="positions"')]
-    assert ["…", 1002, "U+2026", 1] in embedded(page)["next"]
-    for section in ("vectors", "distribution"):
-        assert "look the same and have different characters" in words_of(page, section)
-    assert "look the same" not in words_of(page, "parts")
-    # One that stands below those that step 8 lists is none to be mistaken for.
+DOTS = NamedToken(1001, "...", b"...")
+ELLIPSIS = NamedToken(1002, "…", "…".encode())
+
+
+def test_tokens_of_a_step_that_look_alike_are_told_apart(quiet: Explanation) -> None:
+    alone = with_token(with_token(quiet, "vectors", DOTS), "distribution", ELLIPSIS)
+    page = explain_html(alone, "en")  # each in a step of its own
+    assert "<sub>" not in page
+    assert ["…", 1002, "", 1] in embedded(page)["next"]
+    one, two, *rest = alone.tokens
+    near = replace(two.neighbours[0], token=ELLIPSIS)
+    page = explain_html(replace(alone, tokens=(one, replace(two, neighbours=(near,)), *rest)), "en")
+    for box in (
+        '<bdi class="piece boxed punct" title="id 1001: 3×U+002E">...<sub>3×U+002E</sub></bdi>',
+        '<bdi class="piece boxed punct" title="id 1002: U+2026">…<sub>U+2026</sub></bdi>',
+    ):
+        assert box in page[page.index('id="vectors"') : page.index('id="positions"')]
+        assert page.count(box) <= 2  # the first of them once more, to say what it is
+    assert "look the same and have different characters" in words_of(page, "vectors")
+    for section in ("tokens", "lens", "distribution"):
+        assert "look the same" not in words_of(page, section)
+
+
+def test_tokens_that_the_script_draws_are_told_apart_too(quiet: Explanation) -> None:
+    assert quiet.opened is not None
+    first = replace(quiet.tokens[0], token=DOTS)
+    made = with_token(quiet, "distribution", ELLIPSIS)
+    made = replace(made, tokens=(first, *quiet.tokens[1:]))
+    made = with_token(made, "opened", ELLIPSIS)
+    data = embedded(explain_html(made, "ru"))
+    assert data["opened"]["tokens"][0] == ["...", 1001, "3×U+002E", 1]
+    assert data["opened"]["fetched"][0] == [[["…", 1002, "U+2026", 1], 0.5]]
+    assert data["tokens"][0] == ["...", 1001, "", 1]  # no other of step 5 looks like it
     given = made.distribution
-    below = (*quiet.distribution.tokens[:20], NamedToken(1002, "…", "…".encode()))
-    made = replace(made, distribution=Distribution(given.logits, below, 1.0))
-    assert "<sub>" not in explain_html(made, "en")
+    for tokens, code in (
+        ((DOTS, *given.tokens), "U+2026"),
+        # One below those that step 8 lists is none to be taken for another.
+        ((*given.tokens[:20], DOTS), ""),
+    ):
+        page = explain_html(replace(made, distribution=replace(given, tokens=tokens)), "ru")
+        assert ["…", 1002, code, 1] in embedded(page)["next"]
 
 
 def test_a_token_in_a_sentence_stands_in_a_box(found: Explanation) -> None:

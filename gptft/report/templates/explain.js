@@ -96,8 +96,8 @@
     };
     const [headOf, asks, looksAt] = ["opened-head", "opened-asks", "opened-looks"].map(byId);
     option(headOf, heads, (i) => i + 1, chosen.head);
-    option(asks, length, (i) => `${i + 1}: ${plain(tokens[i])}`, chosen.at);
-    option(looksAt, length, (i) => `${i + 1}: ${plain(tokens[i])}`, chosen.to);
+    option(asks, length, (i) => `${i + 1}: ${plain(opened.tokens[i])}`, chosen.at);
+    option(looksAt, length, (i) => `${i + 1}: ${plain(opened.tokens[i])}`, chosen.to);
     const strip = (name, values, most) => {
       const row = element("div", undefined, "strip");
       row.append(element("span", name, "strip-name"));
@@ -135,7 +135,7 @@
         const share = weights[(head * length + at) * length + i];
         total += share;
         const row = element("tr", undefined, i === to ? "chosen" : "");
-        const named = headed(tokens[i]);
+        const named = headed(opened.tokens[i]);
         const bar = element("td", undefined, "bar");
         bar.style.setProperty("--size", `${100 * share}%`);
         row.append(named, element("td", shown(score(head, at, i) * opened.scaling), "number"),
