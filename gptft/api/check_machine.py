@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from gptft.config.training_fields import without_auto
 from gptft.config.training_needs import FSDP_ON_CPU, SLOW_BFLOAT16
 from gptft.inputs import can_be_made, expand_user, why_unusable
 from gptft.models import machine
@@ -19,6 +20,7 @@ _FOR_ACCELERATORS = {
 
 def machine_problems(training: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """What the machine can't compute; fields of `training` and messages that follow their names."""
+    training = without_auto(training)
     if not any(map(training.get, ("bf16", "fsdp", "tf32"))):
         return
     device = None if training.get("use_cpu") else machine.accelerator()

@@ -47,7 +47,11 @@ def _field_schema(name: str, entry: dict[str, Any]) -> dict[str, Any]:
     types = [_JSON_TYPES[name] for name in entry["types"]]
     schema: dict[str, Any] = {"type": types if len(types) > 1 else types[0]}
     if "choices" in entry:
-        schema["enum"] = [*([None] if "null" in entry["types"] else []), *entry["choices"]]
+        others: dict[str, list[Any]] = {"null": [None], "bool": [True, False]}
+        schema["enum"] = [
+            *(value for name in entry["types"] for value in others.get(name, [])),
+            *entry["choices"],
+        ]
     if {"int", "float"} & {*entry["types"]}:
         for bound in field_bounds(name, entry):
             ((key, limit),) = asdict(bound).items()  # type: ignore[call-overload]

@@ -58,6 +58,19 @@ def is_for_training(name: str) -> bool:
     return "drop" in name or name in ("attn_implementation", "use_cache")
 
 
+# Of heads that aren't trained here, and of whole layers, which is another thing than dropout.
+_OTHER_DROPS = ("summary_", "classifier", "layerdrop", "layer_drop", "drop_path")
+
+
+def is_dropout(name: str) -> bool:
+    """Whether a field of a model's config is a rate of dropout.
+
+    >>> is_dropout("attn_pdrop"), is_dropout("hidden_dropout_prob"), is_dropout("layerdrop")
+    (True, True, False)
+    """
+    return "drop" in name and not any(word in name for word in _OTHER_DROPS)
+
+
 class ModelConfig(Section):
     """The base model: one to start from, or the sizes of a new one."""
 
@@ -76,7 +89,12 @@ class ModelConfig(Section):
         "embeddings and the first six layers of a GPT-2.",
     )
     config_overrides: dict[str, Any] = setting(
-        {}, "Fields of the loaded model's config to change, resid_pdrop: 0.0 for one."
+        {}, "Fields of the loaded model's config to change, attn_pdrop: 0.1 for one."
+    )
+    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] | Literal["own"] = setting(
+        0.0,
+        "Dropout in training, in place of the model's own rates; own keeps them. Rates among "
+        "config_overrides or from_scratch stay.",
     )
     average_with: AveragedModels = setting(
         [],

@@ -7,7 +7,12 @@ transformers 5.23; tests/agreement holds it to what `gptft train` really does.
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from gptft.config.training_fields import OWN_OPTIMIZERS, FieldProblem, value_problems
+from gptft.config.training_fields import (
+    OWN_OPTIMIZERS,
+    FieldProblem,
+    value_problems,
+    without_auto,
+)
 from gptft.config.training_ignored import DEFAULTS, ignored, is_low_rank
 from gptft.config.training_kwargs import (
     accelerator_problems,
@@ -32,6 +37,7 @@ def conflicts(values: Mapping[str, Any], *, has_validation: bool) -> list[FieldP
     Returns:
         (field, message) pairs; the message follows the field's full name.
     """
+    values = without_auto(values)
     training = {**DEFAULTS, **{name: v for name, v in values.items() if v is not None}}
     found = [] if has_validation else list(_without_validation(training))
     found += [one.problem(values) for one in ignored(values)]

@@ -82,6 +82,8 @@ WITHOUT_EFFECT = {
 }
 
 
+AUTO = "auto"  # of bf16: what the machine is faster in
+
 DEFAULT_NGRAM_SIZE = 3  # tokens of a repetition; at equal cost it does more than 4
 
 # Settings of gptft's own, which stand beside those of the class.
@@ -260,7 +262,16 @@ def all_fields() -> dict[str, dict[str, Any]]:
     """The fields of the snapshot, with the optimizers of gptft's own among the choices."""
     fields = known_fields()[1]
     optim = fields["optim"]
-    return {**fields, "optim": {**optim, "choices": sorted([*optim["choices"], *OWN_OPTIMIZERS])}}
+    return {
+        **fields,
+        "optim": {**optim, "choices": sorted([*optim["choices"], *OWN_OPTIMIZERS])},
+        "bf16": {"types": ["bool", "str"], "choices": [AUTO]},
+    }
+
+
+def without_auto(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that say something; `bf16: auto` is what holds without it."""
+    return {name: value for name, value in values.items() if (name, value) != ("bf16", AUTO)}
 
 
 def value_problems(values: Mapping[str, Any]) -> list[FieldProblem]:
@@ -300,12 +311,13 @@ def _own_problem(setting: Setting, value: Any) -> str | None:
 
 
 def _value_problem(name: str, value: Any, entry: Mapping[str, Any]) -> str | None:
+    choices = entry.get("choices")
     if not any(_is(value, type_name) for type_name in entry["types"]):
-        wanted = " or ".join(_WORDS[type_name] for type_name in entry["types"])
+        words = {**_WORDS, **({"str": " or ".join(choices)} if choices == [AUTO] else {})}
+        wanted = " or ".join(words[type_name] for type_name in entry["types"])
         return f"must be {wanted}, not {wrong_value(value)}."
     if isinstance(value, int | str) and (refused := _REFUSED.get(name, {}).get(value)):
         return f"{short_value(value)} {refused}"
-    choices = entry.get("choices")
     if isinstance(value, str) and choices and value not in choices:
         hint = did_you_mean(value, choices) or f"Take one of {', '.join(choices)}."
         return f"can't be {wrong_value(value)}. {hint}"

@@ -36,10 +36,9 @@ from gptft.models.check import (
     no_language_model,
     quantization_method,
     require_unquantized,
-    too_small_vocabulary,
-    unknown_model_type,
 )
 from gptft.models.dequantized import dequantized
+from gptft.models.dropout import set_dropout
 from gptft.models.foreign import no_tokenizer
 from gptft.models.hub import find_model
 from gptft.models.model_files import (
@@ -68,6 +67,7 @@ def load_for_training(
     *,
     dtype: DtypeName = "auto",
     config_overrides: Mapping[str, Any] | None = None,
+    dropout: float | None = None,
     average_with: Iterable[tuple[str, float]] = (),
     loading: Mapping[str, Any] | None = None,
 ) -> PreTrainedModel:
@@ -77,6 +77,7 @@ def load_for_training(
         model: pico, a model or run folder, or a hub id; or its files.
         dtype: of the weights; auto is float32.
         config_overrides: fields of its config to change.
+        dropout: its rates of dropout, but those among `config_overrides`; None for its own.
         average_with: models of the same config, or globs of their folders, each with how much it
             counts beside the model, which counts as 1; the mean of all weights is what is loaded.
         loading: what `from_pretrained` is told besides, see `quantized_loading`.
@@ -88,8 +89,10 @@ def load_for_training(
     files = find_model(model)
     require_unquantized(files.config, name=files.name)
     _require_sizes(files)
-    config = _load_config(files.folder)
+    config = load_config(files.folder)
     stored = config.to_dict()
+    if dropout is not None:
+        set_dropout(config, dropout)
     _override(config, config_overrides or {})
     require_trainable(config.to_dict(), name=files.name, section="model.config_overrides")
     weights_dtype = training_dtype(dtype)
@@ -110,7 +113,7 @@ def load_for_training(
             for theirs, own, share in others
         )
         average_weights(loaded, theirs, name=files.name)
-    _let_padding_learn(loaded)
+    let_padding_learn(loaded)
     if files.adapters:
         notice(f"{adapter_words(files)}; merged into its weights.")
     return loaded
@@ -132,7 +135,7 @@ def load_for_inference(
     files = find_model(model)
     _require_known_quantization(files)
     _require_sizes(files)
-    config = _load_config(files.folder)
+    config = load_config(files.folder)
     require_causal(config.to_dict(), name=files.name, section="in its config.json")
     stored = config.dtype if isinstance(config.dtype, torch.dtype) else torch.float32
     chosen = inference_dtype(dtype, stored=stored, device=device)
@@ -198,59 +201,7 @@ def special_ids(tokenizer: PreTrainedTokenizerBase) -> set[int]:
     return {*tokenizer.all_special_ids, *(i for i, token in added if token.special)}
 
 
-def new_model(
-    sizes: Mapping[str, Any],
-    *,
-    vocab_size: int,
-    eos_token_id: int,
-    bos_token_id: int | None = None,
-    seed: int,
-) -> PreTrainedModel:
-    """Make a model with random weights.
-
-    Args:
-        sizes: `model_type` and any field of that type's config class.
-        vocab_size: of its tokenizer; a larger `vocab_size` among the sizes is kept.
-        eos_token_id: set as EOS, BOS and PAD where the sizes don't say otherwise.
-        bos_token_id: set as BOS, where it isn't EOS.
-        seed: of the weights.
-
-    Raises:
-        ConfigError: there is no such type, or it has no such field, or its values don't go
-            together.
-    """
-    model_type = sizes["model_type"]
-    fields = as_meant({k: v for k, v in sizes.items() if k != "model_type"}, model_type)
-    try:
-        config = AutoConfig.for_model(model_type)
-    except ValueError:
-        raise ConfigError(unknown_model_type(model_type)) from None
-    _check_fields(config, fields, section="model.from_scratch")
-    named = {**config.to_dict(), "pad_token_id": eos_token_id, **fields}
-    require_trainable(named, name="The new model", section="model.from_scratch")
-    asked = int(fields.get("vocab_size", vocab_size))
-    if asked < vocab_size:
-        raise ConfigError(too_small_vocabulary(asked, vocab_size))
-    special = dict.fromkeys(("eos_token_id", "bos_token_id", "pad_token_id"), eos_token_id)
-    if bos_token_id is not None:
-        special["bos_token_id"] = bos_token_id
-    torch.manual_seed(seed)
-    try:
-        config = AutoConfig.for_model(model_type, **{**special, **fields, "vocab_size": asked})
-        model: PreTrainedModel = AutoModelForCausalLM.from_config(
-            config, dtype=torch.float32, trust_remote_code=False
-        )
-    except Exception as error:  # each architecture checks its sizes in its own way
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"model.from_scratch: {model_type} refuses it: {reason}") from None
-    place = _let_padding_learn(model)
-    if place is not None:  # its embedding starts at zero; the mean of all is a better start
-        weight: torch.Tensor = model.get_input_embeddings().weight.data  # type: ignore[assignment]
-        weight[place] = weight.mean(dim=0)
-    return model
-
-
-def _let_padding_learn(model: PreTrainedModel) -> int | None:
+def let_padding_learn(model: PreTrainedModel) -> int | None:
     """Train the embedding of the padding token like any other: mostly it is EOS as well.
 
     Llama and similar models look it up by `padding_idx`, whose embedding starts at zero and gets no
@@ -271,7 +222,8 @@ def context_of(model: PreTrainedModel) -> int | None:
     return context_length(model.config.to_dict())
 
 
-def _load_config(folder: Path) -> PreTrainedConfig:
+def load_config(folder: Path) -> PreTrainedConfig:
+    """The config of a model's folder; a ModelError where it can't be read."""
     with reading(folder, "config"):
         config: PreTrainedConfig = AutoConfig.from_pretrained(
             str(folder), trust_remote_code=False, local_files_only=True
@@ -313,7 +265,7 @@ def _config_like(
     """The files of a model to be averaged, and its config, which is that of the first model."""
     files = find_model(name)
     _require_sizes(files)
-    config = _load_config(files.folder)
+    config = load_config(files.folder)
     check_alike(stored, config.to_dict(), name=name, of=of)
     return files, config
 
@@ -380,12 +332,13 @@ def _load(
 
 
 def _override(config: PreTrainedConfig, overrides: Mapping[str, Any]) -> None:
-    _check_fields(config, overrides, section="model.config_overrides")
+    check_fields(config, overrides, section="model.config_overrides")
     for name, value in as_meant(overrides, config.model_type).items():
         setattr(config, _ATTENTION_FIELD if name == _ATTENTION else name, value)
 
 
-def _check_fields(config: PreTrainedConfig, fields: Mapping[str, Any], *, section: str) -> None:
+def check_fields(config: PreTrainedConfig, fields: Mapping[str, Any], *, section: str) -> None:
+    """Refuse `fields` that a config's class hasn't got; `section` is what they stand in."""
     known = [*config.to_dict(), *config.attribute_map, _ATTENTION]
     problems = [
         f"{section}.{name} is not a field of {type(config).__name__}. {did_you_mean(name, known)}"

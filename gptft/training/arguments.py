@@ -13,17 +13,25 @@ from transformers import TrainingArguments
 
 from gptft.config.suggest import did_you_mean
 from gptft.config.training_conflicts import conflicts
-from gptft.config.training_fields import OWN_FIELDS, OWN_OPTIMIZERS
+from gptft.config.training_fields import OWN_FIELDS, OWN_OPTIMIZERS, without_auto
 from gptft.config.training_needs import FSDP_ON_CPU, SLOW_BFLOAT16, unmet_needs
 from gptft.errors import ConfigError
 from gptft.models.precision import DtypeName, has_native_bfloat16, pick_device
 from gptft.training.fields import describe_fields
+from gptft.training.mixed_precision import agree, is_open, mixed_precision
 
 _LOGS_A_RUN = 50  # a line in the log every fiftieth of the run, where nothing else is asked
+_TOKENS_ON_CPU, _TOKENS_ELSEWHERE = 1024, 16_384  # measured at a time: enough to keep it busy
+_STOCK_BATCH = TrainingArguments.per_device_train_batch_size
 
 
 def training_arguments(
-    training: Mapping[str, Any], *, run_dir: Path, has_validation: bool, dtype: DtypeName
+    training: Mapping[str, Any],
+    *,
+    run_dir: Path,
+    has_validation: bool,
+    dtype: DtypeName,
+    block_size: int,
 ) -> TrainingArguments:
     """Build the arguments of a run.
 
@@ -32,6 +40,7 @@ def training_arguments(
         run_dir: the run folder; checkpoints go below it.
         has_validation: whether there is a validation part.
         dtype: `model.dtype` of the config.
+        block_size: tokens of a block.
 
     Raises:
         ConfigError: a field the installed transformers doesn't have, a combination it refuses, or
@@ -40,25 +49,17 @@ def training_arguments(
     if problems := conflicts(training, has_validation=has_validation) + unmet_needs(training):
         raise ConfigError(*(f"training.{name} {message}" for name, message in problems))
     stops_early = training.get("early_stopping_patience") is not None
-    training = {name: value for name, value in training.items() if name not in OWN_FIELDS}
+    given, own = training, OWN_FIELDS
+    training = without_auto({name: given[name] for name in given if name not in own})
     _check_names(training)
     device = pick_device(use_cpu=bool(training.get("use_cpu", False)))
+    machine_decides = is_open(training, dtype)
+    if machine_decides:
+        training |= mixed_precision(given, device)
     num_processes = _settle_device(training, device)
-    ours: dict[str, Any] = {
-        "logging_steps": 1 / _LOGS_A_RUN,
-        "logging_nan_inf_filter": False,
-        "report_to": "none",
-        "dataloader_pin_memory": device.type == "cuda",
-        "ddp_find_unused_parameters": False,
-        "log_level_replica": "error",
-        # Loss and perplexity are all that is measured; transformers takes an unknown metric for one
-        # that should rise.
-        "greater_is_better": False,
-    }
+    ours = _defaults(training, device, block_size)
     if stops_early and training.get("save_strategy") != "no":
         ours["metric_for_best_model"] = "loss"  # so that the best checkpoint isn't rotated away
-    if device.type == "cuda" and dtype == "auto" and not training.get("fp16"):
-        ours["bf16"] = has_native_bfloat16(device)
     fixed = {
         "output_dir": str(run_dir / "checkpoints"),
         "disable_tqdm": True,
@@ -80,7 +81,32 @@ def training_arguments(
     if args.world_size != num_processes:
         why = f"{num_processes} processes were started, and on {device.type} each would train alone"
         raise ConfigError(f"{why}. Set training.use_cpu: true, or start one.")
+    if machine_decides:
+        agree(args)
     return args
+
+
+def _defaults(training: Mapping[str, Any], device: torch.device, block_size: int) -> dict[str, Any]:
+    """What holds where the section says nothing else."""
+    return {
+        "logging_steps": 1 / _LOGS_A_RUN,
+        "logging_nan_inf_filter": False,
+        "report_to": "none",
+        "dataloader_pin_memory": device.type == "cuda",
+        "ddp_find_unused_parameters": False,
+        "log_level_replica": "error",
+        "per_device_eval_batch_size": _blocks_measured(training, device, block_size),
+        # Loss and perplexity are all that is measured; transformers takes an unknown metric for one
+        # that should rise.
+        "greater_is_better": False,
+    }
+
+
+def _blocks_measured(training: Mapping[str, Any], device: torch.device, block_size: int) -> int:
+    """Blocks that are measured at a time: the tokens of a step, or few enough to cost no memory."""
+    blocks = int(training.get("per_device_train_batch_size") or _STOCK_BATCH)
+    fewest = _TOKENS_ON_CPU if device.type == "cpu" else _TOKENS_ELSEWHERE
+    return max(blocks, fewest // block_size)
 
 
 def _with_floats(training: Mapping[str, Any]) -> dict[str, Any]:

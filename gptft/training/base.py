@@ -13,8 +13,9 @@ from gptft.models.freeze import freeze
 from gptft.models.freeze_check import DIVIDED
 from gptft.models.grow import add_rows, new_tokens
 from gptft.models.hub import find_model
-from gptft.models.load import load_for_training, new_model
+from gptft.models.load import load_for_training
 from gptft.models.lora import TrainedAdapter, add_adapter
+from gptft.models.new import new_model
 from gptft.models.quantized import quantized_loading
 from gptft.terminal.words import count
 from gptft.tokenization.auto import load_auto_tokenizer
@@ -47,12 +48,14 @@ def load_base(
     """
     sizes, notes, new_ids = config.model.from_scratch, tuple[str, ...](), list[int]()
     own = _with_marks(config.tokenizer, chat)
+    dropout = None if config.model.dropout == "own" else config.model.dropout
     if sizes is None:
         files = find_model(config.model.name, revision=config.model.revision)
         model = load_for_training(
             files,
             dtype=config.model.dtype,
             config_overrides=config.model.config_overrides,
+            dropout=dropout,
             average_with=[(one.name, one.weight) for one in config.model.average_with],
             loading=None if config.lora is None or config.lora.quantize is None
             else quantized_loading(config.lora.quantize, device=args.device, name=files.name),
@@ -69,6 +72,7 @@ def load_base(
             vocab_size=len(tokenizer),
             eos_token_id=eos_token_id,
             bos_token_id=bos_token_ids[0] if bos_token_ids else None,
+            dropout=dropout,
             seed=args.seed,
         )
     if chat.get("template"):  # which writes what conversations begin with

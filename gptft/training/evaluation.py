@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +12,8 @@ from transformers import PreTrainedModel
 from gptft.errors import RunError
 from gptft.training.dataset import DOCUMENTS, IGNORED
 from gptft.training.trainer_adapter import TrainerAdapter
+
+_ROWS = 256  # tokens of a block whose logits are made at a time
 
 
 class EvaluationStoppedError(Exception):
@@ -91,16 +94,20 @@ def row_losses(
     trainer: TrainerAdapter, model: PreTrainedModel, batch: dict[str, torch.Tensor]
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Summed loss, float32, and predicted tokens of each block of a batch, both of shape (B,)."""
-    batch = trainer.to_device(batch)
-    with torch.no_grad(), trainer.accelerator.autocast():
-        inputs = {name: batch[name] for name in batch if name not in ("labels", DOCUMENTS)}
-        logits = model(**inputs, use_cache=False).logits  # (B, T, V)
+    batch, head = trainer.to_device(batch), trainer.head
+    inputs = {name: batch[name] for name in batch if name not in ("labels", DOCUMENTS)}
     targets = batch["labels"][:, 1:]  # (B, T - 1)
-    # Block by block: all logits at once would be held a second time, in float32.
-    losses = [
-        torch.nn.functional.cross_entropy(
-            row[:-1].float(), target, ignore_index=IGNORED, reduction="sum"
-        )
-        for row, target in zip(logits, targets, strict=True)
-    ]
-    return torch.stack(losses), (targets != IGNORED).sum(dim=1)
+    sums = []
+    with torch.no_grad(), trainer.accelerator.autocast():
+        with nullcontext() if head is None else head.deferred():
+            outputs = model(**inputs, use_cache=False).logits  # (B, T, V), or (B, T, C)
+        for row, target in zip(outputs, targets, strict=True):
+            total = torch.zeros((), dtype=torch.float32, device=row.device)
+            for start in range(0, len(target), _ROWS):  # all logits would be held twice
+                few, wanted = row[:-1][start : start + _ROWS], target[start : start + _ROWS]
+                logits = few if head is None else head.logits(few)
+                total += torch.nn.functional.cross_entropy(
+                    logits.float(), wanted, ignore_index=IGNORED, reduction="sum"
+                )
+            sums.append(total)
+    return torch.stack(sums), (targets != IGNORED).sum(dim=1)

@@ -2,15 +2,16 @@
 
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from transformers import PreTrainedModel
 
+from gptft.config.sections import ModelConfig
 from gptft.console import Notify, silent
 from gptft.files import list_files, sync_folder, sync_tree
 from gptft.models.adapted import few_logits
+from gptft.models.dropout import restore_dropout
 from gptft.models.hub import find_model
 from gptft.models.precision import named_dtype
 from gptft.runs.model_folder import ADAPTER, MODEL
@@ -23,8 +24,7 @@ def save_model(
     setup: Setup,
     *,
     run_dir: Path,
-    save_dtype: str,
-    config_overrides: Mapping[str, Any],
+    settings: ModelConfig,
     notify: Notify,
 ) -> float | None:
     """Write `model/` under another name and rename it; called by all processes together.
@@ -32,11 +32,19 @@ def save_model(
     Of an adapter that was trained `adapter/` is written first, and `model/` is what it makes of its
     base, unless it is to be used with its base (lora.merge: false).
 
+    Args:
+        setup: the model that was trained, and its trainer.
+        run_dir: where it goes.
+        settings: of the model, as the run's config has them.
+        notify: told how far a merged model is from the quantized one that was trained.
+
     Returns:
         how far the logits of the model are from those of the quantized one that was trained, as a
         share of the largest; None where none was quantized and merged.
     """
     setup.model.config.use_cache = True  # Trainer turns it off for training, and it would be saved
+    if setup.base_config is not None:  # in training another dropout held
+        restore_dropout(setup.model.config, setup.base_config, but=settings.config_overrides)
     lora = setup.trainer.lora
     apart = None
     model = setup.model
@@ -50,7 +58,7 @@ def save_model(
             if not setup.trainer.is_world_process_zero():
                 setup.trainer.accelerator.wait_for_everyone()
                 return None
-            model, apart = _merge_anew(setup, run_dir / ADAPTER, config_overrides)
+            model, apart = _merge_anew(setup, run_dir / ADAPTER, settings)
             notify(
                 f"The adapter was merged into its base in float32. A few logits are "
                 f"{percent(apart)} of the largest from those of the {lora.quantize} model that "
@@ -59,8 +67,8 @@ def save_model(
         else:
             lora.merge()
             setup.trainer.lora = None
-    if save_dtype != "auto":
-        model.to(named_dtype(save_dtype))  # type: ignore[arg-type]
+    if settings.save_dtype != "auto":
+        model.to(named_dtype(settings.save_dtype))  # type: ignore[arg-type]
     if apart is None:
         _write(setup, run_dir, MODEL, setup.trainer.save_model)
     else:
@@ -69,7 +77,7 @@ def save_model(
 
 
 def _merge_anew(
-    setup: Setup, adapter: Path, config_overrides: Mapping[str, Any]
+    setup: Setup, adapter: Path, settings: ModelConfig
 ) -> tuple[PreTrainedModel, float]:
     """The base, loaded as it was before it was quantized, with the adapter in its weights.
 
@@ -81,7 +89,9 @@ def _merge_anew(
     trained = few_logits(setup.model).float().cpu()
     setup.model.train(was_training)
     files = find_model(str(adapter))
-    merged = merge_files(files, scale=1.0, config_overrides=config_overrides, notify=silent).model
+    merged = merge_files(
+        files, scale=1.0, config_overrides=settings.config_overrides, notify=silent
+    ).model
     merged.eval()
     logits = few_logits(merged).float()
     merged.generation_config = setup.model.generation_config

@@ -304,8 +304,7 @@ class TrainingRun:
             try:
                 with stage("Saving the model"):
                     apart = save_model(
-                        setup, run_dir=run_dir, save_dtype=self._config.model.save_dtype,
-                        config_overrides=self._config.model.config_overrides, notify=self._notify,
+                        setup, run_dir=run_dir, settings=self._config.model, notify=self._notify,
                     )  # fmt: skip
             except Exception as error:  # torch and safetensors raise types of their own
                 raise self._trainer.checkpoints.explain(error) from error

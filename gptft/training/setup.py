@@ -8,7 +8,13 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments, set_seed
+from transformers import (
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    TrainingArguments,
+    set_seed,
+)
 from transformers.trainer_callback import PrinterCallback
 
 from gptft.config.sections import Config
@@ -18,12 +24,12 @@ from gptft.data.recital import Passage, find_passages
 from gptft.data.store import BlockStore, read_ledger
 from gptft.errors import ConfigError, DataError, ModelError, RunError
 from gptft.models.causal_probe import check_causal, leaves_labels_to_be_moved
-from gptft.models.load import (
-    context_of,
-)
+from gptft.models.hub import find_model
+from gptft.models.load import context_of, load_config
 from gptft.models.quantized import is_quantized
 from gptft.terminal.words import count
 from gptft.tokenization.framing import keeps_apart
+from gptft.training.activations import use_fused_activations
 from gptft.training.arguments import training_arguments
 from gptft.training.base import freeze_base, is_elsewhere, load_base, make_adapter
 from gptft.training.dataset import (
@@ -39,6 +45,7 @@ from gptft.training.evaluation import Measured
 from gptft.training.figures import predicted_bytes
 from gptft.training.loss import loss_of_output
 from gptft.training.memorized import stop_when_memorized
+from gptft.training.mixed_precision import mixed_precision_notes
 from gptft.training.moving_average import MovingAverage
 from gptft.training.signals import Signals
 from gptft.training.trainer import BlockTrainer
@@ -53,6 +60,7 @@ class Setup:
     """What a run works with.
 
     Attributes:
+        base_config: of the base as it is stored; None of a new model.
         fit: the blocks that are measured before and after.
         notes: sentences on what could not be had as asked, or was made for it.
     """
@@ -63,6 +71,7 @@ class Setup:
     store: BlockStore
     store_dir: Path
     ledger: Mapping[str, Any]
+    base_config: PreTrainedConfig | None
     fit: BlockDataset
     validation: BlockDataset | None
     notes: tuple[str, ...]
@@ -155,12 +164,12 @@ class Setup:
 
 def set_up(config: Config, *, store_dir: Path, run_dir: Path, signals: Signals) -> Setup:
     """Load all a run needs, and refuse what doesn't go together."""
-    store = BlockStore(store_dir)
-    ledger = read_ledger(store_dir) or {}
+    store, ledger = BlockStore(store_dir), read_ledger(store_dir) or {}
     has_validation = bool(ledger.get("validation_documents"))
     args = training_arguments(
-        config.training, run_dir=run_dir, has_validation=has_validation, dtype=config.model.dtype
-    )
+        config.training, run_dir=run_dir, has_validation=has_validation, dtype=config.model.dtype,
+        block_size=store.block_size,
+    )  # fmt: skip
     eos, bos = int(ledger.get("eos_token_id", -1)), tuple(ledger.get("bos_token_ids", ()))
     model, tokenizer, grown, new_ids = load_base(
         config, store_dir=store_dir, eos_token_id=eos, bos_token_ids=bos,
@@ -178,9 +187,11 @@ def set_up(config: Config, *, store_dir: Path, run_dir: Path, signals: Signals) 
         config.data, store, packing=packing, seed=args.seed, eos_token_id=eos, bos=bos,
         isolated=masks,
     )  # fmt: skip
-    notes = (*grown, *frozen, *notes, *epochs.notes)
+    faster = mixed_precision_notes(args, config.training)
+    notes = (*grown, *frozen, *notes, *epochs.notes, *faster)
     unlikelihood = _unlikelihood(config.training, eos_token_id=eos)
     loss = partial(loss_of_output, unlikelihood=unlikelihood)
+    use_fused_activations(model)
     set_seed(args.seed)
     validation = BlockDataset(BlockStore(store_dir, split="validation")) if has_validation else None
     trainer = BlockTrainer(
@@ -208,7 +219,14 @@ def set_up(config: Config, *, store_dir: Path, run_dir: Path, signals: Signals) 
             isolated=masks or epochs.is_shuffled,  # else what stands before a document is chance
         )  # fmt: skip
     fit = BlockDataset(store, indices=spread_indices(len(store), at_most=_FIT_BLOCKS))
-    return Setup(trainer, model, tokenizer, store, store_dir, ledger, fit, validation, notes)
+    base = _base_config(config)
+    return Setup(trainer, model, tokenizer, store, store_dir, ledger, base, fit, validation, notes)
+
+
+def _base_config(config: Config) -> PreTrainedConfig | None:
+    if config.model.from_scratch is not None:
+        return None
+    return load_config(find_model(config.model.name, revision=config.model.revision).folder)
 
 
 def _masks(

@@ -1,21 +1,25 @@
 """A block store and a base model -> a run folder: what `gptft train` does."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
 from transformers.utils import logging as transformers_logging
 
 from gptft.config.sections import Config
+from gptft.config.training_fields import without_auto
 from gptft.console import Notify, silent
 from gptft.errors import Interrupted
 from gptft.models.precision import pick_device
 from gptft.runs import run_folder
-from gptft.runs.read import read_facts
+from gptft.runs.read import as_mapping, read_facts
 from gptft.training.blame import blamed, blaming_settings
 from gptft.training.general import Measurer
 from gptft.training.memory_allocator import keep_freed_memory
+from gptft.training.mixed_precision import is_open
 from gptft.training.recital import Reciter
 from gptft.training.result import TrainResult
 from gptft.training.run import Resume, TrainingRun
@@ -67,6 +71,7 @@ def train_model(
         earlier = read_facts(run_dir) if resume else None
         if earlier is None:
             run_folder.check_free(run_dir, overwrite=overwrite)
+        config = _as_computed(config, earlier or {})
         while True:
             with blaming_settings(config.training):
                 run = TrainingRun(
@@ -85,6 +90,17 @@ def train_model(
                 if ended is error:
                     raise
                 raise ended from error
+
+
+def _as_computed(config: Config, earlier: Mapping[str, Any]) -> Config:
+    """The config of a run to resume: `bf16: auto` means what it meant when the run began."""
+    begun = as_mapping(earlier.get("fingerprint"))
+    if not is_open(without_auto(config.training), config.model.dtype):
+        return config
+    meant = {name: begun.get(f"training.{name}") for name in ("bf16", "fp16")}
+    found = {name: value for name, value in meant.items() if isinstance(value, bool)}
+    given = {name: value for name, value in found.items() if value or name == "bf16"}
+    return config.model_copy(update={"training": {**config.training, **given}})
 
 
 def _prepare_process(config: Config) -> None:

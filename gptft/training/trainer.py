@@ -21,6 +21,7 @@ from gptft.training.dataset import DOCUMENTS, count_tokens
 from gptft.training.early_stopping import EarlyStopping, StopEarly
 from gptft.training.ending import Ending
 from gptft.training.evaluation import EvaluationStoppedError, Measured, measure_loss
+from gptft.training.head import defer_head
 from gptft.training.loss import use_fast_loss
 from gptft.training.moving_average import MovingAverage, UpdateAverage
 from gptft.training.optimizers import make_optimizer
@@ -44,7 +45,7 @@ class BlockTrainer(TrainerAdapter):
 
     Attributes:
         checkpoints: what saves them.
-        num_tokens_seen: real tokens trained on so far by this process, as a 0-d tensor.
+        num_tokens_seen: real tokens trained on by this process, as a 0-d tensor.
         in_optimizer_step: whether the weights may be half updated.
         seconds_before: trained until the checkpoint this process resumes from.
         unlikelihood: what a repetition costs in training, or None. It is in the loss of a step,
@@ -75,9 +76,7 @@ class BlockTrainer(TrainerAdapter):
         Raises:
             ModelError: an unlikelihood, and the model computes a loss of its own.
         """
-        if getattr(model, "loss_type", None) is None:
-            model.loss_type = "ForCausalLM"
-        use_fast_loss(model, unlikelihood=unlikelihood)
+        has_fast_loss = use_fast_loss(model, unlikelihood=unlikelihood)
         self.lora = lora
         if lora is not None:  # the Trainer refuses a quantized model in which it sees no adapter
             model._hf_peft_config_loaded = True
@@ -90,6 +89,7 @@ class BlockTrainer(TrainerAdapter):
             self.add_callback(StopEarly(self.ending.look))
         if lora is not None:  # by which the model itself would save and load in another way
             model._hf_peft_config_loaded = False
+        self.head = defer_head(model, self) if has_fast_loss else None
         # Rotation is ours: the stock one counts and removes any folder named like a checkpoint.
         keep, self.args.save_total_limit = self.args.save_total_limit, None
         self.checkpoints = CheckpointSaver(self, keep=keep, num_averaged=num_averaged)
@@ -149,7 +149,8 @@ class BlockTrainer(TrainerAdapter):
             inputs = {**inputs, "use_cache": False}
         if num_items_in_batch is not None:
             num_items_in_batch = torch.as_tensor(num_items_in_batch).clamp(min=1)
-        return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        with nullcontext() if self.head is None else self.head.deferred():
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
 
     def before_update(self, model: torch.nn.Module, norm: Any) -> None:
         """End training where the loss or the gradient isn't finite.

@@ -35,6 +35,7 @@ from gptft.errors import RunError
 from gptft.models.lora import TrainedAdapter
 from gptft.models.restore import check_restorable, restore_weights
 from gptft.runs.checkpoints import STAGING, find_damage
+from gptft.training.head import DeferredHead
 
 _STATE = "trainer_state.json"
 _KEEP_LAST = (
@@ -48,10 +49,12 @@ class TrainerAdapter(Trainer):
     Attributes:
         is_staging: whether what is written now goes to the staging folder.
         lora: the adapter that is trained in place of all weights, or None.
+        head: the output layer, where it may be deferred; or None.
     """
 
     is_staging = False
     lora: TrainedAdapter | None = None
+    head: DeferredHead | None = None
 
     @property
     def num_bytes_beside(self) -> int:

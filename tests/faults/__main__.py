@@ -25,6 +25,7 @@ QUIET = {
     "OPENBLAS_NUM_THREADS": "1",
     "TOKENIZERS_PARALLELISM": "false",
     "HF_HUB_OFFLINE": "1",
+    "GPTFT_BF16": "false",
     "ARROW_DEFAULT_MEMORY_POOL": "system",
     "JE_ARROW_MALLOC_CONF": "background_thread:false",
     "_TYPER_FORCE_DISABLE_TERMINAL": "1",

@@ -66,7 +66,7 @@ def _train(lab: Lab, folder: Path) -> int:
     from transformers import Trainer, TrainingArguments
 
     from gptft.data.store import BlockStore
-    from gptft.models.load import new_model
+    from gptft.models.new import new_model
     from gptft.training.dataset import BlockDataset, collate_blocks
 
     stores = [path.parent for path in Path(os.environ["GPTFT_CACHE"]).rglob("tokenizer")]

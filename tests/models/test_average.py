@@ -13,7 +13,8 @@ from transformers import AutoModelForCausalLM
 from gptft.config.sections import ModelConfig
 from gptft.errors import ModelError
 from gptft.models.average import check_average
-from gptft.models.load import load_for_training, new_model
+from gptft.models.load import load_for_training
+from gptft.models.new import new_model
 
 
 def perturbed(base: Path, folder: Path, *, seed: int) -> Path:

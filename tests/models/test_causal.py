@@ -12,7 +12,8 @@ from gptft.errors import ModelError
 from gptft.models.causal import make_causal
 from gptft.models.causal_probe import check_causal
 from gptft.models.check import model_problems
-from gptft.models.load import load_for_inference, load_for_training, new_model
+from gptft.models.load import load_for_inference, load_for_training
+from gptft.models.new import new_model
 from tests.architectures.models import tiny_model
 
 FULL = {"attention_type": "original_full"}

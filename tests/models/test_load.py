@@ -15,8 +15,8 @@ from gptft.models.load import (
     load_auto_tokenizer,
     load_for_inference,
     load_for_training,
-    new_model,
 )
+from gptft.models.new import new_model
 from gptft.tokenization.tokenizer import load_tokenizer
 
 CPU = torch.device("cpu")

@@ -9,7 +9,8 @@ from transformers import AutoModelForCausalLM
 from gptft.config.sections import ModelConfig
 from gptft.errors import ModelError
 from gptft.models.check import model_problems
-from gptft.models.load import load_for_training, new_model
+from gptft.models.load import load_for_training
+from gptft.models.new import new_model
 from tests.architectures.models import save_tiny_model
 
 WAY = r"would be lost\. Set model\.{}: {{pad_token_id: null}}"

@@ -16,7 +16,7 @@ def test_bfloat16_on_a_cpu_is_taken_where_it_is_fast_and_refused_elsewhere(
 ):
     def arguments_for_bf16() -> tuple[bool, bool]:
         args = training_arguments(
-            {"bf16": True}, run_dir=tmp_path, has_validation=False, dtype="auto"
+            {"bf16": True}, run_dir=tmp_path, has_validation=False, dtype="auto", block_size=64
         )
         return args.bf16, args.use_cpu
 
@@ -29,7 +29,9 @@ def test_bfloat16_on_a_cpu_is_taken_where_it_is_fast_and_refused_elsewhere(
 
 
 def build(tmp_path: Path, **training: object) -> object:
-    return training_arguments(training, run_dir=tmp_path, has_validation=False, dtype="auto")
+    return training_arguments(
+        training, run_dir=tmp_path, has_validation=False, dtype="auto", block_size=64
+    )
 
 
 def pretend(monkeypatch: pytest.MonkeyPatch, device: str, **environment: str) -> None:
@@ -51,7 +53,7 @@ def test_processes_that_a_launcher_starts_on_a_cpu_join(
 
     def take(**fields: object) -> SimpleNamespace:
         taken.update(fields)
-        return SimpleNamespace(world_size=2)
+        return SimpleNamespace(world_size=2, device=torch.device("meta"))
 
     monkeypatch.setattr(arguments, "TrainingArguments", take)
     build(tmp_path)

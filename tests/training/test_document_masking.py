@@ -304,6 +304,7 @@ def test_no_step_and_no_measure_runs_with_a_cache_or_a_mask(
 
     for probe in ("check_causal", "leaves_labels_to_be_moved"):  # neither steps nor measures
         monkeypatch.setattr(f"gptft.training.setup.{probe}", lambda model, name="": True)
+    monkeypatch.setattr("gptft.training.head.find_head", lambda model: None)
     monkeypatch.setattr(GPT2LMHeadModel, "forward", forward)
     result = run(
         data={"isolate_documents": isolates, "validation": 0.5},

@@ -331,7 +331,7 @@ def test_out_of_memory_while_measuring_names_the_batch_of_that(
         return stock(self, input_ids=input_ids, **kwargs)
 
     monkeypatch.setattr(GPT2LMHeadModel, "forward", forward)
-    with pytest.raises(RunError, match=r"measuring with training\.per_device_eval_batch_size: 8"):
+    with pytest.raises(RunError, match=r"measuring with training\.per_device_eval_batch_size: 32"):
         run(training={"auto_batch": True})
     assert not (tmp_path / "run").exists()
 

@@ -197,6 +197,7 @@ def test_muon_is_known_to_the_config_and_what_it_cannot_do_is_refused(tmp_path: 
                 run_dir=tmp_path,
                 has_validation=False,
                 dtype="auto",
+                block_size=64,
             )
 
 

@@ -156,7 +156,9 @@ def test_stock_transformers_opens_the_model_and_sees_the_same_logits(
     ids = tokenizer(SENTENCES[0], return_tensors="pt").input_ids
     with torch.no_grad():
         expected = kept["model"].eval()(input_ids=ids).logits
-        assert torch.equal(model.eval()(input_ids=ids).logits, expected)
+        logits = model.eval()(input_ids=ids).logits
+    # Not bit for bit: in training a GPT-2's GELU is one kernel.
+    torch.testing.assert_close(logits, expected, rtol=1e-6, atol=1e-6)
     assert tokenizer.eos_token == "<|endoftext|>"
     assert model.generation_config.eos_token_id == tokenizer.eos_token_id
     assert model.generation_config.pad_token_id == tokenizer.eos_token_id

@@ -32,6 +32,7 @@ class Session:
         program.chmod(0o755)
         self._environment = {
             **{name: value for name, value in os.environ.items() if name != "TERMINAL_WIDTH"},
+            "GPTFT_BF16": "false",  # the figures of every machine
             "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
             "PYTHONPATH": str(ROOT),
             "GPTFT_CACHE": "cache",  # a path of one length, as long lines are broken
