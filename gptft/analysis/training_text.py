@@ -18,7 +18,6 @@ from gptft.data.prepare import prepare_blocks
 from gptft.data.store import BlockStore, find_damage, read_ledger
 from gptft.documents.held_out import Mask, draw_validation
 from gptft.documents.scan import ScannedText, scan_texts
-from gptft.documents.sources import find_texts
 from gptft.errors import GptftError, RunError
 from gptft.files import default_cache_dir
 from gptft.runs.model_folder import ADAPTER, MODEL
@@ -312,7 +311,7 @@ def _rebuild_blocks(
 def _scan(config: Config, start: StartingPlace) -> tuple[PackingPlan, list[ScannedText]]:
     """The texts of a config as they are today, with what else decides its blocks."""
     plan = plan_packing(start.locate(config))
-    found = find_texts(plan.data)
+    found = plan.texts()
     return plan, scan_texts(found.texts, plan.data, cache_dir=plan.cache_dir)
 
 

@@ -120,9 +120,9 @@ def _encode(
     with (folder / _TOKENS).open("wb") as tokens, (folder / _DOCUMENTS).open("wb") as rows:
         for batch, (ids, lengths) in encode_batches(chunks(), engine):
             stops = np.cumsum(lengths)
-            with_eos = np.insert(ids, stops[np.array(batch.ends)], eos).astype(dtype, copy=False)
+            ended = with_eos(ids, stops[np.array(batch.ends)], eos=eos, dtype=dtype)
             # Not ndarray.tofile: on a full disk its error doesn't say so.
-            tokens.write(with_eos.view(np.uint8).data)
+            tokens.write(ended.view(np.uint8).data)
             rows.write(counter.rows_of(batch, ids, stops).tobytes())
             if progress:
                 done = max(read_before[batch.file], counter.num_bytes)
@@ -130,6 +130,28 @@ def _encode(
     stats = EncodedStats(engine.name, np.dtype(dtype).name, tuple(documents), tuple(empty))
     write_stats(folder, stats)
     return stats
+
+
+def with_eos(
+    ids: TokenIds, stops: npt.NDArray[np.int64], *, eos: int, dtype: npt.DTypeLike
+) -> TokenIds:
+    """The ids of a batch with an EOS after each document.
+
+    Args:
+        ids: of documents, the last of which may be unfinished, shape (T,).
+        stops: where each one ends, shape (D,).
+        eos: the id.
+        dtype: of the result, shape (T + D,).
+    """
+    # By slices: `np.insert` sorts and takes five arrays of T.
+    found = np.empty(len(ids) + len(stops), dtype)
+    start = 0
+    for number, stop in enumerate(stops.tolist()):
+        found[start + number : stop + number] = ids[start:stop]
+        found[stop + number] = eos
+        start = stop
+    found[start + len(stops) :] = ids[start:]
+    return found
 
 
 class _DocumentCounter:
@@ -158,7 +180,8 @@ class _DocumentCounter:
         rows = []
         raw, width, start = ids.view(np.uint8).data, ids.itemsize, 0
         for text, ends, stop in zip(batch.texts, batch.ends, stops.tolist(), strict=True):
-            num_bytes = len(text.encode())  # cheap here: the engine has made it already
+            # The engine has made the bytes of what isn't ASCII already.
+            num_bytes = len(text) if text.isascii() else len(text.encode())
             self.num_bytes += num_bytes
             self._tokens += stop - start
             self._bytes += num_bytes

@@ -10,7 +10,7 @@ from gptft.config.sections import Config, TokenizerTrainConfig
 from gptft.documents.formats.registry import format_of
 from gptft.documents.record_format import FoundFormat, find_format
 from gptft.documents.scan import ScannedText
-from gptft.documents.sources import VALIDATION, find_texts
+from gptft.documents.sources import VALIDATION, FoundTexts, find_texts
 from gptft.errors import ConfigError, ModelError
 from gptft.files import default_cache_dir, json_checksum
 from gptft.models.model_files import context_length
@@ -39,6 +39,7 @@ class PackingPlan:
         cache_dir: where stores live.
         chat: how conversations are written and learned; None where documents are texts.
         said: sentences on how the format of the texts was found.
+        found: the texts that `data` names, where they were looked for already; see `texts`.
         is_masked: whether the documents are conversations, whose ids are marked as trained on or
             not; see `gptft.data.marked_ids`.
     """
@@ -52,6 +53,15 @@ class PackingPlan:
     is_masked: bool = False
     chat: ChatFormat | None = None
     said: tuple[str, ...] = ()
+    found: FoundTexts | None = None
+
+    def texts(self) -> FoundTexts:
+        """The texts that `data` names.
+
+        Raises:
+            DataError: as `find_texts`.
+        """
+        return self.found or find_texts(self.data)
 
     @property
     def template(self) -> str | None:
@@ -171,7 +181,10 @@ def plan_packing(config: Config, *, found: FoundFormat | None = None) -> Packing
     """
     if config.data is None:
         raise ConfigError(NO_DATA)
-    found = found or find_format(find_texts(config.data), config.data)
+    texts = None
+    if found is None:
+        texts = find_texts(config.data)
+        found = find_format(texts, config.data)
     data = config.data.model_copy(update={"format": found.format})
     model, tokenizer, num_embeddings = config.model, None, None
     if model.from_scratch is None:
@@ -196,7 +209,7 @@ def plan_packing(config: Config, *, found: FoundFormat | None = None) -> Packing
         raise ConfigError(problem)
     plan = PackingPlan(
         data, tokenizer, config.tokenizer.train, context, default_cache_dir(), num_embeddings,
-        is_masked=chat is not None, chat=chat, said=said,
+        is_masked=chat is not None, chat=chat, said=said, found=texts,
     )  # fmt: skip
     plan.check()
     return plan

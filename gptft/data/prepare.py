@@ -13,7 +13,7 @@ from gptft.documents.held_out import draw_validation
 from gptft.documents.markup import markup_notices
 from gptft.documents.read import whole_documents
 from gptft.documents.scan import Progress, ScannedText, recall_scan, scan_texts
-from gptft.documents.sources import VALIDATION, find_texts
+from gptft.documents.sources import VALIDATION
 from gptft.errors import ConfigError
 from gptft.tokenization.encoder import choose_engine
 from gptft.tokenization.tokenizer import TextTokenizer, save_tokenizer
@@ -38,7 +38,7 @@ def prepare_blocks(
     """
     plan.check()
     data, cache_dir = plan.data, plan.cache_dir
-    found = find_texts(data)
+    found = plan.texts()
     for sentence in (*plan.said, *markup_notices(found.texts)):
         notify(sentence)
     texts = recall_scan(found.texts, data, cache_dir=cache_dir)

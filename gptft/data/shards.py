@@ -26,7 +26,7 @@ from gptft.documents.scan import (
     remember_scan,
     scan_texts,
 )
-from gptft.documents.sources import FoundTexts, TextInput, find_texts
+from gptft.documents.sources import FoundTexts, TextInput
 from gptft.errors import ConfigError, DataError
 from gptft.files import JsonFields, json_checksum
 from gptft.terminal.words import count, first_of
@@ -143,7 +143,7 @@ def prepare_shard(
             "tokenizer first, with gptft prepare on a sample, and name its folder as "
             "tokenizer.name."
         )
-    found = find_texts(plan.data)
+    found = plan.texts()
     final = _folder(plan, found) / f"{shard.number}-of-{shard.of}"
     with explained_disk(plan.cache_dir):
         ours = shard_texts(found.texts, shard)
@@ -172,7 +172,7 @@ def merge_shards(plan: PackingPlan, *, notify: Notify = silent) -> Prepared:
         RunError: the disk is full.
     """
     started = time.perf_counter()
-    found = find_texts(plan.data)
+    found = plan.texts()
     folder = _folder(plan, found)
     tokenizer = plan.tokenizer
     if tokenizer is None:

@@ -23,6 +23,8 @@ def read_documents(text: ScannedText, data: DataConfig) -> Iterator[Chunk]:
     Raises:
         DataError: a record is wrong, or the file changed since it was scanned.
     """
+    if (whole := _whole(text, data)) is not None:
+        return iter((Chunk("" if whole.isspace() else whole, True),))
     return _without_blanks(read_as_they_stand(text, data))
 
 
@@ -35,6 +37,19 @@ def read_as_they_stand(text: ScannedText, data: DataConfig) -> Iterator[Chunk]:
     text.check_unchanged()
     yield from _documents(text, data)
     text.check_unchanged()
+
+
+def _whole(text: ScannedText, data: DataConfig) -> str | None:
+    """The text of a small file whose content was kept and is one document, as it stands.
+
+    Raises:
+        DataError: the file changed since it was scanned.
+    """
+    cuts = data.document_separator is not None or data.document_heading is not None
+    if text.content is None or cuts or data.line_ends != "keep":
+        return None
+    text.check_unchanged()
+    return text.content.decode()
 
 
 def whole_documents(text: ScannedText, data: DataConfig) -> Iterator[str]:

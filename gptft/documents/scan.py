@@ -9,9 +9,9 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, astuple, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from gptft.config.data import DataConfig
 from gptft.documents.formats.format import OpenedFile
@@ -21,17 +21,18 @@ from gptft.errors import DataError
 from gptft.files import read_json_value, write_text
 from gptft.terminal.words import count
 from gptft.text.encoding import Advance, FileFacts, examine_binary, examine_text, read_chunks
-from gptft.text.streams import unreadable
+from gptft.text.streams import is_compressed, unreadable
 
 Progress = Callable[[str, int, int], None]  # what is being done, bytes done, bytes in all
 
 HUB_ENCODING = "hub"  # what stands in the facts of a dataset of the hub
+_SMALL = 16_384  # bytes of a file that is kept
+_KEPT = 32_000_000  # bytes that are kept of all files
 _MAX_NAMED = 5  # so many bad files are named one by one, the rest are counted
 _SETTLED_NS = 2_000_000_000  # a file younger than this may change again within its time stamp
 
 
-@dataclass(frozen=True)
-class Stamp:
+class Stamp(NamedTuple):
     """What tells an unchanged file from another one without reading it."""
 
     size: int
@@ -47,7 +48,7 @@ class Stamp:
             DataError: it is gone or can't be asked about.
         """
         try:
-            status = path.stat()
+            status = os.stat(path)
         except OSError as error:
             raise unreadable(path, error) from None
         return cls(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
@@ -58,6 +59,7 @@ class Stamp:
         return None if text.path is None else cls.of(text.path)
 
 
+_STAMP = len(Stamp._fields)
 Known = dict[tuple[TextInput, Stamp | None], FileFacts]
 
 
@@ -69,11 +71,14 @@ class ScannedText:
         source: where it is.
         facts: its digest, size and encoding.
         stamp: of the file when it was scanned; None for a dataset of the hub.
+        content: of a small file of plain UTF-8, kept because to open it again takes longer than to
+            read it.
     """
 
     source: TextInput
     facts: FileFacts
     stamp: Stamp | None
+    content: bytes | None = field(default=None, compare=False, repr=False)
 
     @classmethod
     def from_row(cls, source: TextInput, row: Mapping[str, Any]) -> "ScannedText":
@@ -83,7 +88,7 @@ class ScannedText:
 
     def as_row(self) -> dict[str, Any]:
         """What a scan found, as plain values."""
-        stamp = [*astuple(self.stamp)] if self.stamp else None  # a list, as JSON gives it back
+        stamp = [*self.stamp] if self.stamp else None  # a list, as JSON gives it back
         return {"stamp": stamp, "facts": asdict(self.facts)}
 
     def check_unchanged(self) -> None:
@@ -117,11 +122,12 @@ def scan_texts(
     Raises:
         DataError: some can't be read; five are named, the rest are counted.
     """
-    known = _remembered(texts, data, cache_dir)
+    memory = _memory(texts, data, cache_dir)
+    known = _remembered(memory, texts)
     total = sum(text.num_bytes for text in texts) if progress else 0
     scanned: list[ScannedText] = []
     problems: list[str] = []
-    done = within = 0
+    done = within = kept = 0
 
     def advance(num_bytes: int) -> None:
         nonlocal within
@@ -131,9 +137,13 @@ def scan_texts(
 
     for text in texts:
         try:
-            stamp = Stamp.of_input(text)
-            facts = known.get((text, stamp)) or _examine(text, data, advance)
-            scanned.append(ScannedText(text, facts, stamp))
+            stamp, content = Stamp.of_input(text), None
+            if (facts := known.get((text, stamp)) if known else None) is None:
+                content = _content(text, stamp) if kept < _KEPT else None
+                facts = _examine(text, data, advance, content)
+                content = content if facts.encoding == "utf-8" else None
+                kept += len(content or b"")
+            scanned.append(ScannedText(text, facts, stamp, content))
         except DataError as error:
             problems.append(str(error))
         if progress:
@@ -142,7 +152,7 @@ def scan_texts(
     if problems:
         raise DataError(_problems_in_short(problems))
     if any(text.stamp and (text.source, text.stamp) not in known for text in scanned):
-        remember_scan(scanned, data, cache_dir=cache_dir)
+        _remember(memory, scanned)
     return scanned
 
 
@@ -154,14 +164,34 @@ def recall_scan(
     Raises:
         DataError: a file is gone.
     """
-    known = _remembered(texts, data, cache_dir)
+    if not (known := _remembered(_memory(texts, data, cache_dir), texts)):
+        return None
     stamped = [(text, Stamp.of_input(text)) for text in texts]
     if any(one not in known for one in stamped):
         return None
     return [ScannedText(text, known[text, stamp], stamp) for text, stamp in stamped]
 
 
-def _examine(text: TextInput, data: DataConfig, advance: Advance) -> FileFacts:
+def _content(text: TextInput, stamp: Stamp | None) -> bytes | None:
+    """All bytes of a small file that is read as it stands."""
+    if text.path is None or stamp is None or stamp.size > _SMALL or not _is_plain(text.path):
+        return None
+    try:
+        with open(text.path, "rb", buffering=0) as file:
+            raw: bytes = file.read(2 * _SMALL)
+            return raw if len(raw) == stamp.size else None  # else it is being written to
+    except OSError as error:
+        raise unreadable(text.path, error) from None
+
+
+def _is_plain(path: Path) -> bool:
+    """Whether a file holds text alone, not compressed."""
+    return format_of(path).read_records is None and not is_compressed(path)
+
+
+def _examine(
+    text: TextInput, data: DataConfig, advance: Advance, content: bytes | None
+) -> FileFacts:
     if text.path is None:
         from gptft.documents.hub import HubSource, hub_fingerprint
 
@@ -172,8 +202,9 @@ def _examine(text: TextInput, data: DataConfig, advance: Advance) -> FileFacts:
         facts = examine_binary(text.path)
     else:
         facts = examine_text(
-            text.path, encoding=data.encoding, advance=advance, is_markup=kind.is_markup
-        )
+            text.path, encoding=data.encoding, advance=advance, is_markup=kind.is_markup,
+            content=content,
+        )  # fmt: skip
     if kind.count_left_out is None:
         return facts
     chunks = read_chunks(text.path, facts, line_ends=data.line_ends)
@@ -192,25 +223,31 @@ def _problems_in_short(problems: Sequence[str]) -> str:
 
 def _memory(texts: Sequence[TextInput], data: DataConfig, cache_dir: Path) -> Path:
     """Where the scan of these very files is kept."""
-    names = "\0".join([data.encoding, *map(_memory_of_one, texts)])
+    folder = os.getcwd()
+    names = "\0".join([data.encoding, *(_memory_of_one(text, folder) for text in texts)])
     return cache_dir / "scans" / f"{hashlib.sha256(names.encode()).hexdigest()}.json"
 
 
-def _memory_of_one(text: TextInput) -> str:
+def _memory_of_one(text: TextInput, folder: str) -> str:
+    """What stands for a text; `folder` is the working one."""
     if text.path is None:
         return repr("")
-    kind, path = format_of(text.path), repr(str(text.path.absolute()))
+    # As `Path.absolute` has it, which asks for the working folder once a file.
+    kind, path = format_of(text.path), repr(os.path.join(folder, text.path))
     # What a reader leaves out is known of one version of it.
     return path if kind.count_left_out is None else f"{path} {kind.version}"
 
 
-def _remembered(texts: Sequence[TextInput], data: DataConfig, cache_dir: Path) -> Known:
+def _remembered(memory: Path, texts: Sequence[TextInput]) -> Known:
     """The facts of an earlier scan; one that can't be read is none."""
     try:
-        rows: list[dict[str, Any] | None] = read_json_value(_memory(texts, data, cache_dir))
+        rows: list[list[Any] | None] = read_json_value(memory)
         pairs = zip(texts, rows, strict=True)
-        known = [ScannedText.from_row(text, row) for text, row in pairs if row is not None]
-        return {(text.source, text.stamp): text.facts for text in known}
+        return {
+            (text, Stamp(*row[:_STAMP])): FileFacts(*row[_STAMP:])
+            for text, row in pairs
+            if row is not None
+        }
     except (OSError, ValueError, TypeError, KeyError):
         return {}
 
@@ -221,13 +258,19 @@ def remember_scan(scanned: Sequence[ScannedText], data: DataConfig, *, cache_dir
     A file touched within the last two seconds is left out: it may be written to once more within
     the same tick of its clock.
     """
+    _remember(_memory([text.source for text in scanned], data, cache_dir), scanned)
+
+
+def _remember(memory: Path, scanned: Sequence[ScannedText]) -> None:
     settled = time.time_ns() - _SETTLED_NS
-    stamps = [text.stamp for text in scanned]
-    is_settled = [s is not None and max(s.mtime_ns, s.ctime_ns) < settled for s in stamps]
     rows = [
-        text.as_row() if is_old else None for text, is_old in zip(scanned, is_settled, strict=True)
+        # In order and without names: a corpus may have a hundred thousand files.
+        [*stamp, facts.digest, facts.num_bytes, facts.encoding, facts.crlf, {**facts.left_out}]
+        if (stamp := text.stamp) and max(stamp.mtime_ns, stamp.ctime_ns) < settled
+        else None
+        for text in scanned
+        for facts in [text.facts]
     ]
-    memory = _memory([text.source for text in scanned], data, cache_dir)
     partial = memory.with_name(f"{memory.name}.{os.getpid()}.partial")
     with suppress(OSError):
         memory.parent.mkdir(parents=True, exist_ok=True)

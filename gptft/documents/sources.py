@@ -22,7 +22,7 @@ from gptft.inputs import expand_user, near_names
 from gptft.terminal.commands import command_line, install_command, path_word, quoted_word
 from gptft.terminal.text import shown_path
 from gptft.terminal.words import account_of_skipped, count, first_of
-from gptft.text.streams import COMPRESSED_SUFFIXES
+from gptft.text.streams import is_compressed
 
 HUB_PREFIX = "hub:"
 _MAX_NAMED = 5  # so many compressed files are named in a message, the rest are counted
@@ -168,12 +168,13 @@ class _Finder:
                 self.unused_excludes -= matching
                 if matching:
                     self.skipped[os.path.abspath(path)] = "excluded"
-                elif path.suffix.lower() in COMPRESSED_SUFFIXES and format_of(path).is_binary:
+                elif is_compressed(path) and format_of(path).is_binary:
                     compressed.append(shown_path(path))
                 else:
                     # Folders from memory: `realpath` asks about every folder above.
-                    is_link, folder = path.is_symlink(), self._real_folder(path.parent)
-                    key = os.path.realpath(path) if is_link else os.path.join(folder, path.name)
+                    is_link, (folder, name) = path.is_symlink(), os.path.split(path)
+                    whole = os.path.join(self._real_folder(folder), name)
+                    key = os.path.realpath(path) if is_link else whole
                     collected.setdefault(key, TextInput(shown_path(path), path, number))
             if compressed:
                 self.problems.append(
@@ -275,13 +276,12 @@ def _walk(folder: Path, skipped: dict[str, str]) -> Iterator[Path]:
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         saved = _of_datasets(Path(where), files)
         for name in files:
-            reason = _reason_to_skip(Path(where, name))
-            if name in saved:
-                reason = "of datasets"
+            file = Path(where, name)
+            reason = "of datasets" if name in saved else _reason_to_skip(file)
             if reason:
                 skipped[os.path.join(where, name)] = reason
             else:
-                taken.append(Path(where, name))
+                taken.append(file)
     yield from sorted(taken, key=_order)
 
 
@@ -345,7 +345,9 @@ def _reason_to_skip(file: Path) -> str:
 
 def _order(path: str | Path) -> tuple[tuple[str, ...], bytes]:
     """Sorts alike everywhere, also where a file system keeps accents as marks of their own."""
-    parts = tuple(unicodedata.normalize("NFC", part) for part in Path(path).parts)
+    parts = path.parts if isinstance(path, Path) else Path(path).parts
+    if not os.fspath(path).isascii():
+        parts = tuple(unicodedata.normalize("NFC", part) for part in parts)
     return parts, os.fsencode(path)  # two files may differ in nothing but their accents' form
 
 

@@ -18,6 +18,7 @@ from gptft.files import file_checksum
 from gptft.inputs import read_input
 from gptft.text.declared import declared_codec
 from gptft.text.not_text import (
+    READABLE_FORMATS,
     Flaw,
     find_codec,
     refuse_nul,
@@ -37,6 +38,7 @@ _BOMS = (  # UTF-32 first: its little-endian mark begins with that of UTF-16
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+_MARKS = tuple(mark for mark, _ in _BOMS)
 _EATS_BOM = ("utf-8-sig", "utf-16", "utf-32")  # codecs that leave the mark out of the text
 
 
@@ -123,7 +125,12 @@ def decode_markup(raw: bytes, *, name: str) -> Iterator[str]:
 
 
 def examine_text(
-    path: Path, *, encoding: str, advance: Advance = _no_matter, is_markup: bool = False
+    path: Path,
+    *,
+    encoding: str,
+    advance: Advance = _no_matter,
+    is_markup: bool = False,
+    content: bytes | None = None,
 ) -> FileFacts:
     """Scan a text file: its digest, its size, its codec, its line ends.
 
@@ -134,6 +141,7 @@ def examine_text(
         advance: told how many more bytes have been read, as a large file is being read.
         is_markup: whether the file may say itself what it is in: "auto" then takes that before it
             detects anything.
+        content: all of its bytes, where they have been read and aren't compressed.
 
     Returns:
         facts whose `encoding` decodes the whole file; one pass for UTF-8, and one more for
@@ -143,7 +151,10 @@ def examine_text(
         DataError: the file can't be read, isn't text, or isn't in that encoding; with the offset of
             its first bad byte, and what to do.
     """
-    return _examine(ByteSource.of_file(path), encoding, advance, is_markup=is_markup)
+    if content is not None and encoding in ("auto", "utf-8") and (whole := _whole_utf8(content)):
+        return whole
+    source = ByteSource.of_file(path)
+    return _examine(source, encoding, advance, is_markup=is_markup)
 
 
 def _examine(
@@ -219,6 +230,18 @@ def _decoded(source: ByteSource, codec: str, chunk_bytes: int) -> Iterator[tuple
         yield raw, text
 
 
+def _whole_utf8(raw: bytes) -> FileFacts | None:
+    """What `scan_utf8` finds of a small text in a third of its time; None where it isn't plain."""
+    if raw.startswith((*_MARKS, *READABLE_FORMATS)) or b"\0" in raw:
+        return None
+    try:
+        raw.decode()
+    except UnicodeDecodeError:
+        return None
+    name = "utf-8-sig" if raw.startswith(codecs.BOM_UTF8) else "utf-8"
+    return FileFacts(hashlib.sha256(raw).hexdigest(), len(raw), name, raw.count(b"\r\n"))
+
+
 def _scan_codec(source: ByteSource, codec: str, advance: Advance) -> FileFacts:
     """Decode all of it strictly in `codec`, digesting it."""
     digest, num_bytes, num_chars = hashlib.sha256(), 0, 0
@@ -251,15 +274,15 @@ def scan_utf8(source: ByteSource, advance: Advance) -> FileFacts | tuple[Flaw, s
     for raw in source.chunks(READ_BYTES):
         if not head:
             refuse_readable_format(source, head := raw)
-        if not num_bytes and (
-            marked := next((codec for mark, codec in _BOMS if raw.startswith(mark)), None)
-        ):
-            return Flaw(0, raw[0]), marked
+        if not num_bytes and raw.startswith(_MARKS):
+            return Flaw(0, raw[0]), next(codec for mark, codec in _BOMS if raw.startswith(mark))
         if (nul := raw.find(0)) >= 0:
             refuse_nul(source, offset=num_bytes + nul, head=head)
         num_bytes += len(raw)
         try:
-            decoder.decode(raw, len(raw) < READ_BYTES)
+            # ASCII is known ten times as fast, where the chunk before ends with a whole character.
+            if not raw.isascii() or decoder.getstate()[0]:
+                decoder.decode(raw, len(raw) < READ_BYTES)
         except UnicodeDecodeError as error:
             # Its object is what the decoder had kept of a character, and `raw`.
             offset = num_bytes - len(error.object) + error.start
@@ -267,7 +290,9 @@ def scan_utf8(source: ByteSource, advance: Advance) -> FileFacts | tuple[Flaw, s
         digest.update(raw)
         if len(raw) == READ_BYTES:
             advance(len(raw))
-        crlf += raw.count(b"\r\n") + (last == b"\r" and raw[:1] == b"\n")
+        if b"\r" in raw:  # which is known much faster than how many there are
+            crlf += raw.count(b"\r\n")
+        crlf += last == b"\r" and raw[:1] == b"\n"
         last = raw[-1:]
     name = "utf-8-sig" if head.startswith(codecs.BOM_UTF8) else "utf-8"
     return FileFacts(digest.hexdigest(), num_bytes, name, crlf)

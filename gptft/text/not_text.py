@@ -34,6 +34,9 @@ _MAGIC = (
 )
 
 
+READABLE_FORMATS = (b"{\\rtf", b"%PDF-")  # that may be UTF-8 from end to end
+
+
 @dataclass(frozen=True)
 class Flaw:
     """The first byte that isn't UTF-8: where it is and what it is."""
@@ -159,7 +162,7 @@ def refuse_readable_format(source: ByteSource, head: bytes) -> None:
     Raises:
         NotTextError: as said.
     """
-    if head.startswith((b"{\\rtf", b"%PDF-")):
+    if head.startswith(READABLE_FORMATS):
         _refuse_known_format(source, head)
 
 

@@ -57,6 +57,9 @@ def encodable_chunks(
     for number, text in enumerate(texts):
         held = ""
         for chunk, ends in read_documents(text, data):
+            if ends and not held and len(chunk) <= limit:
+                yield number, Chunk(chunk, True)
+                continue
             for at in range(0, len(chunk), limit):  # a record may be as long as it likes
                 held += chunk[at : at + limit]
                 while len(held) > limit:

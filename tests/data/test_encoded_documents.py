@@ -10,7 +10,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from gptft.config.data import DataConfig
 from gptft.data import encoded_documents as module
-from gptft.data.encoded_documents import EncodedDocuments
+from gptft.data.encoded_documents import EncodedDocuments, with_eos
 from gptft.documents.formats.plain_text import Chunk
 from gptft.errors import DataError, ModelError
 from gptft.tokenization import batches, encoder
@@ -334,3 +334,15 @@ def test_every_id_of_58_mb_of_russian(kind: type[Engine], tmp_path: Path):
         (found,) = made.token_ids(start, stop, at_once=stop - start)
         assert found.tolist() == [*ids(russian(path)), EOS], path
         start = stop
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("unfinished", [False, True])
+def test_an_eos_stands_after_each_document_of_a_batch(seed: int, unfinished: bool):
+    random = np.random.default_rng(seed)
+    lengths = random.integers(0, 4, size=random.integers(0, 9))
+    ids = random.integers(0, 60_000, size=int(lengths.sum()) + 3 * unfinished).astype(np.uint16)
+    stops = np.cumsum(lengths).astype(np.int64)
+    found = with_eos(ids, stops, eos=7, dtype=np.uint16)
+    assert found.dtype == np.uint16
+    assert found.tolist() == np.insert(ids, stops, 7).tolist()

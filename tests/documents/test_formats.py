@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from gptft.documents.formats import parquet, plain_text
 from gptft.documents.formats.format import OpenedFile
-from gptft.documents.formats.registry import FORMATS, SUFFIXES, format_of
+from gptft.documents.formats.registry import FORMATS, SUFFIXES, format_of, suffix_of
 from gptft.documents.records import RecordText
 from gptft.errors import DataError
 from tests.conftest import ROOT
@@ -403,3 +403,20 @@ def test_records_are_read_without_pyarrow_and_pandas():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a.txt", "A.TXT", "a.b.txt", "a.txt.gz", "a.JSONL.Gz", "a.gz", ".txt", ".txt.gz", "a.", "a",
+        "a..txt", "..txt", "a.fb2", "a.fb2.zip", "a.FB2.ZIP", "a.zip", ".fb2.zip", "a.fb2.zip.gz",
+        "a.tar.gz.zst", "1.2.3", "дом.txt", "a.\udcff", "a b.c d.txt", "x.zst",
+    ],
+)  # fmt: skip
+def test_a_suffix_is_that_of_pathlib_compression_aside(name: str):
+    path = Path("in.folder") / name
+    inner = path.with_suffix("") if path.suffix.lower() in (".gz", ".zst") else path
+    two = inner.name.lower().endswith(".fb2.zip") and inner.suffix
+    expected = ".fb2.zip" if two else inner.suffix.lower()
+    assert suffix_of(path) == expected
+    assert suffix_of(Path(f"another{name}")) == suffix_of(path) or name.startswith(".")

@@ -403,3 +403,40 @@ def test_small_utf8_files_import_nothing_heavy(write):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("num_bytes", [1, 5, 16_383, 16_384, 16_385, 40_000])
+@pytest.mark.parametrize("length", [0, 1, 16_383, 16_384, 16_385, 32_768, 50_000])
+def test_chunks_are_full_but_the_last(length: int, num_bytes: int, tmp_path: Path) -> None:
+    if length // num_bytes > 20_000:
+        pytest.skip("the same as a shorter one")
+    raw = bytes(number % 251 for number in range(length))
+    (tmp_path / "a").write_bytes(raw)
+    chunks = [*ByteSource.of_file(tmp_path / "a").chunks(num_bytes)]
+    assert b"".join(chunks) == raw
+    assert {len(chunk) for chunk in chunks[:-1]} <= {num_bytes}
+    assert len(chunks[-1]) < num_bytes
+
+
+@pytest.mark.parametrize("before", [module.READ_BYTES - 1, module.READ_BYTES])
+@pytest.mark.parametrize(
+    ("cut", "after", "flaw"),
+    [
+        (b"\xd0", b"\xb4 abc", None),
+        (b"\xd0", b"abc", 0xD0),  # all ASCII, and yet it ends no character
+        (b"\xd0", b"", 0xD0),
+        (b"a", b"\r\nabc\r\n", None),
+        (b"\r", b"\nabc", None),
+    ],
+)
+def test_ascii_behind_half_a_character_is_no_utf8(
+    before: int, cut: bytes, after: bytes, flaw: int | None, tmp_path: Path
+) -> None:
+    raw = b"a" * before + cut + after
+    (tmp_path / "a").write_bytes(raw)
+    found = module.scan_utf8(ByteSource.of_file(tmp_path / "a"), advance=int)
+    if flaw is None:
+        assert isinstance(found, FileFacts)
+        assert found.crlf == raw.count(b"\r\n")
+    else:
+        assert found == (module.Flaw(before, flaw), None)

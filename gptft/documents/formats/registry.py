@@ -1,5 +1,6 @@
 """The table of input formats: a new one is a file beside this one and an entry here."""
 
+from functools import lru_cache
 from pathlib import Path
 
 from gptft.documents.formats import (
@@ -15,7 +16,7 @@ from gptft.documents.formats import (
     plain_text,
 )
 from gptft.documents.formats.format import Format
-from gptft.text.streams import content_suffix
+from gptft.text.streams import uncompressed_name
 
 _MODULES = (
     plain_text, json_lines, json_values, delimited, parquet, arrow, fiction_book, epub, html, docx,
@@ -27,6 +28,7 @@ FORMATS: tuple[Format, ...] = (
 )
 _BY_SUFFIX = {suffix: format for format in FORMATS for suffix in format.suffixes}
 SUFFIXES = tuple(_BY_SUFFIX)
+_OF_TWO = tuple(suffix for suffix in SUFFIXES if suffix.count(".") > 1)
 
 
 def format_of(path: Path) -> Format:
@@ -40,8 +42,12 @@ def suffix_of(path: Path) -> str:
     >>> [suffix_of(Path(name)) for name in ("a.FB2.zip", "a.zip", "a.jsonl.gz")]
     ['.fb2.zip', '.zip', '.jsonl']
     """
-    last = content_suffix(path)
-    two = [suffix for suffix in _BY_SUFFIX if suffix.count(".") > 1 and suffix.endswith(last)]
-    name = path.name.lower()
-    name = name.removesuffix(path.suffix.lower()) if path.suffix.lower() != last else name
-    return next((suffix for suffix in two if last and name.endswith(suffix)), last)
+    name = path.name
+    at = name.find(".")
+    return _suffix_of(f"_{name[at:]}" if at > 0 else name)
+
+
+@lru_cache(maxsize=1024)  # a corpus may have a hundred thousand files, and is asked six times
+def _suffix_of(name: str) -> str:
+    name, last = uncompressed_name(name.lower())
+    return next((two for two in _OF_TWO if last and name.endswith(two)), last)
