@@ -197,6 +197,7 @@ def add_adapter(
     _check_saved_whole(model, settings)
     ids = sorted({*settings.trainable_token_indices, *new_ids})
     _check_ids(model, ids)
+    rows = _trained_rows(model, settings, ids=ids, new_ids=new_ids)
     num_base = num_weights(model)
     state = torch.get_rng_state()
     torch.manual_seed(seed)
@@ -208,7 +209,7 @@ def add_adapter(
                 layers_to_transform=settings.layers, use_rslora=settings.use_rslora,
                 use_dora=settings.use_dora, bias=settings.bias,
                 modules_to_save=settings.modules_to_save or None,
-                trainable_token_indices=ids or None,
+                trainable_token_indices=rows,
                 fan_in_fan_out=any(isinstance(one, Conv1D) for one in model.modules()),
             )  # fmt: skip
             wrapped = peft.get_peft_model(model, config)
@@ -247,13 +248,57 @@ def _check_saved_whole(model: PreTrainedModel, settings: LoraConfig) -> None:
     if not settings.modules_to_save or weights[0] is not weights[1]:
         return
     for path, module in model.named_modules():
-        is_named = any(path == one or path.endswith(f".{one}") for one in settings.modules_to_save)
-        if is_named and any(module is end for end in ends.values()):
+        if _is_named(path, settings.modules_to_save) and any(
+            module is end for end in ends.values()
+        ):
             raise ConfigError(
                 f"lora.modules_to_save: {path} shares its weights with the other end of the model, "
                 "and trained whole the two would part. Train single tokens: "
                 "lora.trainable_token_indices."
             )
+
+
+def _trained_rows(
+    model: PreTrainedModel,
+    settings: LoraConfig,
+    *,
+    ids: Sequence[int],
+    new_ids: Sequence[int],
+) -> list[int] | dict[str, list[int]] | None:
+    """The tokens whose embeddings are trained, or those of each end of the model by its name.
+
+    A head that has weights of its own gets rows for new tokens, too: else none could be predicted.
+    An end that is trained whole (modules_to_save), or in another way, holds them already.
+
+    Raises:
+        ConfigError: single tokens are named of embeddings that are trained whole.
+    """
+    ends = (model.get_input_embeddings(), model.get_output_embeddings())
+    named: list[str | None] = []
+    for end in ends:
+        paths = [path for path, module in model.named_modules() if module is end]
+        is_saved = any(_is_named(path, settings.modules_to_save) for path in paths)
+        named.append(None if is_saved or not paths else paths[0].rpartition(".")[2])
+    embeddings, head = named
+    if embeddings is None and settings.trainable_token_indices:
+        raise ConfigError(
+            "lora.trainable_token_indices names single tokens, and lora.modules_to_save trains all "
+            "embeddings. Leave one of them out."
+        )
+    targets = settings.target_modules
+    is_target = not isinstance(targets, str) and head is not None and _is_named(head, targets)
+    is_tied = getattr(ends[0], "weight", None) is getattr(ends[1], "weight", None)
+    rows = {embeddings: [*ids]} if embeddings is not None and ids else {}
+    if head is not None and not is_target and not is_tied and new_ids:
+        rows[head] = sorted(new_ids)
+    if [*rows] == [embeddings]:
+        return [*ids]
+    return rows or None
+
+
+def _is_named(path: str, names: Sequence[str]) -> bool:
+    """Whether one of some names, as peft takes them, means a module."""
+    return any(path == one or path.endswith(f".{one}") for one in names)
 
 
 def _check_ids(model: PreTrainedModel, ids: Sequence[int]) -> None:

@@ -163,6 +163,46 @@ def test_new_tokens_are_trained_and_saved(run: Run, bases: Callable[[str], Path]
 
 
 @pytest.mark.parametrize(
+    "whole", [(), ("embed_tokens",), ("lm_head",), ("embed_tokens", "lm_head")]
+)
+def test_a_head_of_its_own_learns_new_tokens_too(
+    run: Run, bases: Callable[[str], Path], whole: tuple[str, ...]
+) -> None:
+    base = bases("llama")
+    found = run(
+        "x", model={"name": str(base)}, lora={"r": 2, "modules_to_save": [*whole]},
+        training=TRAINING, tokenizer={"special_tokens": ["<|end|>", "<|user|>"]},
+    )  # fmt: skip
+    merged = AutoModelForCausalLM.from_pretrained(found.run_dir / "model", dtype=torch.float32)
+    old = load_file(base / "model.safetensors")
+    for name, module in (("model.embed_tokens", merged.get_input_embeddings()),
+                         ("lm_head", merged.get_output_embeddings())):  # fmt: skip
+        known = len(old[f"{name}.weight"])
+        is_whole = name.rpartition(".")[2] in whole
+        assert len(module.weight) == known + 2
+        assert torch.equal(module.weight[:known], old[f"{name}.weight"]) != is_whole
+    if "lm_head" not in whole:
+        stored = load_file(found.run_dir / "adapter" / "adapter_model.safetensors")
+        (delta,) = [one for name, one in stored.items() if "lm_head.token_adapter" in name]
+        assert delta.shape == (2, 32)
+        start = merged.get_output_embeddings().weight[-2:] - delta
+        assert not torch.allclose(start, merged.get_output_embeddings().weight[-2:])
+    applied = load_for_inference(
+        find_model(str(found.run_dir / "adapter")), device=torch.device("cpu")
+    )
+    apart = float((logits(applied) - logits(merged.eval())).abs().max())
+    assert apart <= 1e-5 * float(logits(merged).abs().max())
+
+
+def test_tokens_alone_of_embeddings_that_are_trained_whole(
+    run: Run, bases: Callable[[str], Path]
+) -> None:
+    lora = {"r": 2, "modules_to_save": ["embed_tokens"], "trainable_token_indices": [5]}
+    with pytest.raises(ConfigError, match=r"^lora.trainable_token_indices names single tokens"):
+        run("x", model={"name": str(bases("llama"))}, lora=lora, training=TRAINING)
+
+
+@pytest.mark.parametrize(
     "changed", [{"r": 4}, {"alpha": 4.0}, {"target_modules": ["c_attn"]}, None]
 )
 def test_a_run_of_another_adapter_isnt_resumed(
