@@ -284,6 +284,7 @@ def compare(
     names: Sequence[str] | None,
     *,
     html: Path | None = None,
+    lang: "PageLanguage | None" = None,
     inputs: Sequence[Path] = (),
     overwrite: bool = False,
     notify: Notify = silent,
@@ -296,6 +297,7 @@ def compare(
         prompts: one.
         names: of strategies, the config's own among them; None for all.
         html: a page to write, too.
+        lang: the page's language; None for that of the prompt, English where it isn't Russian.
         inputs: files that were read, and that the page may not replace.
         overwrite: whether the page may replace anything; else only another page of gptft.
         notify: told of each strategy before it runs, and what was written.
@@ -333,7 +335,9 @@ def compare(
     if html is not None:
         from gptft.report.comparison import comparison_html
 
-        write_page(html, comparison_html(results, model=name, prompt=prompt), notify=notify)
+        lang = lang or page_language(prompt)
+        page = comparison_html(results, model=name, prompt=prompt, lang=lang)
+        write_page(html, page, notify=notify)
     return results
 
 

@@ -80,12 +80,12 @@ def generate(
     from gptft.decoding.prompts.gather import gather_prompts
 
     shown = {"--why": why, "--speed": speed, "--stream": bool(stream), "--chat": chat}
-    shown |= {"--lang ru": lang == "ru", "--batch-size": batch_size is not None}
+    shown["--batch-size"] = batch_size is not None
     if compare is None and html is not None and not why:
         raise ConfigError(_NO_PAGE)
     if compare is not None and any(shown.values()):
         wrong = ", ".join(flag for flag, is_on in shown.items() if is_on)
-        raise ConfigError(f"{wrong}: not with --compare, which has a table of its own, in English.")
+        raise ConfigError(f"{wrong}: not with --compare, which has a table of its own.")
     if stream and as_json:
         raise ConfigError("--stream is impossible here: --json prints whole texts. Leave it out.")
     if speed and stream:
@@ -106,8 +106,8 @@ def generate(
         names = [name.strip() for name in compare.split(",") if name.strip()]
         chosen = None if compare == "all" else names
         rows = api.compare(
-            model, texts, chosen, html=html, inputs=read, overwrite=overwrite, notify=notice,
-            **asked,
+            model, texts, chosen, html=html, lang=lang, inputs=read, overwrite=overwrite,
+            notify=notice, **asked,
         )  # fmt: skip
         options.print_result(rows, comparison_table, as_json=as_json)
         return

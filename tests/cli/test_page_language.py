@@ -16,6 +16,7 @@ COMMANDS = {
     "score": ("score", "MODEL", "TEXT"),
     "predict": ("predict", "MODEL", "-p", "TEXT"),
     "generate": ("generate", "MODEL", "-p", "TEXT", "--why", "--max-new-tokens", "2"),
+    "compare": ("generate", "MODEL", "-p", "TEXT", "--compare", "greedy", "--max-new-tokens", "2"),
     "explain": ("explain", "MODEL", "-p", "TEXT"),
 }
 
@@ -47,15 +48,6 @@ def test_a_page_of_copies_is_in_the_language_of_the_texts(run_dir: Path, tmp_pat
         words = ("novelty", str(run_dir), "-f", str(written))
         assert language_of_page(page, *words) == lang
         assert language_of_page(page, *words, "--lang", "ru") == "ru"
-
-
-def test_the_page_of_strategies_is_in_english_alone(tiny_model_dir: Path, tmp_path: Path) -> None:
-    page = tmp_path / "page.html"
-    words = ["generate", str(tiny_model_dir), "-p", TEXTS["ru"], "--compare", "greedy"]
-    wrong = CliRunner().invoke(app, [*words, "--html", str(page), "--lang", "ru", "--cpu"])
-    assert wrong.exit_code == 1
-    assert "--lang ru: not with --compare" in str(wrong.exception)
-    assert not page.exists()
 
 
 def test_a_page_of_an_evaluation_is_in_the_language_of_the_documents(

@@ -4,11 +4,13 @@ from dataclasses import replace
 import pytest
 
 from gptft.analysis.compare.entries import comparison_entries
-from gptft.analysis.compare.results import MeasuredText, StrategyEntry, StrategyResult
+from gptft.analysis.compare.results import METRICS, MeasuredText, StrategyEntry, StrategyResult
 from gptft.decoding.speed import Speed
 from gptft.decoding.strategies import STRATEGIES
 from gptft.report.comparison import comparison_html
+from gptft.report.language import page_words
 from tests.report.test_html import Walker
+from tests.report.test_languages import check_numbers, check_russian
 
 PROMPT = "Мороз & <b>солнце</b>;"
 
@@ -154,3 +156,58 @@ def test_an_empty_prompt_is_said(rows):
     entry = StrategyEntry("greedy", "greedy", rows[0].entry.settings)
     page = page_of([StrategyResult(entry, "", written())], prompt="")
     assert "continues from nothing: the prompt is empty." in page.text
+
+
+def test_a_metric_is_called_in_english_what_the_terminal_calls_it(rows):
+    words = page_words("en", "comparisons")
+    for metric in METRICS:
+        name, _, n = metric.name.rpartition("_")
+        title = words["metric_distinct"].format(n=n) if name == "distinct" else None
+        assert (title or words[f"metric_{metric.name}"]) == metric.title
+        assert words[f"about_{metric.name}"] == metric.meaning
+
+
+def test_every_strategy_is_described_in_russian():
+    described = page_words("ru", "strategies")
+    assert [*described] == [*STRATEGIES]
+    settings = re.compile(r"\b(k|n|num_beams|[a-z]+(_[a-z]+)+|temperature|[A-Z]+)\b")
+    for name, said in described.items():
+        assert said[0].isupper(), name
+        assert said.endswith("."), name
+        assert not re.search("[A-Za-z]", settings.sub("", said)), name
+        english = {*settings.findall(STRATEGIES[name].description)}
+        for setting in {one[0] for one in english if "_" in one[0]}:
+            assert setting in said, name
+
+
+def test_no_word_of_a_comparison_is_english_in_russian(rows):
+    amateur, dexperts, context = comparison_entries(
+        ["contrastive_decoding", "dexperts", "context_aware"],
+        own={}, shared={}, base_model=None, prompt="",
+    )  # fmt: skip
+    failed = StrategyResult(amateur, PROMPT, left_out="Out of memory.")
+    more = [*rows, replace(rows[0], measured=written()), failed]
+    more += [StrategyResult(one, PROMPT, left_out=one.left_out) for one in (dexperts, context)]
+    drafted = Speed(12, 1.0, 0.5, 6, None)
+    more.append(replace(rows[0], measured=written("!", speed=drafted, stopped="stop_string")))
+
+    def draw(lang):
+        return comparison_html(more, model="м", prompt=PROMPT, lang=lang)
+
+    check_russian(
+        re.sub(r"\b[a-z]+(_[a-z]+)+\b", "", draw("ru")), {"k", "temperature", "greedy", "p"}
+    )
+    check_numbers(draw)
+    said = Walker(draw("ru")).text.replace("\N{NARROW NO-BREAK SPACE}", " ")
+    for sentence in (
+        "Одно начало, 9 стратегий", "м продолжает:", "-2,50", "тот же текст, что у greedy",
+        "взято взамен: regex", "Нужно задать expert_model или antiexpert_model. Взамен подошла бы",
+        "Нужно задать context: в начале нет слова", "Out of memory.", "Статьи нет: the argmax",
+        "Модель сама закончила текст.", "Закончился перед стоп-строкой.",
+        "Токенов за один вызов модели: 2,00; из набросанных осталось 75%.",
+        "Токенов за один вызов модели: 2,00.", "доля разных троек токенов среди всех троек, чем",
+    ):  # fmt: skip
+        assert sentence in said, sentence
+    one = comparison_html(rows[:1], model="м", prompt="", lang="ru")
+    assert "Одно начало, 1 стратегия" in one
+    assert "м пишет с чистого листа: начало пустое." in one

@@ -50,7 +50,7 @@ def letters(text: str) -> str:
     return "".join(one for one in re.sub(r"\{\w+\}", "", text) if one.isalpha())
 
 
-@pytest.mark.parametrize("name", sorted({one.split(".")[0] for one in FILES}))
+@pytest.mark.parametrize("name", sorted({one.split(".")[0] for one in FILES} - {"strategies"}))
 def test_both_languages_say_the_same_things(name: str) -> None:
     assert {f"{name}.en.yaml", f"{name}.ru.yaml"} <= {*FILES}
     english, russian = page_words("en", name), page_words("ru", name)
