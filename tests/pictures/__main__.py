@@ -117,7 +117,9 @@ def in_terminal(words: list[str], folder: Path) -> str:
 def reported(folder: Path) -> None:
     """The report of the run, from its figures to what it recites."""
     with Browser(width=1100, height=900) as browser:
-        browser.open((folder / "runs" / "poem" / "report.html").as_uri())
+        page = folder / "report.html"
+        in_terminal(["runs", "show", "runs/poem", "--html", str(page), "--lang", "en"], folder)
+        browser.open(page.as_uri())
         browser.wait("document.querySelector('.samples')")
         browser.shot(OUT / "report.png", ("body", ".samples"))
 
