@@ -299,7 +299,7 @@ def compare(
         html: a page to write, too.
         lang: the page's language; None for that of the prompt, English where it isn't Russian.
         inputs: files that were read, and that the page may not replace.
-        overwrite: whether the page may replace anything; else only another page of gptft.
+        overwrite: whether the page may replace anything; else only another page.
         notify: told of each strategy before it runs, and what was written.
         **options: see `Options`; of a config's generation section, what concerns every strategy.
 
@@ -314,13 +314,11 @@ def compare(
     with loading_libraries():
         from gptft.analysis.compare import entries, run
         from gptft.analysis.memorization import base_model_of, training_text_of
-
     request = _Request.of(model, prompts, options)
     shared = {**entries.shared_settings(request.config.generation), **request.given}
     if request.stop_strings:
         own = shared.get("stop_strings", [])  # as it was given, one alone perhaps
-        own = own if isinstance(own, list) else [own]
-        shared["stop_strings"] = [*own, *request.stop_strings]
+        shared["stop_strings"] = [*(own if isinstance(own, list) else [own]), *request.stop_strings]
     if len(request.prompts) != 1:
         raise ConfigError(f"--compare takes one prompt, and there are {len(request.prompts)}.")
     name, prompt = request.name, request.prompts[0]
@@ -335,7 +333,6 @@ def compare(
     if html is not None:
         from gptft.report.comparison import comparison_html
 
-        lang = lang or page_language(prompt)
         page = comparison_html(results, model=name, prompt=prompt, lang=lang)
         write_page(html, page, notify=notify)
     return results

@@ -13,7 +13,7 @@ from gptft.report.language import Words, page_words
 from gptft.report.render import render
 from gptft.report.values import one_line, visible
 from gptft.terminal.words import percent
-from gptft.text.scripts import PageLanguage
+from gptft.text.scripts import PageLanguage, page_language
 
 if TYPE_CHECKING:
     from gptft.decoding.define import Strategy
@@ -22,7 +22,7 @@ _NO_PAPER = "No paper: "
 
 
 def comparison_html(
-    rows: Sequence[StrategyResult], *, model: str, prompt: str, lang: PageLanguage = "en"
+    rows: Sequence[StrategyResult], *, model: str, prompt: str, lang: PageLanguage | None = "en"
 ) -> str:
     """The page.
 
@@ -30,9 +30,9 @@ def comparison_html(
         rows: see `analysis.compare.compare`.
         model: what to call the model.
         prompt: that was continued.
-        lang: the language of its words.
+        lang: the language of its words; None for that of the prompt.
     """
-    page = _Page(rows, Words.of(lang, "comparisons"))
+    page = _Page(rows, Words.of(lang or page_language(prompt), "comparisons"))
     return render(
         "comparison.html.j2", rows=rows, model=model, prompt=prompt, page=page, w=page.words,
         metrics=page.metrics, same=page.same, strategies=STRATEGIES, view=view,
