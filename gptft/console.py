@@ -92,9 +92,33 @@ class _Stages:
         self.are_shown = False
         self.doing: list[Any] = []  # from the outermost to the innermost
         self.line: Any = None
+        self.told: Callable[[str | None], None] | None = None  # a view with a place of its own
+        self.num_lines = 0  # of a view at the bottom of the terminal
+
+    def show(self) -> None:
+        """Name the innermost, or take the line away where nothing is done."""
+        if self.told is not None:
+            self.told(self.doing[-1] if self.doing else None)
+        elif not self.doing:
+            line, self.line = self.line, None
+            if line is not None:
+                line.stop()
+        elif self.line is not None:
+            self.line.update(_stage_text(self.doing[-1]))
+        else:
+            from rich.status import Status
+
+            self.line = Status(_stage_text(self.doing[-1]), console=stderr(), spinner="line")
+            self.line.start()
 
 
 _stages = _Stages()
+
+
+def _stage_text(doing: str) -> Any:
+    from rich.text import Text
+
+    return Text(f"{doing} …")
 
 
 def show_stages() -> None:
@@ -117,33 +141,42 @@ def stage(doing: str) -> Iterator[Notify]:
     Yields:
         what names it anew, where there is more to say of it.
     """
-    if not shows_stages():
+    if not shows_stages() and _stages.told is None:
         yield silent
         return
-    from rich.status import Status
-    from rich.text import Text
 
     def name_anew(doing: str) -> None:
-        _stages.doing[place] = Text(f"{one_message(doing)} …")
-        if _stages.line is not None:
-            _stages.line.update(_stages.doing[-1])
+        _stages.doing[place] = one_message(doing)
+        _stages.show()
 
-    shown, place = Text(f"{one_message(doing)} …"), len(_stages.doing)
-    _stages.doing.append(shown)
-    if _stages.line is None:
-        _stages.line = Status(shown, console=stderr(), spinner="line")
-        _stages.line.start()
-    else:
-        _stages.line.update(shown)
+    place = len(_stages.doing)
+    _stages.doing.append(one_message(doing))
+    _stages.show()
     try:
         yield name_anew
     finally:
         _stages.doing.pop()
-        if _stages.doing:
-            _stages.line.update(_stages.doing[-1])
-        else:
-            _stages.line.stop()
-            _stages.line = None
+        _stages.show()
+
+
+def show_stages_in(told: Callable[[str | None], None] | None) -> None:
+    """Let a live view say what `stage` names: `told` hears of it, and None where that is over."""
+    _stages.told = told
+
+
+def take_lines(number: int) -> None:
+    """Say how many lines a live view has at the bottom of the terminal; it draws itself again."""
+    _stages.num_lines = number
+
+
+def around_a_line() -> tuple[str, str]:
+    """What to write to a terminal before and after a line, for it to stand above a live view.
+
+    Beyond all buffers, where a lock may be held: the first line of the view is where the line goes,
+    and the view, which counts its lines from the cursor, begins below it.
+    """
+    below = max(_stages.num_lines - 1, 0)
+    return "\r\x1b[2K" + "\x1b[1A\x1b[2K" * below, "\n" * (1 + below)
 
 
 def loading_libraries() -> AbstractContextManager[object]:

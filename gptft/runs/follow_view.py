@@ -1,15 +1,19 @@
 """Updates of a run -> a drawing that changes on a terminal, a line a log step off one."""
 
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from rich.console import Console
-from rich.live import Live
+from rich.console import Console, RenderableType
 
 from gptft.runs.follow import Update
+from gptft.runs.progress import Pace, RunProgress
+from gptft.runs.progress_view import figure_words, flowing, sample_lines, where_lines
 from gptft.runs.read import as_float, as_int
-from gptft.runs.show_view import progress_view
+from gptft.runs.show import ShownRun
+from gptft.runs.show_view import progress_parts
 from gptft.terminal.draw import Drawn, plain_lines
+from gptft.terminal.live import LiveLines
 
 # By the name in metrics.jsonl, how a line names it and how it is written.
 _SHOWN = (
@@ -27,11 +31,43 @@ def show_updates(updates: Iterable[Update], console: Console) -> None:
             lines = plain_lines(_lines(update))
             console.print(Drawn(lambda *_, lines=lines: [lines]), end="")
         return
-    with Live(
-        console=console, auto_refresh=False, transient=True, vertical_overflow="crop"
-    ) as screen:
+    pace: Pace | None = None
+    with LiveLines("", console, leaves=False) as screen:
         for update in updates:
-            screen.update(progress_view(update.shown), refresh=True)
+            progress, now = progress_of(update.shown), time.monotonic()
+            if pace is None or update.back_to is not None:
+                pace = Pace(step=progress.step)
+            pace.see(progress.step, now)
+            seconds = pace.seconds_left(progress.num_steps, now)
+            screen.show(_drawing(update, progress, seconds))
+
+
+def progress_of(shown: ShownRun) -> RunProgress:
+    """How far a run is, by its log."""
+    samples = shown.samples
+    progress = RunProgress(num_steps=shown.status.num_steps)
+    progress.take_all(shown.run.metrics)
+    progress.step = shown.status.step or 0
+    if samples and isinstance(last := samples[-1], Mapping):
+        progress.sample = (last["step"], last["prompt"], last["continuation"])
+    return progress
+
+
+def _drawing(update: Update, progress: RunProgress, seconds: float | None) -> Drawn:
+    """The run's state, where it is with its figures, its curves, its last sample."""
+
+    def draw(console: Console, width: int) -> Iterator[RenderableType]:
+        state, *curves = progress_parts(update.shown)
+        yield state
+        if update.shown.status.state == "running":
+            yield from where_lines(progress, width=width, seconds=seconds)
+        yield from flowing(figure_words(progress), width)
+        for part in curves:
+            yield ""
+            yield part
+        yield from sample_lines(progress, width=width)
+
+    return Drawn(draw)
 
 
 def _lines(update: Update) -> Iterator[str]:

@@ -39,14 +39,10 @@ def run_view(shown: ShownRun) -> Drawn:
     return Drawn(draw)
 
 
-def progress_view(shown: ShownRun) -> Drawn:
-    """What changes while a run is at work: its state and its curves."""
-
-    def draw(console: Console, width: int) -> Iterator[RenderableType]:
-        parts = [_head(shown), curves_view(shown.curves)]
-        yield from _apart(console, [part for part in parts if part is not None])
-
-    return Drawn(draw)
+def progress_parts(shown: ShownRun) -> list[RenderableType]:
+    """What changes while a run is at work: its state and, if there are any, its curves."""
+    parts = (_head(shown), curves_view(shown.curves))
+    return [part for part in parts if part is not None]
 
 
 def curves_view(curves: dict[str, list[Point]]) -> RenderableType | None:

@@ -11,6 +11,7 @@ from rich.text import Text
 from gptft.terminal.text import escaped
 
 _LEAST_COLUMNS = 8
+_BARS = "▁▂▃▄▅▆▇█"
 _HUGE = 1e100  # beyond it a value is drawn no more than an infinite one
 
 
@@ -76,6 +77,34 @@ def plot(lines: Sequence[PlotLine], *, width: int, height: int = 10) -> list[Tex
     drawn.append(Text(" " * (margin + 1) + "└" + "─" * columns))
     drawn.append(Text(" " * (margin + 2) + f"0{end:>{columns - 1}} step"))
     return [_rstripped(text) for text in drawn] + [*_keys(shown, width)]
+
+
+def sparkline(values: Sequence[float], *, width: int) -> str:
+    """Values as a line of bars, the mean of several in each cell where there are more than cells.
+
+    Args:
+        values: in order; one that isn't finite is a gap.
+        width: cells at most, at least 1.
+
+    >>> sparkline([4.0, 3.0, math.nan, 1.0], width=8), sparkline([5.0, 3.0, 1.0, 1.0], width=2)
+    ('█▆ ▁', '█▁')
+    """
+    width = max(min(width, len(values)), 1)
+    cells: list[list[float]] = [[] for _ in range(width)]
+    for place, value in enumerate(values):
+        if abs(value) < _HUGE:
+            cells[place * width // len(values)].append(value)
+    means = [math.fsum(cell) / len(cell) if cell else None for cell in cells]
+    known = [mean for mean in means if mean is not None]
+    low, high = (min(known), max(known)) if known else (0.0, 0.0)
+    most = len(_BARS) - 1
+
+    def bar(mean: float | None) -> str:
+        if mean is None:
+            return " "
+        return _BARS[round((mean - low) / (high - low) * most) if high > low else 0]
+
+    return "".join(map(bar, means))
 
 
 def _labels(low: float, high: float) -> tuple[str, str]:

@@ -28,15 +28,15 @@ from gptft.training.figures import as_facts, before_and_after, from_facts
 from gptft.training.fingerprint import adapter_facts, fingerprint
 from gptft.training.general import Measurer
 from gptft.training.model_saving import save_model
-from gptft.training.progress import RunLog
 from gptft.training.recital import Reciter
 from gptft.training.result import TrainResult
 from gptft.training.resume import agreed_changes, require_training_state
-from gptft.training.samples import SampleEvery, Sampler, SampleWriter
+from gptft.training.samples import Sampler, SampleWriter
 from gptft.training.setup import set_up
 from gptft.training.signals import Signals
 from gptft.training.smaller_batch import smaller_batch
 from gptft.training.text_measures import TextMeasures
+from gptft.training.watching import watch
 
 
 @dataclass(frozen=True)
@@ -225,18 +225,11 @@ class TrainingRun:
             Interrupted: there was a signal.
         """
         trainer, checkpoint = self._trainer, self._checkpoint
-        log = RunLog(
-            self._run_dir / "metrics.jsonl",
-            console=console,
-            num_tokens_seen=lambda: int(trainer.num_tokens_seen),
-        )
-        trainer.add_callback(log)
-        if trainer.eval_dataset is not None:
-            was_said = checkpoint is not None and bool(checkpoint.notes.get("turn_said"))
-            trainer.add_callback(trainer.say_turn(self._notify, was_said=was_said))
-        if (every := self._config.samples.steps) is not None:
-            weights = trainer.kept_weights
-            trainer.add_callback(SampleEvery(self._samples, steps=every, weights=weights))
+        log = watch(
+            trainer, self._run_dir / "metrics.jsonl", console=console, held_out=self._before[1],
+            checkpoint=checkpoint, samples=self._samples,
+            sample_steps=self._config.samples.steps, notify=self._notify,
+        )  # fmt: skip
         started = time.perf_counter()
         is_over = checkpoint is not None and self._is_last(checkpoint)
         with self._signals.deferred("Stopping after this step"):

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from transformers import (
@@ -21,8 +21,19 @@ from gptft.files import append_json_line
 Sampler = Callable[[PreTrainedModel, PreTrainedTokenizerBase, Sequence[str]], list[str]]
 
 
+class Show(Protocol):
+    """What shows samples."""
+
+    def __call__(self, prompts: Sequence[str], texts: Sequence[str], *, step: int) -> None:
+        """Show what the model of a step makes of prompts."""
+
+
 class SampleWriter:
-    """Continues the prompts with a model as it is now, and keeps them in samples.jsonl."""
+    """Continues the prompts with a model as it is now, and keeps them in samples.jsonl.
+
+    Attributes:
+        prompts: as the config has them.
+    """
 
     def __init__(
         self,
@@ -36,7 +47,7 @@ class SampleWriter:
         self._path = path
         self._sampler = sampler
         self._tokenizer = tokenizer
-        self._prompts = prompts
+        self.prompts = prompts
 
     def sample(self, model: PreTrainedModel) -> list[str]:
         """Continue each prompt; training's random state and mode are left as they were.
@@ -47,13 +58,13 @@ class SampleWriter:
         was_training = model.training
         devices = [model.device] if model.device.type == "cuda" else []
         with stage("Continuing the prompts of samples"), torch.random.fork_rng(devices=devices):
-            texts = self._sampler(model.eval(), self._tokenizer, self._prompts)
+            texts = self._sampler(model.eval(), self._tokenizer, self.prompts)
         model.train(was_training)
         return texts
 
     def write(self, texts: Sequence[str], *, step: int) -> None:
         """Add what `sample` returned at `step` to the file."""
-        for prompt, text in zip(self._prompts, texts, strict=True):
+        for prompt, text in zip(self.prompts, texts, strict=True):
             append_json_line(self._path, {"step": step, "prompt": prompt, "continuation": text})
 
 
@@ -66,8 +77,13 @@ class SampleEvery(TrainerCallback):
         *,
         steps: int,
         weights: Callable[[], AbstractContextManager[None]] = nullcontext,
+        show: Show,
     ) -> None:
-        """Call `writer` every `steps` steps, within `weights`: with those that the run keeps."""
+        """Call `writer` every `steps` steps, within `weights`: with those that the run keeps.
+
+        `show` gets the prompts, what came of them, and the step.
+        """
+        self._show = show
         self._writer = writer
         self._steps = steps
         self._weights = weights
@@ -81,3 +97,4 @@ class SampleEvery(TrainerCallback):
             with self._weights():
                 texts = self._writer.sample(kwargs["model"])
             self._writer.write(texts, step=state.global_step)
+            self._show(self._writer.prompts, texts, step=state.global_step)

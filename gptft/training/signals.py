@@ -14,11 +14,12 @@ from functools import cache
 from types import FrameType
 from typing import Any
 
-from gptft.console import is_first_process
+from gptft.console import around_a_line, is_first_process
 from gptft.errors import Interrupted
 
 _ENDING = ("SIGTERM", "SIGHUP", "SIGINT")
 _SAVING = "SIGUSR1"
+_SHOW_CURSOR = b"\x1b[?25h"  # which a live view hides
 _PATIENCE = 1.0  # seconds that the main thread has to take a signal
 
 
@@ -144,6 +145,8 @@ class Signals:
                     _say(f"{self._deferred or 'Stopping'}; Ctrl-C{again} quits now.")
             elif name == "SIGINT" and not self._is_over.wait(_PATIENCE):
                 _say(f"error: {self.interrupted('and a second Ctrl-C, at once')}")
+                if os.isatty(2):
+                    os.write(2, _SHOW_CURSOR)
                 os._exit(128 + heard[0])  # as `kill -9`: what is on the disk is complete or absent
 
 
@@ -157,6 +160,6 @@ def _no_wakeup_in_workers() -> None:
 def _say(sentence: str) -> None:
     """Write a line to stderr past all buffers, which the main thread may be writing to."""
     if is_first_process():
-        clear = "\r\x1b[2K" if os.isatty(2) else ""  # the line of a bar, which draws itself again
+        before, after = around_a_line() if os.isatty(2) else ("", "\n")
         with suppress(OSError):
-            os.write(2, f"{clear}{sentence}\n".encode())
+            os.write(2, f"{before}{sentence}{after}".encode())

@@ -1,25 +1,18 @@
 import json
 import math
-import re
 import shutil
-import time
 from importlib.metadata import version
-from io import StringIO
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from rich.console import Console
 from safetensors.torch import load_file
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     Trainer,
-    TrainerControl,
-    TrainerState,
     TrainingArguments,
     set_seed,
 )
@@ -33,7 +26,6 @@ from gptft.errors import ConfigError, ModelError
 from gptft.files import default_cache_dir
 from gptft.runs.held_out import BestStep
 from gptft.training.dataset import collate_blocks
-from gptft.training.progress import RunLog
 from gptft.training.run import Resume
 from gptft.training.trainer import BlockTrainer
 from tests.conftest import SENTENCES
@@ -82,47 +74,6 @@ def test_losses_of_blocks_stay_in_float32_where_the_model_is(
     monkeypatch.setattr(evaluation, "row_losses", row_losses)
     run(training={"max_steps": 1})
     assert dtypes == {torch.float32}
-
-
-def test_tokens_a_second_are_those_of_all_processes(tmp_path: Path, monkeypatch: Any):
-    clock, seen = iter((0.0, 2.0)), iter((0, 300))
-    monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
-    log = RunLog(
-        tmp_path / "metrics.jsonl",
-        console=Console(quiet=True),
-        num_tokens_seen=lambda: next(seen),
-    )
-    args: Any = SimpleNamespace(world_size=4)
-    state, control = TrainerState(), TrainerControl()
-    log.on_train_begin(args, state, control)
-    log.on_log(args, state, control, {"loss": 1.0})
-    row = json.loads((tmp_path / "metrics.jsonl").read_text(encoding="utf-8"))
-    assert row["tokens_per_second"] == 600.0  # 4 processes, each 300 tokens in 2 seconds
-
-
-@pytest.mark.parametrize(
-    ("width", "shown"),
-    [
-        (30, ""),
-        (49, ""),
-        (50, "loss 3.175"),
-        (89, "loss 3.175"),
-        (90, "loss 3.175  lr 1.0e-04  0 tokens/s 0:00:00"),
-    ],
-)
-def test_a_narrow_terminal_keeps_step_and_time_left(tmp_path: Path, width: int, shown: str):
-    console = Console(width=width, force_terminal=True, color_system=None, file=StringIO())
-    log = RunLog(tmp_path / "metrics.jsonl", console=console, num_tokens_seen=lambda: 0)
-    args: Any = SimpleNamespace(world_size=1)
-    state, control = TrainerState(), TrainerControl()
-    state.max_steps, state.global_step = 1000, 12
-    log.on_train_begin(args, state, control)
-    log.on_log(args, state, control, {"loss": 3.175, "learning_rate": 1e-4})
-    log.close()
-    assert isinstance(console.file, StringIO)
-    last = console.file.getvalue().split("\r")[-1]
-    words = [word for word in re.split(r"\x1b\[2K|\s+|\x1b\[\?25h", last) if word]
-    assert words == ["step", "12/1,000", *shown.split(), "left", "-:--:--"]
 
 
 def test_folders_in_the_model_can_be_opened(run: Run, tmp_path: Path, tiny_model_dir: Path):

@@ -1,0 +1,66 @@
+"""A run's Trainer -> the callbacks that show, log and sample what it does while it trains."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+from rich.console import Console
+
+from gptft.console import Notify
+from gptft.runs.checkpoints import Checkpoint
+from gptft.training.evaluation import Measured
+from gptft.training.progress import RunLog
+from gptft.training.samples import SampleEvery, SampleWriter
+from gptft.training.trainer import BlockTrainer
+
+
+def watch(
+    trainer: BlockTrainer,
+    log_file: Path,
+    *,
+    console: Console,
+    held_out: Measured | None,
+    checkpoint: Checkpoint | None,
+    samples: SampleWriter,
+    sample_steps: int | None,
+    notify: Notify,
+) -> RunLog:
+    """Let a Trainer show and log what it does.
+
+    Args:
+        trainer: that will train.
+        log_file: metrics.jsonl.
+        console: where progress is shown.
+        held_out: what was measured of held-out text before training, if there is any.
+        checkpoint: that is resumed from.
+        samples: continues the prompts.
+        sample_steps: how often; None for never while training.
+        notify: told in a sentence what a person should know.
+
+    Returns:
+        what is to be closed when training has ended.
+    """
+    log = RunLog(
+        log_file,
+        console=console,
+        num_tokens_seen=lambda: int(trainer.num_tokens_seen),
+        bits_per_nat=_bits_per_nat(held_out),
+    )
+    # Behind what says whether a step is to be logged, and before the trackers of report_to.
+    trainer.callback_handler.callbacks.insert(1, log)
+    if trainer.eval_dataset is not None:
+        notes: Mapping[str, object] = checkpoint.notes if checkpoint is not None else {}
+        trainer.add_callback(trainer.say_turn(notify, was_said=bool(notes.get("turn_said"))))
+    if sample_steps is not None:
+        every = SampleEvery(
+            samples, steps=sample_steps, weights=trainer.kept_weights, show=log.show_samples
+        )
+        trainer.add_callback(every)
+    return log
+
+
+def _bits_per_nat(held_out: Measured | None) -> float | None:
+    """Bits a byte of held-out text for each nat a token of its loss."""
+    if held_out is None or not held_out.num_bytes:
+        return None
+    return held_out.num_tokens / held_out.num_bytes / math.log(2)
