@@ -129,6 +129,7 @@ class Processor:
         when: whether it is on, where that isn't the setting's to say.
         sees_padding: looks at the prompts' ids and would take padding for text.
         needs_eos: does nothing for a model without EOS.
+        draws: takes random numbers.
     """
 
     name: str
@@ -138,6 +139,7 @@ class Processor:
     when: Callable[[Values], bool] | None = None
     sees_padding: bool = False
     needs_eos: bool = False
+    draws: bool = False
 
     def is_on(self, settings: Values) -> bool:
         """Whether it changes anything under these settings."""

@@ -29,6 +29,23 @@ def race(num_prompts: int) -> Process:
     return process
 
 
+def replayed(process: Process, *, num_texts: int, place: int) -> Process:
+    """A processor of one row that takes the numbers which `process` took for one of several texts.
+
+    Args:
+        process: of all texts of a prompt; it draws.
+        num_texts: R, drawn at once.
+        place: the text's among them.
+    """
+
+    def one(input_ids: Tensor, scores: Tensor) -> Tensor:
+        rows = process(input_ids.expand(num_texts, -1), scores.repeat(num_texts, 1))  # (R, V)
+        torch.empty_like(rows).exponential_()  # by which the tokens were drawn then
+        return rows[place : place + 1]
+
+    return one
+
+
 def uniform(scores: Tensor, *, num_prompts: int) -> Tensor:
     """A number from 0 to 1 for each row of logits (B x R, V), shape (B x R, 1), alike for prompts.
 

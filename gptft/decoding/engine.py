@@ -50,6 +50,7 @@ class Generated(JsonFields):
         settings: what was in force, the seed included.
         details: what decided between several texts.
         between: what is shown between the prompt and an answer to it: a line end, or nothing.
+        place: among those written for its prompt at once.
     """
 
     prompt: str
@@ -60,6 +61,7 @@ class Generated(JsonFields):
     settings: Settings
     details: Mapping[str, Any] = field(default_factory=dict)
     between: str = ""
+    place: int = 0
 
     @property
     def text(self) -> str:
@@ -168,7 +170,8 @@ def generate(
             rows = generate_batch(loaded, chosen, settings=settings, streamer=streamer)
         for i, own in zip(batch, _split(rows, len(batch)), strict=True):
             how = (prompts[i], between), encoded[i], settings, given[i]
-            texts[i] = _pick(loaded, [_generated(loaded, row, *how) for row in own], settings)
+            drawn = [replace(_generated(loaded, ids, *how), place=n) for n, ids in enumerate(own)]
+            texts[i] = _pick(loaded, drawn, settings)
     return [text for texts_of_prompt in texts for text in texts_of_prompt]
 
 

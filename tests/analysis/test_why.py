@@ -85,3 +85,22 @@ def test_more_than_the_context_holds_is_explained_too(loaded):
     (pieces,) = explain(loaded, [text])
     assert len(pieces) == 61
     assert all(math.isfinite(p.score.logprob) for p in pieces[1:])
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"num_return_sequences": 3},
+        {"strategy": "best_of_n", "num_candidates": 4},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("seed", range(3))
+def test_what_chance_removed_is_removed_again(loaded, given, seed):
+    """A token that was drawn was one of those left, each time."""
+    cut = {"xtc_probability": 0.5, "xtc_threshold": 0.02, "temperature": 1.5, "seed": seed}
+    texts = write(loaded, [PROMPT, "x"], max_new_tokens=20, **cut, **given)
+    for text, pieces in zip(texts, explain(loaded, texts), strict=True):
+        for piece in pieces[len(text.prompt_ids) :]:
+            assert math.isfinite(piece.score.processed_logprob)

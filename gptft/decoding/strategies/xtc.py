@@ -79,7 +79,11 @@ METHOD = define.Method(
         Setting("xtc_threshold", number(gt=0, le=1), 0.1, "From this probability on a token is "
                 "removed.", hint="Above 0.5 it does nothing."),
     ),
-    processors=(define.Processor("xtc_probability", define.CUT + 90, _build, ("xtc_threshold",)),),
+    processors=(
+        define.Processor(
+            "xtc_probability", define.CUT + 90, _build, ("xtc_threshold",), draws=True
+        ),
+    ),
     strategies=(
         define.sampling(
             "xtc",
