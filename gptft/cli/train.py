@@ -179,10 +179,18 @@ def _print_result(outcome: "TrainResult") -> None:
     seen = f"{count(outcome.num_tokens, 'token')} ({share_of_text(outcome.text_share)})"
     notice(
         f"{count(outcome.steps, 'step')}, {seen} in {outcome.seconds:.1f} s. "
-        f"Report: {outcome.run_dir / 'report.html'}. The model of "
-        f"step {outcome.model_step:,}{best} is in {outcome.model_dir}. "
+        f"Report: {outcome.run_dir / 'report.html'}. The {_model_words(outcome)}"
+        f"{best} is in {outcome.model_dir}. "
         f"{_next(outcome)}"
     )
+
+
+def _model_words(outcome: "TrainResult") -> str:
+    """What the model is of: a step, or a mean."""
+    averaged, step = outcome.averaged or {}, f"step {outcome.model_step:,}"
+    if steps := averaged.get("checkpoints"):
+        return f"mean of the checkpoints of steps {', '.join(f'{one:,}' for one in steps)}"
+    return f"moving average at {step}" if averaged else f"model of {step}"
 
 
 def _print_bits(outcome: "TrainResult") -> None:

@@ -46,13 +46,21 @@ def held_out_curve(
     return sorted(points.items())
 
 
-def best_step(curve: Sequence[Point], *, run_dir: Path) -> BestStep | None:
-    """The lowest point of a curve, the first of equal ones; None where no loss is finite."""
+def best_step(
+    curve: Sequence[Point], *, run_dir: Path, not_stored: int | None = None
+) -> BestStep | None:
+    """The lowest point of a curve, the first of equal ones; None where no loss is finite.
+
+    Args:
+        curve: held-out loss by step.
+        run_dir: of the run, whose checkpoint of the step is named if there is one.
+        not_stored: a step whose loss is a mean's of several checkpoints, which is in none.
+    """
     if (point := lowest(curve)) is None:
         return None
     step, loss = point
     name = f"checkpoints/checkpoint-{step}"
-    return BestStep(step, loss, name if (run_dir / name).is_dir() else None)
+    return BestStep(step, loss, name if (run_dir / name).is_dir() and step != not_stored else None)
 
 
 def lowest(curve: Sequence[Point]) -> Point | None:

@@ -29,7 +29,7 @@ def fingerprint(config: Config, setup: Setup) -> dict[str, Any]:
     if unlikelihood := setup.trainer.unlikelihood:
         training["training.unlikelihood_weight"] = unlikelihood.weight
         training["training.unlikelihood_ngram_size"] = unlikelihood.ngram_size
-    if average := setup.trainer.average:
+    if average := setup.trainer.kept.average:
         training["training.ema_decay"] = average.decay
         training["training.ema_save"] = average.is_kept  # what is measured may steer a schedule
     if schedule := decay_schedule(config.training):

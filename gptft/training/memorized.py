@@ -110,7 +110,7 @@ class StopWhenMemorized(TrainerCallback):
         was_training = model.training
         model.eval()
         try:
-            with trainer.kept_weights():
+            with trainer.kept.held():
                 for start in range(0, len(numbers), batch_size):
                     if self._should_stop():
                         return False

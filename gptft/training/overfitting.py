@@ -106,7 +106,7 @@ def _words(turn: Turn) -> str:
 def _way_back(turn: Turn, args: TrainingArguments, folder: Path) -> str:
     if args.load_best_model_at_end:
         return "The best step's model is kept at the end (training.load_best_model_at_end)."
-    keep = "training.load_best_model_at_end: true or training.early_stopping_patience"
+    keep = "training.load_best_model_at_end: true"
     checkpoint = folder / f"checkpoint-{turn.step}"
     if turn.step and checkpoint.is_dir():
         return (

@@ -248,7 +248,7 @@ class TrainingRun:
                 log.close()
         if self._signals.stop is not None:
             raise self._signals.interrupted("")
-        trainer.keep_weights()
+        trainer.kept.take(trainer)
         if why := trainer.ending.why:
             step, planned = trainer.state.global_step, self._setup.num_steps()
             self._notify(f"Stopped at step {step:,} of {planned:,}: {why}")
@@ -269,6 +269,7 @@ class TrainingRun:
         before, steps = self._before, self._trainer.state.global_step
         model_step = self._trainer.model_step
         validation = before_and_after(before[1], after[1]) if before[1] and after[1] else None
+        not_stored = None if self._trainer.kept.is_stored else model_step
         curve = held_out_curve(self._trainer.held_out_losses(), validation, model_step=model_step)
         result = TrainResult(
             run_dir=run_dir,
@@ -277,14 +278,14 @@ class TrainingRun:
             planned_steps=setup.num_steps(),
             is_memorized=self._trainer.ending.is_memorized,
             **self._trainer.ending.as_result(),
-            averaged=self._trainer.averaged,
+            averaged=self._trainer.kept.as_result(),
             model_step=model_step,
             seconds=seconds,
             num_tokens=self._trainer.total_tokens_seen(),
             num_text_tokens=setup.store.num_tokens,
             train=before_and_after(before[0], after[0]),
             validation=validation,
-            best=best_step(curve, run_dir=run_dir),
+            best=best_step(curve, run_dir=run_dir, not_stored=not_stored),
             samples=tuple(
                 Sample(prompt, ((0, first), (steps, text)))
                 for prompt, first, text in zip(

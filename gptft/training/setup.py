@@ -43,6 +43,7 @@ from gptft.training.early_stopping import EarlyStopping
 from gptft.training.epoch_blocks import epoch_blocks
 from gptft.training.evaluation import Measured
 from gptft.training.figures import predicted_bytes
+from gptft.training.kept_weights import KeptWeights
 from gptft.training.loss import loss_of_output
 from gptft.training.memorized import stop_when_memorized
 from gptft.training.mixed_precision import mixed_precision_notes
@@ -144,8 +145,7 @@ class Setup:
         """Give back what the accelerator holds."""
         if self.trainer.optimizer is not None:  # it is in a cycle of references, and so would stay
             self.trainer.optimizer.state.clear()
-        if self.trainer.average is not None:
-            self.trainer.average.release()
+        self.trainer.kept.release()
         self.trainer.accelerator.free_memory()
         if not is_quantized(self.model):  # which can't be moved
             self.model.to("cpu")  # type: ignore[arg-type]
@@ -199,9 +199,8 @@ def set_up(config: Config, *, store_dir: Path, run_dir: Path, signals: Signals) 
         signals=signals,
         unlikelihood=unlikelihood,
         lora=lora,
-        average=_average(config.training, model),
+        kept=_kept(config.training, model),
         early_stopping=_early_stopping(config.training),
-        num_averaged=config.training.get("average_checkpoints") or 0,
         compute_loss_func=loss if loss_is_replaced else None,
         args=args,
         data_collator=cast(Any, collator_of(store, apart=masks, eos_token_id=eos, bos=bos)),
@@ -276,11 +275,13 @@ def _unlikelihood(training: Mapping[str, Any], *, eos_token_id: int) -> Unlikeli
     return Unlikelihood(weight, ngram_size, eos_token_id)
 
 
-def _average(training: Mapping[str, Any], model: PreTrainedModel) -> MovingAverage | None:
-    """The moving average of what is trained, where one is asked for."""
-    if (decay := training.get("ema_decay")) is None:
-        return None
-    return MovingAverage(model, decay=decay, is_kept=bool(training.get("ema_save", True)))
+def _kept(training: Mapping[str, Any], model: PreTrainedModel) -> KeptWeights:
+    """What is to become the model of the run."""
+    number, decay = training.get("average_checkpoints") or 0, training.get("ema_decay")
+    if decay is None:
+        return KeptWeights(number=int(number))
+    is_kept = bool(training.get("ema_save", True))
+    return KeptWeights(MovingAverage(model, decay=decay, is_kept=is_kept), number=int(number))
 
 
 def _early_stopping(training: Mapping[str, Any]) -> EarlyStopping | None:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +15,15 @@ from gptft.errors import RunError
 from gptft.models.lora import TrainedAdapter
 from gptft.runs.checkpoints import Checkpoint
 from gptft.training.changed_settings import load_with_changes
-from gptft.training.checkpoint_mean import take_mean
 from gptft.training.checkpoint_saving import CheckpointSaver
 from gptft.training.dataset import DOCUMENTS, count_tokens
 from gptft.training.early_stopping import EarlyStopping, StopEarly
 from gptft.training.ending import Ending
 from gptft.training.evaluation import EvaluationStoppedError, Measured, measure_loss
 from gptft.training.head import defer_head
+from gptft.training.kept_weights import KeptWeights
 from gptft.training.loss import use_fast_loss
-from gptft.training.moving_average import MovingAverage, UpdateAverage
+from gptft.training.moving_average import UpdateAverage
 from gptft.training.optimizers import make_optimizer
 from gptft.training.overfitting import SayTurn
 from gptft.training.signals import Signals
@@ -50,8 +50,7 @@ class BlockTrainer(TrainerAdapter):
         seconds_before: trained until the checkpoint this process resumes from.
         unlikelihood: what a repetition costs in training, or None. It is in the loss of a step,
             never in what `measure` gives.
-        average: the moving average of the weights, or None.
-        num_averaged: of how many of the last checkpoints the model is to be the mean; 0 for none.
+        kept: what the run keeps as its model.
         ending: whether training has ended early, and why.
     """
 
@@ -62,16 +61,14 @@ class BlockTrainer(TrainerAdapter):
         signals: Signals | None = None,
         unlikelihood: Unlikelihood | None = None,
         lora: TrainedAdapter | None = None,
-        average: MovingAverage | None = None,
-        num_averaged: int = 0,
+        kept: KeptWeights | None = None,
         early_stopping: EarlyStopping | None = None,
         **kwargs: Any,
     ) -> None:
         """Take what `Trainer` takes, who listens to signals, and what a repetition costs.
 
-        `lora` is the adapter in `model` that is trained, where not all of it is, `average` is of
-        what is trained, `num_averaged` says of how many checkpoints the model is the mean, and
-        `early_stopping` when to end early.
+        `lora` is the adapter in `model` that is trained, where not all of it is, `kept` what
+        becomes the model of the run, and `early_stopping` says when to end early.
 
         Raises:
             ModelError: an unlikelihood, and the model computes a loss of its own.
@@ -80,10 +77,10 @@ class BlockTrainer(TrainerAdapter):
         self.lora = lora
         if lora is not None:  # the Trainer refuses a quantized model in which it sees no adapter
             model._hf_peft_config_loaded = True
-        self.average = average
+        self.kept = kept or KeptWeights()
         super().__init__(model=model, **kwargs)
-        if average is not None:
-            self.add_callback(UpdateAverage(average))
+        if self.kept.average is not None:
+            self.add_callback(UpdateAverage(self.kept.average))
         self.ending = Ending(early_stopping, losses=self.held_out_losses)
         if early_stopping is not None:
             self.add_callback(StopEarly(self.ending.look))
@@ -92,8 +89,7 @@ class BlockTrainer(TrainerAdapter):
         self.head = defer_head(model, self) if has_fast_loss else None
         # Rotation is ours: the stock one counts and removes any folder named like a checkpoint.
         keep, self.args.save_total_limit = self.args.save_total_limit, None
-        self.checkpoints = CheckpointSaver(self, keep=keep, num_averaged=num_averaged)
-        self.num_averaged, self._averaged_steps = num_averaged, list[int]()
+        self.checkpoints = CheckpointSaver(self, keep=keep, num_averaged=self.kept.number)
         self.unlikelihood = unlikelihood
         self.num_tokens_seen = torch.zeros((), dtype=torch.int64, device=self.args.device)
         self.in_optimizer_step = False
@@ -192,27 +188,6 @@ class BlockTrainer(TrainerAdapter):
             self, dataset, should_stop=lambda: is_alone and self._signals.stop is not None
         )
 
-    def kept_weights(self) -> AbstractContextManager[None]:
-        """Within it the model holds the weights that the run keeps: averaged ones, if asked for."""
-        is_averaged = self.average is not None and self.average.is_kept
-        return self.average.applied() if self.average and is_averaged else nullcontext()
-
-    def keep_weights(self) -> None:
-        """Once training has ended: let the model be what the run keeps."""
-        if self.average is not None and self.average.is_kept:
-            self.average.apply()
-        if self.num_averaged:
-            self._averaged_steps = take_mean(self, self.num_averaged)
-
-    @property
-    def averaged(self) -> dict[str, Any] | None:
-        """How the weights that the run keeps are a mean; None where they aren't."""
-        if self._averaged_steps:
-            return {"checkpoints": self._averaged_steps}
-        if self.average is None or not self.average.is_kept:
-            return None
-        return {"ema_decay": self.average.decay}
-
     def evaluate(
         self,
         eval_dataset: Any = None,
@@ -224,17 +199,16 @@ class BlockTrainer(TrainerAdapter):
         Beside a moving average the weights that aren't kept are measured, too.
         """
         chosen: Any = self.eval_dataset if eval_dataset is None else eval_dataset
-        with self.kept_weights():
+        with self.kept.held():
             measured = self.measure(chosen)
         metrics = {
             f"{metric_key_prefix}_loss": measured.loss,
             f"{metric_key_prefix}_perplexity": measured.perplexity,
         }
-        if self.average is not None and self.average.is_kept:
-            metrics[f"{metric_key_prefix}_raw_loss"] = self.measure(chosen).loss
-        elif self.average is not None:
-            with self.average.applied():
-                metrics[f"{metric_key_prefix}_ema_loss"] = self.measure(chosen).loss
+        if (others := self.kept.others) is not None:
+            name, held = others
+            with held:
+                metrics[f"{metric_key_prefix}_{name}_loss"] = self.measure(chosen).loss
         self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(
             self.args, self.state, self.control, metrics
@@ -303,23 +277,21 @@ class BlockTrainer(TrainerAdapter):
             "due": is_due,
             "seconds": self.seconds_before + elapsed,
         }
-        with nullcontext() if self.average is None else self.average.set_aside():
+        with self.kept.raw():
             self.checkpoints.write(notes)
 
     @property
     def num_bytes_beside(self) -> int:
         """The moving average's."""
-        return 0 if self.average is None else self.average.num_bytes
+        return self.kept.num_bytes
 
     def add_to_checkpoint(self, folder: Path) -> None:
         """Write the moving average beside the weights."""
-        if self.average is not None:
-            self.average.save(folder)
+        self.kept.save(folder)
 
     def after_restore(self, folder: Path) -> None:
         """Take up the moving average that belongs to the weights."""
-        if self.average is not None:
-            self.average.load(folder)
+        self.kept.load(folder)
 
     def wait_for_commit(self) -> None:
         """Wait until the checkpoint that was written last can be loaded by all processes."""

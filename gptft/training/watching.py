@@ -53,7 +53,7 @@ def watch(
         trainer.add_callback(trainer.say_turn(notify, was_said=bool(notes.get("turn_said"))))
     if sample_steps is not None:
         every = SampleEvery(
-            samples, steps=sample_steps, weights=trainer.kept_weights, show=log.show_samples
+            samples, steps=sample_steps, weights=trainer.kept.held, show=log.show_samples
         )
         trainer.add_callback(every)
     return log

@@ -15,6 +15,7 @@ from gptft.config.training_notices import training_notices
 from gptft.errors import RunError
 from gptft.report.language import Words
 from gptft.report.verdict import kept_model
+from gptft.runs.held_out import best_step
 from gptft.runs.read import read_run
 from gptft.training.checkpoint_mean import mean_of
 from gptft.training.run import Resume
@@ -201,3 +202,14 @@ def test_what_cant_be_is_said_in_one_line(training: dict[str, Any], said: str):
     problems = training_problems({"average_checkpoints": 3, **training})
     assert [message for _, message in problems if said in message] if said else not problems
     assert len(problems) == bool(said)
+
+
+def test_no_checkpoint_is_named_for_the_loss_of_a_mean(tmp_path: Path):
+    (tmp_path / "checkpoints" / "checkpoint-7").mkdir(parents=True)
+    curve = [(4, 3.0), (7, 2.5)]
+    held = best_step(curve, run_dir=tmp_path)
+    mean = best_step(curve, run_dir=tmp_path, not_stored=7)
+    assert held is not None
+    assert mean is not None
+    assert (held.step, held.checkpoint) == (7, "checkpoints/checkpoint-7")
+    assert (mean.step, mean.checkpoint) == (7, None)

@@ -17,9 +17,9 @@ from gptft.report.language import Words
 from gptft.report.verdict import kept_model
 from gptft.runs.checkpoints import MANIFEST
 from gptft.runs.read import read_run
+from gptft.training.kept_weights import KeptWeights
 from gptft.training.moving_average import FILE, MovingAverage
 from gptft.training.run import Resume
-from gptft.training.trainer import BlockTrainer
 from tests.training.by_hand import PLAINLY, blocks_of, steps_by_hand
 from tests.training.conftest import Run
 from tests.training.folders import Cut, assert_same, contents, rows, weights
@@ -185,16 +185,16 @@ def test_an_average_without_a_checkpoint_is_saved_and_measured(run: Run):
     """Nothing but the model is written, and a signal at the end still finds the raw weights."""
     training = {"ema_decay": 0.5, "save_strategy": "no", "max_steps": 3}
     seen: list[Tensors] = []
-    stock = BlockTrainer.keep_weights
+    stock = KeptWeights.take
 
-    def keep(trainer: BlockTrainer) -> None:
-        stock(trainer)
+    def take(kept: KeptWeights, trainer: Any) -> None:
+        stock(kept, trainer)
         trainer.save_now()
         seen.append(stored(trainer.checkpoints_dir / "checkpoint-3"))
         seen.append(load_file(trainer.checkpoints_dir / "checkpoint-3" / FILE))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(BlockTrainer, "keep_weights", keep)
+        patch.setattr(KeptWeights, "take", take)
         result = run(training=training)
     kept = stored(result.run_dir / "model")
     raw, average = seen
