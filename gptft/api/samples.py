@@ -8,7 +8,7 @@ from typing import Any
 from gptft.config.sections import Config
 from gptft.config.source import KeyPath
 from gptft.decoding.known_model import KnownModel, know_model
-from gptft.decoding.prompts.chat import encode_chats
+from gptft.decoding.prompts.chat import chat_problem, encode_chats
 from gptft.decoding.prompts.room import too_long
 from gptft.decoding.settings import MODEL_SETTINGS, Settings
 from gptft.decoding.strategies import model_problems
@@ -35,12 +35,8 @@ def sample_problems(
         tokenizer: the model's.
         template: that prompts are put into as questions, if any.
     """
-    if template is not None and settings["context"]:
-        yield (
-            ("generation", "context"),
-            "generation.context doesn't go with a chat template, by which samples are written "
-            "here. Leave it out.",
-        )
+    if template is not None and (problem := chat_problem(settings.values)):
+        yield ("generation", problem.partition(" ")[0]), f"generation.{problem}"
         return
     prompts, alone = config.samples.prompts, _known(config, tokenizer)
     encoder = None if template is None else make_encoder(tokenizer, template)

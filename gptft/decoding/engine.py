@@ -19,7 +19,7 @@ from gptft.decoding.batch import generate_batch
 from gptft.decoding.encoding import continuation, encode_bare, encode_prompt
 from gptft.decoding.loaded_model import LoadedModel, open_model
 from gptft.decoding.logprobs import sequence_logprobs
-from gptft.decoding.prompts.chat import encode_chats
+from gptft.decoding.prompts.chat import chat_problem, encode_chats
 from gptft.decoding.prompts.healing import heal
 from gptft.decoding.settings import BATCH_SIZE, Settings, why_not_streamed, with_seed
 from gptft.decoding.sliding_window import generate_windows
@@ -187,8 +187,8 @@ def _encode(
     """The ids of each prompt, and how many of them a chat template put before it."""
     if not chat:
         given, heads = encode_all(loaded, prompts, settings), [0 for _ in prompts]
-    elif settings["context"]:
-        raise ConfigError("context doesn't go with a chat template. Put it into the prompt.")
+    elif problem := chat_problem(settings.values):
+        raise ConfigError(problem)
     else:
         chats = encode_chats(loaded.chat_encoder, prompts)
         given, heads = [one.ids for one in chats], [one.num_before for one in chats]

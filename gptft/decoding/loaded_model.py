@@ -11,7 +11,7 @@ from gptft.decoding.constraints import read_vocabulary
 from gptft.decoding.matchers import Vocabulary
 from gptft.decoding.special_tokens import SpecialTokens, num_embeddings
 from gptft.models.hub import find_model
-from gptft.models.load import load_for_inference
+from gptft.models.load import load_for_inference, load_for_training
 from gptft.models.precision import DtypeName, pick_device
 from gptft.tokenization.auto import load_auto_tokenizer
 from gptft.tokenization.chat_encoder import ChatEncoder, chat_encoder
@@ -86,3 +86,22 @@ def open_model(
     files = find_model(name, revision=revision)
     tokenizer = load_auto_tokenizer(files)
     return load_for_inference(files, device=pick_device(use_cpu=use_cpu), dtype=dtype), tokenizer
+
+
+def open_to_look_into(
+    name: str, *, dtype: DtypeName = "auto", revision: str | None = None, use_cpu: bool = False
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """As `open_model`, but an adapter that changes embeddings or head is merged, in float32.
+
+    What it adds to them isn't in their weights otherwise.
+
+    Raises:
+        ModelError: it can't be found, read or merged.
+    """
+    model, tokenizer = open_model(name, dtype=dtype, revision=revision, use_cpu=use_cpu)
+    ends = (model.get_input_embeddings(), model.get_output_embeddings())
+    if all(type(end).__module__.split(".")[0] != "peft" for end in ends):
+        return model, tokenizer
+    merged = load_for_training(find_model(name, revision=revision))
+    merged.to(model.device).eval()  # type: ignore[arg-type]
+    return merged, tokenizer

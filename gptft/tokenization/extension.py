@@ -182,7 +182,10 @@ def add_tokens(
             "ids of others. It can't be extended."
         )
     with tokenizer.explained():
-        survives = {token: _survives(token, backend) for token in tokens}
+        survives = {
+            token: is_special or _survives(token, backend)  # no text holds a control token
+            for token, is_special in kinds
+        }
     lost = [
         f"{token!r} can't be added: this tokenizer would take its letters for bytes and decode "
         f"it to something else. With a space in front it can: {f' {token.strip()}'!r}."

@@ -161,3 +161,13 @@ class TestWindow:
         assert generate_windows(loaded, [5] * 60, settings=settings, head=room - 1)
         with pytest.raises(ConfigError, match=f"beginning, {room} tokens, .* is room for {room} b"):
             generate_windows(loaded, [5] * 60, settings=settings, head=room)
+
+
+def test_what_changes_the_end_of_a_prompt_is_refused(chatty: PreTrainedTokenizerBase) -> None:
+    chatty.chat_template = TEMPLATES["plain"]
+    model = GPT2LMHeadModel(GPT2Config(n_layer=1, n_head=1, n_embd=8, vocab_size=len(chatty)))
+    loaded = LoadedModel(model.eval(), chatty, special_tokens(model, chatty))
+    for name, value in (("token_healing", True), ("context", "a")):
+        settings = resolve_settings({name: value, "max_new_tokens": 2})
+        with pytest.raises(ConfigError, match=f"^{name} doesn't go with a chat template"):
+            generate(loaded, ["a"], settings=settings, chat=True)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from rich.console import Console
-from tokenizers import Tokenizer, decoders, models, normalizers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from gptft.errors import ConfigError, DataError, ModelError
 from gptft.files import as_json
@@ -364,3 +364,14 @@ def test_tokens_of_a_file(tmp_path: Path) -> None:
         read_tokens(path)
     with pytest.raises(DataError, match="nowhere"):
         read_tokens(tmp_path / "nowhere.txt")
+
+
+def test_control_tokens_are_added_whatever_letters_a_tokenizer_knows() -> None:
+    """A WordPiece or SentencePiece model without bytes has no pieces for their signs."""
+    backend = Tokenizer(models.WordPiece({"[UNK]": 0, "a": 1}, unk_token="[UNK]"))
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    backend.decoder = decoders.WordPiece()
+    pieces = TextTokenizer(backend, {"unk_token": "[UNK]"}, None, "pieces")
+    grown = add_tokens(pieces, [], special=["<|im_start|>", "[INST]"])
+    grown.backend.encode_special_tokens = False
+    assert grown.backend.encode("a<|im_start|>a[INST]").ids == [1, 2, 1, 3]

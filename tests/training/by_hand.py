@@ -48,3 +48,14 @@ def steps_by_hand(
         before(step)
         optimizer.step()
         after(step)
+
+
+def mean_loss(model: Any, blocks: list[torch.Tensor]) -> float:
+    """By log-softmax in float64, over every predicted token."""
+    total, num = 0.0, 0
+    with torch.no_grad():
+        for block in blocks:
+            logits = model(block[None]).logits[0, :-1].double()
+            picked = logits.log_softmax(-1).gather(1, block[1:, None])
+            total, num = total - float(picked.sum()), num + len(block) - 1
+    return total / num

@@ -75,6 +75,7 @@ def test_a_trained_tokenizer_counts_them(here: Path) -> None:
         ({"samples": {"prompts": [SHORT]}, "generation": {"max_new_tokens": 50}},
          r"«Кто\?» has \d+ tokens, and with max_new_tokens 50"),
         ({"generation": {"context": "Зима."}}, "generation.context doesn't go with a chat"),
+        ({"generation": {"token_healing": True}}, "generation.token_healing doesn't go with a"),
         ({"generation": {"strategy": "contrastive_decoding", "amateur_model": "nowhere"}},
          "nowhere"),
     ],

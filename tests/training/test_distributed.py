@@ -134,7 +134,10 @@ def test_two_processes_stop_together_and_recite_once(tmp_path: Path, tiny_model_
     "asked",
     [
         "lora.r=2", "lora.r=2 lora.merge=false", "lora.r=2 lora.quantize=nf4",
-        "model.freeze=[wte,h.0]",
+        "model.freeze=[wte,h.0]", "training.ema_decay=0.9 data.shuffle_documents=true",
+        # An evaluation that can't be an improvement ends both after step 4 of 6.
+        "training.average_checkpoints=2 training.max_steps=6 training.early_stopping_patience=1 "
+        "training.early_stopping_threshold=9",
     ],
 )  # fmt: skip
 def test_two_processes_train_a_part_as_one_does(

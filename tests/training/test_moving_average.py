@@ -20,7 +20,7 @@ from gptft.runs.read import read_run
 from gptft.training.kept_weights import KeptWeights
 from gptft.training.moving_average import FILE, MovingAverage
 from gptft.training.run import Resume
-from tests.training.by_hand import PLAINLY, blocks_of, steps_by_hand
+from tests.training.by_hand import PLAINLY, blocks_of, mean_loss, steps_by_hand
 from tests.training.conftest import Run
 from tests.training.folders import Cut, assert_same, contents, rows, weights
 
@@ -39,17 +39,6 @@ def stored(folder: Path) -> Tensors:
 
 def average_in(run_dir: Path, step: int) -> Tensors:
     return load_file(run_dir / "checkpoints" / f"checkpoint-{step}" / FILE)
-
-
-def mean_loss(model: Any, blocks: list[torch.Tensor]) -> float:
-    """By log-softmax in float64, over every predicted token."""
-    total, num = 0.0, 0
-    with torch.no_grad():
-        for block in blocks:
-            logits = model(block[None]).logits[0, :-1].double()
-            picked = logits.log_softmax(-1).gather(1, block[1:, None])
-            total, num = total - float(picked.sum()), num + len(block) - 1
-    return total / num
 
 
 def by_hand(
@@ -116,7 +105,7 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", ["best", pytest.param("adapter", marks=pytest.mark.slow)])
 def test_a_run_that_was_cut_off_has_the_average_it_would_have_had(
     run: Run, bases: Callable[[str], Path], tmp_path: Path, case: str
 ):
@@ -128,6 +117,13 @@ def test_a_run_that_was_cut_off_has_the_average_it_would_have_had(
     whole = run("whole", **asked)
     with Cut(after=5):
         run("cut", **asked)
+    if case == "best":
+        before = contents(tmp_path / "cut")
+        for change in ({"ema_decay": 0.7}, {"ema_decay": None}, {"ema_save": False}):
+            other = {**asked, "training": {**asked["training"], **change}}
+            with pytest.raises(ConfigError, match=r"training\.ema_(decay|save) was .* and is"):
+                run("cut", **other, resume=Resume())
+        assert contents(tmp_path / "cut") == before
     run("cut", **asked, resume=Resume())
     assert_same(tmp_path / "cut", whole.run_dir)
     for step in (2, 4, 6):
@@ -136,6 +132,16 @@ def test_a_run_that_was_cut_off_has_the_average_it_would_have_had(
         assert all(torch.equal(ours[name], theirs[name]) for name in ours)
         manifest = json.loads((checkpoint(whole.run_dir, step) / MANIFEST).read_text("utf-8"))
         assert FILE.as_posix() in manifest["files"]
+    if case == "best":
+        losses = {
+            row["step"]: row["eval_loss"]
+            for row in rows(whole.run_dir / "metrics.jsonl")
+            if "eval_loss" in row
+        }
+        best = min(losses, key=lambda step: losses[step])
+        assert best == whole.model_step < 6
+        kept, average = stored(whole.run_dir / "model"), average_in(whole.run_dir, best)
+        assert all(torch.equal(kept[name], average[name]) for name in kept)
     if case == "adapter":
         assert all("lora_" in name for name in ours)
         kept = load_file(whole.run_dir / "adapter" / "adapter_model.safetensors")
@@ -167,20 +173,7 @@ def test_the_run_itself_is_the_one_without_an_average(run: Run):
     assert beside.averaged is None
 
 
-def test_the_best_average_is_kept(run: Run):
-    training = {**STEPWISE, "max_steps": 10, "load_best_model_at_end": True, "learning_rate": 0.3}
-    result = run(training={**training, "save_total_limit": 1}, **HELD_OUT)
-    losses = {
-        row["step"]: row["eval_loss"]
-        for row in rows(result.run_dir / "metrics.jsonl")
-        if "eval_loss" in row
-    }
-    best = min(losses, key=lambda step: losses[step])
-    assert best == result.model_step < 10
-    kept, average = stored(result.run_dir / "model"), average_in(result.run_dir, best)
-    assert all(torch.equal(kept[name], average[name]) for name in kept)
-
-
+@pytest.mark.slow
 def test_an_average_without_a_checkpoint_is_saved_and_measured(run: Run):
     """Nothing but the model is written, and a signal at the end still finds the raw weights."""
     training = {"ema_decay": 0.5, "save_strategy": "no", "max_steps": 3}
@@ -228,6 +221,7 @@ def test_weights_come_back_to_the_bit(tiny_model_dir: Path, tmp_path: Path, dtyp
     assert average.num_bytes == sum(4 * one.numel() for one in held.values())
 
 
+@pytest.mark.slow
 def test_a_damaged_average_is_a_damaged_checkpoint(run: Run, tmp_path: Path):
     whole = run("whole", training=STEPWISE, **HELD_OUT)
     with Cut(after=5):
@@ -240,16 +234,7 @@ def test_a_damaged_average_is_a_damaged_checkpoint(run: Run, tmp_path: Path):
     assert_same(tmp_path / "cut", whole.run_dir)
 
 
-def test_another_average_isnt_resumed(run: Run, tmp_path: Path):
-    with Cut(after=3):
-        run(training=STEPWISE, **HELD_OUT)
-    before = contents(tmp_path / "run")
-    for change in ({"ema_decay": 0.7}, {"ema_decay": None}, {"ema_save": False}):
-        with pytest.raises(ConfigError, match=r"training\.ema_(decay|save) was .* and is"):
-            run(training={**STEPWISE, **change}, **HELD_OUT, resume=Resume())
-    assert contents(tmp_path / "run") == before
-
-
+@pytest.mark.slow
 def test_an_average_may_begin_in_mid_run(run: Run, tmp_path: Path):
     plain = {name: value for name, value in STEPWISE.items() if name != "ema_decay"}
     with Cut(after=5):

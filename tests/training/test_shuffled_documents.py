@@ -13,10 +13,11 @@ from gptft.config.sections import Config
 from gptft.data.marked_ids import BEGINS, TRAINED
 from gptft.data.row_files import Rows
 from gptft.data.store import BlockStore, write_split
+from gptft.training.epoch_blocks import epoch_blocks
 from gptft.training.run import Resume
 from gptft.training.shuffled_documents import ShuffledBlockDataset, stored_starts
 from tests.training.conftest import Run
-from tests.training.folders import Cut, assert_same, facts, weights
+from tests.training.folders import Cut, assert_same, facts
 
 EOS, BOS = 0, 1
 Documents = list[list[int]]
@@ -172,22 +173,31 @@ def test_a_run_that_was_cut_off_in_mid_epoch_has_the_order_it_would_have_had(
     run("cut", training=EPOCHS, **SHUFFLE, resume=Resume())
     assert_same(tmp_path / "cut", whole.run_dir)
     assert facts(whole.run_dir)["fingerprint"]["data.shuffle_documents"] is True
-    plain = run("plain", training={**EPOCHS, "save_strategy": "no", "save_steps": None})
-    assert weights(plain.run_dir) != weights(whole.run_dir)
+    plain = run("plain", training={"max_steps": 1})
     assert facts(plain.run_dir)["data"]["store"] == facts(whole.run_dir)["data"]["store"]
     assert "data.shuffle_documents" not in facts(plain.run_dir)["fingerprint"]
 
 
-def test_one_document_is_cut_elsewhere_in_its_place(run: Run, tmp_path: Path):
-    (tmp_path / "one.txt").write_text("Буря мглою небо кроет, " * 12, encoding="utf-8")
-    data = {"train": str(tmp_path / "one.txt"), "block_size": 16}
-    training = {"max_steps": -1, "num_train_epochs": 3}
-    said: list[str] = []
-    asked = run("a", data={**data, "shuffle_documents": True}, training=training,
-                notify=said.append)  # fmt: skip
-    shifted = run("b", data=data, training=training)
-    assert weights(asked.run_dir) == weights(shifted.run_dir)
-    assert any("no effect on one document: each epoch cuts it elsewhere" in one for one in said)
+@pytest.mark.parametrize(
+    ("number", "packing", "said"),
+    [
+        (1, "stream", "no effect on one document: each epoch cuts it elsewhere"),
+        (2, "stream", ""),
+        (2, "best_fit", "data.shuffle_documents has no effect by data.packing: best_fit."),
+    ],
+)
+def test_where_there_is_nothing_to_shuffle_it_is_said(
+    tmp_path: Path, number: int, packing: str, said: str
+):
+    draw = np.random.default_rng(2)
+    store = stored([[*draw.integers(2, 99, 60).tolist(), EOS] for _ in range(number)], tmp_path)
+    data = Config.model_validate({"data": {"train": "a.txt", "shuffle_documents": True}}).data
+    found = epoch_blocks(
+        data, store, packing=packing, seed=1, eos_token_id=EOS, bos=(), isolated=False
+    )
+    assert (said in found.notes[0]) if said else not found.notes
+    assert found.is_shuffled is not bool(said)
+    assert found.is_shifted is (number == 1)
 
 
 @pytest.mark.parametrize(

@@ -302,3 +302,18 @@ def test_of_another_generation_config_of_an_adapter_only_ids_are_taken(
     model = load_for_inference("run", device=torch.device("cpu"))
     assert model.generation_config.temperature in (None, 1.0)
     done("generate run -p Буря --max-new-tokens 2 --strategy greedy --cpu")
+
+
+def test_an_adapter_with_new_tokens_is_looked_into(
+    chatting: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(chatting)
+    done(f"merge run --out {tmp_path / 'merged'}")
+    ours, merged = (
+        json.loads(done(f"explain {name} -p Буря --cpu --json"))
+        for name in ("run", str(tmp_path / "merged"))
+    )
+    shown = [[one["token"]["id"] for one in each["next_tokens"]] for each in (ours, merged)]
+    assert shown[0] == shown[1]
+    logits_shown = [each["distribution"]["logits"] for each in (ours, merged)]
+    assert logits_shown[0] == pytest.approx(logits_shown[1], abs=1e-4)

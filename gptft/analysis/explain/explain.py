@@ -36,7 +36,7 @@ from gptft.analysis.scored_tokens import token_reader
 from gptft.analysis.training_text import TrainingText
 from gptft.console import Notify, silent, stage
 from gptft.decoding.encoding import encode_bare
-from gptft.decoding.loaded_model import open_model
+from gptft.decoding.loaded_model import open_model, open_to_look_into
 from gptft.decoding.recite import recite
 from gptft.decoding.special_tokens import check_ids, num_embeddings, special_tokens
 from gptft.errors import ConfigError, GptftError
@@ -79,7 +79,7 @@ def explain(
         ModelError: a model can't be found, read or looked into.
     """
     utf8_bytes(prompt)
-    opened = open_model(model_name, dtype=dtype, revision=revision, use_cpu=use_cpu)
+    opened = open_to_look_into(model_name, dtype=dtype, revision=revision, use_cpu=use_cpu)
     _ids(*opened, prompt)
     base = open_base(model_name, base_name, opened[1], notify, dtype=dtype, use_cpu=use_cpu)
     training = training_text_of(model_name, notify=notify)

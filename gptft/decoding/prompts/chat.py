@@ -1,7 +1,7 @@
 """Prompts and the model's own chat template -> the ids of conversations, up to their answers."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from gptft.errors import ConfigError, DataError
 from gptft.tokenization.chat_encoder import ChatEncoder
@@ -22,6 +22,22 @@ class ChatPrompt(NamedTuple):
 class _Question(NamedTuple):
     role: str
     content: str
+
+
+def chat_problem(settings: Mapping[str, Any]) -> str | None:
+    """The setting that can't be had in a conversation, and why; None where there is none.
+
+    >>> chat_problem({"token_healing": True})
+    "token_healing doesn't go with a chat template, which ends a prompt itself. Leave it out."
+    """
+    if settings.get("context"):
+        return "context doesn't go with a chat template. Put it into the prompt."
+    if settings.get("token_healing"):
+        return (
+            "token_healing doesn't go with a chat template, which ends a prompt itself. Leave it "
+            "out."
+        )
+    return None
 
 
 def encode_chats(encoder: ChatEncoder, prompts: Sequence[str]) -> list[ChatPrompt]:
