@@ -175,6 +175,8 @@ def set_up(config: Config, *, store_dir: Path, run_dir: Path, signals: Signals) 
         config, store_dir=store_dir, eos_token_id=eos, bos_token_ids=bos,
         chat=ledger.get("chat") or {}, args=args,
     )  # fmt: skip
+    if getattr(model, "loss_type", None) is None:  # of which transformers warns, and takes this one
+        model.loss_type = "ForCausalLM"
     _check_fit(model, store, name=config.model.name)
     lora = make_adapter(config, model, args, new_ids=new_ids)
     frozen = freeze_base(config, model, args, has_new=bool(new_ids))

@@ -1,6 +1,7 @@
 """A block store and a base model -> a run folder: what `gptft train` does."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from gptft.runs import run_folder
 from gptft.runs.read import as_mapping, read_facts
 from gptft.training.blame import blamed, blaming_settings
 from gptft.training.general import Measurer
+from gptft.training.library_log import LibraryLog, library_log
 from gptft.training.memory_allocator import keep_freed_memory
 from gptft.training.mixed_precision import is_open
 from gptft.training.recital import Reciter
@@ -65,9 +67,8 @@ def train_model(
         RunError: the run folder can't be written, the disk is full, or training diverged.
         Interrupted: a signal ended it; what was trained is saved.
     """
-    _prepare_process(config)
     signals = Signals()
-    with signals.listen(), run_folder.hold(run_dir), tracking_in(run_dir, config.training):
+    with signals.listen(), _prepared(run_dir, config, notify) as log:
         earlier = read_facts(run_dir) if resume else None
         if earlier is None:
             run_folder.check_free(run_dir, overwrite=overwrite)
@@ -80,6 +81,7 @@ def train_model(
                 )  # fmt: skip
             try:
                 run.begin(earlier, resume or Resume(), overwrite=overwrite)
+                log.open()
                 return run.finish(run.train(console))
             except torch.OutOfMemoryError as error:
                 config, earlier = run.after_out_of_memory(error), run.facts
@@ -103,9 +105,15 @@ def _as_computed(config: Config, earlier: Mapping[str, Any]) -> Config:
     return config.model_copy(update={"training": {**config.training, **given}})
 
 
-def _prepare_process(config: Config) -> None:
-    """Keep freed memory, and the libraries' own bars and advice off the terminal; errors stay."""
+@contextmanager
+def _prepared(run_dir: Path, config: Config, notify: Notify) -> Iterator[LibraryLog]:
+    """For the block: a run folder that is held, no bars of libraries, and what they say in a log.
+
+    Freed memory is kept for good.
+    """
     if pick_device(use_cpu=bool(config.training.get("use_cpu"))).type == "cpu":
         keep_freed_memory()
     transformers_logging.disable_progress_bar()
-    transformers_logging.set_verbosity_error()
+    log = library_log(run_dir, notify=notify)
+    with run_folder.hold(run_dir), log as opened, tracking_in(run_dir, config.training):
+        yield opened
