@@ -21,6 +21,7 @@ from gptft.errors import ConfigError, RunError
 from gptft.files import read_json, write_json
 from gptft.models.adapted import few_logits, part_ends, tie_again
 from gptft.models.adapters import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from gptft.models.lora_forward import fuse_adapter
 from gptft.models.quantized import keep_as_loaded, num_weights
 from gptft.models.reading import first_line
 from gptft.models.restore import is_same
@@ -214,6 +215,7 @@ def add_adapter(
             )  # fmt: skip
             wrapped = peft.get_peft_model(model, config)
             keep_as_loaded(model)
+            fuse_adapter(model)
     except Exception as error:  # peft raises a dozen types
         raise ConfigError(_why(error, model, settings)) from None
     finally:
