@@ -11,6 +11,7 @@
 # make bench-generate  gptft generate beside a bare model.generate; two minutes
 # make bench-checkpoints  a save and a resume beside the stock Trainer's; two minutes
 # make bench-train    a training step on a CPU beside the stock one; a minute
+# make bench-train-peer   gptft train beside run_clm.py's Trainer: speed, memory; half an hour
 # make bench-pack   data.packing: best_fit beside stream: time, and how full blocks are
 # make bench-recite   what is recited of one poem and of twelve, and after how many steps; minutes
 # make bench-pico   the bundled model beside compressors, and what it writes; needs CORPUS=PATH
@@ -22,7 +23,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test test-slow faults fuzz architectures tutorial bench-startup bench-prepare bench-tokens bench-generate bench-checkpoints bench-train bench-pack bench-recite bench-pico pictures site lint types check clean
+.PHONY: quickstart test test-slow faults fuzz architectures tutorial bench-startup bench-prepare bench-tokens bench-generate bench-checkpoints bench-train bench-train-peer bench-pack bench-recite bench-pico pictures site lint types check clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/gptft train configs/quickstart.yaml --overwrite
@@ -62,6 +63,9 @@ bench-checkpoints: $(VENV)/.installed
 
 bench-train: $(VENV)/.installed
 	$(BIN)/python benchmarks/train.py
+
+bench-train-peer: $(VENV)/.installed
+	$(BIN)/python benchmarks/train_commands.py
 
 bench-pack: $(VENV)/.installed
 	$(BIN)/python benchmarks/pack.py
