@@ -12,7 +12,8 @@
 # make bench-checkpoints  a save and a resume beside the stock Trainer's; two minutes
 # make bench-train    a training step on a CPU beside the stock one; a minute
 # make bench-train-peer   gptft train beside run_clm.py's Trainer: speed, memory; half an hour
-# make bench-pack   data.packing: best_fit beside stream: time, and how full blocks are
+# make bench-plan   what gptft plan says beside what gptft train takes, six models; minutes
+# make bench-plan bench-pack   data.packing: best_fit beside stream: time, and how full blocks are
 # make bench-recite   what is recited of one poem and of twelve, and after how many steps; minutes
 # make bench-pico   the bundled model beside compressors, and what it writes; needs CORPUS=PATH
 # make pictures     the pictures of the README, from real runs; needs Chromium
@@ -66,6 +67,9 @@ bench-train: $(VENV)/.installed
 
 bench-train-peer: $(VENV)/.installed
 	$(BIN)/python benchmarks/train_commands.py
+
+bench-plan: $(VENV)/.installed
+	$(BIN)/python benchmarks/plan.py
 
 bench-pack: $(VENV)/.installed
 	$(BIN)/python benchmarks/pack.py

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from gptft.api.generation import predict as predict
     from gptft.api.merging import merge as merge
     from gptft.api.models import info as info
+    from gptft.api.planning import plan as plan
     from gptft.api.playground import play as play
     from gptft.api.runs import compare_runs as compare_runs
     from gptft.api.runs import show_run as show_run
@@ -65,6 +66,7 @@ _HOMES = {
     "load_tokenizer": "gptft.tokenization.tokenizer",
     "merge": "gptft.api.merging",
     "novelty": "gptft.api.copies",
+    "plan": "gptft.api.planning",
     "play": "gptft.api.playground",
     "predict": "gptft.api.generation",
     "prepare": "gptft.api.training",

@@ -20,6 +20,7 @@ COMMANDS = {
     "tokenizer": "Train a tokenizer on your texts, or add tokens to one.",
     "info": "Show what a model is made of, and what it takes to run and train, unloaded.",
     "prepare": "Read, tokenize and pack the texts of CONFIG, and print where every token went.",
+    "plan": "Say what `gptft train CONFIG` will take: parameters, steps, memory, disk and time.",
     "train": "Fine-tune a model on the texts of CONFIG, or train a new one.",
     "generate": "Continue a prompt, given with -p, in a --file or on standard input.",
     "strategies": "List every strategy of gptft generate, or show some with all their settings.",

@@ -89,12 +89,8 @@ def load_for_training(
     files = find_model(model)
     require_unquantized(files.config, name=files.name)
     _require_sizes(files)
-    config = load_config(files.folder)
-    stored = config.to_dict()
-    if dropout is not None:
-        set_dropout(config, dropout)
-    _override(config, config_overrides or {})
-    require_trainable(config.to_dict(), name=files.name, section="model.config_overrides")
+    stored = load_config(files.folder).to_dict()
+    config = training_config(files, config_overrides=config_overrides, dropout=dropout)
     weights_dtype = training_dtype(dtype)
     if loading and files.adapters:
         raise ModelError(
@@ -228,6 +224,21 @@ def load_config(folder: Path) -> PreTrainedConfig:
         config: PreTrainedConfig = AutoConfig.from_pretrained(
             str(folder), trust_remote_code=False, local_files_only=True
         )
+    return config
+
+
+def training_config(
+    files: ModelFiles,
+    *,
+    config_overrides: Mapping[str, Any] | None = None,
+    dropout: float | None = None,
+) -> PreTrainedConfig:
+    """The config that a base is trained by; see `load_for_training`."""
+    config = load_config(files.folder)
+    if dropout is not None:
+        set_dropout(config, dropout)
+    _override(config, config_overrides or {})
+    require_trainable(config.to_dict(), name=files.name, section="model.config_overrides")
     return config
 
 

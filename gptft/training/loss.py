@@ -80,7 +80,7 @@ class _CrossEntropyOfHead(torch.autograd.Function):
         device = hidden.device.type
         is_mixed = torch.is_autocast_enabled(device)
         dtype = torch.get_autocast_dtype(device) if is_mixed else weight.dtype
-        at_once = _ROWS_ON_CPU if device == "cpu" else _ROWS_ELSEWHERE
+        at_once = rows_at_once(device)
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         of_hidden = torch.empty_like(hidden) if wants_hidden else None
         of_weight = None
@@ -123,6 +123,11 @@ class _CrossEntropyOfHead(torch.autograd.Function):
             for one in ctx.saved_tensors
         )
         return (*gradients, None, None, None, None)
+
+
+def rows_at_once(device: str) -> int:
+    """How many rows of logits a deferred output layer makes at a time, on cpu or elsewhere."""
+    return _ROWS_ON_CPU if device == "cpu" else _ROWS_ELSEWHERE
 
 
 def _chunks(logits: torch.Tensor) -> Iterator[slice]:

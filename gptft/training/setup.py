@@ -245,14 +245,7 @@ def _masks(
     """
     packing = ledger.get("packing", "stream")
     asked = config.data.isolation(packing) if config.data is not None else False
-    wanted = keeps_apart(
-        asked,
-        packing=packing,
-        bos=ledger.get("bos_token_ids", ()),
-        eos_token_id=int(ledger.get("eos_token_id", -1)),
-        num_documents=int(ledger.get("documents", 0)) - int(ledger.get("validation_documents", 0)),
-    )
-    if not wanted:
+    if not are_masked(config, ledger):
         return False, ()
     if is_elsewhere(model, args):  # FSDP may leave the weights to the first process
         return asked is True, ()
@@ -267,6 +260,18 @@ def _masks(
             "see each other (data.isolate_documents: auto).",
         )
     return True, ()
+
+
+def are_masked(config: Config, ledger: Mapping[str, Any]) -> bool:
+    """Whether documents of a block are to be kept from seeing each other, if the model can."""
+    packing = ledger.get("packing", "stream")
+    return keeps_apart(
+        config.data.isolation(packing) if config.data is not None else False,
+        packing=packing,
+        bos=ledger.get("bos_token_ids", ()),
+        eos_token_id=int(ledger.get("eos_token_id", -1)),
+        num_documents=int(ledger.get("documents", 0)) - int(ledger.get("validation_documents", 0)),
+    )
 
 
 def _unlikelihood(training: Mapping[str, Any], *, eos_token_id: int) -> Unlikelihood | None:

@@ -111,9 +111,14 @@ def _prepared(run_dir: Path, config: Config, notify: Notify) -> Iterator[Library
 
     Freed memory is kept for good.
     """
-    if pick_device(use_cpu=bool(config.training.get("use_cpu"))).type == "cpu":
-        keep_freed_memory()
-    transformers_logging.disable_progress_bar()
+    prepare_process(config)
     log = library_log(run_dir, notify=notify)
     with run_folder.hold(run_dir), log as opened, tracking_in(run_dir, config.training):
         yield opened
+
+
+def prepare_process(config: Config) -> None:
+    """Keep freed memory, and the libraries' own bars off the terminal."""
+    if pick_device(use_cpu=bool(config.training.get("use_cpu"))).type == "cpu":
+        keep_freed_memory()
+    transformers_logging.disable_progress_bar()

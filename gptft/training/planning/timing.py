@@ -1,0 +1,99 @@
+"""A run's own model and batch -> the seconds of two steps, and the memory that they took."""
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from transformers import TrainerCallback
+from transformers.trainer_utils import IntervalStrategy, SaveStrategy
+
+from gptft.models.free_memory import peak_memory
+from gptft.runs.plan_sizes import Measured
+from gptft.training.dataset import BlockDataset, spread_indices
+from gptft.training.setup import Setup
+
+_STEPS = 3  # the first one is not timed: memory is new to the process, and kernels are chosen
+_BLOCKS = 2  # that are measured, to time a forward pass
+
+
+@dataclass
+class _Times(TrainerCallback):
+    """When each step began, was ready for its update, and was over."""
+
+    began: list[float] = field(default_factory=list)
+    ready: list[float] = field(default_factory=list)
+    over: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Called before the first batch of a step."""
+        self.cpu.append(time.process_time())
+        self.began.append(_now())
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Called with all gradients there."""
+        self.ready.append(_now())
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Called behind the update."""
+        self.over.append(_now())
+        self.cpu[-1] = time.process_time() - self.cpu[-1]
+
+
+def _now() -> float:
+    """Seconds, once the accelerator has done what it was told."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def time_steps(setup: Setup, *, started: float) -> Measured:
+    """Make steps of a run, none of which is saved, and time all but the first.
+
+    Args:
+        setup: of the run; it is used up.
+        started: when the process began, by `time.perf_counter`.
+    """
+    trainer, times = setup.trainer, _Times()
+    args = trainer.args
+    few = BlockDataset(setup.store, indices=spread_indices(len(setup.store), at_most=_BLOCKS))
+    trainer.measure(few)  # once for nothing, as the first step
+    before = _now()
+    num_tokens = max(1, trainer.measure(few).num_tokens)
+    forward = (_now() - before) / num_tokens
+    accumulation, args.gradient_accumulation_steps = args.gradient_accumulation_steps, 1
+    trainer.accelerator.gradient_accumulation_steps = 1
+    args.max_steps, args.eval_strategy = _STEPS, IntervalStrategy.NO
+    args.save_strategy, args.eval_on_start = SaveStrategy.NO, False
+    args.load_best_model_at_end = False
+    trainer.add_callback(times)
+    start = _now() - started
+    trainer.train()
+    timed = slice(1, None) if len(times.over) > 1 else slice(None)
+    batches = _mean(times.began[timed], times.ready[timed])
+    updates = _mean(times.ready[timed], times.over[timed])
+    cpu = times.cpu[timed]
+    share = batches / max(batches + updates, 1e-9)
+    cpu_of_step = sum(cpu) / len(cpu) * (share * accumulation + 1 - share)
+    peak = torch.cuda.max_memory_allocated() if args.device.type == "cuda" else peak_memory()
+    return Measured(peak, batches, updates, forward, start, cpu_of_step)
+
+
+def _mean(begins: list[float], ends: list[float]) -> float:
+    return sum(end - begin for begin, end in zip(begins, ends, strict=True)) / len(ends)
+
+
+def flops_a_second() -> float:
+    """Operations that this machine makes in a second, by a product of two matrices.
+
+    Of that a training step reaches some 0.8, the rest of it being memory's.
+    """
+    side = 1024
+    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    left = torch.ones(side, side, device=device)
+    left @ left
+    before, times = _now(), 3
+    for _ in range(times):
+        left @ left
+    return 0.8 * times * 2 * side**3 / max(_now() - before, 1e-9)
