@@ -6,6 +6,7 @@ Only asks whether a package is there: nothing is imported, so that a config is c
 import os
 import shutil
 from collections.abc import Iterator, Mapping
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ _TRACKERS = {
     "trackio": ("trackio", "trackio"),
     "wandb": ("wandb", "wandb"),
 }
+_OLDEST = {"mlflow": 3}  # by its tracker, the first number of a version that works
 # Optimizers that aren't in torch or transformers, by the beginning of their names.
 _OPTIMIZERS = {
     "galore": ("galore_torch", "galore-torch"),
@@ -121,8 +123,23 @@ def _trackers(training: Mapping[str, Any]) -> Iterator[FieldProblem]:
         if not isinstance(name, str) or name not in _TRACKERS:
             hint = did_you_mean(str(name), _TRACKERS) or f"Take one of {', '.join(_TRACKERS)}."
             yield "report_to", f"can't be {name}. {hint}"
-        elif problem := _missing(*_TRACKERS[name]):
+        elif problem := _missing(*_TRACKERS[name]) or _too_old(name):
             yield "report_to", f"{name} {problem}"
+
+
+def _too_old(tracker: str) -> str | None:
+    """Why an installed tracker can't be used: pip takes mlflow 1.27 beside pandas 3."""
+    if tracker not in _OLDEST:
+        return None
+    try:
+        found = version(tracker)
+    except PackageNotFoundError:  # it may be installed under another name
+        return None
+    oldest = _OLDEST[tracker]
+    if int(found.partition(".")[0]) >= oldest:
+        return None
+    command = f"pip install '{tracker}>={oldest}'"
+    return f"is {found} here, and fails below {oldest}. Install a newer one: {command}"
 
 
 def _optimizer(training: Mapping[str, Any]) -> Iterator[FieldProblem]:

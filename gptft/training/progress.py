@@ -15,6 +15,7 @@ from gptft.runs.progress_view import progress_lines
 from gptft.terminal.draw import Drawn
 from gptft.terminal.live import LiveLines
 from gptft.terminal.text import escaped, harmless, quoted
+from gptft.training.trackers import add_perplexity
 
 _MARKS = {"\n": "↵"}
 _MOST_OF_A_LINE = 500  # characters of a sample off a terminal; samples.jsonl has it all
@@ -114,6 +115,7 @@ class RunLog(TrainerCallback):
             logs["eval_bits_per_byte"] = logs["eval_loss"] * self._bits_per_nat
         entry = {"step": state.global_step, "epoch": state.epoch, **logs}
         append_json_line(self._path, entry)
+        add_perplexity(logs)
         self._progress.take(entry)
         if self._view is None:
             of = f"step {state.global_step:,}/{state.max_steps:,}"

@@ -36,6 +36,7 @@ from gptft.training.setup import set_up
 from gptft.training.signals import Signals
 from gptft.training.smaller_batch import smaller_batch
 from gptft.training.text_measures import TextMeasures
+from gptft.training.trackers import tracker_facts
 from gptft.training.watching import watch
 
 
@@ -131,6 +132,7 @@ class TrainingRun:
             num_parameters=setup.num_parameters,
             threads=torch.get_num_threads(),
             **adapter_facts(self._config, setup),
+            **tracker_facts(self._run_dir, self._config.training),
         )
         if self._is_first:
             self._write_settings()  # from here on it is a run that can be resumed
@@ -226,8 +228,8 @@ class TrainingRun:
         """
         trainer, checkpoint = self._trainer, self._checkpoint
         log = watch(
-            trainer, self._run_dir / "metrics.jsonl", console=console, held_out=self._before[1],
-            checkpoint=checkpoint, samples=self._samples,
+            trainer, self.facts or {}, self._run_dir / "metrics.jsonl", console=console,
+            held_out=self._before[1], checkpoint=checkpoint, samples=self._samples,
             sample_steps=self._config.samples.steps, notify=self._notify,
         )  # fmt: skip
         started = time.perf_counter()

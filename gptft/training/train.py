@@ -27,7 +27,7 @@ from gptft.training.result import TrainResult
 from gptft.training.run import Resume, TrainingRun
 from gptft.training.samples import Sampler
 from gptft.training.signals import Signals
-from gptft.training.trackers import tracking_in
+from gptft.training.trackers import tracking_in, try_trackers
 
 _BATCH_FIELDS = ("training.per_device_train_batch_size", "training.gradient_accumulation_steps")
 
@@ -114,6 +114,7 @@ def _prepared(run_dir: Path, config: Config, notify: Notify) -> Iterator[Library
     prepare_process(config)
     log = library_log(run_dir, notify=notify)
     with run_folder.hold(run_dir), log as opened, tracking_in(run_dir, config.training):
+        try_trackers(config.training, notify)
         yield opened
 
 

@@ -1,8 +1,9 @@
 """A run's Trainer -> the callbacks that show, log and sample what it does while it trains."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -11,11 +12,13 @@ from gptft.runs.checkpoints import Checkpoint
 from gptft.training.evaluation import Measured
 from gptft.training.progress import RunLog
 from gptft.training.samples import SampleEvery, SampleWriter
+from gptft.training.trackers import name_run, track_samples
 from gptft.training.trainer import BlockTrainer
 
 
 def watch(
     trainer: BlockTrainer,
+    facts: Mapping[str, Any],
     log_file: Path,
     *,
     console: Console,
@@ -29,6 +32,7 @@ def watch(
 
     Args:
         trainer: that will train.
+        facts: what run.json says.
         log_file: metrics.jsonl.
         console: where progress is shown.
         held_out: what was measured of held-out text before training, if there is any.
@@ -40,6 +44,7 @@ def watch(
     Returns:
         what is to be closed when training has ended.
     """
+    name_run(trainer.args, facts)
     log = RunLog(
         log_file,
         console=console,
@@ -52,9 +57,13 @@ def watch(
         notes: Mapping[str, object] = checkpoint.notes if checkpoint is not None else {}
         trainer.add_callback(trainer.say_turn(notify, was_said=bool(notes.get("turn_said"))))
     if sample_steps is not None:
-        every = SampleEvery(
-            samples, steps=sample_steps, weights=trainer.kept.held, show=log.show_samples
-        )
+
+        def show(prompts: Sequence[str], texts: Sequence[str], *, step: int) -> None:
+            log.show_samples(prompts, texts, step=step)
+            track_samples(trainer.callback_handler.callbacks, prompts, texts, step=step)
+
+        weights = trainer.kept.held
+        every = SampleEvery(samples, steps=sample_steps, weights=weights, show=show)
         trainer.add_callback(every)
     return log
 
