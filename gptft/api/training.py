@@ -141,6 +141,7 @@ def train(
     allow_change: tuple[str, ...] = (),
     extend: bool = False,
     lang: PageLanguage | None = None,
+    profile_steps: int | None = None,
     progress: Callable[[], AbstractContextManager[Progress | None]] = nullcontext,
     notify: Notify = silent,
 ) -> "TrainResult | CompleteRun":
@@ -155,6 +156,7 @@ def train(
         extend: with `resume`: train further than was planned.
         lang: the report's language; None for that of the run's texts, English where it isn't
             Russian.
+        profile_steps: profile so many steps; None for none.
         progress: makes what is told (stage, bytes done, bytes in all) while texts are prepared.
         notify: told in a sentence what happens next.
 
@@ -186,7 +188,7 @@ def train(
     changes = {"allow": allow_change, "extend": extend} if resume else None
     outcome = _train_model(
         checked, store_dir=prepared.path, run_dir=run_dir, overwrite=overwrite, changes=changes,
-        notify=notify,
+        profile_steps=profile_steps, notify=notify,
     )  # fmt: skip
     _write_reports(run_dir, lang)
     return replace(outcome, remarks=_remarks(run_dir), is_chat=checked.is_chat)
@@ -199,6 +201,7 @@ def _train_model(
     run_dir: Path,
     overwrite: bool,
     changes: Mapping[str, Any] | None,
+    profile_steps: int | None,
     notify: Notify,
 ) -> "TrainResult":
     """Train by what other rooms know of texts: how to sample, to recite and to measure them.
@@ -209,6 +212,7 @@ def _train_model(
         run_dir: where the run goes.
         overwrite: replace an earlier run there.
         changes: how to resume the run there; None to begin one.
+        profile_steps: profile so many steps; None for none.
         notify: told in a sentence what happens next.
     """
     with loading_libraries():
@@ -222,7 +226,7 @@ def _train_model(
         checked.config, store_dir=store_dir, run_dir=run_dir, overwrite=overwrite,
         resume=None if changes is None else Resume(**changes), console=stderr(),
         sampler=make_sampler(checked.settings, chat=checked.is_chat), reciter=recite,
-        measurer=measure_general_texts, notify=notify,
+        measurer=measure_general_texts, profile_steps=profile_steps, notify=notify,
     )  # fmt: skip
 
 

@@ -62,6 +62,12 @@ def train(
         Literal["en", "ru"] | None,
         Option(help="The report's language; the texts', unless you choose."),
     ] = None,
+    profile: Annotated[
+        int | None,
+        Option(
+            min=1, metavar="[N]", help="Trace N steps (10) into profile/ and show what took time."
+        ),
+    ] = None,
     as_json: AsJson = False,
     **flags: Any,
 ) -> None:
@@ -80,8 +86,10 @@ def train(
 
     given, run_dir = [*overrides, *given_flags(flags)], Path("runs") / config_file.resolve().stem
     if sweep is not None:
-        if allow_change or extend:
-            raise ConfigError("--sweep takes no --allow-change and no --extend. Resume that run.")
+        if allow_change or extend or profile:
+            raise ConfigError(
+                "--sweep takes no --allow-change, --extend or --profile. Resume that run."
+            )
         with _naming_the_command():
             swept = api.train_sweep(
                 config_file, sweep, sweep_dir=run_dir, overrides=given, overwrite=overwrite,
@@ -94,7 +102,7 @@ def train(
         outcome = api.train(
             file, run_dir=run_dir, overwrite=overwrite, resume=resume,
             allow_change=tuple(allow_change), extend=extend, lang=lang,
-            progress=progress_bar, notify=notice,
+            profile_steps=profile, progress=progress_bar, notify=notice,
         )  # fmt: skip
     if as_json:
         result_json(outcome)

@@ -25,6 +25,7 @@ _EVERYDAY = {
     "--validation": ("SHARE|PATH", "Text to hold out, such as 0.1, or a file of its own."),
     "--seed": ("N", "Of everything drawn by chance in training."),
 }
+_PROFILED = 10  # steps of a bare --profile
 _SHORT = {"--out": "-o"}
 
 
@@ -39,13 +40,16 @@ class FlagsCommand(TyperCommand):
 def _with_values(args: Sequence[str]) -> Iterator[str]:
     """Write switches with their values.
 
-    >>> [*_with_values(["--bf16", "--fp16", "False", "a.txt"])]
-    ['--bf16=true', '--fp16=false', 'a.txt']
+    >>> [*_with_values(["--bf16", "--fp16", "False", "a.txt", "--profile", "3", "--profile"])]
+    ['--bf16=true', '--fp16=false', 'a.txt', '--profile=3', '--profile=10']
     """
     rest = deque(args)
     while rest:
         arg = rest.popleft()
-        if arg.replace("_", "-") not in switches():
+        if arg == "--profile":
+            number = rest.popleft() if rest and rest[0].isdigit() else str(_PROFILED)
+            yield f"{arg}={number}"
+        elif arg.replace("_", "-") not in switches():
             yield arg
         elif rest and rest[0].lower() in ("true", "false"):
             yield f"{arg}={rest.popleft().lower()}"

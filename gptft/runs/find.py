@@ -10,7 +10,8 @@ from gptft.runs.model_folder import ADAPTER, MODEL
 from gptft.runs.run_folder import EARLIER
 
 _DEPTH = 3  # folders below the one that is searched
-_INSIDE = ("checkpoints", "trackers", MODEL, ADAPTER, EARLIER)  # of a run; no runs are in them
+# Of a run; no runs are in them.
+_INSIDE = ("checkpoints", "trackers", "profile", MODEL, ADAPTER, EARLIER)
 
 
 def find_runs(folder: Path) -> tuple[list[Path], list[tuple[Path, str]]]:

@@ -23,7 +23,7 @@ _PATIENCE = 0.5  # seconds: `is_held` may have the lock for a moment
 # All that a run folder ever holds; anything else there is not ours.
 _OURS = (
     "run.json", "config.yaml", "metrics.jsonl", "samples.jsonl", "log.txt", "checkpoints",
-    "trackers", "model", "adapter", ".model.partial", ".model.old", ".adapter.partial",
+    "trackers", "profile", "model", "adapter", ".model.partial", ".model.old", ".adapter.partial",
     ".adapter.old", "report.html", EARLIER, LOCK, _FAILED,
 )  # fmt: skip
 _PACKAGES = ("transformers", "torch", "tokenizers", "accelerate", "datasets", "safetensors")

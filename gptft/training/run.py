@@ -220,17 +220,18 @@ class TrainingRun:
         resolved["training"]["output_dir"] = str(self._run_dir)
         return resolved
 
-    def train(self, console: Console) -> float:
+    def train(self, console: Console, *, profile_steps: int | None = None) -> float:
         """Train to the end, or to a signal; returns the seconds it took, all processes of the run.
 
         Raises:
             Interrupted: there was a signal.
         """
         trainer, checkpoint = self._trainer, self._checkpoint
-        log = watch(
+        close = watch(
             trainer, self.facts or {}, self._run_dir / "metrics.jsonl", console=console,
             held_out=self._before[1], checkpoint=checkpoint, samples=self._samples,
-            sample_steps=self._config.samples.steps, notify=self._notify,
+            sample_steps=self._config.samples.steps, profile_steps=profile_steps,
+            notify=self._notify,
         )  # fmt: skip
         started = time.perf_counter()
         is_over = checkpoint is not None and self._is_last(checkpoint)
@@ -247,7 +248,7 @@ class TrainingRun:
             except EvaluationStoppedError:  # before this process's first step: nothing is lost
                 pass
             finally:
-                log.close()
+                close()
         if self._signals.stop is not None:
             raise self._signals.interrupted("")
         trainer.kept.take(trainer)

@@ -43,6 +43,7 @@ def train_model(
     console: Console,
     overwrite: bool = False,
     resume: Resume | None = None,
+    profile_steps: int | None = None,
     notify: Notify = silent,
 ) -> TrainResult:
     """Train on a block store and leave a run folder.
@@ -57,6 +58,7 @@ def train_model(
         console: where progress is shown.
         overwrite: replace an earlier run in `run_dir`.
         resume: how to resume the run in `run_dir`, if there is one.
+        profile_steps: how many steps to profile; None for none.
         notify: told in a sentence what happens next.
 
     Raises:
@@ -69,9 +71,7 @@ def train_model(
     """
     signals = Signals()
     with signals.listen(), _prepared(run_dir, config, notify) as log:
-        earlier = read_facts(run_dir) if resume else None
-        if earlier is None:
-            run_folder.check_free(run_dir, overwrite=overwrite)
+        earlier = _earlier(run_dir, resume, overwrite=overwrite)
         config = _as_computed(config, earlier or {})
         while True:
             with blaming_settings(config.training):
@@ -82,7 +82,7 @@ def train_model(
             try:
                 run.begin(earlier, resume or Resume(), overwrite=overwrite)
                 log.open()
-                return run.finish(run.train(console))
+                return run.finish(run.train(console, profile_steps=profile_steps))
             except torch.OutOfMemoryError as error:
                 config, earlier = run.after_out_of_memory(error), run.facts
                 resume = resume or Resume()
@@ -92,6 +92,14 @@ def train_model(
                 if ended is error:
                     raise
                 raise ended from error
+
+
+def _earlier(run_dir: Path, resume: Resume | None, *, overwrite: bool) -> dict[str, Any] | None:
+    """What run.json says of a run to resume; None to begin one, in a folder that is free."""
+    earlier = read_facts(run_dir) if resume else None
+    if earlier is None:
+        run_folder.check_free(run_dir, overwrite=overwrite)
+    return earlier
 
 
 def _as_computed(config: Config, earlier: Mapping[str, Any]) -> Config:
