@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from gptft.api.check_machine import machine_notices, machine_problems, output_dir_problem
+from gptft.api.check_machine import machine_notices, machine_problems, place_problems
 from gptft.api.check_texts import Looked, look, look_through
 from gptft.api.configs import read_config
 from gptft.config.load import ConfigFile
@@ -228,8 +228,8 @@ def _check(config: Config, findings: _Findings) -> CheckResult | None:
         findings.add(("training", name), f"training.{name} {message}")
     for name, sentence in machine_notices(training):
         findings.note(("training", name), sentence)
-    if problem := output_dir_problem(training):
-        findings.add(("training", "output_dir"), problem)
+    for path, message in place_problems(config.model, training):
+        findings.add(path, message)
     has_samples = bool(config.samples.prompts)
     settings = None
     if config.generation or config.strategies or has_samples:

@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from gptft.config.sections import ModelConfig
+from gptft.config.source import KeyPath
 from gptft.config.training_fields import without_auto
 from gptft.config.training_needs import FSDP_ON_CPU, SLOW_BFLOAT16
 from gptft.inputs import can_be_made, expand_user, why_unusable
@@ -16,6 +18,7 @@ _FOR_ACCELERATORS = {
     "torch_empty_cache_steps": "",
     "dataloader_pin_memory": "",
 }
+_ATTENTION = "attn_implementation"
 
 
 def machine_problems(training: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -35,6 +38,25 @@ def machine_problems(training: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield "bf16", "needs a GPU of compute capability 8.0. Set training.fp16: true instead."
     if training.get("tf32") and not has_ampere:
         yield "tf32", "needs a GPU of compute capability 8.0, and there is none. Leave it out."
+
+
+def place_problems(
+    model: ModelConfig, training: Mapping[str, Any]
+) -> Iterator[tuple[KeyPath, str]]:
+    """What can't be on this machine, by the paths of the settings: attention, the run folder."""
+    if problem := output_dir_problem(training):
+        yield ("training", "output_dir"), problem
+    section, fields = "config_overrides", model.config_overrides
+    if model.from_scratch is not None:
+        section, fields = "from_scratch", model.from_scratch
+    is_on_cpu = training.get("use_cpu") or machine.accelerator() is None
+    if fields.get(_ATTENTION) == "flex_attention" and is_on_cpu:
+        where = ("model", section, _ATTENTION)
+        yield (
+            where,
+            f"{'.'.join(where)}: flex_attention has no gradient on a CPU (torch 2.13). Leave it "
+            "out, or take sdpa.",
+        )
 
 
 def machine_notices(training: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -360,6 +360,10 @@ WRONG = (
     Case({"model": {"config_overrides": {"activation_function": "gelo"}}}, "can't be 'gelo'"),
     Case({"model": {"config_overrides": {"attn_implementation": "x"}}}, "can't be 'x'"),
     Case(
+        {"model": {"config_overrides": {"attn_implementation": "flex_attention"}}},
+        "has no gradient on a CPU",
+    ),
+    Case(
         {"model": {"dtype": "float16"}, "training": {"unlikelihood_weight": 0.5}},
         "float16 logits need a loss that is scaled",
     ),
