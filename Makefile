@@ -13,7 +13,7 @@
 # make bench-train    a training step on a CPU beside the stock one; a minute
 # make bench-train-peer   gptft train beside run_clm.py's Trainer: speed, memory; half an hour
 # make bench-plan   what gptft plan says beside what gptft train takes, six models; minutes
-# make bench-plan bench-pack   data.packing: best_fit beside stream: time, and how full blocks are
+# make bench-pack   data.packing: best_fit beside stream: time, and how full blocks are
 # make bench-recite   what is recited of one poem and of twelve, and after how many steps; minutes
 # make bench-pico   the bundled model beside compressors, and what it writes; needs CORPUS=PATH
 # make pictures     the pictures of the README, from real runs; needs Chromium
@@ -24,7 +24,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test test-slow faults fuzz architectures tutorial bench-startup bench-prepare bench-tokens bench-generate bench-checkpoints bench-train bench-train-peer bench-pack bench-recite bench-pico pictures site lint types check clean
+.PHONY: quickstart test test-slow faults fuzz architectures tutorial bench-startup bench-prepare bench-tokens bench-generate bench-checkpoints bench-train bench-train-peer bench-plan bench-pack bench-recite bench-pico pictures site lint types check clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/gptft train configs/quickstart.yaml --overwrite

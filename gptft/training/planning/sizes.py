@@ -17,6 +17,9 @@ from gptft.training.optimizers import make_optimizer
 from gptft.training.planning.kept import Kept, kept_of_batch
 from gptft.training.planning.outline import Outline
 
+# Of libraries while they compute on a CPU: packed matrices, and what an evaluation and a backward
+# pass leave in the heap (docs/experiments.md).
+_BUFFERS = 120_000_000
 _MOMENTS = 8  # bytes a trained parameter: AdamW's two, in float32
 _BESIDE = 1_000_000  # of a checkpoint: its settings, its log, its tokenizer
 _QUANTIZED = {"nf4": 0.5 + 1 / 16, "int8": 1.0}  # bytes a parameter, scales among them
@@ -61,7 +64,7 @@ def run_sizes(
         device=args.device.type,
         parameters=outlined.num_base,
         trained=num_trained,
-        libraries=0 if is_gpu else libraries,
+        libraries=0 if is_gpu else libraries + _BUFFERS,
         loading=0 if is_gpu or config.model.from_scratch is not None else weights,
         weights=weights,
         gradients=sum(one.nbytes for one in trained),
