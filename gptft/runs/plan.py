@@ -245,14 +245,18 @@ def _divisor(batch: int, *, at_most: int) -> int | None:
     return next((n for n in range(min(batch - 1, at_most), 0, -1) if batch % n == 0), None)
 
 
-def first_lines(plan: RunPlan | None) -> list[str]:
-    """What a run says as it begins: how long it is, and how much memory it will take."""
-    if plan is None:
-        return []
+def first_lines(plan: RunPlan) -> list[str]:
+    """Three lines that a run begins with: what is trained, how long, and in how much memory."""
     length, memory = plan.length, plan.memory
-    epochs = f"{length.epochs:,.4g} {'epoch' if length.epochs == 1 else 'epochs'}"
-    lines = [f"{count(length.tokens, 'token')}, {count(length.steps, 'step')}, {epochs}."]
+    trained = count(plan.trained_parameters, "parameter")
+    if plan.trained_parameters != plan.parameters:
+        trained = f"{plan.trained_parameters:,} beside {count(plan.parameters, 'parameter')}"
+    lines = [
+        f"Trained: {trained}.",
+        f"Length: {count(length.tokens, 'token')}, {count(length.steps, 'step')}, "
+        f"{length.epochs:,.4g} {'epoch' if length.epochs == 1 else 'epochs'}.",
+    ]
     if memory.peak_bytes is not None:
-        free = "" if memory.free_bytes is None else f", {bytes_text(memory.free_bytes)} are free"
-        lines.append(f"It takes about {bytes_text(memory.peak_bytes)} of memory{free}.")
+        free = "" if memory.free_bytes is None else f", {bytes_text(memory.free_bytes)} free"
+        lines.append(f"Memory: about {bytes_text(memory.peak_bytes)}{free}.")
     return lines

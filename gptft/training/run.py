@@ -20,7 +20,6 @@ from gptft.runs import run_folder
 from gptft.runs.checkpoints import Checkpoint, clear_leftovers, newest_valid
 from gptft.runs.held_out import best_step, held_out_curve
 from gptft.runs.model_folder import model_folder
-from gptft.runs.plan import first_lines
 from gptft.runs.read import Sample, is_older_than_bos
 from gptft.terminal.words import count
 from gptft.training.dry_save import check_savable
@@ -29,7 +28,6 @@ from gptft.training.figures import as_facts, before_and_after, from_facts
 from gptft.training.fingerprint import adapter_facts, fingerprint
 from gptft.training.general import Measurer
 from gptft.training.model_saving import save_model
-from gptft.training.planning.start import foresee, predicted_facts, with_real
 from gptft.training.recital import Reciter
 from gptft.training.result import TrainResult
 from gptft.training.resume import agreed_changes, require_training_state
@@ -107,8 +105,7 @@ class TrainingRun:
             f"Training {setup.trained_words} in {setup.dtype} on "
             f"{self._trainer.args.device.type}, {count(len(setup.store), 'block')}."
         )
-        foreseen = foresee(self._config, setup)
-        for sentence in (*first_lines(foreseen), *setup.notices(self._config)):
+        for sentence in setup.notices(self._config):
             self._notify(sentence)
         if earlier is not None:
             if self._is_first and self._checkpoint is None:
@@ -136,7 +133,6 @@ class TrainingRun:
             threads=torch.get_num_threads(),
             **adapter_facts(self._config, setup),
             **tracker_facts(self._run_dir, self._config.training),
-            **predicted_facts(foreseen),
         )
         if self._is_first:
             self._write_settings()  # from here on it is a run that can be resumed
@@ -317,7 +313,6 @@ class TrainingRun:
                     "state": "done",
                     "finished": run_folder.now(),
                     "result": as_json(result),
-                    **with_real(self.facts, seconds=seconds),
                     **({} if apart is None else {"merged_apart": apart}),
                 }
                 self._write_facts()

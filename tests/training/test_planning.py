@@ -1,6 +1,5 @@
 """What is predicted of a run, without memory for its model, is what the run then has."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,6 @@ from gptft.training.planning.predict import Predicted, predict
 from gptft.training.planning.timing import time_steps
 from gptft.training.setup import Setup, set_up
 from gptft.training.signals import Signals
-from tests.training.conftest import Run
 
 Planned = Callable[..., tuple[Predicted, Setup]]
 
@@ -246,27 +244,3 @@ def test_memory_of_a_container_counts(tmp_path: Path) -> None:
     (tmp_path / "memory.current").write_text("700\n")
     (tmp_path / "memory.stat").write_text("active_file 50\ninactive_file 200\n")
     assert _within_limit(tmp_path) == 500
-
-
-def test_a_run_says_what_it_will_take_and_keeps_what_it_took(run: Run, tmp_path: Path) -> None:
-    said: list[str] = []
-    outcome = run("run", notify=said.append)
-    lines = [one for one in said if "parameters" in one or "steps" in one or "memory" in one]
-    assert len(lines) == 3
-    assert " tokens, 3 steps, " in lines[1]
-    assert lines[2].startswith("It takes about ")
-    plan = json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))["plan"]
-    assert plan["real"]["seconds"] == pytest.approx(outcome.seconds)
-    assert plan["real"]["peak_bytes"] > 10**8
-    assert plan["predicted"]["peak_bytes"] > 10**8
-    assert plan["predicted"]["seconds"] > 0
-
-
-def test_a_model_that_cannot_be_foreseen_is_trained_all_the_same(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*args: Any, **kwargs: Any) -> None:
-        raise RuntimeError("contents")
-
-    monkeypatch.setattr("gptft.training.planning.start.predict_run", fail)
-    assert run("run").steps == 3
