@@ -1,5 +1,6 @@
 """Texts and settings that `gptft prepare` refuses: one clear line each, nothing half-written."""
 
+import builtins
 import errno
 import gzip
 import json
@@ -9,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -181,14 +183,14 @@ def test_a_file_that_may_not_be_opened_is_named(
 ):
     """As the test above, for machines where the tests run as root."""
     write("a.txt", RUSSIAN)(in_tmp)
-    opened = Path.open
+    opened = builtins.open
 
-    def refuse(path: Path, *args: object, **kwargs: object) -> object:
-        if path.name == "a.txt":
+    def refuse(path: Any, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(path, str | Path) and Path(path).name == "a.txt":
             raise PermissionError(errno.EACCES, "Permission denied", str(path))
-        return opened(path, *args, **kwargs)  # type: ignore[call-overload]
+        return opened(path, *args, **kwargs)
 
-    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(builtins, "open", refuse)
     error = prepare(in_tmp, tiny_model_dir, {"train": "a.txt"})
     assert isinstance(error, GptftError)
     assert "a.txt can't be read: Permission denied." in str(error)

@@ -116,8 +116,9 @@ def test_a_message_that_cannot_be_formatted_or_written_ends_nothing(
     with library_log(tmp_path, notify=lambda sentence: None) as log:
         log.open()
         record = logging.LogRecord("torch", logging.WARNING, "x.py", 1, "%d", ("no number",), None)
-        log.handle(record)  # past pytest's own handlers
-        logging.getLogger("torch").warning("\ud800")
+        odd = logging.LogRecord("torch", logging.WARNING, "x.py", 1, "\ud800", (), None)
+        for one in (record, odd):
+            log.handle(one)  # past pytest's own handlers, which hand on what they catch
     assert capfd.readouterr().err == ""
 
 
