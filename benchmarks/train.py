@@ -96,6 +96,7 @@ def measure_trainer(way: str, *, block: int, runs: int) -> tuple[float, float]:
 
     from gptft.config.lora import LoraConfig
     from gptft.models.lora import add_adapter
+    from gptft.training.activations import use_fused_activations
     from gptft.training.dataset import collate_blocks
     from gptft.training.memory_allocator import keep_freed_memory
     from gptft.training.trainer import BlockTrainer
@@ -137,6 +138,7 @@ def measure_trainer(way: str, *, block: int, runs: int) -> tuple[float, float]:
                 **common,
             )  # fmt: skip
         else:
+            use_fused_activations(model)  # as `set_up` does
             lora = None
             if way == "lora":
                 lora = add_adapter(model, LoraConfig(), base_name="new", seed=0)
