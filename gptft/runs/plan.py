@@ -6,7 +6,7 @@ from pathlib import Path
 
 from gptft.files import JsonFields
 from gptft.runs.plan_sizes import Length, Measured, Sizes
-from gptft.terminal.words import bytes_text, count
+from gptft.terminal.words import bytes_text
 
 _ROOM = 0.95  # of the memory that is free may be planned with
 # A trained weight, by fused AdamW on one thread of a CPU (docs/experiments.md).
@@ -243,20 +243,3 @@ def _advice(sizes: Sizes, memory: MemoryPlan, disk: DiskPlan) -> Iterator[str]:
 def _divisor(batch: int, *, at_most: int) -> int | None:
     """The largest part of a batch that fits, and that steps can be made of."""
     return next((n for n in range(min(batch - 1, at_most), 0, -1) if batch % n == 0), None)
-
-
-def first_lines(plan: RunPlan) -> list[str]:
-    """Three lines that a run begins with: what is trained, how long, and in how much memory."""
-    length, memory = plan.length, plan.memory
-    trained = count(plan.trained_parameters, "parameter")
-    if plan.trained_parameters != plan.parameters:
-        trained = f"{plan.trained_parameters:,} beside {count(plan.parameters, 'parameter')}"
-    lines = [
-        f"Trained: {trained}.",
-        f"Length: {count(length.tokens, 'token')}, {count(length.steps, 'step')}, "
-        f"{length.epochs:,.4g} {'epoch' if length.epochs == 1 else 'epochs'}.",
-    ]
-    if memory.peak_bytes is not None:
-        free = "" if memory.free_bytes is None else f", {bytes_text(memory.free_bytes)} free"
-        lines.append(f"Memory: about {bytes_text(memory.peak_bytes)}{free}.")
-    return lines

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gptft.runs.plan import RunPlan, first_lines, largest_batch, plan_run
+from gptft.runs.plan import RunPlan, largest_batch, plan_run
 from gptft.runs.plan_sizes import BatchSizes, Length, Measured, Sizes
 from gptft.runs.plan_view import verdict
 
@@ -133,15 +133,4 @@ def test_what_is_not_known_is_not_said_to_fit() -> None:
     assert plan.fits is None
     assert plan.memory.peak_bytes is None
     assert verdict(plan) == "Whether it fits isn't known."
-    assert len(first_lines(plan)) == 2
     assert planned(free=None).fits is None
-
-
-def test_a_run_begins_with_three_lines() -> None:
-    assert first_lines(planned()) == [
-        "Trained: 1,000,000 parameters.",
-        "Length: 5,000 tokens, 5 steps, 2 epochs.",
-        "Memory: about 359.0 MB, 1.0 GB free.",
-    ]
-    adapter = replace(SIZES, trained=1000)
-    assert first_lines(planned(adapter))[0] == "Trained: 1,000 beside 1,000,000 parameters."

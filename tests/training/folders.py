@@ -8,12 +8,23 @@ import pytest
 import torch
 
 from gptft.training.trainer import BlockTrainer
+from tests.conftest import SENTENCES
 
 _TIMES = ("tokens_per_second",)
 
 
 class CutOff(BaseException):  # nothing that handles errors may take it for one
     """Stands for a process that is killed: nobody writes anything any more."""
+
+
+def make_place(folder: Path, *, config: str, model: Path) -> Path:
+    """A few short texts in `folder`, and my.yaml to train `model` on them; gives `folder`."""
+    (folder / "texts").mkdir()
+    for number, sentence in enumerate(SENTENCES):
+        (folder / "texts" / f"{number}.txt").write_text(sentence, encoding="utf-8")
+    text = config.format(model=model, texts=folder / "texts")
+    (folder / "my.yaml").write_text(text, encoding="utf-8")
+    return folder
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -8,8 +8,7 @@ import pytest
 from safetensors.torch import load_file
 
 from gptft.training.moving_average import FILE
-from tests.conftest import SENTENCES
-from tests.training.folders import assert_same, facts
+from tests.training.folders import assert_same, facts, make_place
 from tests.training.processes import Command
 
 pytestmark = pytest.mark.slow
@@ -53,12 +52,7 @@ CASES = {
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory, tiny_model_dir: Path) -> Iterator[Path]:
     """A folder with my.yaml and a cache."""
-    folder = tmp_path_factory.mktemp("place")
-    (folder / "texts").mkdir()
-    for number, sentence in enumerate(SENTENCES):
-        (folder / "texts" / f"{number}.txt").write_text(sentence, encoding="utf-8")
-    text = CONFIG.format(model=tiny_model_dir, texts=folder / "texts")
-    (folder / "my.yaml").write_text(text, encoding="utf-8")
+    folder = make_place(tmp_path_factory.mktemp("place"), config=CONFIG, model=tiny_model_dir)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GPTFT_CACHE", str(folder / "cache"))
         yield folder

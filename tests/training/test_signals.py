@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from gptft.training.signals import Signals
-from tests.training.folders import assert_same, facts, rows
+from tests.training.folders import assert_same, facts, make_place, rows
 from tests.training.processes import Command
 
 Start = Callable[..., Command]
@@ -40,14 +40,7 @@ training:
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory, tiny_model_dir: Path) -> Path:
     """A folder with my.yaml, and the run `whole` that nobody disturbed."""
-    from tests.conftest import SENTENCES
-
-    folder = tmp_path_factory.mktemp("place")
-    (folder / "texts").mkdir()
-    for number, sentence in enumerate(SENTENCES):
-        (folder / "texts" / f"{number}.txt").write_text(sentence, encoding="utf-8")
-    text = CONFIG.format(model=tiny_model_dir, texts=folder / "texts")
-    (folder / "my.yaml").write_text(text, encoding="utf-8")
+    folder = make_place(tmp_path_factory.mktemp("place"), config=CONFIG, model=tiny_model_dir)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GPTFT_CACHE", str(folder / "cache"))
         command = Command(*_words(folder, folder / "whole"), log=folder / "whole.log")

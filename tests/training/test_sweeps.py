@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import SENTENCES
-from tests.training.folders import assert_same
+from tests.training.folders import assert_same, make_place
 from tests.training.processes import Command
 
 Start = Callable[..., Command]
@@ -37,12 +36,7 @@ NAMES = [f"learning_rate={rate},seed={seed}" for rate in ("0.001", "0.01") for s
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory, tiny_model_dir: Path) -> Path:
     """A folder with my.yaml, grid.yaml, and the sweep `whole` that nobody disturbed."""
-    folder = tmp_path_factory.mktemp("place")
-    (folder / "texts").mkdir()
-    for number, sentence in enumerate(SENTENCES):
-        (folder / "texts" / f"{number}.txt").write_text(sentence, encoding="utf-8")
-    text = CONFIG.format(model=tiny_model_dir, texts=folder / "texts")
-    (folder / "my.yaml").write_text(text, encoding="utf-8")
+    folder = make_place(tmp_path_factory.mktemp("place"), config=CONFIG, model=tiny_model_dir)
     (folder / "grid.yaml").write_text(GRID, encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GPTFT_CACHE", str(folder / "cache"))
