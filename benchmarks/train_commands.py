@@ -66,7 +66,8 @@ ROWS = {
     "smollm-checkpointing": Row(
         SMOLLM, 1024, 1, 0.9, 0.65, {**FLOAT32, "activation_checkpointing": True}
     ),
-    "pico": Row(None, 1024, 1, 1.5, None, FLOAT32, steps=12),
+    "pico": Row(None, 1024, 1, 1.5, None, steps=12),
+    "pico-float32": Row(None, 1024, 1, 1.0, None, FLOAT32, steps=12),
 }  # fmt: skip
 
 

@@ -29,10 +29,12 @@ def _run() -> None:
     import gc
 
     from gptft.cli.standard_streams import mend_standard_streams
+    from gptft.cli.threads import wait_briefly
 
     gc.disable()  # nearly all that is made while starting stays; app.py turns it on again
     # Nobody extends our configs through pydantic's plugins; looking for them takes a moment.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    wait_briefly(os.environ)
     mend_standard_streams()
     from gptft import console
     from gptft.cli.app import app

@@ -29,7 +29,6 @@ from gptft.models.load import context_of, load_config
 from gptft.models.quantized import is_quantized
 from gptft.terminal.words import count
 from gptft.tokenization.framing import keeps_apart
-from gptft.training.activations import use_fused_activations
 from gptft.training.arguments import training_arguments
 from gptft.training.base import freeze_base, is_elsewhere, load_base, make_adapter
 from gptft.training.dataset import (
@@ -44,6 +43,7 @@ from gptft.training.epoch_blocks import epoch_blocks
 from gptft.training.evaluation import Measured
 from gptft.training.figures import predicted_bytes
 from gptft.training.kept_weights import KeptWeights
+from gptft.training.lean_layers import use_lean_layers
 from gptft.training.loss import loss_of_output
 from gptft.training.memorized import stop_when_memorized
 from gptft.training.mixed_precision import mixed_precision_notes
@@ -193,7 +193,7 @@ def set_up(config: Config, *, store_dir: Path, run_dir: Path, signals: Signals) 
     notes = (*grown, *frozen, *notes, *epochs.notes, *faster)
     unlikelihood = _unlikelihood(config.training, eos_token_id=eos)
     loss = partial(loss_of_output, unlikelihood=unlikelihood)
-    use_fused_activations(model)
+    use_lean_layers(model, args)
     set_seed(args.seed)
     validation = BlockDataset(BlockStore(store_dir, split="validation")) if has_validation else None
     trainer = BlockTrainer(

@@ -1,6 +1,7 @@
 """The quick commands are quick: they load neither torch nor transformers nor datasets."""
 
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from tests.conftest import SENTENCES
 
 HEAVY = {"torch", "transformers", "datasets", "accelerate", "peft"}
 RUN = """
-import json, sys
+import json, os, sys
 from gptft.cli import main
 sys.argv = ["gptft", *sys.argv[1:]]
 try:
@@ -23,7 +24,7 @@ try:
 except SystemExit as error:
     code = error.code
 modules = sorted(sys.modules)
-sys.__stderr__.write("\\n" + json.dumps([code or 0, modules]))
+sys.__stderr__.write("\\n" + json.dumps([code or 0, modules, os.environ["GOMP_SPINCOUNT"]]))
 """
 # The least a Typer command needs to start and to read one argument.
 LEAST = "import typer, rich.console, tokenizers; from pydantic import TypeAdapter"
@@ -39,8 +40,9 @@ def modules_of(*args: str, cwd: Path | None = None) -> set[str]:
         stdin=subprocess.DEVNULL,
         check=True,
     )
-    code, modules = json.loads(done.stderr.splitlines()[-1])
+    code, modules, turns = json.loads(done.stderr.splitlines()[-1])
     assert code == 0, done.stderr
+    assert turns == os.environ.get("GOMP_SPINCOUNT", "20000")  # before torch, which reads it once
     return set(modules)
 
 

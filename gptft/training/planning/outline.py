@@ -19,7 +19,7 @@ from gptft.models.new import new_model
 from gptft.models.precision import training_dtype
 from gptft.models.quantized import num_weights
 from gptft.tokenization.tokenizer import load_tokenizer
-from gptft.training.activations import use_fused_activations
+from gptft.training.lean_layers import use_lean_layers
 
 # What a config says of logits that are changed before the loss, so that their layer isn't deferred.
 _CAPS = ("final_logit_softcapping", "logits_soft_cap")
@@ -67,7 +67,7 @@ def outline(config: Config, args: TrainingArguments, *, ledger: Mapping[str, Any
             )  # fmt: skip
         if config.model.freeze:
             freeze(model, config.model.freeze, has_new=bool(new_ids))
-        use_fused_activations(model)
+        use_lean_layers(model, args, is_tried=False)
     head = model.get_output_embeddings()
     is_capped = any(getattr(model.config, name, None) for name in _CAPS)
     is_plain = type(head) is nn.Linear and not is_capped
