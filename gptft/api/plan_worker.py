@@ -1,8 +1,9 @@
 """A config on standard input -> what its run will take, on standard output: a process of its own.
 
-`gptft plan` starts it, so that memory is counted of a process that does what `gptft train` does and
-nothing else, and so that what doesn't fit ends this process and not the command. It writes a line
-of JSON each: what is predicted; what was measured, if that was asked for and fits; or an error.
+`gptft plan` starts it once to predict, on tensors without contents, and once more to make steps if
+that was asked for and fits: memory is counted of a process that does what `gptft train` does and
+nothing else, and what doesn't fit ends this process and not the command. It writes a line of JSON:
+what was found out, or an error.
 """
 
 import json
@@ -21,10 +22,9 @@ from gptft.files import as_json
 from gptft.models.free_memory import free_memory, resident_memory
 
 if TYPE_CHECKING:
-    from gptft.runs.plan_sizes import Sizes
+    from gptft.runs.plan_sizes import Measured, Sizes
 
 _LOADED = ("analysis.evaluate.general", "decoding.engine", "decoding.recite", "api.training")
-_SURE = 0.9  # of the free memory: a prediction below it is worth a try
 
 
 def main() -> None:
@@ -43,30 +43,36 @@ def _answer(config: Config, asked: Mapping[str, Any], *, started: float) -> None
     _load_what_training_loads()
     from transformers.utils import logging as transformers_logging
 
-    from gptft.training.planning.predict import predict
-    from gptft.training.planning.timing import flops_a_second, time_steps
-    from gptft.training.setup import set_up
-    from gptft.training.signals import Signals
     from gptft.training.train import prepare_process
 
     prepare_process(config)
     transformers_logging.set_verbosity_error()  # a run keeps what they say in its folder
     store_dir, run_dir = Path(asked["store_dir"]), Path(asked["run_dir"])
+    if asked["what"] == "measured":
+        _say(measured=_measure(config, store_dir, started=started))
+        return
+    from gptft.training.planning.predict import predict
+    from gptft.training.planning.timing import flops_a_second
+
     libraries = resident_memory() or 0
     found = predict(config, store_dir=store_dir, run_dir=run_dir, libraries=libraries)
-    free = _free(found.sizes)
-    rate = None if asked["measure"] else flops_a_second()
-    _say(predicted={**vars(found), "free": free, "flops_a_second": rate})
-    peak = None if found.sizes is None else found.sizes.peak()
-    if not asked["measure"] or (peak is not None and free is not None and peak > _SURE * free):
-        return
+    rate = flops_a_second(is_mixed=found.is_mixed) if asked["timed"] else None
+    _say(predicted={**vars(found), "free": _free(found.sizes), "flops_a_second": rate})
+
+
+def _measure(config: Config, store_dir: Path, *, started: float) -> "Measured":
+    """Steps of the run, in a folder that goes with them."""
+    from gptft.training.planning.timing import time_steps
+    from gptft.training.setup import set_up
+    from gptft.training.signals import Signals
+
     training = {n: v for n, v in config.training.items() if n != "stop_when_memorized"}
     with tempfile.TemporaryDirectory() as folder:
         setup = set_up(
             config.model_copy(update={"training": training}), store_dir=store_dir,
             run_dir=Path(folder) / "run", signals=Signals(),
         )  # fmt: skip
-        _say(measured=time_steps(setup, started=started))
+        return time_steps(setup, started=started)
 
 
 def _load_what_training_loads() -> None:

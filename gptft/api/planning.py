@@ -11,15 +11,16 @@ from typing import Any
 
 from gptft.api.check import check_file, check_samples
 from gptft.config.load import ConfigFile
-from gptft.config.sections import Config
 from gptft.console import Notify, silent, stage
 from gptft.data.prepare import prepare_blocks
 from gptft.documents.scan import Progress
-from gptft.errors import ConfigError, GptftError, RunError
+from gptft.errors import ConfigError, RunError
 from gptft.files import free_bytes
 from gptft.inputs import expand_user
 from gptft.runs.plan import RunPlan, plan_run
 from gptft.runs.plan_sizes import Length, Measured, Sizes
+
+_SURE = 0.9  # of the free memory: a prediction below it is worth a try
 
 
 def plan(
@@ -49,53 +50,67 @@ def plan(
         prepared = prepare_blocks(checked.plan, progress=told, notify=notify)
     check_samples(checked, file, store_dir=prepared.path)
     run_dir = expand_user(checked.config.training.get("output_dir") or run_dir)
-    doing = "Making two steps of the run" if measure else "Counting what the run takes"
-    with stage(doing):
-        said = _ask(checked.config, store_dir=prepared.path, run_dir=run_dir, measure=measure)
-    return _as_plan(said, run_dir=run_dir, measure=measure)
+    asked = {
+        "config": checked.config.resolved(), "store_dir": str(prepared.path.resolve()),
+        "run_dir": str(run_dir), "timed": not measure,
+    }  # fmt: skip
+    with stage("Counting what the run takes"):
+        predicted = _ask("predicted", asked)
+    if predicted is None:
+        raise RunError("The process that counts what the run takes was ended.")
+    measured, is_tried = None, measure and _may_fit(predicted)
+    if is_tried:
+        with stage("Making three steps of the run"):
+            measured = _ask("measured", asked)
+    why = "the process was ended" if is_tried else "it doesn't fit, or nearly"
+    no_step = f"No step was made: {why}." if measure and measured is None else None
+    return _as_plan(predicted, measured, run_dir=run_dir, no_step=no_step)
 
 
-def _as_plan(said: Mapping[str, Any], *, run_dir: Path, measure: bool) -> RunPlan:
-    predicted, measured = said["predicted"], said.get("measured")
-    unknown = [*predicted["unknown"]]
+def _may_fit(predicted: Mapping[str, Any]) -> bool:
+    """Whether steps are worth a try: they fit, or nobody knows."""
+    if predicted["sizes"] is None:
+        return False
+    peak, free = Sizes.from_json(predicted["sizes"]).peak(), predicted["free"]
+    return peak is None or free is None or peak <= _SURE * free
+
+
+def _as_plan(
+    predicted: Mapping[str, Any],
+    measured: Mapping[str, Any] | None,
+    *,
+    run_dir: Path,
+    no_step: str | None,
+) -> RunPlan:
+    unknown = tuple(predicted["unknown"])
     if predicted["sizes"] is None:
         raise RunError(*unknown)
-    sizes, free = Sizes.from_json(predicted["sizes"]), predicted["free"]
-    if measure and measured is None:
-        peak = sizes.peak()
-        is_too_much = peak is not None and free is not None and not said.get("died")
-        why = "it doesn't fit, or nearly" if is_too_much else "the process was ended"
-        unknown.append(f"No step was made: {why}.")
     return plan_run(
-        sizes,
+        Sizes.from_json(predicted["sizes"]),
         Length(**predicted["length"]),
         run_dir=run_dir,
-        free=free,
+        free=predicted["free"],
         free_disk=free_bytes(run_dir),
         measured=None if measured is None else Measured(**measured),
         flops_a_second=predicted["flops_a_second"],
-        unknown=tuple(unknown),
+        unknown=unknown if no_step is None else (*unknown, no_step),
     )
 
 
-def _ask(config: Config, *, store_dir: Path, run_dir: Path, measure: bool) -> dict[str, Any]:
-    """What the process of `plan_worker` says, by what it is about.
+def _ask(what: str, asked: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What the process of `plan_worker` says when asked for it; None where it died before.
 
     Raises:
         GptftError: what it found wrong with the run.
-        RunError: it died before it said anything.
     """
-    asked = {
-        "config": config.resolved(), "store_dir": str(store_dir.resolve()),
-        "run_dir": str(run_dir), "measure": measure,
-    }  # fmt: skip
     # This very gptft, and no module that happens to lie in the working folder (-P).
     ours = str(Path(__file__).parents[2])
     paths = os.pathsep.join([ours, *filter(None, [os.environ.get("PYTHONPATH")])])
     done = subprocess.run(
         [sys.executable, "-P", "-m", "gptft.api.plan_worker"],
         env={**os.environ, "PYTHONPATH": paths},
-        input=json.dumps(asked), stdout=subprocess.PIPE, text=True, encoding="utf-8", check=False,
+        input=json.dumps({**asked, "what": what}), stdout=subprocess.PIPE, text=True,
+        encoding="utf-8", check=False,
     )  # fmt: skip
     said: dict[str, Any] = {}
     for line in done.stdout.splitlines():
@@ -103,6 +118,5 @@ def _ask(config: Config, *, store_dir: Path, run_dir: Path, measure: bool) -> di
     if error := said.get("error"):
         kind = ConfigError if error["exit_code"] == ConfigError.exit_code else RunError
         raise kind(*error["problems"])
-    if "predicted" not in said:
-        raise GptftError(f"The process that counts ended with code {done.returncode}.")
-    return said | {"died": bool(done.returncode)}
+    found: dict[str, Any] | None = said.get(what)
+    return found

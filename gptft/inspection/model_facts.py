@@ -20,16 +20,14 @@ from gptft.models.hub import find_folder, find_model
 from gptft.models.kept import kept_folder
 from gptft.models.model_files import ModelFiles, pickled_files
 from gptft.models.parameters import Parameters, count_parameters
+from gptft.models.training_memory import FLOAT, kept_of_token, logits_bytes
 from gptft.tokenization.tokenizer import MAX_IDS, TextTokenizer, load_tokenizer
 from gptft.tokenization.tokens import TextCost, split_tokens, text_cost
 
 CountedFrom = Literal["weights", "config"]
 TRAINED_BYTES = 16  # a parameter: float32 weight, gradient and AdamW's two moments
-_FLOAT = 4  # bytes
 _BYTES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2, "int8": 1, "uint8": 1}
 _SPECIAL = ("bos_token", "eos_token", "pad_token", "unk_token")
-# Floats that training keeps of a token and layer, of those measured: see `_activations`.
-_GPT2_LIKE, _LLAMA_LIKE = ("gpt2",), ("llama", "mistral", "qwen2", "smollm3")
 
 
 @dataclass(frozen=True)
@@ -292,12 +290,12 @@ def _needs(parameters: Parameters, anatomy: Anatomy, stored: int | None) -> Need
         attention = 2 * _attending(anatomy) * context * anatomy.heads * anatomy.head_dim
     return Needs(
         weights=stored,
-        weights_float32=_FLOAT * parameters.total,
+        weights_float32=FLOAT * parameters.total,
         cache_per_token=cache,
         cache_full=cache * context if cache and context else None,
         full_training=TRAINED_BYTES * parameters.total,
         lora_parameters=parameters.lora,
-        lora_training=_FLOAT * parameters.total + TRAINED_BYTES * parameters.lora,
+        lora_training=FLOAT * parameters.total + TRAINED_BYTES * parameters.lora,
         activations_per_1000_tokens=_activations(anatomy),
         forward_flops=2 * parameters.multiplied,
         training_flops=6 * parameters.multiplied,
@@ -321,22 +319,10 @@ def _cache_per_token(anatomy: Anatomy) -> int | None:
     """Keys and values of a token in float32, of layers that see everything before them."""
     if not (anatomy.layers and anatomy.kv_heads and anatomy.head_dim) or anatomy.window:
         return None
-    return 2 * _attending(anatomy) * anatomy.kv_heads * anatomy.head_dim * _FLOAT
+    return 2 * _attending(anatomy) * anatomy.kv_heads * anatomy.head_dim * FLOAT
 
 
 def _activations(anatomy: Anatomy) -> int | None:
-    """What training keeps of 1,000 tokens of a batch, in bytes, in float32 and without dropout.
-
-    Floats of a token: each layer's, and three times the vocabulary for the logits. Measured with
-    GPT-2 and Llama on a CPU, 8% off at most.
-    """
-    width, layers, inner = anatomy.width, anatomy.layers, anatomy.inner
-    if not (width and layers and inner and anatomy.vocab_size):
-        return None
-    if anatomy.model_type in _GPT2_LIKE:
-        kept = 18 * width
-    elif anatomy.model_type in _LLAMA_LIKE and anatomy.kv_heads and anatomy.head_dim:
-        kept = 11 * width + 4 * inner + 4 * anatomy.kv_heads * anatomy.head_dim
-    else:
-        return None
-    return 1000 * _FLOAT * (layers * kept + 3 * anatomy.vocab_size)
+    """What training keeps of 1,000 tokens of a batch, in bytes, in float32 and without dropout."""
+    kept, logits = kept_of_token(anatomy), logits_bytes(anatomy, num_tokens=1000)
+    return None if kept is None or logits is None else 1000 * kept + logits

@@ -26,6 +26,7 @@ from gptft.training.dry_save import check_savable
 from gptft.training.evaluation import EvaluationStoppedError
 from gptft.training.figures import as_facts, before_and_after, from_facts
 from gptft.training.fingerprint import adapter_facts, fingerprint
+from gptft.training.forecast import forecast, forecast_words, with_real
 from gptft.training.general import Measurer
 from gptft.training.model_saving import save_model
 from gptft.training.recital import Reciter
@@ -105,6 +106,8 @@ class TrainingRun:
             f"Training {setup.trained_words} in {setup.dtype} on "
             f"{self._trainer.args.device.type}, {count(len(setup.store), 'block')}."
         )
+        predicted = forecast(setup)
+        self._notify(forecast_words(predicted))
         for sentence in setup.notices(self._config):
             self._notify(sentence)
         if earlier is not None:
@@ -131,6 +134,7 @@ class TrainingRun:
             device=self._trainer.args.device.type,
             num_parameters=setup.num_parameters,
             threads=torch.get_num_threads(),
+            plan={"predicted": predicted},
             **adapter_facts(self._config, setup),
             **tracker_facts(self._run_dir, self._config.training),
         )
@@ -313,6 +317,7 @@ class TrainingRun:
                     "state": "done",
                     "finished": run_folder.now(),
                     "result": as_json(result),
+                    "plan": with_real(self.facts.get("plan"), seconds=seconds),
                     **({} if apart is None else {"merged_apart": apart}),
                 }
                 self._write_facts()

@@ -23,11 +23,13 @@ class Predicted:
     Attributes:
         length: of the run.
         sizes: of its model and batch; None where its model can't be outlined.
+        is_mixed: whether its layers compute in bfloat16.
         unknown: what couldn't be found out, and why, a sentence each.
     """
 
     length: Length
     sizes: Sizes | None
+    is_mixed: bool
     unknown: tuple[str, ...] = ()
 
 
@@ -67,10 +69,12 @@ def predict_run(
         raise
     except Exception as error:  # transformers, peft and torch raise a dozen types
         why = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        return Predicted(length, None, (f"Its model can't be built without memory: {why}",))
+        return Predicted(
+            length, None, args.bf16, (f"Its model can't be built without memory: {why}",)
+        )
     sizes, why_not = run_sizes(
         config, args, outlined, block_size=store.block_size,
         is_isolated=are_masked(config, ledger), libraries=libraries,
     )  # fmt: skip
     said = f"What its batches take isn't known without a step: {why_not}"
-    return Predicted(length, sizes, () if why_not is None else (said,))
+    return Predicted(length, sizes, args.bf16, () if why_not is None else (said,))

@@ -15,6 +15,7 @@ from gptft.training.setup import Setup
 
 _STEPS = 3  # the first one is not timed: memory is new to the process, and kernels are chosen
 _BLOCKS = 2  # that are measured, to time a forward pass
+_PRODUCTS, _SHARE, _MIXED_SHARE = 10, 0.6, 0.35
 
 
 @dataclass
@@ -62,8 +63,10 @@ def time_steps(setup: Setup, *, started: float) -> Measured:
     before = _now()
     num_tokens = max(1, trainer.measure(few).num_tokens)
     forward = (_now() - before) / num_tokens
-    accumulation, args.gradient_accumulation_steps = args.gradient_accumulation_steps, 1
-    trainer.accelerator.gradient_accumulation_steps = 1
+    accumulation = args.gradient_accumulation_steps
+    few_batches = min(accumulation, 2)  # in the second the gradients of the first are there
+    args.gradient_accumulation_steps = few_batches
+    trainer.accelerator.gradient_accumulation_steps = few_batches
     args.max_steps, args.eval_strategy = _STEPS, IntervalStrategy.NO
     args.save_strategy, args.eval_on_start = SaveStrategy.NO, False
     args.load_best_model_at_end = False
@@ -71,29 +74,38 @@ def time_steps(setup: Setup, *, started: float) -> Measured:
     start = _now() - started
     trainer.train()
     timed = slice(1, None) if len(times.over) > 1 else slice(None)
+    with trainer.kept.held():  # as a run is measured at its end
+        trainer.measure(few)
     batches = _mean(times.began[timed], times.ready[timed])
     updates = _mean(times.ready[timed], times.over[timed])
     cpu = times.cpu[timed]
     share = batches / max(batches + updates, 1e-9)
-    cpu_of_step = sum(cpu) / len(cpu) * (share * accumulation + 1 - share)
+    cpu_of_step = sum(cpu) / len(cpu) * (share * accumulation / few_batches + 1 - share)
     peak = torch.cuda.max_memory_allocated() if args.device.type == "cuda" else peak_memory()
-    return Measured(peak, batches, updates, forward, start, cpu_of_step)
+    return Measured(peak, batches / few_batches, updates, forward, start, cpu_of_step)
 
 
 def _mean(begins: list[float], ends: list[float]) -> float:
     return sum(end - begin for begin, end in zip(begins, ends, strict=True)) / len(ends)
 
 
-def flops_a_second() -> float:
-    """Operations that this machine makes in a second, by a product of two matrices.
+def flops_a_second(*, is_mixed: bool) -> float:
+    """Operations of a training step that this machine makes in a second.
 
-    Of that a training step reaches some 0.8, the rest of it being memory's.
+    That is a share of what it makes in the product of two matrices, the best of several: what is
+    left of a step is memory's. The shares are of six runs of 10 to 60 M parameters on a CPU with
+    AVX-512 and AMX (docs/experiments.md); elsewhere they may be others.
+
+    Args:
+        is_mixed: whether layers compute in bfloat16.
     """
-    side = 1024
+    side, dtype = 1024, torch.bfloat16 if is_mixed else torch.float32
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    left = torch.ones(side, side, device=device)
-    left @ left
-    before, times = _now(), 3
-    for _ in range(times):
+    left = torch.ones(side, side, device=device, dtype=dtype)
+    seconds = []
+    for _ in range(_PRODUCTS):
+        before = _now()
         left @ left
-    return 0.8 * times * 2 * side**3 / max(_now() - before, 1e-9)
+        seconds.append(_now() - before)
+    share = _MIXED_SHARE if is_mixed else _SHARE
+    return share * 2 * side**3 / max(min(seconds), 1e-9)
