@@ -50,8 +50,8 @@ def sample_documents(
     """
     length = store.block_size
     if len(store) <= _FEW_BLOCKS:
-        documents = [one for one in stored_documents(store, eos_token_id=eos_token_id, bos=bos)]
-        found = [one for one in documents if len(one.ids) >= _LEAST_TOKENS]
+        documents = stored_documents(store, eos_token_id=eos_token_id, bos=bos)
+        found = [one for one in documents if _is_fit(one)]
         if len(found) > MAX_DOCUMENTS:
             places = np.linspace(0, len(found) - 1, MAX_DOCUMENTS).round().astype(int)
             found = [found[place] for place in places.tolist()]
@@ -92,9 +92,13 @@ def _marked_looked_into(
     """Likewise, of a store that says where documents begin, up to the end of the block."""
     for number in np.linspace(0, len(store) - 1, MAX_DOCUMENTS).round().astype(int).tolist():
         found = block_documents(store, number, eos_token_id=eos_token_id, bos=bos)
-        long_enough = (one for one in found if len(one.ids) >= _LEAST_TOKENS)
-        if (document := next(long_enough, None)) is not None:
+        if (document := next(filter(_is_fit, found), None)) is not None:
             yield document
+
+
+def _is_fit(document: StoredDocument) -> bool:
+    """Whether it begins where its text does, and is more than a few tokens."""
+    return not document.is_piece and len(document.ids) >= _LEAST_TOKENS
 
 
 def _cut(

@@ -116,13 +116,18 @@ class _Blocks:
         begins: Flags = np.zeros(num_rows * length, dtype=bool)
         begins[starts] = True
         begins = begins.reshape(num_rows, length)
+        continues: Flags | None = None
+        if fit.num_split:
+            continues = np.zeros(num_rows * length, dtype=bool)
+            continues[starts[offsets > 0]] = True
+            continues = continues.reshape(num_rows, length)
         short = np.flatnonzero(filled < length)
         begins[short, filled[short]] = True
         for row in short.tolist():
             ids[row, filled[row] :] = self._framing.eos_token_id  # without a mark
         trained = is_trained(ids) if self._is_marked else None
         ids = strip(ids) if self._is_marked else ids
-        return Rows(ids, begins, trained, filled.astype(np.int32))
+        return Rows(ids, begins, trained, filled.astype(np.int32), continues)
 
     def _gathered(
         self, documents: Numbers, offsets: Numbers, lengths: Numbers, starts: Numbers

@@ -128,8 +128,11 @@ def find_ledger(
         return None
     if (damage := store.find_damage(store_dir)) is None:
         if (ledger := _named_ledger(plan, store_dir, texts, skipped=skipped)) is not None:
-            return ledger
-        damage = "its ledger is another version's"
+            if not ledger.split_documents or store.tells_pieces(store_dir):
+                return ledger
+            damage = "another version made it, which told no pieces of documents apart"
+        else:
+            damage = "its ledger is another version's"
     notify(f"The block store {store_dir} is damaged ({damage}); it is made again.")
     return None
 

@@ -73,7 +73,7 @@ class BlockPreview(JsonFields):
         shuffled: whether each epoch has the documents in another order (data.shuffle_documents).
         padding_tokens: EOS that fill the block up; they aren't among `token_ids`.
         trained: of each token, whether it is trained on; None where all are.
-        has_pieces: whether longer documents are split, and their pieces stand for documents.
+        num_pieces: parts of longer documents that were split, none of them a first one.
     """
 
     block: int
@@ -88,7 +88,7 @@ class BlockPreview(JsonFields):
     shifted: bool
     padding_tokens: int = 0
     trained: tuple[bool, ...] | None = None
-    has_pieces: bool = False
+    num_pieces: int = 0
     shuffled: bool = False
 
     json_names = (
@@ -152,7 +152,7 @@ def preview_block(plan: PackingPlan, prepared: Prepared, number: int) -> BlockPr
         shuffled=plan.data.shuffles(plan.packing),
         padding_tokens=store.block_size - len(ids) if index < store.num_blocks else 0,
         trained=None if trained is None else tuple(trained.tolist()),
-        has_pieces=prepared.ledger.split_documents > 0,
+        num_pieces=0 if (split := store.continues(index)) is None else int(split.sum()),
     )
 
 
@@ -182,9 +182,10 @@ def _documents(
     within[eos_token_id] = tokenizer.special_tokens["eos_token"].encode()
     bos = [*plan.bos] if plan.begins_each else []
     is_start = _starts(store, index, eos_token_id=eos_token_id, plan=plan)
+    continues = store.continues(index)
     for start, end in pairwise([0, *(np.flatnonzero(is_start[1:]) + 1).tolist(), len(ids)]):
         own = ids[start:end].tolist()
-        begins = bool(is_start[start])
+        begins = bool(is_start[start]) and not (continues is not None and continues[start])
         ends = own[-1] == eos_token_id and not (begins and own == bos[: len(own)])
         first_is_untrained = start == 0 or isolated
         raws = [bytes_by_id[i] for i in own if i not in unshown]

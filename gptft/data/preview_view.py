@@ -149,8 +149,13 @@ def _remarks(preview: BlockPreview, text: str) -> list[str]:
     said = []
     if preview.bos:
         said.append(f"Each document begins with {preview.bos} (BOS), which isn't shown.")
-    if preview.has_pieces:
-        said.append("Of a document that is longer than a block each piece counts as a document.")
+    if number := preview.num_pieces:
+        some = (
+            "1 part of it is a further piece"
+            if number == 1
+            else (f"{number:,} parts of it are further pieces")
+        )
+        said.append(f"{some} of documents that are longer than a block.")
     if preview.shifted:
         said.append(
             "So it is cut in the first epoch; later epochs cut the text elsewhere "

@@ -44,7 +44,7 @@ def find_passages(
     eos_token_id: int,
     bos: Sequence[int] = (),
 ) -> list[Passage]:
-    """The documents to recite; equal ones once, and none of a single token.
+    """The documents to recite; equal ones once, none of a single token, and no further pieces.
 
     Args:
         store: the training split.
@@ -56,7 +56,8 @@ def find_passages(
     """
     if not asked or (asked is True and store.num_tokens > MAX_TOKENS):
         return []
-    found = stored_documents(store, eos_token_id=eos_token_id, bos=bos)
+    every = stored_documents(store, eos_token_id=eos_token_id, bos=bos)
+    found = (document for document in every if not document.is_piece)
     wanted = MAX_DOCUMENTS + 1 if asked is True else asked
     documents = [*islice(found, wanted)]
     if asked is True and len(documents) > MAX_DOCUMENTS:
@@ -93,7 +94,8 @@ class _Opened:
         raws = written.of_ids(ids)
         ends = tuple(accumulate(map(len, raws)))
         is_ended = document.is_whole and len(document.ids) < room  # EOS takes a place, too
-        return cls(tuple(ids), b"".join(raws), ends, len(ids) < len(document.ids), is_ended)
+        is_cut = len(ids) < len(document.ids) or not document.is_whole
+        return cls(tuple(ids), b"".join(raws), ends, is_cut, is_ended)
 
     def passage(self, *, bos: Sequence[int], others: Sequence["_Opened"]) -> Passage | None:
         """What of the document is recited; None where nothing would follow its start."""

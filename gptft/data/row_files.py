@@ -18,10 +18,11 @@ from gptft.tokenization.token_ids import TokenIds
 if TYPE_CHECKING:
     import pyarrow as pa
 
-FlagColumn = Literal["begins", "trained"]
+FlagColumn = Literal["begins", "trained", "continues"]
 Lengths = npt.NDArray[np.int32]
 
 _IDS, _BEGINS, _TRAINED, _LENGTH = "input_ids", "begins", "trained", "length"
+_CONTINUES = "continues"
 
 
 class Rows(NamedTuple):
@@ -33,12 +34,15 @@ class Rows(NamedTuple):
             padding; shape (R, T), or None.
         trained: tokens that are trained on, shape (R, T), or None where that is all.
         lengths: the tokens of each row before its padding, shape (R,), or None without padding.
+        continues: of `begins`, the first tokens of further pieces, shape (R, T); None where no
+            document is split.
     """
 
     ids: TokenIds
     begins: Flags | None = None
     trained: Flags | None = None
     lengths: Lengths | None = None
+    continues: Flags | None = None
 
     @classmethod
     def of_marked(cls, ids: TokenIds) -> "Rows":
@@ -48,7 +52,7 @@ class Rows(NamedTuple):
     @property
     def names(self) -> list[str]:
         """The columns that there are."""
-        columns = zip((_IDS, _BEGINS, _TRAINED, _LENGTH), self, strict=True)
+        columns = zip((_IDS, _BEGINS, _TRAINED, _LENGTH, _CONTINUES), self, strict=True)
         return [name for name, column in columns if column is not None]
 
 
@@ -68,18 +72,19 @@ def write_rows(
     length = like.ids.shape[1]
     value_type = pa.from_numpy_dtype(np.dtype(dtype))
     flags = pa.list_(pa.bool_(), length)
-    types = {_IDS: pa.list_(value_type, length), _BEGINS: flags, _TRAINED: flags}
-    schema = pa.schema([(name, types.get(name, pa.int32())) for name in like.names])
+    types = {_IDS: pa.list_(value_type, length), _LENGTH: pa.int32()}
+    schema = pa.schema([(name, types.get(name, flags)) for name in like.names])
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
         for rows in batches:
             ids = np.ascontiguousarray(rows.ids, dtype=dtype).ravel()
             arrays = [_lists(value_type, ids, len(ids), length)]
             for column in (rows.begins, rows.trained):
                 if column is not None:
-                    bits = np.packbits(column, bitorder="little")
-                    arrays.append(_lists(pa.bool_(), bits, column.size, length))
+                    arrays.append(_bits(column))
             if rows.lengths is not None:
                 arrays.append(_values(pa.int32(), rows.lengths.astype(np.int32), len(rows.lengths)))
+            if rows.continues is not None:
+                arrays.append(_bits(rows.continues))
             writer.write_batch(pa.record_batch(arrays, schema=schema))
 
 
@@ -87,6 +92,13 @@ def _lists(value_type: "pa.DataType", values: npt.NDArray[Any], size: int, lengt
     import pyarrow as pa
 
     return pa.FixedSizeListArray.from_arrays(_values(value_type, values, size), length)
+
+
+def _bits(column: Flags) -> Any:
+    import pyarrow as pa
+
+    packed = np.packbits(column, bitorder="little")
+    return _lists(pa.bool_(), packed, column.size, column.shape[1])
 
 
 def _values(value_type: "pa.DataType", values: npt.NDArray[Any], size: int) -> Any:
@@ -114,7 +126,7 @@ class RowBatch:
         if _LENGTH in names:
             self.lengths = batch.column(_LENGTH).to_numpy(zero_copy_only=True)
         self._bits: dict[str, tuple[npt.NDArray[np.uint8], int]] = {}
-        for name in (_BEGINS, _TRAINED):
+        for name in (_BEGINS, _TRAINED, _CONTINUES):
             if name in names:
                 flat = batch.column(name).flatten()
                 self._bits[name] = np.frombuffer(flat.buffers()[1], np.uint8), flat.offset

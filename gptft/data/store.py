@@ -165,6 +165,10 @@ class BlockStore:
         """
         return self._flags("begins", index)
 
+    def continues(self, index: int) -> Flags | None:
+        """Which of them are the first of a further piece; None where no document is split."""
+        return self._flags("continues", index)
+
     def trained(self, index: int) -> Flags | None:
         """Which tokens of a block, shape (T,), are trained on; None where all are."""
         return self._flags("trained", index)
@@ -227,6 +231,11 @@ class BlockStore:
             size = min(len(self[row]) - column, length)
             yield row, column, size
             start, length = start + size, length - size
+
+
+def tells_pieces(folder: Path) -> bool:
+    """Whether a store says which parts of its blocks are further pieces of split documents."""
+    return any(b.has("continues") for path in folder.glob("*.arrow") for b in open_rows(path))
 
 
 def _lengths(batch: RowBatch) -> Lengths:

@@ -20,12 +20,15 @@ class StoredDocument(NamedTuple):
             this is a piece that a block holds.
         trained: which of `ids` are trained on, shape (n,), or None where all are.
         is_end_trained: whether the EOS that follows is.
+        is_piece: whether this is a further piece of a document that was split, which begins within
+            a sentence as often as not.
     """
 
     ids: TokenIds
     is_whole: bool
     trained: Flags | None = None
     is_end_trained: bool = True
+    is_piece: bool = False
 
 
 def stored_documents(
@@ -63,19 +66,22 @@ def block_documents(
 
 
 class _Part(NamedTuple):
-    """What of a document is in a block."""
+    """What of a document is in a block, and whether it is a further piece of one."""
 
     ids: TokenIds
     trained: Flags | None
+    is_piece: bool
 
 
 def _parts(store: BlockStore, number: int) -> Iterator[tuple[bool, _Part]]:
     """The parts of a block, each of one document, and whether that begins with it."""
     ids, begins, trained = store[number], store.begins(number), store.trained(number)
+    continues = store.continues(number)
     starts = np.flatnonzero(begins).tolist() if begins is not None else []
     for start, stop in pairwise([0, *(n for n in starts if n), len(ids)]):
         flags = None if trained is None else trained[start:stop]
-        yield start in starts, _Part(ids[start:stop], flags)
+        is_piece = continues is not None and bool(continues[start])
+        yield start in starts, _Part(ids[start:stop], flags, is_piece)
 
 
 def _marked_documents(
@@ -109,6 +115,7 @@ def _framed(
             is_whole,
             None if trained is None else trained[start:stop],
             is_end_trained=trained is None or bool(trained[-1]),
+            is_piece=parts[0].is_piece,
         )
 
 

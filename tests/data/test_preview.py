@@ -147,10 +147,17 @@ def test_fitted_blocks_are_cut_where_documents_begin(tiny_model_dir: Path, lette
         "predicted; 1 document begins in it, 1 ends.\n"
     )
     assert as_json(three)["padding_tokens"] == 2
-    assert "each piece counts" not in plain(three)
-    split = preview(tiny_model_dir, 1, block_size=3, **settings)
-    assert "Of a document that is longer than a block each piece counts as a document." in plain(
-        split
+    assert "further piece" not in plain(three)
+    # By 3, two documents are split: Q Q Q | E, and J J J | J E.
+    split = [preview(tiny_model_dir, n, block_size=3, **settings) for n in range(1, 5)]
+    for of in ("begins", "ends"):
+        assert sum(getattr(d, of) for one in split for d in one.documents) == 3
+    pieces = [d.text for one in split for d in one.documents if not d.begins]
+    assert sorted(pieces) == ["", "J"]
+    assert sum(one.num_pieces for one in split) == 2
+    both = next(one for one in split if one.num_pieces == 2)
+    assert "2 parts of it are further pieces of documents that are longer than a block." in plain(
+        both
     )
     tail = preview(
         tiny_model_dir, -1, train=str(letters.parent / "more"), block_size=6, packing="best_fit"

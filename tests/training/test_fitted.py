@@ -10,6 +10,7 @@ from rich.console import Console
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from gptft.config.sections import Config
+from gptft.data import document_sample
 from gptft.data.decided_tokens import windows_of
 from gptft.data.document_sample import sample_documents
 from gptft.data.plan import plan_packing
@@ -333,6 +334,50 @@ class TestDocuments:
         assert len(read[0]) == len(sampled[0]) == len(recited[0]) == 4
         assert sampled[0] == sampled[1]
         assert recited[0] == recited[1]
+
+    @pytest.fixture
+    def split(self, tmp_path: Path) -> BlockStore:
+        """One document of 50 tokens, in blocks of 20, and three short ones."""
+        texts = [[[*range(10, 59), EOS], [*range(60, 70), EOS], [*range(70, 79), EOS], [7, EOS]]]
+        encoded = write_encoded(tmp_path / "encoded", texts, marked=False)
+        write_store(tmp_path, split_of([encoded]), packing="best_fit", block_size=20)
+        return BlockStore(tmp_path)
+
+    def test_that_were_split_begin_once(self, split: BlockStore):
+        documents = [*stored_documents(split, eos_token_id=EOS)]
+        whole = [d.ids.tolist() for d in documents if not d.is_piece]
+        assert sorted(whole) == [[7], [*range(10, 30)], [*range(60, 70)], [*range(70, 79)]]
+        pieces = [d.ids.tolist() for d in documents if d.is_piece]
+        assert sorted(pieces) == [[*range(30, 50)], [*range(50, 59)]]
+        assert [d.is_whole for d in documents if d.ids[0] in (10, 30, 50)] == [False, False, True]
+
+    def test_are_sampled_from_where_they_begin(self, split: BlockStore, monkeypatch: Any):
+        for few in (2_000, 0):  # read to the end, and looked into
+            monkeypatch.setattr(document_sample, "_FEW_BLOCKS", few)
+            found = sample_documents(split, eos_token_id=EOS)
+            assert {int(one.ids[0]) for one in found} <= {10, 60, 70}
+            assert len(found) >= 2
+
+    def test_are_recited_from_where_they_begin(self, split: BlockStore, tiny_model_dir: Path):
+        backend = load_auto_tokenizer(str(tiny_model_dir)).backend_tokenizer
+        found = find_passages(split, asked=9, tokenizer=backend, eos_token_id=EOS)
+        assert {one.prompt_ids[0] for one in found} == {10, 60, 70}
+
+    def test_a_store_that_tells_no_pieces_apart_is_made_again(
+        self, tiny_model_dir: Path, corpus_dir: Path, monkeypatch: Any
+    ):
+        data = {"train": str(corpus_dir), "block_size": 8, "packing": "best_fit"}
+        config = Config.model_validate({"data": data, "model": {"name": str(tiny_model_dir)}})
+        new = prepare_blocks(plan_packing(config))
+        assert new.ledger.split_documents
+        ids = [BlockStore(new.path)[n].tolist() for n in range(3)]
+        assert prepare_blocks(plan_packing(config)).cached
+        monkeypatch.setattr("gptft.data.store.tells_pieces", lambda folder: False)
+        said: list[str] = []
+        again = prepare_blocks(plan_packing(config), notify=said.append)
+        assert (again.cached, again.path) == (False, new.path)
+        assert any("told no pieces of documents apart" in one for one in said)
+        assert [BlockStore(again.path)[n].tolist() for n in range(3)] == ids
 
     def test_of_conversations_hold_eos_and_know_what_is_trained_on(self, tmp_path: Path):
         texts = [[[5, EOS | TRAINED, *[6 | TRAINED] * 9, EOS], [*range(10, 30), EOS], [7, EOS]]]
