@@ -65,6 +65,7 @@ def test_what_does_not_fit_is_the_first_line_and_no_failure(
     assert "No step was made: it doesn't fit, or nearly." in lines
 
 
+@pytest.mark.slow
 def test_it_is_told_without_a_step(text: str, tiny_model_dir: Path) -> None:
     result = invoke(text, "--model", str(tiny_model_dir), "--no-measure", "--use-cpu")
     assert result.stdout.startswith("It fits: it needs ")

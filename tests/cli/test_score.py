@@ -146,7 +146,7 @@ def test_a_text_where_the_model_s_name_belongs(cli, in_tmp):
     assert err.startswith("error: Мороз и солнце: no such folder or file")
 
 
-@pytest.mark.parametrize("columns", [40, 100])
+@pytest.mark.parametrize("columns", [40, pytest.param(100, marks=pytest.mark.slow)])
 def test_the_text_itself_on_a_terminal(tiny_model_dir, columns):
     args = ("score", str(tiny_model_dir), "--cpu", "Буря мглою\nнебо 😀")
     lines = on_a_terminal(*args, columns=columns)
@@ -191,7 +191,7 @@ def test_a_model_with_other_tokens(cli, tiny_model_dir):
     assert [values["other"]["model"], values["other"]["num_bytes"]] == ["pico", len(TEXT.encode())]
 
 
-@pytest.mark.parametrize("columns", [40, 100])
+@pytest.mark.parametrize("columns", [40, pytest.param(100, marks=pytest.mark.slow)])
 def test_what_differs_most_on_a_terminal(tiny_model_dir, changed_dir, columns):
     args = ("score", str(changed_dir), "--cpu", "--with", str(tiny_model_dir), TEXT)
     lines = on_a_terminal(*args, columns=columns)

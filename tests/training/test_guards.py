@@ -214,10 +214,11 @@ def small_memory(patch: pytest.MonkeyPatch, *, rows_at_most: int, from_call: int
     ("from_call", "step", "settings"),
     [
         (0, 0, {"max_steps": 5}),
-        (3, 3, {"max_steps": 5}),  # in a later step, between two checkpoints
+        # In a later step, between two checkpoints.
+        pytest.param(3, 3, {"max_steps": 5}, marks=pytest.mark.slow),
         # The second half of the third step: half its gradient is there already.
         (4, 2, {"max_steps": 5, "gradient_accumulation_steps": 2}),
-        (2, 2, {"max_steps": -1, "num_train_epochs": 3}),
+        pytest.param(2, 2, {"max_steps": -1, "num_train_epochs": 3}, marks=pytest.mark.slow),
     ],
 )
 def test_out_of_memory_goes_on_with_smaller_batches_that_train_the_same(

@@ -45,8 +45,19 @@ def logits(model: torch.nn.Module) -> torch.Tensor:
     return found
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("kind", KINDS)
+# Each kind and each variant in the quick tests, all pairs of them in the slow ones.
+QUICK = {
+    ("gpt2", "lora"), ("gpt2", "rslora"), ("gpt2", "dora"), ("llama", "lora"), ("qwen2", "rslora"),
+    ("gpt_neox", "dora"),
+}  # fmt: skip
+PAIRS = [
+    pytest.param(kind, variant, marks=[] if (kind, variant) in QUICK else pytest.mark.slow)
+    for kind in KINDS
+    for variant in VARIANTS
+]
+
+
+@pytest.mark.parametrize(("kind", "variant"), PAIRS)
 def test_an_adapter_is_trained_cut_off_and_resumed(
     run: Run, bases: Callable[[str], Path], tmp_path: Path, kind: str, variant: str
 ) -> None:

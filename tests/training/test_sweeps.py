@@ -93,7 +93,9 @@ def test_each_run_is_the_one_that_would_be_trained_alone(place: Path, tmp_path: 
     assert_same(tmp_path / "alone", place / "whole" / NAMES[3])
 
 
-@pytest.mark.parametrize("again", [(), ("--resume",)])
+@pytest.mark.parametrize(
+    "again", [(), pytest.param(("--resume",), marks=pytest.mark.slow)], ids=["again", "resume"]
+)
 def test_a_killed_sweep_is_continued_bit_for_bit(
     place: Path, tmp_path: Path, start: Start, again: tuple[str, ...]
 ):
