@@ -150,11 +150,9 @@ def _remarks(preview: BlockPreview, text: str) -> list[str]:
     if preview.bos:
         said.append(f"Each document begins with {preview.bos} (BOS), which isn't shown.")
     if number := preview.num_pieces:
-        some = (
-            "1 part of it is a further piece"
-            if number == 1
-            else (f"{number:,} parts of it are further pieces")
-        )
+        some = "1 part of it is a further piece"
+        if number > 1:
+            some = f"{number:,} parts of it are further pieces"
         said.append(f"{some} of documents that are longer than a block.")
     if preview.shifted:
         said.append(

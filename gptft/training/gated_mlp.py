@@ -65,7 +65,9 @@ def _is_plain(mlp: Any) -> bool:
     """Whether nothing but its four parts belongs to an MLP, and its activation has no weights."""
     has_hooks = bool(mlp._forward_hooks or mlp._forward_pre_hooks or mlp._backward_hooks)
     own = [*mlp.parameters(recurse=False), *mlp.act_fn.parameters()]
-    return not has_hooks and not own and isinstance(getattr(mlp.gate_proj, "in_features", 0), int)
+    return (
+        not has_hooks and not own and isinstance(getattr(mlp.gate_proj, "in_features", None), int)
+    )
 
 
 def _is_alike(mlp: Any) -> bool:

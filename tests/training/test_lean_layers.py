@@ -138,7 +138,24 @@ class _MLPOfTwo(LlamaMLP):
         return super().forward(x) * scale
 
 
-@pytest.mark.parametrize("kind", [_LimitedMLP, _MLPOfTwo])
+class _Projection(nn.Module):
+    """A layer that doesn't say how wide its input is."""
+
+    def __init__(self, layer: nn.Linear) -> None:
+        super().__init__()
+        self.weight = layer.weight
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x @ self.weight.T
+
+
+class _MLPOfOthers(LlamaMLP):
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        self.gate_proj = _Projection(self.gate_proj)
+
+
+@pytest.mark.parametrize("kind", [_LimitedMLP, _MLPOfTwo, _MLPOfOthers])
 def test_an_mlp_that_does_more_stays(kind: Any) -> None:
     config = AutoConfig.for_model("llama", **_SIZES)
     assert use_lean_mlps(nn.ModuleList([kind(config)])) == 0
