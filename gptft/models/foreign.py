@@ -30,12 +30,16 @@ def no_tokenizer(files: ModelFiles) -> ModelError:
             f"does in {settings}{such}."
         )
     if folder.parent.name == "checkpoints" and (folder / "MANIFEST.json").is_file():
-        own, model = f"{folder.parent.parent.name}-{folder.name}", folder.parent.parent / "model"
+        run = folder.parent.parent
+        own = f"{run.name}-{folder.name}"
+        kept = run / ("model" if (run / "model").is_dir() else "adapter")
+        template = kept / "chat_template.jinja"
+        also = f" {quoted_word(template)}" if template.is_file() else ""
         copied = f"cp -r {quoted_word(folder)} {quoted_word(own)}"
         return ModelError(
             f"{said}. A checkpoint must stay as it is for --resume: put both into a folder of "
-            f"their own, and give that:\n  {copied} && cp {quoted_word(model)}/tokenizer* "
-            f"{quoted_word(own)}"
+            f"their own, and give that:\n  {copied} && cp {quoted_word(kept)}/tokenizer*"
+            f"{also} {quoted_word(own)}"
         )
     return ModelError(f"{said}. Copy these from where the model comes from.")
 

@@ -189,13 +189,17 @@ def test_a_longest_text_that_is_no_number_is_refused_before_a_run(
     )
 
 
+@pytest.mark.parametrize("kept", ["model", "adapter"])  # a run that isn't merged has no model
+@pytest.mark.parametrize("template", [None, "{{ messages }}"])
 def test_a_checkpoint_is_not_to_get_the_tokenizer_that_it_lacks(
-    tiny_model_dir: Path, tmp_path: Path
+    tiny_model_dir: Path, tmp_path: Path, kept: str, template: str | None
 ):
     """With another file in it, it counts as damaged, and --resume skips it."""
     run = tmp_path / "my run"
     checkpoint = run / "checkpoints" / "checkpoint-8"
-    shutil.copytree(tiny_model_dir, run / "model")
+    shutil.copytree(tiny_model_dir, run / kept)
+    if template is not None:
+        (run / kept / "chat_template.jinja").write_text(template, encoding="utf-8")
     shutil.copytree(tiny_model_dir, checkpoint, ignore=shutil.ignore_patterns("tokenizer*"))
     (checkpoint / "MANIFEST.json").write_text("{}", encoding="utf-8")
     for load in (load_auto_tokenizer, load_tokenizer):
@@ -206,7 +210,9 @@ def test_a_checkpoint_is_not_to_get_the_tokenizer_that_it_lacks(
     files = {path.name for path in checkpoint.iterdir()}
     subprocess.run(command, shell=True, cwd=tmp_path, check=True)
     assert {path.name for path in checkpoint.iterdir()} == files
-    assert load_auto_tokenizer(str(tmp_path / "my run-checkpoint-8")).eos_token_id is not None
+    tokenizer = load_auto_tokenizer(str(tmp_path / "my run-checkpoint-8"))
+    assert tokenizer.eos_token_id is not None
+    assert tokenizer.chat_template == template
 
 
 def test_a_word_that_a_library_does_not_know_is_said_to_be_one(
