@@ -55,50 +55,34 @@ def plan(
         "run_dir": str(run_dir), "timed": not measure,
     }  # fmt: skip
     with stage("Counting what the run takes"):
-        predicted = _ask("predicted", asked)
-    if predicted is None:
-        raise RunError("The process that counts what the run takes was ended.")
-    measured, is_tried = None, measure and _may_fit(predicted)
-    if is_tried:
+        said = _ask("predicted", asked)
+    if (predicted := said.get("predicted")) is None:
+        raise RunError(f"The process that counts ended with code {said['code']}.")
+    if predicted["sizes"] is None:
+        raise RunError(*predicted["unknown"])
+    sizes, free, unknown = Sizes.from_json(predicted["sizes"]), predicted["free"], []
+    peak, measured = sizes.peak(), None
+    if measure and peak is not None and free is not None and peak > _SURE * free:
+        unknown.append("No step was made: it doesn't fit, or nearly.")
+    elif measure:
         with stage("Making three steps of the run"):
-            measured = _ask("measured", asked)
-    why = "the process was ended" if is_tried else "it doesn't fit, or nearly"
-    no_step = f"No step was made: {why}." if measure and measured is None else None
-    return _as_plan(predicted, measured, run_dir=run_dir, no_step=no_step)
-
-
-def _may_fit(predicted: Mapping[str, Any]) -> bool:
-    """Whether steps are worth a try: they fit, or nobody knows."""
-    if predicted["sizes"] is None:
-        return False
-    peak, free = Sizes.from_json(predicted["sizes"]).peak(), predicted["free"]
-    return peak is None or free is None or peak <= _SURE * free
-
-
-def _as_plan(
-    predicted: Mapping[str, Any],
-    measured: Mapping[str, Any] | None,
-    *,
-    run_dir: Path,
-    no_step: str | None,
-) -> RunPlan:
-    unknown = tuple(predicted["unknown"])
-    if predicted["sizes"] is None:
-        raise RunError(*unknown)
+            measured = _ask("measured", asked).get("measured")
+        if measured is None:
+            unknown.append("No step was made: the process was ended.")
     return plan_run(
-        Sizes.from_json(predicted["sizes"]),
+        sizes,
         Length(**predicted["length"]),
         run_dir=run_dir,
-        free=predicted["free"],
+        free=free,
         free_disk=free_bytes(run_dir),
         measured=None if measured is None else Measured(**measured),
         flops_a_second=predicted["flops_a_second"],
-        unknown=unknown if no_step is None else (*unknown, no_step),
+        unknown=(*predicted["unknown"], *unknown),
     )
 
 
-def _ask(what: str, asked: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What the process of `plan_worker` says when asked for it; None where it died before.
+def _ask(what: str, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """What the process of `plan_worker` says when asked for it, if it lived to, and its exit code.
 
     Raises:
         GptftError: what it found wrong with the run.
@@ -112,11 +96,8 @@ def _ask(what: str, asked: Mapping[str, Any]) -> dict[str, Any] | None:
         input=json.dumps({**asked, "what": what}), stdout=subprocess.PIPE, text=True,
         encoding="utf-8", check=False,
     )  # fmt: skip
-    said: dict[str, Any] = {}
-    for line in done.stdout.splitlines():
-        said |= json.loads(line)
+    said: dict[str, Any] = json.loads(done.stdout) if done.stdout else {}
     if error := said.get("error"):
         kind = ConfigError if error["exit_code"] == ConfigError.exit_code else RunError
         raise kind(*error["problems"])
-    found: dict[str, Any] | None = said.get(what)
-    return found
+    return {**said, "code": done.returncode}

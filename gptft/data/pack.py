@@ -127,12 +127,13 @@ def find_ledger(
     if not store_dir.exists():
         return None
     if (damage := store.find_damage(store_dir)) is None:
-        if (ledger := _named_ledger(plan, store_dir, texts, skipped=skipped)) is not None:
-            if not ledger.split_documents or store.tells_pieces(store_dir):
-                return ledger
+        ledger = _named_ledger(plan, store_dir, texts, skipped=skipped)
+        if ledger is None:
+            damage = "its ledger is another version's"
+        elif ledger.split_documents and not store.tells_pieces(store_dir):
             damage = "another version made it, which told no pieces of documents apart"
         else:
-            damage = "its ledger is another version's"
+            return ledger
     notify(f"The block store {store_dir} is damaged ({damage}); it is made again.")
     return None
 

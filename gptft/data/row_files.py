@@ -145,6 +145,14 @@ class RowBatch:
         return bits[start % 8 : start % 8 + length].view(np.bool_)
 
 
+def columns_of(path: Path) -> list[str]:
+    """The names of the columns of a file that `write_rows` wrote; no row is looked at."""
+    import pyarrow as pa
+
+    names: list[str] = pa.ipc.open_stream(pa.memory_map(str(path))).schema.names
+    return names
+
+
 def open_rows(path: Path) -> list[RowBatch]:
     """The batches of a file that `write_rows` wrote."""
     import pyarrow as pa

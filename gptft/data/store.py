@@ -18,7 +18,15 @@ import numpy as np
 import gptft.files as files
 from gptft.data.marked_ids import Flags
 from gptft.data.packing import pack_stream
-from gptft.data.row_files import FlagColumn, Lengths, RowBatch, Rows, open_rows, write_rows
+from gptft.data.row_files import (
+    FlagColumn,
+    Lengths,
+    RowBatch,
+    Rows,
+    columns_of,
+    open_rows,
+    write_rows,
+)
 from gptft.errors import DataError
 from gptft.tokenization.token_ids import TokenIds
 
@@ -235,7 +243,7 @@ class BlockStore:
 
 def tells_pieces(folder: Path) -> bool:
     """Whether a store says which parts of its blocks are further pieces of split documents."""
-    return any(b.has("continues") for path in folder.glob("*.arrow") for b in open_rows(path))
+    return any("continues" in columns_of(path) for path in folder.glob("*.arrow"))
 
 
 def _lengths(batch: RowBatch) -> Lengths:

@@ -7,9 +7,9 @@ architectures keep isn't told: `gptft plan` counts it on tensors without content
 from gptft.models.anatomy import Anatomy
 
 FLOAT = 4  # bytes
-LOGITS_ROWS = 1024  # of tokens whose logits are there at once
+LOGITS_ROWS = 1024  # tokens whose logits are made at once
 # Floats kept of a token and layer, as multiples of the width, of the feed-forward's inner width,
-# and of what a layer's keys are wide. Counted (docs/experiments.md), to a per cent.
+# and of what a layer's keys are wide. Counted, see docs/experiments.md.
 _KEPT = {
     "gpt2": (8, 2, 0), "gpt_neox": (10, 2, 0), "llama": (6, 2, 2), "mistral": (6, 2, 2),
     "qwen2": (6, 2, 2), "qwen3": (7, 2, 3), "smollm3": (6, 2, 2),

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from gptft.training.hooks import has_hooks
+
 _PARTS = {"gate_proj", "up_proj", "down_proj", "act_fn"}
 
 
@@ -63,17 +65,15 @@ def use_lean_mlps(model: nn.Module, *, is_tried: bool = True) -> int:
 
 def _is_plain(mlp: Any) -> bool:
     """Whether nothing but its four parts belongs to an MLP, and its activation has no weights."""
-    has_hooks = bool(mlp._forward_hooks or mlp._forward_pre_hooks or mlp._backward_hooks)
-    own = [*mlp.parameters(recurse=False), *mlp.act_fn.parameters()]
-    return (
-        not has_hooks and not own and isinstance(getattr(mlp.gate_proj, "in_features", None), int)
-    )
+    if has_hooks(mlp) or [*mlp.parameters(recurse=False), *mlp.act_fn.parameters()]:
+        return False
+    return isinstance(getattr(mlp.gate_proj, "in_features", None), int)
 
 
 def _is_alike(mlp: Any) -> bool:
     """Whether an MLP gives, bit for bit, what is put in its place."""
     weight = next((one for one in mlp.parameters() if one.is_floating_point()), None)
-    if weight is None or weight.is_meta or weight.device.type != "cpu":
+    if weight is None or weight.device.type != "cpu":
         return False
     x = torch.linspace(-2, 3, 2 * mlp.gate_proj.in_features).view(1, 2, -1).to(weight.dtype)
     was_training = mlp.training

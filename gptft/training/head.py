@@ -13,6 +13,8 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel, Trainer
 
+from gptft.training.hooks import has_hooks
+
 _LARGEST = 4  # as a power of ten: a soft cap on logits shows there, and not near 1
 _SHAPE = (2, 5)  # of the probe's ids
 
@@ -80,7 +82,7 @@ def find_head(model: PreTrainedModel) -> DeferredHead | None:
     layer = model.get_output_embeddings()
     if type(layer) is not nn.Linear or not layer.weight.is_floating_point():
         return None
-    if layer._forward_hooks or layer._forward_pre_hooks or layer.weight.is_meta:
+    if has_hooks(layer) or layer.weight.is_meta:
         return None
     seen = _what_the_loss_sees(model, layer)
     if seen is None:

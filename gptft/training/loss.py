@@ -16,6 +16,7 @@ from transformers.modeling_outputs import CausalLMOutput
 
 from gptft.config.training_needs import UNSCALED
 from gptft.errors import ModelError
+from gptft.models.training_memory import LOGITS_ROWS
 from gptft.training.head import DeferredHead
 from gptft.training.unlikelihood import Unlikelihood, UnwantedTokens
 
@@ -23,7 +24,7 @@ _LOGITS_ON_CPU = 2**21  # at a time: 8 MiB as float32, which stay in a cache
 _LOGITS_ELSEWHERE = 2**27  # enough for an accelerator to be busy
 # Rows of logits that are made at a time of a deferred output layer. Fewer cost time: the gradient
 # of the layer's weights, as large as the layer, is gone through each time (docs/experiments.md).
-_ROWS_ON_CPU, _ROWS_ELSEWHERE = 1024, 2048
+_ROWS_ON_CPU, _ROWS_ELSEWHERE = LOGITS_ROWS, 2048
 
 
 class _CrossEntropy(torch.autograd.Function):

@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from gptft.training.hooks import has_hooks
+
 _ROWS = 3  # of the input that a layer is tried on
 
 
@@ -49,9 +51,8 @@ def use_lean_norms(model: nn.Module, *, is_tried: bool = True) -> int:
     Returns:
         how many layers were changed.
     """
-    norms = [one for one in model.modules() if _is_plain(one)]
-    if is_tried:
-        norms = [one for one in norms if _is_alike(one)]
+    found = [one for one in model.modules() if _is_plain(one)]
+    norms = [one for one in found if not is_tried or _is_alike(one)]
     for norm in norms:
         norm.forward = partial(_forward, norm, norm.forward)
     return len(norms)
@@ -62,9 +63,8 @@ def _is_plain(module: nn.Module) -> bool:
     if not type(module).__name__.endswith("RMSNorm") or [*module.children()]:
         return False
     weights = dict(module.named_parameters())
-    has_hooks = bool(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks)
     return (
-        not has_hooks
+        not has_hooks(module)
         and [*weights] == ["weight"]
         and weights["weight"].dim() == 1
         and weights["weight"].dtype == torch.float32
@@ -73,12 +73,11 @@ def _is_plain(module: nn.Module) -> bool:
 
 
 @torch.no_grad()
-def _is_alike(norm: nn.Module) -> bool:
+def _is_alike(norm: Any) -> bool:
     """Whether a layer does what is put in its place: Gemma's adds one to its weight."""
-    weight = norm.weight
-    if not isinstance(weight, torch.Tensor) or weight.is_meta or weight.device.type != "cpu":
+    if norm.weight.device.type != "cpu":
         return False
-    x = torch.linspace(-2, 3, _ROWS * len(weight)).view(_ROWS, -1)
+    x = torch.linspace(-2, 3, _ROWS * len(norm.weight)).view(_ROWS, -1)
     return torch.allclose(norm(x), _normalized(norm, x), rtol=1e-5, atol=1e-7)
 
 

@@ -1,6 +1,7 @@
 """`gptft plan`, from the command line to what is printed: processes of their own."""
 
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,15 @@ def test_it_is_told_without_a_step(text: str, tiny_model_dir: Path) -> None:
     result = invoke(text, "--model", str(tiny_model_dir), "--no-measure", "--use-cpu")
     assert result.stdout.startswith("It fits: it needs ")
     assert "by its operations and this machine's speed" in result.stdout
+
+
+def test_a_process_that_dies_is_told_of_by_its_code(
+    text: str, tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    died = subprocess.CompletedProcess([], returncode=-9, stdout="")
+    monkeypatch.setattr("gptft.api.planning.subprocess.run", lambda *args, **kwargs: died)
+    result = invoke(text, "--model", str(tiny_model_dir), "--use-cpu")
+    assert str(result.exception) == "The process that counts ended with code -9."
 
 
 @pytest.mark.parametrize("wrong", [["--epochs", "x"], ["--set", "training.learning_rte=1"]])
